@@ -1,0 +1,96 @@
+"""What every engine can do, and the two things that engines exchange with the rest: `State` and `BoundTerms`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class State:
+    """The whole memory of a training run, in the plain form of `Layout`: three vectors (P,) and the steps taken."""
+
+    parameters: NDArray
+    first_moments: NDArray
+    second_moments: NDArray
+    step: int = 0
+
+    @classmethod
+    def zeros(cls, size: int, dtype: Any = np.float32) -> State:
+        return cls(np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype))
+
+    @classmethod
+    def initial(cls, parameters: NDArray, dtype: Any = np.float32) -> State:
+        """These parameters, no moments yet, step 0."""
+        state = cls.zeros(parameters.size, dtype)
+        state.parameters[...] = parameters
+        return state
+
+    def astype(self, dtype: Any) -> State:
+        """A copy in another float dtype."""
+        return State(
+            self.parameters.astype(dtype), self.first_moments.astype(dtype), self.second_moments.astype(dtype), self.step
+        )
+
+    def copy(self) -> State:
+        return self.astype(self.parameters.dtype)
+
+
+class BoundTerms(NamedTuple):
+    """The two terms of the ELBO in nats, one value an example, float64 (N,): ELBO = log_likelihood - kl."""
+
+    log_likelihood: NDArray[np.float64]
+    kl: NDArray[np.float64]
+
+    @property
+    def elbo(self) -> NDArray[np.float64]:
+        return self.log_likelihood - self.kl
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[BoundTerms]) -> BoundTerms:
+        return cls(*(np.concatenate([part[i] for part in parts]) for i in range(2)))
+
+
+class Engine(Protocol):
+    """One model with its Adam state on one device.
+
+    Noise is a function of (seed, purpose, step, example, index), so neither the number of threads nor the way a run is
+    cut into calls of `train` changes a bit of the result.
+    """
+
+    name: str
+    threads: int
+
+    def state(self) -> State:
+        """A copy of parameters, moments and step, in plain form."""
+
+    def load_state(self, state: State) -> None:
+        """Take over parameters, moments and step."""
+
+    def place(self, values: NDArray) -> Any:
+        """Put a set of images, (N, X) uint8 or float32 in [0, 1], where this engine reads them best.
+
+        What comes back is for this engine's `train` and `evaluate` alone. The values must not change meanwhile.
+        """
+
+    def train(self, placed: Any, order: NDArray[np.int64]) -> BoundTerms:
+        """Train on the examples of `order`, (N,), in minibatches of `batch_size`, the last of which may be smaller.
+
+        Returns the terms of each example in that order, each as it was when its minibatch was trained.
+        """
+
+    def evaluate(self, placed: Any) -> BoundTerms:
+        """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call."""
+
+    def encode(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1], taken as it is."""
+
+    def decode(self, z: NDArray) -> NDArray:
+        """Bernoulli logits, (N, X), for z (N, Z)."""
+
+    def close(self) -> None:
+        """Release threads and device memory."""

@@ -1,0 +1,151 @@
+"""How kernels are compiled and kept.
+
+* `kernel` compiles a piece. No fast-math flag is ever given: every operation is IEEE float32, products are fused only
+  where the code says `fma`, and no loop is summed in another order. So a result does not depend on how LLVM vectorised
+  the loop it came from, and NaN and infinity stay visible.
+* `entry_point` compiles a function that Python calls, and keeps its machine code on disk. Numba's own disk cache goes
+  stale when an imported kernel is edited, unpickles files it never verified and fails the import where nothing is
+  writable. This one is keyed by a hash over all kernel sources, the versions and the CPU, lives in a folder that only
+  the user can open, verifies a SHA-256 before it unpickles, and recompiles when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import caching
+
+from vaefast import __version__, layout, noise
+
+kernel = functools.partial(numba.njit, error_model="numpy", nogil=True)
+
+
+def entry_point(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, and keep the machine code between processes."""
+    dispatcher = kernel(function)
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        dispatcher._cache = _KernelCache(function)
+    return dispatcher
+
+
+def cache_folder() -> Path | None:
+    """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(base) / "vaefast" / f"kernels-{_key()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return None
+    if hasattr(os, "getuid"):
+        # Cached machine code is run: nobody else may have been able to put it there.
+        private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
+        return folder if private else None
+    return folder
+
+
+@functools.cache
+def _key() -> str:
+    """Changes with any kernel source, any version, and the CPU that code was compiled for."""
+    digest = hashlib.sha256()
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    for path in [*sources, Path(noise.__file__), Path(layout.__file__)]:
+        digest.update(path.read_bytes())
+    versions = (__version__, sys.version, numba.__version__, llvmlite.__version__)
+    digest.update(repr((versions, numba.core.registry.cpu_target.target_context.codegen().magic_tuple())).encode())
+    return digest.hexdigest()[:20]
+
+
+class _Locator:
+    """Numba asks its locator for three things; the file names below need none of them."""
+
+    def get_cache_path(self) -> str:
+        return ""
+
+    def get_source_stamp(self) -> str:
+        return ""
+
+    def ensure_cache_path(self) -> None:
+        """The folder is made when it is first asked for."""
+
+
+class _KernelCacheImpl(caching.CompileResultCacheImpl):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._locator = _Locator()
+        self._filename_base = function.__name__
+
+
+class _KernelFile:
+    """One file a signature: a SHA-256 and the pickled machine code that it vouches for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def load(self, key: tuple[Any, ...]) -> Any:
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        if content[:32] != hashlib.sha256(content[32:]).digest():
+            return None
+        return pickle.loads(content[32:])
+
+    def save(self, key: tuple[Any, ...], data: Any) -> None:
+        path = self._path(key)
+        if path is None:
+            return
+        content = pickle.dumps(data, protocol=-1)
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(file.name, path)
+        except OSError:
+            # A full or read-only disk costs the next process a compilation, and nothing else.
+            Path(file.name).unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Nothing is held in memory."""
+
+    def _path(self, key: tuple[Any, ...]) -> Path | None:
+        folder = cache_folder()
+        signature = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
+        return folder / f"{self._name}-{signature}.kernel" if folder else None
+
+
+class _KernelCache(caching.FunctionCache):
+    _impl_class = _KernelCacheImpl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _KernelFile(function.__name__)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            compiled = super().load_overload(sig, target_context)
+        except Exception:
+            # Whatever a foreign or outdated file makes Numba raise, the remedy is the same: compile.
+            compiled = None
+        if compiled is None:
+            announce_compilation()
+        return compiled
+
+
+@functools.cache
+def announce_compilation() -> None:
+    """Say once a process why nothing happens for some seconds."""
+    kept = "and kept for the next run" if cache_folder() else "for this run: the cache folder is not writable"
+    print(f"vaefast: compiling the CPU kernels, some seconds, {kept}", file=sys.stderr, flush=True)

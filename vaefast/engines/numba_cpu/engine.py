@@ -1,0 +1,183 @@
+"""The contract of `vaefast.engines` on top of the kernels: who owns which memory, and what each call hands them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels
+from vaefast.engines.numba_cpu.plan import OUTPUT_PANELS, Plan, make_plan, weight_tasks
+from vaefast.engines.numba_cpu.steps import (
+    TICKETS,
+    Randomness,
+    Rows,
+    decode_latents,
+    encode_images,
+    evaluate_images,
+    refresh_transposed,
+    train_steps,
+)
+from vaefast.engines.numba_cpu.weights import BLOCK, GROUP, AdamStep, Scratch, Weights
+from vaefast.engines.numba_cpu.workers import Team
+from vaefast.layout import PANEL, Layout, padded
+from vaefast.noise import Purpose
+from vaefast.settings import ModelSettings, TrainingSettings
+
+# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
+FORWARD_ROWS = 96
+# Above this share of non-zero pixels the dense tiles are faster than sums over lists.
+SPARSE_BELOW = 0.4
+CACHE_LINE = 64
+
+
+class Placed(NamedTuple):
+    """A set of images where the kernels read it."""
+
+    images: Images
+    sparse: bool
+    size: int
+
+
+class NumbaEngine:
+    """See `vaefast.engines.contract.Engine`; float32."""
+
+    name = "numba"
+
+    def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int) -> None:
+        self.model, self.training, self.threads = model, training, threads
+        self.layout = Layout(model)
+        self._team = Team(threads)
+        self._step = 0
+        self._plan, size, transposed = make_plan(self.layout, training.batch_size)
+        self._workspace = _aligned(size)
+        self._pixels = _pixels(self._plan)
+        self._rows = [_rows(self._plan) for _ in range(threads)]
+        self._scratch = [_scratch(self._plan) for _ in range(threads)]
+        parameters, moments_1, moments_2 = (_aligned(self.layout.panel_size) for _ in range(3))
+        self._weights = Weights(parameters, moments_1, moments_2, _aligned(transposed))
+        self._tasks = {sparse: weight_tasks(self._plan, GROUP, sparse) for sparse in (False, True)}
+        self._forward_plan, self._forward_size, _ = make_plan(self.layout, FORWARD_ROWS)
+
+    def state(self) -> State:
+        vectors = (self._weights.parameters, self._weights.first_moments, self._weights.second_moments)
+        return State(*(self.layout.from_panels(vector) for vector in vectors), self._step)
+
+    def load_state(self, state: State) -> None:
+        self.layout.to_panels(state.parameters, self._weights.parameters)
+        self.layout.to_panels(state.first_moments, self._weights.first_moments)
+        self.layout.to_panels(state.second_moments, self._weights.second_moments)
+        refresh_transposed(self._plan, self._weights)
+        self._step = state.step
+
+    def place(self, values: NDArray) -> Placed:
+        nothing = np.empty((0, values.shape[1]))
+        if values.dtype == np.uint8:
+            images = Images(np.ascontiguousarray(values), nothing.astype(np.float32))
+        else:
+            images = Images(nothing.astype(np.uint8), np.ascontiguousarray(values, np.float32))
+        return Placed(images, bool(np.count_nonzero(values) < SPARSE_BELOW * values.size), len(values))
+
+    def train(self, placed: Placed, order: NDArray[np.int64]) -> BoundTerms:
+        batch, adam = self.training.batch_size, self.training.adam
+        steps = -(-len(order) // batch)
+        t = self._step + 1 + np.arange(steps, dtype=np.float64)
+        corrections = np.stack((adam.learning_rate / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
+        scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
+        terms = BoundTerms(np.empty(len(order)), np.empty(len(order)))
+        shared = (
+            placed.images,
+            np.ascontiguousarray(order, np.int64),
+            BINARIZATION_CODES[self.training.binarize],
+            placed.sparse,
+            self._randomness(self._step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
+            batch,
+            AdamStep(*(np.float32(s) for s in scalars)),
+            corrections.astype(np.float32),
+            *terms,
+        )
+        counters = np.zeros(TICKETS + steps, np.int64)
+        tasks = self._tasks[placed.sparse]
+        self._team.run(
+            train_steps,
+            [
+                (w, self.threads, counters, self._plan, self._weights, self._workspace, self._pixels, self._rows[w],
+                 self._scratch[w], tasks, *shared)
+                for w in range(self.threads)
+            ],
+        )  # fmt: skip
+        self._step += steps
+        return terms
+
+    def evaluate(self, placed: Placed) -> BoundTerms:
+        terms = BoundTerms(np.empty(placed.size), np.empty(placed.size))
+        randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
+        code = BINARIZATION_CODES[self.training.binarize]
+        shared = (placed.images, np.arange(placed.size), code, placed.sparse, randomness, *terms)
+        self._forward(evaluate_images, shared, pixels=True)
+        return terms
+
+    def encode(self, x: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        placed = self.place(np.asarray(x, np.float32))
+        width = padded(self.model.latent)
+        heads = np.empty((placed.size, 2 * width), np.float32)
+        self._forward(encode_images, (placed.images, np.arange(placed.size), placed.sparse, heads), pixels=True)
+        return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
+
+    def decode(self, z: NDArray) -> NDArray[np.float32]:
+        latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
+        latents[:, : self.model.latent] = z
+        logits = np.empty((len(z), padded(self.model.pixels)), np.float32)
+        self._forward(decode_latents, (latents, logits), pixels=False)
+        return logits[:, : self.model.pixels].copy()
+
+    def close(self) -> None:
+        self._team.close()
+
+    def _forward(self, kernel, shared, *, pixels: bool) -> None:
+        """Run a forward kernel on every worker, each with a workspace of its own."""
+        plan, counters = self._forward_plan, np.zeros(TICKETS + 1, np.int64)
+        arguments = []
+        for _ in range(self.threads):
+            buffers = (_pixels(plan), _rows(plan)) if pixels else ()
+            workspace = _aligned(self._forward_size)
+            arguments.append((counters, plan, self._weights.parameters, workspace, *buffers, *shared))
+        self._team.run(kernel, arguments)
+
+    def _randomness(self, step: int, pixels: Purpose, latents: Purpose) -> Randomness:
+        return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
+
+
+def _aligned(size: int) -> NDArray[np.float32]:
+    """float32 zeros that start at a cache line, as every offset of the layout then does."""
+    raw = np.zeros(size * 4 + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size * 4].view(np.float32)
+
+
+def _pixels(plan: Plan) -> Pixels:
+    entries = plan.rows * plan.pixels
+    return Pixels(np.empty(entries, np.int32), np.empty(entries, np.float32), np.zeros(plan.rows, np.int64))
+
+
+def _rows(plan: Plan) -> Rows:
+    width, latent = padded(plan.pixels), padded(plan.latent)
+    return Rows(np.zeros(width, np.uint32), _aligned(width), np.zeros(latent, np.uint32), _aligned(latent))
+
+
+def _scratch(plan: Plan) -> Scratch:
+    panels = int(plan.layers[:, OUTPUT_PANELS].max())
+    first = max(int(plan.layers[0, OUTPUT_PANELS]), GROUP)
+    ones = _aligned(padded(plan.rows))
+    ones[:] = 1
+    return Scratch(
+        gradient=_aligned(first * BLOCK),
+        zeros=_aligned(max(panels, plan.latent_panels, int(plan.layers[:, OUTPUT_PANELS].max())) * PANEL),
+        ones=ones,
+        cursor=np.zeros(plan.rows, np.int64),
+        index=np.empty(PANEL * plan.rows, np.int32),
+        value=np.empty(PANEL * plan.rows, np.float32),
+        count=np.zeros(PANEL, np.int64),
+    )

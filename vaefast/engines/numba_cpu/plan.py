@@ -1,0 +1,134 @@
+"""Where everything stands in memory for one model and one number of rows: what the kernels know of a model.
+
+All activations and their gradients live in one float32 workspace. Each is a matrix (rows, width) in panels of 16 columns
+(`layout.py`), so the tiles read and write whole cache lines. Two arrays share a place where the second replaces the first
+element by element: logits and d_logits, heads (mean, log_std) and their gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.layout import PANEL, Layout, padded
+
+# Columns of `Plan.layers`, one row a dense layer in the order of the forward pass; offsets count elements.
+SOURCE = 0  # its input in the workspace
+OUTPUT = 1  # its output, after the activation
+D_SOURCE = 2  # gradient of what its input's producer computed before the activation; -1 for the first layer
+D_OUTPUT = 3  # gradient of its output before the activation
+WEIGHT = 4  # in the parameters
+BIAS = 5
+TRANSPOSED = 6  # in the transposed weights; -1 for the first layer, whose input needs no gradient
+INPUTS = 7  # real size
+OUTPUTS = 8  # real size, but whole panels for the two heads
+OUTPUT_PANELS = 9
+ACTIVATION = 10  # of its output
+SOURCE_ACTIVATION = 11  # of its input
+COLUMNS = 12
+
+LINEAR, RELU, TANH = 0, 1, 2
+ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
+
+# Pixels of the first layer whose weights one task of the sparse weights phase updates; whole panels.
+TASK_PIXELS = 2 * PANEL
+
+
+class Plan(NamedTuple):
+    """Offsets in the workspace and sizes; every field an integer or an integer array."""
+
+    layers: NDArray[np.int64]  # (layers, COLUMNS)
+    heads: int  # index of the layer that computes mean and log_std
+    rows: int  # capacity
+    pixels: int
+    latent: int
+    latent_panels: int
+    x: int
+    z: int
+    std: int
+    spread: int  # exp(log_std) * noise
+    d_z: int
+    linear: int  # per row and lane: sum of x * a - max(a, 0)
+    product: int  # per row and lane: product of 1 + exp(-|a|)
+    divergence: int  # per row and lane: terms of the KL
+
+
+class _Workspace:
+    """Hands out offsets."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.size = rows, 0
+
+    def take(self, width: int) -> int:
+        offset = self.size
+        self.size += self.rows * padded(width)
+        return offset
+
+
+def make_plan(layout: Layout, rows: int) -> tuple[Plan, int, int]:
+    """The plan for so many rows, the elements of its workspace, and those of the transposed weights."""
+    model = layout.model
+    space, transposed = _Workspace(rows), 0
+    heads = len(model.hidden)
+    head_width = 2 * padded(model.latent)
+    widths = [*model.hidden, head_width, *reversed(model.hidden), model.pixels]
+    names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
+    x, z, d_z = space.take(model.pixels), space.take(model.latent), space.take(model.latent)
+
+    layers = np.full((len(names), COLUMNS), -1, np.int64)
+    source, d_source, source_activation, inputs = x, -1, LINEAR, model.pixels
+    for i, (name, width) in enumerate(zip(names, widths, strict=True)):
+        hidden = i not in (heads, len(names) - 1)
+        output = space.take(width)
+        layers[i, [SOURCE, OUTPUT, D_SOURCE]] = source, output, d_source
+        layers[i, D_OUTPUT] = space.take(width) if hidden else output
+        layers[i, WEIGHT] = layout.tensors[f"{name}.weight"].panel_offset
+        layers[i, BIAS] = layout.tensors[f"{name}.bias"].panel_offset
+        if i > 0:
+            layers[i, TRANSPOSED] = transposed
+            transposed += padded(inputs) * padded(width)
+        layers[i, [INPUTS, OUTPUTS, OUTPUT_PANELS]] = inputs, width, padded(width) // PANEL
+        layers[i, ACTIVATION] = ACTIVATION_CODES[model.activation] if hidden else LINEAR
+        layers[i, SOURCE_ACTIVATION] = source_activation
+        if i == heads:
+            source, d_source, source_activation, inputs = z, d_z, LINEAR, model.latent
+        else:
+            source, d_source, source_activation, inputs = output, layers[i, D_OUTPUT], layers[i, ACTIVATION], width
+
+    plan = Plan(
+        layers=layers,
+        heads=heads,
+        rows=rows,
+        pixels=model.pixels,
+        latent=model.latent,
+        latent_panels=padded(model.latent) // PANEL,
+        x=x,
+        z=z,
+        std=space.take(model.latent),
+        spread=space.take(model.latent),
+        d_z=d_z,
+        linear=space.take(PANEL),
+        product=space.take(PANEL),
+        divergence=space.take(PANEL),
+    )
+    return plan, space.size, transposed
+
+
+def weight_tasks(plan: Plan, group: int, sparse: bool) -> NDArray[np.int64]:
+    """The weights phase cut into tasks (layer, first, last), (n, 3) int64, the costly ones first.
+
+    A task is a group of column panels of one layer; where the first layer is summed from lists of non-zero pixels, its
+    tasks are ranges of pixels instead, and the range that starts at 0 also updates the bias.
+    """
+    tasks = []
+    for i, layer in enumerate(plan.layers):
+        if i == 0 and sparse:
+            ends = [(p, min(p + TASK_PIXELS, plan.pixels)) for p in range(0, plan.pixels, TASK_PIXELS)]
+        else:
+            panels = int(layer[OUTPUT_PANELS])
+            ends = [(p, min(p + group, panels)) for p in range(0, panels, group)]
+        tasks.extend((int(layer[INPUTS]), i, first, last) for first, last in ends)
+    tasks.sort(key=lambda task: -task[0])
+    return np.array([task[1:] for task in tasks], np.int64)

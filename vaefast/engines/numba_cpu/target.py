@@ -1,0 +1,52 @@
+"""The vector unit of this CPU, and the register tiles that fill it.
+
+A tile of R rows and P panels keeps R * P * (PANEL / LANES) vectors in registers while it walks along the inner
+dimension. An FMA unit takes two a cycle with a latency of four, so at least eight accumulators hide the latency; each
+step also loads P * (PANEL / LANES) vectors of the right operand and R scalars of the left one, so a squarer tile loads
+less. The sizes below leave room for both in the register file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numba.core.registry import cpu_target
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """One instruction set and the tile shapes that suit it."""
+
+    name: str
+    lanes: int  # float32 elements of one register
+    fused: bool  # has a fused multiply-add
+    product_rows: int  # rows of activations in a product tile
+    product_panels: int  # panels of weights in a product or weight-gradient tile
+    gradient_rows: int  # rows of a weight matrix in a weight-gradient tile; divides PANEL
+    gather_panels: int  # panels of the first layer that one pass over a list of pixels sums
+
+
+# 32 registers: 12 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 8 x 2.
+AVX512 = VectorUnit("AVX-512", 16, True, product_rows=12, product_panels=2, gradient_rows=8, gather_panels=13)
+# 16 registers: 6 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 4 x 2.
+AVX2 = VectorUnit("AVX2", 8, True, product_rows=6, product_panels=1, gradient_rows=4, gather_panels=6)
+# 32 registers of 4 lanes: 6 x 4 accumulators + 4 right vectors + 1 broadcast.
+NEON = VectorUnit("NEON", 4, True, product_rows=6, product_panels=1, gradient_rows=4, gather_panels=6)
+# 16 registers and no fused multiply-add.
+SSE = VectorUnit("SSE", 4, False, product_rows=3, product_panels=1, gradient_rows=2, gather_panels=3)
+
+
+def vector_unit() -> VectorUnit:
+    """What Numba compiles for on this machine; `NUMBA_CPU_FEATURES` is respected."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    enabled = set(features.split(","))
+    if {"+avx512f", "+avx512vl"} <= enabled:
+        return AVX512
+    if {"+avx2", "+fma"} <= enabled:
+        return AVX2
+    if triple.startswith(("aarch64", "arm64")):
+        return NEON
+    return SSE
+
+
+UNIT = vector_unit()

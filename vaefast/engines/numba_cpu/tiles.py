@@ -1,0 +1,185 @@
+"""Register tiles: the inner loops of every product, as LLVM intrinsics.
+
+A tile computes a small block of the output with all its accumulators in vector registers, in one loop over the inner
+dimension, and touches memory once at the end. Every output element is one chain of fused multiply-adds in ascending
+order of the inner index, whatever the tile's shape or the vector width: tiles of different shapes agree bit for bit
+with each other and with the plain loops in `tests/`, and so do one thread and many.
+
+Layouts (PANEL = 16; `layout.py`): element (i, j) of a matrix in panels stands at (j // 16) * panel_stride + i * 16 + j % 16.
+
+    product_tile   C[i, j] = start[j] + sum_k A[i, k] * W[k, j]      activations forward; activation gradients backward
+    gradient_tile  G[i, j] = sum_b A[b, i] * D[b, j]                 weight gradients, i within one panel of A
+    gather_tile    C[j]    = start[j] + sum_n value[n] * W[index[n], j]    the first layer from a list of non-zero pixels
+
+Each array argument is followed by the offset of its first element; strides count elements.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.layout import PANEL
+
+FLOAT = ir.FloatType()
+VECTOR = ir.VectorType(FLOAT, UNIT.lanes)
+INDEX = ir.IntType(64)
+INT32 = ir.IntType(32)
+VECTORS = PANEL // UNIT.lanes  # of one panel
+
+
+def make_product_tile(rows: int, panels: int):
+    """product_tile(A, a, a_panel, W, w, w_panel, start, s, C, c, c_panel, K): rows x (panels * 16) elements of C."""
+
+    @intrinsic
+    def product_tile(typing, A, a, a_panel, W, w, w_panel, start, s, C, c, c_panel, K):
+        n = types.intp
+        signature = types.void(A, n, n, W, n, n, start, n, C, n, n, n)
+
+        def codegen(context, builder, signature, args):
+            A, W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 3, 6, 8))
+            a_panel, w_panel, c_panel, K = args[2], args[5], args[10], args[11]
+            initial = [_load(builder, start, column * UNIT.lanes) for column in range(panels * VECTORS)]
+            sums = [[_register(builder, value) for value in initial] for _ in range(rows)]
+
+            whole = builder.lshr(builder.add(K, _index(PANEL - 1)), _index(4))
+            with cgutils.for_range(builder, whole) as panel:
+                A_panel = builder.gep(A, [builder.mul(panel.index, a_panel)])
+                first = builder.mul(panel.index, _index(PANEL))
+                left = builder.sub(K, first)
+                depth = builder.select(builder.icmp_signed("<", left, _index(PANEL)), left, _index(PANEL))
+                with cgutils.for_range(builder, depth) as k:
+                    W_row = builder.gep(W, [builder.mul(builder.add(first, k.index), _index(PANEL))])
+                    right = _panel_vectors(builder, W_row, w_panel, panels)
+                    A_column = builder.gep(A_panel, [k.index])
+                    for i in range(rows):
+                        _multiply_add(builder, _broadcast(builder, A_column, i * PANEL), right, sums[i])
+            for i in range(rows):
+                _store_panels(builder, builder.gep(C, [_index(i * PANEL)]), c_panel, sums[i])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return product_tile
+
+
+def make_gradient_tile(rows: int, panels: int):
+    """gradient_tile(A, a, D, d, d_panel, G, g, g_panel, B): rows x (panels * 16) elements of G."""
+
+    @intrinsic
+    def gradient_tile(typing, A, a, D, d, d_panel, G, g, g_panel, B):
+        n = types.intp
+        signature = types.void(A, n, D, n, n, G, n, n, n)
+
+        def codegen(context, builder, signature, args):
+            A, D, G = (_pointer(context, builder, signature, args, i) for i in (0, 2, 5))
+            d_panel, g_panel, B = args[4], args[7], args[8]
+            zero = ir.Constant(VECTOR, [0.0] * UNIT.lanes)
+            sums = [[_register(builder, zero) for _ in range(panels * VECTORS)] for _ in range(rows)]
+            with cgutils.for_range(builder, B) as b:
+                offset = builder.mul(b.index, _index(PANEL))
+                right = _panel_vectors(builder, builder.gep(D, [offset]), d_panel, panels)
+                A_row = builder.gep(A, [offset])
+                for i in range(rows):
+                    _multiply_add(builder, _broadcast(builder, A_row, i), right, sums[i])
+            for i in range(rows):
+                _store_panels(builder, builder.gep(G, [_index(i * PANEL)]), g_panel, sums[i])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gradient_tile
+
+
+def make_gather_tile(panels: int):
+    """gather_tile(W, w, w_panel, index, value, first, count, start, s, C, c, c_panel): panels * 16 elements of C.
+
+    Entries first to first + count - 1 of `index` and `value` are summed.
+    """
+
+    @intrinsic
+    def gather_tile(typing, W, w, w_panel, index, value, first, count, start, s, C, c, c_panel):
+        n = types.intp
+        signature = types.void(W, n, n, index, value, n, n, start, n, C, n, n)
+
+        def codegen(context, builder, signature, args):
+            W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 7, 9))
+            index, value = (builder.gep(_data(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
+            w_panel, count, c_panel = args[2], args[6], args[11]
+            sums = [_register(builder, _load(builder, start, column * UNIT.lanes)) for column in range(panels * VECTORS)]
+            with cgutils.for_range(builder, count) as entry:
+                row = builder.sext(builder.load(builder.gep(index, [entry.index])), INDEX)
+                W_row = builder.gep(W, [builder.mul(row, _index(PANEL))])
+                scalar = _broadcast(builder, builder.gep(value, [entry.index]), 0)
+                _multiply_add(builder, scalar, _panel_vectors(builder, W_row, w_panel, panels), sums)
+            _store_panels(builder, C, c_panel, sums)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gather_tile
+
+
+def _index(n: int) -> ir.Constant:
+    return ir.Constant(INDEX, n)
+
+
+def _data(context, builder, signature, args, i):
+    """The data pointer of array argument i."""
+    return context.make_array(signature.args[i])(context, builder, args[i]).data
+
+
+def _pointer(context, builder, signature, args, i):
+    """The data pointer of array argument i, moved by the offset that is argument i + 1."""
+    return builder.gep(_data(context, builder, signature, args, i), [args[i + 1]])
+
+
+def _register(builder, value):
+    """A stack slot that LLVM promotes to a register."""
+    slot = cgutils.alloca_once(builder, VECTOR)
+    builder.store(value, slot)
+    return slot
+
+
+def _load(builder, pointer, offset):
+    value = builder.load(builder.bitcast(builder.gep(pointer, [_index(offset)]), VECTOR.as_pointer()))
+    value.align = 4
+    return value
+
+
+def _broadcast(builder, pointer, offset):
+    scalar = builder.load(builder.gep(pointer, [_index(offset)]))
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    lane0 = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(lane0, undefined, ir.Constant(ir.VectorType(INT32, UNIT.lanes), [0] * UNIT.lanes))
+
+
+def _panel_vectors(builder, row, panel_stride, panels):
+    """The vectors of one row in each panel, left to right."""
+    vectors = []
+    for panel in range(panels):
+        start = builder.gep(row, [builder.mul(panel_stride, _index(panel))])
+        vectors.extend(_load(builder, start, v * UNIT.lanes) for v in range(VECTORS))
+    return vectors
+
+
+def _store_panels(builder, row, panel_stride, sums):
+    for column, slot in enumerate(sums):
+        start = builder.gep(row, [builder.mul(panel_stride, _index(column // VECTORS))])
+        target = builder.gep(start, [_index(column % VECTORS * UNIT.lanes)])
+        builder.store(builder.load(slot), builder.bitcast(target, VECTOR.as_pointer())).align = 4
+
+
+def _multiply_add(builder, scalar, right, sums):
+    """sums[j] += scalar * right[j] for every vector, fused where the CPU can."""
+    for vector, slot in zip(right, sums, strict=True):
+        if UNIT.fused:
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{UNIT.lanes}f32"
+            )
+            builder.store(builder.call(fma, [scalar, vector, builder.load(slot)]), slot)
+        else:
+            builder.store(builder.fadd(builder.fmul(scalar, vector), builder.load(slot)), slot)

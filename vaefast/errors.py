@@ -1,0 +1,35 @@
+"""Every error a user can meet: one line that says what, where and how to fix, with the exit code of the command line."""
+
+
+class VaefastError(Exception):
+    """An error that the person at the keyboard can mend; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class SettingsError(VaefastError, ValueError):
+    """A setting, a flag or a configuration file is not usable as it stands."""
+
+    exit_code = 2
+
+
+class DataError(VaefastError, ValueError):
+    """Data are missing, corrupt, out of range or out of reach."""
+
+    exit_code = 3
+
+
+class DivergenceError(VaefastError, ArithmeticError):
+    """Training produced a number that is not finite."""
+
+    exit_code = 5
+
+
+class OutputError(VaefastError, OSError):
+    """A file or a folder cannot be written."""
+
+    exit_code = 6
+
+
+class EngineUnavailable(SettingsError):
+    """An engine asked for by name cannot run here; the message holds the reason and the remedy."""

@@ -1,0 +1,59 @@
+"""Initial parameters: a function of the layout, the scheme and the seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import noise
+from vaefast.layout import Layout, Tensor
+
+# Burda et al. (2015), in their published code, keep the mean pixel this far from 0 and 1 before taking its logit.
+PIXEL_MARGIN = 1e-3
+
+
+def initial_parameters(
+    layout: Layout, scheme: str, seed: int, mean_pixels: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Initial parameters in plain form, float64 (layout.size,).
+
+    Parameters
+    ----------
+    scheme
+        `report`: weights and biases N(0, 0.01^2), as the 2021 report's assignment has them.
+        `glorot`: weights uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio 2010, eq. 16), biases 0.
+        `he`: weights N(0, 2 / inputs) (He et al. 2015, eq. 10), biases 0.
+        `fan-in`: weights and biases uniform in +-1 / sqrt(inputs) (LeCun et al. 1998; PyTorch's default).
+        `data-mean`: `glorot`, and the output bias is the logit of each pixel's mean (Burda et al. 2015).
+    mean_pixels
+        Mean of each pixel over the training set, (X,), in [0, 1]; needed by `data-mean` alone.
+    """
+    vector = np.zeros(layout.size)
+    for number, (name, view) in enumerate(layout.views(vector).items()):
+        tensor = layout.tensors[name]
+        if scheme == "report":
+            view[...] = 0.01 * _normals(seed, number, tensor)
+        elif scheme == "fan-in":
+            inputs = layout.tensors[name.replace(".bias", ".weight")].inputs
+            view[...] = _symmetric(seed, number, tensor) / np.sqrt(inputs)
+        elif name.endswith(".weight"):
+            if scheme == "he":
+                view[...] = _normals(seed, number, tensor) * np.sqrt(2.0 / tensor.inputs)
+            else:
+                view[...] = _symmetric(seed, number, tensor) * np.sqrt(6.0 / (tensor.inputs + tensor.outputs))
+    if scheme == "data-mean":
+        assert mean_pixels is not None
+        p = np.clip(mean_pixels, PIXEL_MARGIN, 1.0 - PIXEL_MARGIN)
+        layout.views(vector)["logits.bias"][...] = np.log(p / (1.0 - p))
+    return vector
+
+
+def _normals(seed: int, number: int, tensor: Tensor) -> NDArray[np.float64]:
+    values = noise.normals(seed, noise.Purpose.INITIAL_PARAMETERS, number, np.arange(tensor.inputs), tensor.outputs)
+    return values.reshape(tensor.shape)
+
+
+def _symmetric(seed: int, number: int, tensor: Tensor) -> NDArray[np.float64]:
+    """Uniform in (-1, 1)."""
+    words = noise.words(seed, noise.Purpose.INITIAL_PARAMETERS, number, np.arange(tensor.inputs), tensor.outputs)
+    return (2.0 * noise.uniforms(words) - 1.0).reshape(tensor.shape)

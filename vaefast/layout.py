@@ -1,0 +1,134 @@
+"""Names, shapes, padding and offsets of every parameter, in ONE flat vector. No other module knows an offset.
+
+Two forms of the same parameters:
+
+* the *plain* form, in which engines exchange their state and models are saved: every tensor row-major, no padding;
+* the *panel* form, in which compiled engines compute: a matrix (inputs, outputs) is cut into panels of `PANEL` columns,
+  each panel stored as one contiguous block (inputs, PANEL), so that a register tile reads whole cache lines in order.
+  The last panel is padded with zeros, which stay zero: every gradient of a padded column is exactly zero.
+
+Tensors stand in the order in which the forward pass meets them. The two heads of the recognition network are neighbours
+(both weights, then both biases), so in panel form they are *one* matrix of twice as many panels: one product gives the
+mean and log_std together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.settings import ModelSettings
+
+# 16 float32 columns are one cache line, one AVX-512 register, two AVX2 or four NEON registers.
+PANEL = 16
+
+
+def padded(size: int) -> int:
+    """The size rounded up to whole panels."""
+    return -(-size // PANEL) * PANEL
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter tensor and where it stands in the flat vector of either form."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    panel_offset: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def inputs(self) -> int:
+        """Rows of a weight matrix; 1 for a bias."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+    @property
+    def outputs(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def panel_size(self) -> int:
+        return self.inputs * padded(self.outputs)
+
+
+class Layout:
+    """Every tensor of a model with its place.
+
+    Parameters
+    ----------
+    model
+        The sizes.
+
+    Attributes
+    ----------
+    tensors
+        By name, in the order of the vector: `encoder.0.weight (X, H)`, `encoder.0.bias (H,)`, ..., `mean.weight (H, Z)`,
+        `log_std.weight`, `mean.bias`, `log_std.bias`, `decoder.0.weight (Z, H)`, ..., `logits.weight (H, X)`,
+        `logits.bias (X,)`. A layer computes `x @ weight + bias`.
+    size, panel_size
+        Elements of the flat vector in plain and in panel form.
+    """
+
+    def __init__(self, model: ModelSettings) -> None:
+        self.model = model
+        self.tensors: dict[str, Tensor] = {}
+        self.size = self.panel_size = 0
+        for name, shape in _shapes(model):
+            tensor = Tensor(name, shape, self.size, self.panel_size)
+            self.tensors[name] = tensor
+            self.size += tensor.size
+            self.panel_size += tensor.panel_size
+
+    def views(self, vector: NDArray) -> dict[str, NDArray]:
+        """Named views (no copies) of a plain vector, (size,)."""
+        return {t.name: vector[t.offset : t.offset + t.size].reshape(t.shape) for t in self.tensors.values()}
+
+    def flatten(self, arrays: Mapping[str, NDArray], dtype: np.dtype | type) -> NDArray:
+        """The plain vector, (size,), of these named tensors."""
+        vector = np.empty(self.size, dtype)
+        for name, view in self.views(vector).items():
+            view[...] = arrays[name]
+        return vector
+
+    def to_panels(self, vector: NDArray, out: NDArray) -> None:
+        """Write a plain vector, (size,), into `out`, (panel_size,), with zeros in the padding."""
+        for tensor in self.tensors.values():
+            matrix = np.zeros((tensor.inputs, padded(tensor.outputs)), out.dtype)
+            matrix[:, : tensor.outputs] = vector[tensor.offset : tensor.offset + tensor.size].reshape(tensor.inputs, -1)
+            panels = matrix.reshape(tensor.inputs, -1, PANEL).swapaxes(0, 1)
+            out[tensor.panel_offset : tensor.panel_offset + tensor.panel_size] = panels.reshape(-1)
+
+    def from_panels(self, panels: NDArray) -> NDArray:
+        """The plain vector, (size,), of a vector in panel form, (panel_size,)."""
+        vector = np.empty(self.size, panels.dtype)
+        for tensor in self.tensors.values():
+            block = panels[tensor.panel_offset : tensor.panel_offset + tensor.panel_size]
+            matrix = block.reshape(-1, tensor.inputs, PANEL).swapaxes(0, 1).reshape(tensor.inputs, -1)
+            vector[tensor.offset : tensor.offset + tensor.size] = matrix[:, : tensor.outputs].reshape(-1)
+        return vector
+
+
+def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
+    encoder, decoder = (model.pixels, *model.hidden), (model.latent, *reversed(model.hidden))
+    top, bottom = encoder[-1], decoder[-1]
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def dense(name: str, inputs: int, outputs: int) -> None:
+        shapes.extend([(f"{name}.weight", (inputs, outputs)), (f"{name}.bias", (outputs,))])
+
+    for i, size in enumerate(model.hidden):
+        dense(f"encoder.{i}", encoder[i], size)
+    for part, shape in (("weight", (top, model.latent)), ("bias", (model.latent,))):
+        shapes.extend([(f"mean.{part}", shape), (f"log_std.{part}", shape)])
+    for i, size in enumerate(reversed(model.hidden)):
+        dense(f"decoder.{i}", decoder[i], size)
+    dense("logits", bottom, model.pixels)
+    return shapes

@@ -1,0 +1,99 @@
+"""Counter-based random numbers: every number is a pure function of (seed, purpose, step, example, index).
+
+Philox4x32-10 (Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC'11) maps a 128-bit counter
+and a 64-bit key to four 32-bit words. Nothing is drawn from a stream, so no number depends on which thread asks for it,
+how a batch is split, or where a run was interrupted:
+
+    key     = (low half of seed, high half of seed)
+    counter = (index // 4, example, step, purpose)          word = output[index % 4]
+
+`philox4x32` and `binarization_threshold` are plain integer arithmetic on uint64: NumPy runs them on arrays and compiled
+engines compile the very same functions for scalars, so there is one definition and the bits agree by construction.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Multipliers and Weyl increments of Philox4x32 (table 2 of the paper and its reference code).
+MULTIPLIER_0 = np.uint64(0xD2511F53)
+MULTIPLIER_1 = np.uint64(0xCD9E8D57)
+WEYL_0 = np.uint64(0x9E3779B9)
+WEYL_1 = np.uint64(0xBB67AE85)
+LOW_WORD = np.uint64(0xFFFFFFFF)
+WORD_BITS = np.uint64(32)
+
+
+class Purpose(IntEnum):
+    """What a random number is for: the last word of the counter, so that no two uses ever share bits."""
+
+    INITIAL_PARAMETERS = 0
+    EXAMPLE_ORDER = 1
+    TRAINING_PIXELS = 2
+    TRAINING_LATENTS = 3
+    EVALUATION_PIXELS = 4
+    EVALUATION_LATENTS = 5
+    PRIOR_SAMPLES = 6
+    TRAIN_TEST_SPLIT = 7
+
+
+def philox4x32(c0, c1, c2, c3, k0, k1):
+    """Ten rounds of Philox4x32 on uint64 scalars or arrays that hold 32-bit words; returns four such words."""
+    for _ in range(10):
+        product_0 = MULTIPLIER_0 * c0
+        product_1 = MULTIPLIER_1 * c2
+        c0 = (product_1 >> WORD_BITS) ^ c1 ^ k0
+        c1 = product_1 & LOW_WORD
+        c2 = (product_0 >> WORD_BITS) ^ c3 ^ k1
+        c3 = product_0 & LOW_WORD
+        k0 = (k0 + WEYL_0) & LOW_WORD
+        k1 = (k1 + WEYL_1) & LOW_WORD
+    return c0, c1, c2, c3
+
+
+def words(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int) -> NDArray[np.uint32]:
+    """Words 0 to count - 1 of each example: uint32, (len(examples), count)."""
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)[None, :]
+    rows = np.asarray(examples, dtype=np.uint64)[:, None]
+    four = philox4x32(
+        blocks, rows, np.uint64(step), np.uint64(purpose), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+    )
+    return np.stack(four, axis=-1).reshape(rows.shape[0], -1)[:, :count].astype(np.uint32)
+
+
+def uniforms(random_words: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """The middle of one of 2^23 equal cells of (0, 1): never 0 or 1, and exact in float32 too."""
+    return ((random_words >> np.uint32(9)) + 0.5) * 2.0**-23
+
+
+def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Standard normals 0 to count - 1 of each example: float64, (len(examples), count).
+
+    Box & Muller's transform of words 2i and 2i + 1 gives normals 2i (cosine) and 2i + 1 (sine); the largest possible
+    magnitude is sqrt(2 * 24 * ln 2) = 5.77.
+    """
+    u = uniforms(words(seed, purpose, step, examples, count + count % 2))
+    radius = np.sqrt(-2.0 * np.log(u[:, 0::2]))
+    angle = 2.0 * np.pi * u[:, 1::2]
+    pairs = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
+    return pairs.reshape(u.shape)[:, :count]
+
+
+def permutation(seed: int, purpose: Purpose, step: int, n: int) -> NDArray[np.int64]:
+    """A random order of 0 to n - 1, int64 (n,): the ranks of n random 64-bit keys."""
+    pair = words(seed, purpose, step, np.arange(n), 2).astype(np.uint64)
+    return np.argsort(pair[:, 0] << WORD_BITS | pair[:, 1], kind="stable")
+
+
+def binarization_threshold(level: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """The integer t such that `word < t` turns a pixel of this grey level on with probability level (uint8: level / 255).
+
+    Exact at both ends: a black pixel is never on and a white one always. Deciding in integers keeps the images the same
+    bit for bit in every engine.
+    """
+    if level.dtype == np.uint8:
+        return (level.astype(np.uint64) << WORD_BITS) // np.uint64(255)
+    return np.floor(level.astype(np.float64) * 2.0**32).astype(np.uint64)
