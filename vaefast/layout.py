@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,18 +88,18 @@ class Layout:
             self.size += tensor.size
             self.panel_size += tensor.panel_size
 
-    def views(self, vector: NDArray) -> dict[str, NDArray]:
+    def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Named views (no copies) of a plain vector, (size,)."""
         return {t.name: vector[t.offset : t.offset + t.size].reshape(t.shape) for t in self.tensors.values()}
 
-    def flatten(self, arrays: Mapping[str, NDArray], dtype: np.dtype | type) -> NDArray:
+    def flatten(self, arrays: Mapping[str, NDArray[Any]], dtype: np.dtype | type) -> NDArray[Any]:
         """The plain vector, (size,), of these named tensors."""
         vector = np.empty(self.size, dtype)
         for name, view in self.views(vector).items():
             view[...] = arrays[name]
         return vector
 
-    def to_panels(self, vector: NDArray, out: NDArray) -> None:
+    def to_panels(self, vector: NDArray[Any], out: NDArray[Any]) -> None:
         """Write a plain vector, (size,), into `out`, (panel_size,), with zeros in the padding."""
         for tensor in self.tensors.values():
             matrix = np.zeros((tensor.inputs, padded(tensor.outputs)), out.dtype)
@@ -106,7 +107,7 @@ class Layout:
             panels = matrix.reshape(tensor.inputs, -1, PANEL).swapaxes(0, 1)
             out[tensor.panel_offset : tensor.panel_offset + tensor.panel_size] = panels.reshape(-1)
 
-    def from_panels(self, panels: NDArray) -> NDArray:
+    def from_panels(self, panels: NDArray[Any]) -> NDArray[Any]:
         """The plain vector, (size,), of a vector in panel form, (panel_size,)."""
         vector = np.empty(self.size, panels.dtype)
         for tensor in self.tensors.values():

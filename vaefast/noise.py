@@ -7,13 +7,14 @@ how a batch is split, or where a run was interrupted:
     key     = (low half of seed, high half of seed)
     counter = (index // 4, example, step, purpose)          word = output[index % 4]
 
-`philox4x32` and `binarization_threshold` are plain integer arithmetic on uint64: NumPy runs them on arrays and compiled
-engines compile the very same functions for scalars, so there is one definition and the bits agree by construction.
+`philox4x32` is plain integer arithmetic on uint64: NumPy runs it on arrays, and compiled engines compile the very same
+function for scalars, so there is one definition and the bits agree by construction.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,7 +41,7 @@ class Purpose(IntEnum):
     TRAIN_TEST_SPLIT = 7
 
 
-def philox4x32(c0, c1, c2, c3, k0, k1):
+def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
     """Ten rounds of Philox4x32 on uint64 scalars or arrays that hold 32-bit words; returns four such words."""
     for _ in range(10):
         product_0 = MULTIPLIER_0 * c0
@@ -58,15 +59,14 @@ def words(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: in
     """Words 0 to count - 1 of each example: uint32, (len(examples), count)."""
     blocks = np.arange(-(-count // 4), dtype=np.uint64)[None, :]
     rows = np.asarray(examples, dtype=np.uint64)[:, None]
-    four = philox4x32(
-        blocks, rows, np.uint64(step), np.uint64(purpose), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    )
+    four = philox4x32(blocks, rows, np.uint64(step), np.uint64(purpose), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32))
     return np.stack(four, axis=-1).reshape(rows.shape[0], -1)[:, :count].astype(np.uint32)
 
 
 def uniforms(random_words: NDArray[np.uint32]) -> NDArray[np.float64]:
     """The middle of one of 2^23 equal cells of (0, 1): never 0 or 1, and exact in float32 too."""
-    return ((random_words >> np.uint32(9)) + 0.5) * 2.0**-23
+    cells = (random_words >> np.uint32(9)).astype(np.float64)
+    return (cells + 0.5) * 2.0**-23
 
 
 def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int) -> NDArray[np.float64]:

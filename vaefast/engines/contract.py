@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 class State:
     """The whole memory of a training run, in the plain form of `Layout`: three vectors (P,) and the steps taken."""
 
-    parameters: NDArray
-    first_moments: NDArray
-    second_moments: NDArray
+    parameters: NDArray[Any]
+    first_moments: NDArray[Any]
+    second_moments: NDArray[Any]
     step: int = 0
 
     @classmethod
@@ -24,7 +24,7 @@ class State:
         return cls(np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype))
 
     @classmethod
-    def initial(cls, parameters: NDArray, dtype: Any = np.float32) -> State:
+    def initial(cls, parameters: NDArray[Any], dtype: Any = np.float32) -> State:
         """These parameters, no moments yet, step 0."""
         state = cls.zeros(parameters.size, dtype)
         state.parameters[...] = parameters
@@ -33,7 +33,10 @@ class State:
     def astype(self, dtype: Any) -> State:
         """A copy in another float dtype."""
         return State(
-            self.parameters.astype(dtype), self.first_moments.astype(dtype), self.second_moments.astype(dtype), self.step
+            self.parameters.astype(dtype),
+            self.first_moments.astype(dtype),
+            self.second_moments.astype(dtype),
+            self.step,
         )
 
     def copy(self) -> State:
@@ -65,17 +68,24 @@ class Engine(Protocol):
     name: str
     threads: int
 
+    @property
+    def step(self) -> int:
+        """Steps of Adam taken so far."""
+
     def state(self) -> State:
         """A copy of parameters, moments and step, in plain form."""
 
     def load_state(self, state: State) -> None:
         """Take over parameters, moments and step."""
 
-    def place(self, values: NDArray) -> Any:
+    def place(self, values: NDArray[Any]) -> Any:
         """Put a set of images, (N, X) uint8 or float32 in [0, 1], where this engine reads them best.
 
         What comes back is for this engine's `train` and `evaluate` alone. The values must not change meanwhile.
         """
+
+    def warm_up(self, placed: Any) -> None:
+        """Compile whatever `train` and `evaluate` will run on these images; changes no state."""
 
     def train(self, placed: Any, order: NDArray[np.int64]) -> BoundTerms:
         """Train on the examples of `order`, (N,), in minibatches of `batch_size`, the last of which may be smaller.
@@ -86,10 +96,10 @@ class Engine(Protocol):
     def evaluate(self, placed: Any) -> BoundTerms:
         """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call."""
 
-    def encode(self, x: NDArray) -> tuple[NDArray, NDArray]:
+    def encode(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1], taken as it is."""
 
-    def decode(self, z: NDArray) -> NDArray:
+    def decode(self, z: NDArray[Any]) -> NDArray[Any]:
         """Bernoulli logits, (N, X), for z (N, Z)."""
 
     def close(self) -> None:

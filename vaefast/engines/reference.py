@@ -7,6 +7,7 @@ array; a number in parentheses is an equation of DERIVATION.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,16 +179,23 @@ class ReferenceEngine:
         self.dtype = np.dtype(dtype)
         self._state = State.zeros(self.layout.size, self.dtype)
 
+    @property
+    def step(self) -> int:
+        return self._state.step
+
     def state(self) -> State:
         return self._state.copy()
 
     def load_state(self, state: State) -> None:
         self._state = state.astype(self.dtype)
 
-    def place(self, values: NDArray) -> NDArray:
+    def place(self, values: NDArray[Any]) -> NDArray[Any]:
         return values
 
-    def train(self, placed: NDArray, order: NDArray[np.int64]) -> BoundTerms:
+    def warm_up(self, placed: NDArray[Any]) -> None:
+        """NumPy needs no compilation."""
+
+    def train(self, placed: NDArray[Any], order: NDArray[np.int64]) -> BoundTerms:
         size, parameters = self.training.batch_size, self._views()
         terms = []
         for start in range(0, len(order), size):
@@ -201,7 +209,7 @@ class ReferenceEngine:
             adam_step(self._state, self.layout.flatten(gradients, self.dtype), self.training.adam)
         return BoundTerms.concatenate(terms)
 
-    def evaluate(self, placed: NDArray) -> BoundTerms:
+    def evaluate(self, placed: NDArray[Any]) -> BoundTerms:
         terms = []
         for start in range(0, len(placed), EVALUATION_ROWS):
             examples = np.arange(start, min(start + EVALUATION_ROWS, len(placed)))
@@ -210,11 +218,11 @@ class ReferenceEngine:
             terms.append(_terms(x, forward(self._views(), x, epsilon, self.model.activation)))
         return BoundTerms.concatenate(terms)
 
-    def encode(self, x: NDArray) -> tuple[Array, Array]:
+    def encode(self, x: NDArray[Any]) -> tuple[Array, Array]:
         _, mean, log_std = encode(self._views(), x.astype(self.dtype), self.model.activation)
         return mean, log_std
 
-    def decode(self, z: NDArray) -> Array:
+    def decode(self, z: NDArray[Any]) -> Array:
         return decode(self._views(), z.astype(self.dtype), self.model.activation)[1]
 
     def close(self) -> None:
@@ -226,7 +234,7 @@ class ReferenceEngine:
     def _normals(self, seed: int, purpose: Purpose, step: int, examples: NDArray[np.int64]) -> Array:
         return noise.normals(seed, purpose, step, examples, self.model.latent).astype(self.dtype)
 
-    def _pixels(self, levels: NDArray, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
+    def _pixels(self, levels: NDArray[Any], examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the networks see it, (B, X)."""
         if self.training.binarize == "dynamic":
             words = noise.words(self.training.seed, purpose, step, examples, self.model.pixels)

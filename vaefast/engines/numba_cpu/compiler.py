@@ -33,7 +33,7 @@ kernel = functools.partial(numba.njit, error_model="numpy", nogil=True)
 
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the machine code between processes."""
-    dispatcher = kernel(function)
+    dispatcher: Any = kernel(function)
     if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
         dispatcher._cache = _KernelCache(function)
     return dispatcher
@@ -131,7 +131,7 @@ class _KernelCache(caching.FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file = _KernelFile(function.__name__)
+        self._cache_file: Any = _KernelFile(function.__name__)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from vaefast.engines.numba_cpu.steps import (
     refresh_transposed,
     train_steps,
 )
-from vaefast.engines.numba_cpu.weights import BLOCK, GROUP, AdamStep, Scratch, Weights
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.engines.numba_cpu.weights import BLOCK, AdamStep, Scratch, Weights
 from vaefast.engines.numba_cpu.workers import Team
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
@@ -50,7 +52,7 @@ class NumbaEngine:
         self.model, self.training, self.threads = model, training, threads
         self.layout = Layout(model)
         self._team = Team(threads)
-        self._step = 0
+        self.step = 0
         self._plan, size, transposed = make_plan(self.layout, training.batch_size)
         self._workspace = _aligned(size)
         self._pixels = _pixels(self._plan)
@@ -58,21 +60,21 @@ class NumbaEngine:
         self._scratch = [_scratch(self._plan) for _ in range(threads)]
         parameters, moments_1, moments_2 = (_aligned(self.layout.panel_size) for _ in range(3))
         self._weights = Weights(parameters, moments_1, moments_2, _aligned(transposed))
-        self._tasks = {sparse: weight_tasks(self._plan, GROUP, sparse) for sparse in (False, True)}
+        self._tasks = {sparse: weight_tasks(self._plan, UNIT.product_panels, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size, _ = make_plan(self.layout, FORWARD_ROWS)
 
     def state(self) -> State:
-        vectors = (self._weights.parameters, self._weights.first_moments, self._weights.second_moments)
-        return State(*(self.layout.from_panels(vector) for vector in vectors), self._step)
+        weights, plain = self._weights, self.layout.from_panels
+        return State(plain(weights.parameters), plain(weights.first_moments), plain(weights.second_moments), self.step)
 
     def load_state(self, state: State) -> None:
         self.layout.to_panels(state.parameters, self._weights.parameters)
         self.layout.to_panels(state.first_moments, self._weights.first_moments)
         self.layout.to_panels(state.second_moments, self._weights.second_moments)
         refresh_transposed(self._plan, self._weights)
-        self._step = state.step
+        self.step = state.step
 
-    def place(self, values: NDArray) -> Placed:
+    def place(self, values: NDArray[Any]) -> Placed:
         nothing = np.empty((0, values.shape[1]))
         if values.dtype == np.uint8:
             images = Images(np.ascontiguousarray(values), nothing.astype(np.float32))
@@ -80,10 +82,14 @@ class NumbaEngine:
             images = Images(nothing.astype(np.uint8), np.ascontiguousarray(values, np.float32))
         return Placed(images, bool(np.count_nonzero(values) < SPARSE_BELOW * values.size), len(values))
 
+    def warm_up(self, placed: Placed) -> None:
+        self.train(placed, np.empty(0, np.int64))
+        self.evaluate(placed._replace(size=0))
+
     def train(self, placed: Placed, order: NDArray[np.int64]) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
-        t = self._step + 1 + np.arange(steps, dtype=np.float64)
+        t = self.step + 1 + np.arange(steps, dtype=np.float64)
         corrections = np.stack((adam.learning_rate / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
         terms = BoundTerms(np.empty(len(order)), np.empty(len(order)))
@@ -92,7 +98,7 @@ class NumbaEngine:
             np.ascontiguousarray(order, np.int64),
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
-            self._randomness(self._step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
+            self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
             batch,
             AdamStep(*(np.float32(s) for s in scalars)),
             corrections.astype(np.float32),
@@ -108,7 +114,7 @@ class NumbaEngine:
                 for w in range(self.threads)
             ],
         )  # fmt: skip
-        self._step += steps
+        self.step += steps
         return terms
 
     def evaluate(self, placed: Placed) -> BoundTerms:
@@ -119,14 +125,14 @@ class NumbaEngine:
         self._forward(evaluate_images, shared, pixels=True)
         return terms
 
-    def encode(self, x: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         placed = self.place(np.asarray(x, np.float32))
         width = padded(self.model.latent)
         heads = np.empty((placed.size, 2 * width), np.float32)
         self._forward(encode_images, (placed.images, np.arange(placed.size), placed.sparse, heads), pixels=True)
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
 
-    def decode(self, z: NDArray) -> NDArray[np.float32]:
+    def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
         latents[:, : self.model.latent] = z
         logits = np.empty((len(z), padded(self.model.pixels)), np.float32)
@@ -136,7 +142,7 @@ class NumbaEngine:
     def close(self) -> None:
         self._team.close()
 
-    def _forward(self, kernel, shared, *, pixels: bool) -> None:
+    def _forward(self, kernel: Callable[..., None], shared: tuple[Any, ...], *, pixels: bool) -> None:
         """Run a forward kernel on every worker, each with a workspace of its own."""
         plan, counters = self._forward_plan, np.zeros(TICKETS + 1, np.int64)
         arguments = []
@@ -169,7 +175,7 @@ def _rows(plan: Plan) -> Rows:
 
 def _scratch(plan: Plan) -> Scratch:
     panels = int(plan.layers[:, OUTPUT_PANELS].max())
-    first = max(int(plan.layers[0, OUTPUT_PANELS]), GROUP)
+    first = max(int(plan.layers[0, OUTPUT_PANELS]), UNIT.product_panels)
     ones = _aligned(padded(plan.rows))
     ones[:] = 1
     return Scratch(
@@ -177,7 +183,7 @@ def _scratch(plan: Plan) -> Scratch:
         zeros=_aligned(max(panels, plan.latent_panels, int(plan.layers[:, OUTPUT_PANELS].max())) * PANEL),
         ones=ones,
         cursor=np.zeros(plan.rows, np.int64),
-        index=np.empty(PANEL * plan.rows, np.int32),
-        value=np.empty(PANEL * plan.rows, np.float32),
-        count=np.zeros(PANEL, np.int64),
+        indices=np.empty(PANEL * plan.rows, np.int32),
+        values=np.empty(PANEL * plan.rows, np.float32),
+        lengths=np.zeros(PANEL, np.int64),
     )

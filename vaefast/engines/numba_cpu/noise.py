@@ -21,9 +21,7 @@ def fill_words(seed, purpose, step, example, out):
     """Words 0 to out.size - 1 of an example; out is uint32 and a multiple of 4 long."""
     key_0, key_1 = seed & LOW_WORD, seed >> WORD_BITS
     for block in range(out.size // 4):
-        w0, w1, w2, w3 = philox4x32(
-            np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), key_0, key_1
-        )
+        w0, w1, w2, w3 = philox4x32(np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), key_0, key_1)
         four = out[4 * block : 4 * block + 4]
         four[0] = w0
         four[1] = w1

@@ -32,9 +32,9 @@ class Images(NamedTuple):
 class Pixels(NamedTuple):
     """The non-zero pixels of each row of the minibatch, in ascending order."""
 
-    index: NDArray[np.int32]  # (rows * X,): row r from r * X
-    value: NDArray[np.float32]  # (rows * X,)
-    count: NDArray[np.int64]  # (rows,); 0 on the dense path
+    indices: NDArray[np.int32]  # (rows * X,): row r from r * X
+    values: NDArray[np.float32]  # (rows * X,)
+    lengths: NDArray[np.int64]  # (rows,); 0 on the dense path
 
 
 @kernel
@@ -54,7 +54,7 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
         for panel in range(row.size // PANEL):
             offset = plan.x + (panel * plan.rows + r) * PANEL
             workspace[offset : offset + PANEL] = row[panel * PANEL : (panel + 1) * PANEL]
-        pixels.count[r] = _list_nonzero(row, plan.pixels, pixels, r * plan.pixels) if sparse else 0
+        pixels.lengths[r] = _list_nonzero(row, plan.pixels, pixels, r * plan.pixels) if sparse else 0
 
 
 @kernel
@@ -89,7 +89,7 @@ def _levels_of_floats(levels, binarize, words, row):
 @kernel
 def _list_nonzero(row, size, pixels, start):
     """Append without a branch: each pixel is written, and the next one overwrites it unless it counts."""
-    index, value = pixels.index[start : start + size], pixels.value[start : start + size]
+    index, value = pixels.indices[start : start + size], pixels.values[start : start + size]
     count = 0
     for p in range(size):
         index[count] = p

@@ -122,7 +122,7 @@ def weight_tasks(plan: Plan, group: int, sparse: bool) -> NDArray[np.int64]:
     A task is a group of column panels of one layer; where the first layer is summed from lists of non-zero pixels, its
     tasks are ranges of pixels instead, and the range that starts at 0 also updates the bias.
     """
-    tasks = []
+    tasks: list[tuple[int, int, int, int]] = []
     for i, layer in enumerate(plan.layers):
         if i == 0 and sparse:
             ends = [(p, min(p + TASK_PIXELS, plan.pixels)) for p in range(0, plan.pixels, TASK_PIXELS)]

@@ -282,7 +282,7 @@ def _sparse_layer(plan, parameters, workspace, pixels, first, last):
             left = layer[OUTPUT_PANELS] - panel
             w, s = layer[WEIGHT] + panel * w_panel, layer[BIAS] + panel * PANEL
             c = layer[OUTPUT] + panel * stride + r * PANEL
-            index, value, count = pixels.index, pixels.value, pixels.count[r]
+            index, value, count = pixels.indices, pixels.values, pixels.lengths[r]
             if left >= GATHER:
                 gather_wide(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
                 panel += GATHER

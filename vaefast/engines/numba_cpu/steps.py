@@ -51,9 +51,7 @@ def train_steps(
     for s in range(corrections.shape[0]):
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
         step = randomness.step + s
-        now = AdamStep(
-            adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1]
-        )
+        now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
         _rows_phase(
             worker, workers, plan, weights, workspace, pixels, row, scratch, images, examples[begin:end], binarize, sparse,
             randomness, step, log_likelihood[begin:end], kl[begin:end],

@@ -71,9 +71,9 @@ class Scratch(NamedTuple):
     zeros: NDArray[np.float32]  # one padded row of the widest layer
     ones: NDArray[np.float32]  # (B,) padded
     cursor: NDArray[np.int64]  # (B,): the next entry of each row's list of pixels
-    index: NDArray[np.int32]  # (16 * B,): rows of the minibatch in which each pixel of a block is not zero
-    value: NDArray[np.float32]  # (16 * B,)
-    count: NDArray[np.int64]  # (16,)
+    indices: NDArray[np.int32]  # (16 * B,): rows of the minibatch in which each pixel of a block is not zero
+    values: NDArray[np.float32]  # (16 * B,)
+    lengths: NDArray[np.int64]  # (16,)
 
 
 @kernel
@@ -111,7 +111,7 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, la
     """Pixels first to last - 1 of the first layer: d_W[p] = sum of d_output over the rows in which p is not zero (8)."""
     layer = plan.layers[0]
     for b in range(B):
-        scratch.cursor[b] = _first_at_least(pixels.index, b * plan.pixels, pixels.count[b], first)
+        scratch.cursor[b] = _first_at_least(pixels.indices, b * plan.pixels, pixels.lengths[b], first)
     for k in range(first, last, PANEL):
         height = min(PANEL, last - k)
         _transpose_lists(plan, pixels, scratch, B, k, k + height)
@@ -127,15 +127,15 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, la
 @kernel
 def _transpose_lists(plan, pixels, scratch, B, first, last):
     """From each row's list of pixels to each pixel's list of rows, for pixels first to last - 1, rows ascending."""
-    scratch.count[:] = 0
+    scratch.lengths[:] = 0
     for b in range(B):
-        entry, stop = scratch.cursor[b], b * plan.pixels + pixels.count[b]
-        while entry < stop and pixels.index[entry] < last:
-            p = pixels.index[entry] - first
-            place = p * scratch.cursor.size + scratch.count[p]
-            scratch.index[place] = b
-            scratch.value[place] = pixels.value[entry]
-            scratch.count[p] += 1
+        entry, stop = scratch.cursor[b], b * plan.pixels + pixels.lengths[b]
+        while entry < stop and pixels.indices[entry] < last:
+            p = pixels.indices[entry] - first
+            place = p * scratch.cursor.size + scratch.lengths[p]
+            scratch.indices[place] = b
+            scratch.values[place] = pixels.values[entry]
+            scratch.lengths[p] += 1
             entry += 1
         scratch.cursor[b] = entry
 
@@ -156,8 +156,8 @@ def _first_at_least(index, start, count, pixel):
 @kernel
 def _gather_gradient(plan, layer, workspace, scratch, row):
     stride = plan.rows * PANEL
-    panel, entry, count = 0, row * scratch.cursor.size, scratch.count[row]
-    index, value, zeros, gradient = scratch.index, scratch.value, scratch.zeros, scratch.gradient
+    panel, entry, count = 0, row * scratch.cursor.size, scratch.lengths[row]
+    index, value, zeros, gradient = scratch.indices, scratch.values, scratch.zeros, scratch.gradient
     while panel < layer[OUTPUT_PANELS]:
         left = layer[OUTPUT_PANELS] - panel
         d, g = layer[D_OUTPUT] + panel * stride, panel * BLOCK + row * PANEL

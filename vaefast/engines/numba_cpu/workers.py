@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from vaefast.errors import VaefastError
+from vaefast.errors import SettingsError
+
+Arguments = Sequence[tuple[Any, ...]]
 
 
 class Team:
-    """The calling thread is worker 0; the others wait in a pool, and cost nothing while they wait."""
+    """Threads that wait in a pool, and cost nothing while they wait.
+
+    The calling thread only waits, so a signal reaches it at once; it leaves `run` when the kernels have ended, because
+    they hold the memory of the model.
+    """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
+        self._one_call = threading.Lock()
 
-    def run(self, kernel: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    def run(self, kernel: Callable[..., None], arguments: Arguments) -> None:
         """Call `kernel(*arguments[w])` on every worker w and wait for all."""
-        if self.workers > 1 and (self._pool is None or self._process != os.getpid()):
-            self._start()
-        assert self._pool is not None or self.workers == 1
-        others = [self._pool.submit(kernel, *arguments[w]) for w in range(1, self.workers)] if self._pool else []
-        kernel(*arguments[0])
-        for other in others:
-            other.result()
+        with self._one_call:
+            whole = self._ready().submit(self._together, kernel, arguments)
+            try:
+                whole.result()
+            except BaseException:
+                wait([whole])
+                raise
 
     def close(self) -> None:
         if self._pool is not None and self._process == os.getpid():
             self._pool.shutdown()
         self._pool = None
 
-    def _start(self) -> None:
-        """A new pool; a forked child has the parent's pool object, but none of its threads."""
-        pool = ThreadPoolExecutor(self.workers - 1, thread_name_prefix="vaefast")
-        # All threads start before any kernel waits for another: a worker that never comes would hang the barrier.
+    def _together(self, kernel: Callable[..., None], arguments: Arguments) -> None:
+        """Runs in the pool, where no signal can come between the submissions: a worker that never came would leave the
+        others waiting at their barrier."""
+        others: list[Future[None]] = [self._pool.submit(kernel, *a) for a in arguments[1:]] if self._pool else []
+        kernel(*arguments[0])
+        for other in others:
+            other.result()
+
+    def _ready(self) -> ThreadPoolExecutor:
+        """The pool, with all its threads running; a forked child has its parent's pool object but none of its threads."""
+        if self._pool is not None and self._process == os.getpid():
+            return self._pool
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="vaefast")
+        everyone = threading.Barrier(self.workers)
         try:
-            gate = [pool.submit(os.getpid) for _ in range(self.workers - 1)]
-            for future in gate:
-                future.result()
+            for arrival in [pool.submit(everyone.wait) for _ in range(self.workers)]:
+                arrival.result()
         except RuntimeError as error:
+            everyone.abort()
             pool.shutdown(wait=False)
-            raise VaefastError(
-                f"cannot start {self.workers} threads ({error}): ask for fewer with --threads or VAEFAST_NUM_THREADS"
-            ) from error
+            raise SettingsError(f"cannot start {self.workers} threads ({error}): ask for fewer with --threads") from error
         self._pool, self._process = pool, os.getpid()
+        return pool

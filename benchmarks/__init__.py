@@ -1,0 +1,1 @@
+"""Throughput reports (`python -m pytest benchmarks`) and experiments; each checks its answer before it times."""

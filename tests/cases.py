@@ -1,0 +1,62 @@
+"""CASES drives equivalence, gradients, determinism and timing; TOLERANCES says how close is right, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaefast.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, a minibatch size that leaves a ragged last one, and data that are sparse or dense."""
+
+    name: str
+    model: ModelSettings
+    batch_size: int
+    examples: int
+    density: float  # share of non-zero pixels
+    binarize: str = "dynamic"
+    floats: bool = False
+
+    def values(self) -> np.ndarray:
+        """Images, (examples, X): reproducible, some grey, some at the ends of the range."""
+        rng = np.random.default_rng(len(self.name))
+        levels = rng.random((self.examples, self.model.pixels)) * (
+            rng.random((self.examples, self.model.pixels)) < self.density
+        )
+        levels[levels > 0.9] = 1.0
+        return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
+
+
+CASES = [
+    Case("report", ModelSettings(784, (200, 200), 50), 40, 100, 0.2),
+    Case("tanh", ModelSettings(64, (40, 24), 6, "tanh"), 32, 80, 0.5),
+    Case("grey", ModelSettings(64, (33,), 5), 16, 40, 0.3, binarize="none"),
+    Case("dense floats", ModelSettings(70, (48, 17), 7), 24, 50, 1.0, binarize="none", floats=True),
+    Case("drawn floats", ModelSettings(50, (31, 16), 16), 20, 50, 0.6, floats=True),
+    Case("threshold", ModelSettings(100, (50,), 3, "tanh"), 10, 35, 0.4, binarize="threshold"),
+    Case("odd sizes", ModelSettings(13, (7, 5, 3), 2), 9, 31, 0.5),
+    Case("batch of one", ModelSettings(20, (18, 11), 4), 1, 5, 0.5),
+    Case("no hidden layer", ModelSettings(30, (), 3), 8, 20, 0.4),
+    Case("one of everything", ModelSettings(1, (1,), 1), 3, 7, 1.0),
+    Case("wide", ModelSettings(40, (330,), 40), 12, 30, 0.3),
+]
+
+# float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
+TOLERANCES = {
+    # Terms of one example, about 500 nats at initialisation, over 784 pixels: 500 * 6e-8 * sqrt(784) = 8e-4.
+    "example_nats": 2e-3,
+    # The mean over a minibatch of 20 steps of training: what the contract promises.
+    "loss_nats": 1e-3,
+    # A gradient element of a float32 engine, relative to the largest element of its tensor: sums of up to 784 * 40 products.
+    "gradient": 2e-5,
+    # The same with all hidden units of a ReLU clear of zero, against central differences in float64: see `test_gradients`.
+    "finite_difference": 1e-7,
+    # Weights after 20 steps of 1e-3, where Adam turns a sign into a whole step: only a stray element may differ by a step.
+    "parameters": 2e-2,
+    # Encoded and decoded values of order 1.
+    "activations": 2e-5,
+}

@@ -1,0 +1,100 @@
+"""Oracles in plain Python loops. This file imports nothing of vaefast, so that what they agree on is not shared code."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+
+def philox4x32(counter, key):
+    """Philox4x32-10 on Python integers, from the paper's description: (4 words, 2 words) -> 4 words."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        high_0, low_0 = divmod(0xD2511F53 * c[0], 2**32)
+        high_1, low_1 = divmod(0xCD9E8D57 * c[2], 2**32)
+        c = [high_1 ^ c[1] ^ k[0], low_1, high_0 ^ c[3] ^ k[1], low_0]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return c
+
+
+def words(seed, purpose, step, example, count):
+    out = []
+    for block in range((count + 3) // 4):
+        out += philox4x32([block, example, step, purpose], [seed % 2**32, seed // 2**32])
+    return out[:count]
+
+
+def normals(seed, purpose, step, example, count):
+    out = []
+    w = words(seed, purpose, step, example, count + count % 2)
+    for i in range(0, len(w), 2):
+        u, t = ((w[i] >> 9) + 0.5) / 2**23, ((w[i + 1] >> 9) + 0.5) / 2**23
+        radius = math.sqrt(-2 * math.log(u))
+        out += [radius * math.cos(2 * math.pi * t), radius * math.sin(2 * math.pi * t)]
+    return out[:count]
+
+
+def softplus(a):
+    return a + math.log1p(math.exp(-a)) if a > 0 else math.log1p(math.exp(a))
+
+
+def bernoulli_log_likelihood(x, logits):
+    return sum(xi * a - softplus(a) for xi, a in zip(x, logits, strict=True))
+
+
+def gaussian_kl(mean, log_std):
+    return 0.5 * sum(math.exp(2 * s) + m * m - 1 - 2 * s for m, s in zip(mean, log_std, strict=True))
+
+
+def dense(inputs, weight, bias, activation=None):
+    """One row through a dense layer."""
+    out = []
+    for j in range(len(bias)):
+        a = bias[j] + sum(inputs[i] * weight[i][j] for i in range(len(inputs)))
+        out.append(max(a, 0.0) if activation == "relu" else math.tanh(a) if activation == "tanh" else a)
+    return out
+
+
+def elbo_terms(parameters, hidden_layers, activation, x, noise):
+    """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays."""
+    h = list(x)
+    for i in range(hidden_layers):
+        h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
+    mean = dense(h, parameters["mean.weight"], parameters["mean.bias"])
+    log_std = dense(h, parameters["log_std.weight"], parameters["log_std.bias"])
+    g = [m + math.exp(s) * e for m, s, e in zip(mean, log_std, noise, strict=True)]
+    for i in range(hidden_layers):
+        g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
+    logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
+    return bernoulli_log_likelihood(x, logits), gaussian_kl(mean, log_std)
+
+
+def adam(parameter, gradients, learning_rate, beta1, beta2, epsilon):
+    """One scalar parameter through a list of gradients."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        parameter -= learning_rate * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + epsilon)
+    return parameter
+
+
+def to_float32(exact):
+    """The float32 nearest to a Fraction, ties to even: rounding through float64 first would round twice."""
+    near = np.float32(float(exact))
+    around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+    return float(min(around, key=lambda f: (abs(Fraction(float(f)) - exact), int(f.view(np.uint32)) % 2)))
+
+
+def product(start, A, W):
+    """start + A @ W in float32 with fused multiply-adds, the inner index ascending."""
+    C = np.empty((A.shape[0], W.shape[1]), np.float32)
+    for i in range(A.shape[0]):
+        for j in range(W.shape[1]):
+            total = Fraction(float(start[j]))
+            for k in range(A.shape[1]):
+                total = Fraction(to_float32(Fraction(float(A[i, k])) * Fraction(float(W[k, j])) + total))
+            C[i, j] = float(total)
+    return C

@@ -1,0 +1,233 @@
+"""Every engine against the reference and against finite differences, over all CASES: the contract of `vaefast.engines`."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cases import CASES, TOLERANCES
+
+from vaefast import engines
+from vaefast.engines import reference
+from vaefast.engines.contract import State
+from vaefast.engines.reference import ReferenceEngine
+from vaefast.errors import SettingsError
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.noise import Purpose, normals
+from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
+
+FAST_ENGINES = [name for name in engines.ENGINES if name != "reference"]
+by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+by_engine = pytest.mark.parametrize("name", FAST_ENGINES)
+
+
+def settings(case, **changes):
+    return TrainingSettings(**{"batch_size": case.batch_size, "binarize": case.binarize, "seed": 11, **changes})
+
+
+@cache
+def start(case):
+    layout = Layout(case.model)
+    return initial_parameters(layout, "fan-in", 4)
+
+
+def engine_at_start(name, case, threads=2, **changes):
+    engine = engines.create(name, case.model, settings(case, **changes), threads)
+    engine.load_state(State.initial(start(case)))
+    return engine
+
+
+def reference_at_start(case, dtype=np.float64, **changes):
+    engine = ReferenceEngine(case.model, settings(case, **changes), 1, dtype)
+    engine.load_state(State.initial(start(case), dtype))
+    return engine
+
+
+@by_engine
+@by_case
+def test_terms_of_every_example_follow_the_reference(name, case):
+    values, order = case.values(), np.random.default_rng(0).permutation(case.examples)
+    fast, exact = engine_at_start(name, case), reference_at_start(case)
+    got, expected = fast.train(fast.place(values), order), exact.train(values, order)
+    assert np.allclose(got.log_likelihood, expected.log_likelihood, rtol=0, atol=TOLERANCES["example_nats"])
+    assert np.allclose(got.kl, expected.kl, rtol=0, atol=TOLERANCES["example_nats"])
+    assert fast.step == exact.step == -(-case.examples // case.batch_size)
+    evaluated, expected = fast.evaluate(fast.place(values)), exact.evaluate(values)
+    assert np.allclose(evaluated.elbo, expected.elbo, rtol=0, atol=TOLERANCES["example_nats"])
+    fast.close()
+
+
+@by_engine
+@by_case
+def test_the_gradient_is_the_reference_gradient(name, case):
+    """From zero moments one step of Adam leaves m / (1 - beta1) = gradient: the fused kernel is checked without a hook."""
+    fast, exact = engine_at_start(name, case), reference_at_start(case)
+    order = np.arange(min(case.batch_size, case.examples))
+    fast.train(fast.place(case.values()), order)
+    exact.train(case.values(), order)
+    layout, beta1 = Layout(case.model), settings(case).adam.beta1
+    got = layout.views(fast.state().first_moments / (1 - beta1))
+    expected = layout.views(exact.state().first_moments / (1 - beta1))
+    for tensor, gradient in expected.items():
+        scale = np.max(np.abs(gradient))
+        assert np.max(np.abs(got[tensor] - gradient)) <= TOLERANCES["gradient"] * scale, tensor
+    root = layout.views(np.sqrt(fast.state().second_moments / (1 - settings(case).adam.beta2)))
+    for tensor, gradient in expected.items():
+        assert np.allclose(root[tensor], np.abs(gradient), rtol=1e-3, atol=1e-4 * np.max(np.abs(gradient))), tensor
+    fast.close()
+
+
+@by_engine
+@pytest.mark.parametrize("case", [case for case in CASES if case.model.pixels < 784], ids=lambda case: case.name)
+def test_the_gradient_agrees_with_finite_differences(name, case):
+    fast = engine_at_start(name, case)
+    rows = np.arange(min(case.batch_size, case.examples))
+    fast.train(fast.place(case.values()), rows)
+    gradient = fast.state().first_moments.astype(np.float64) / (1 - settings(case).adam.beta1)
+    layout, vector = Layout(case.model), start(case).astype(np.float32).astype(np.float64)
+    x = reference_at_start(case)._pixels(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
+    epsilon = normals(11, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
+
+    def loss(parameters):
+        return -reference.lower_bound(layout.views(parameters), x, epsilon, case.model.activation).mean()
+
+    for seed in range(4):
+        direction = np.random.default_rng(seed).standard_normal(layout.size)
+        direction /= np.linalg.norm(direction)
+        numeric = (loss(vector + 1e-6 * direction) - loss(vector - 1e-6 * direction)) / 2e-6
+        scale = np.linalg.norm(gradient)
+        assert abs(gradient @ direction - numeric) < TOLERANCES["gradient"] * scale
+        wrong = gradient.copy()
+        wrong[int(np.argmax(np.abs(gradient * direction)))] *= 2  # the check must be able to fail
+        assert abs(wrong @ direction - numeric) > TOLERANCES["gradient"] * scale
+    fast.close()
+
+
+@by_engine
+@by_case
+def test_any_number_of_threads_gives_the_same_bits(name, case):
+    values, order = case.values(), np.random.default_rng(1).permutation(case.examples)
+    results = []
+    for threads in (1, 2, 3, 7):
+        fast = engine_at_start(name, case, threads)
+        terms = fast.train(fast.place(values), order)
+        evaluated = fast.evaluate(fast.place(values))
+        state = fast.state()
+        results.append([state.parameters, state.first_moments, state.second_moments, *terms, *evaluated])
+        fast.close()
+    for other in results[1:]:
+        for first, array in zip(results[0], other, strict=True):
+            assert np.array_equal(first, array)
+
+
+@by_engine
+def test_a_run_cut_into_calls_and_moved_to_another_engine_is_the_same_run(name):
+    case = CASES[1]
+    values, order = case.values(), np.random.default_rng(2).permutation(case.examples)
+    whole = engine_at_start(name, case)
+    whole.train(whole.place(values), order)
+    first = engine_at_start(name, case)
+    first.train(first.place(values), order[: case.batch_size])
+    second = engines.create(name, case.model, settings(case), 1)
+    second.load_state(first.state())
+    second.train(second.place(values), order[case.batch_size :])
+    for field in ("parameters", "first_moments", "second_moments", "step"):
+        assert np.array_equal(getattr(whole.state(), field), getattr(second.state(), field)), field
+
+
+@by_engine
+@by_case
+def test_twenty_steps_follow_the_reference_loss_by_loss(name, case):
+    values = case.values()
+    order = np.concatenate([np.random.default_rng(i).permutation(case.examples) for i in range(20)])
+    order = order[: 20 * case.batch_size]
+    fast, exact = engine_at_start(name, case), reference_at_start(case, np.float32)
+    got, expected = fast.train(fast.place(values), order), exact.train(values, order)
+    for step in range(-(-len(order) // case.batch_size)):
+        batch = slice(step * case.batch_size, (step + 1) * case.batch_size)
+        assert got.elbo[batch].mean() == pytest.approx(expected.elbo[batch].mean(), abs=TOLERANCES["loss_nats"])
+    difference = np.abs(fast.state().parameters - exact.state().parameters)
+    assert np.max(difference) < TOLERANCES["parameters"]
+    fast.close()
+
+
+@by_engine
+@by_case
+def test_encode_and_decode(name, case):
+    fast, exact = engine_at_start(name, case), reference_at_start(case)
+    x = np.random.default_rng(3).random((101, case.model.pixels)).astype(np.float32)
+    for got, expected in zip(fast.encode(x), exact.encode(x), strict=True):
+        assert got.shape == (101, case.model.latent)
+        assert np.allclose(got, expected, rtol=0, atol=TOLERANCES["activations"])
+    z = np.random.default_rng(4).standard_normal((101, case.model.latent))
+    assert np.allclose(fast.decode(z), exact.decode(z), rtol=0, atol=TOLERANCES["activations"])
+    fast.close()
+
+
+@by_engine
+@by_case
+def test_a_rows_result_does_not_depend_on_the_rows_beside_it(name, case):
+    fast = engine_at_start(name, case, threads=1)
+    x = np.random.default_rng(5).random((230, case.model.pixels)).astype(np.float32)
+    mean, log_std = fast.encode(x)
+    logits = fast.decode(mean)
+    for row in (0, 1, 95, 96, 229):
+        assert np.array_equal(fast.encode(x[row : row + 1])[0][0], mean[row])
+        assert np.array_equal(fast.encode(x[row : row + 1])[1][0], log_std[row])
+        assert np.array_equal(fast.decode(mean[row : row + 1])[0], logits[row])
+
+
+@by_engine
+def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypatch):
+    case = CASES[0]
+    values, order, states = case.values(), np.arange(case.examples), []
+    for below in (0.0, 2.0):
+        monkeypatch.setattr("vaefast.engines.numba_cpu.engine.SPARSE_BELOW", below)
+        fast = engine_at_start(name, case)
+        placed = fast.place(values)
+        assert placed.sparse == (below > 0)
+        fast.train(placed, order)
+        states.append(fast.state())
+        fast.close()
+    assert np.array_equal(states[0].parameters, states[1].parameters)
+    assert np.array_equal(states[0].second_moments, states[1].second_moments)
+
+
+@by_engine
+def test_seeds_steps_and_epochs_change_the_noise_and_nothing_else_does(name):
+    case = CASES[1]
+    values, order = case.values(), np.arange(case.batch_size)
+
+    def trained(seed, times):
+        fast = engine_at_start(name, case, seed=seed, adam=AdamSettings(learning_rate=0.0))
+        return [fast.train(fast.place(values), order).elbo for _ in range(times)]
+
+    first, second = trained(1, 2)
+    assert not np.array_equal(first, second)  # the next step sees other pixels and other latents
+    assert np.array_equal(first, trained(1, 1)[0])
+    assert not np.array_equal(first, trained(2, 1)[0])
+
+
+@by_engine
+def test_not_a_number_is_never_hidden(name):
+    case = CASES[1]
+    fast = engine_at_start(name, case)
+    state = fast.state()
+    layout = Layout(case.model)
+    layout.views(state.parameters)["encoder.0.bias"][3] = np.nan
+    fast.load_state(state)
+    terms = fast.train(fast.place(case.values()), np.arange(case.batch_size))
+    assert np.isnan(terms.elbo).all()
+
+
+def test_unknown_engines_are_refused_by_name():
+    with pytest.raises(SettingsError, match="choose auto, numba or reference"):
+        engines.create("nmba", ModelSettings(), TrainingSettings(), 1)
+
+
+def test_an_engine_that_cannot_run_says_why_and_auto_passes_it_over(monkeypatch):
+    reason = "no such thing; pip install it"
+    monkeypatch.setattr(engines, "why_not", lambda name: reason if name == "numba" else None)
+    with pytest.raises(engines.EngineUnavailable, match=reason):
+        engines.choose("numba")
+    assert engines.choose("auto") == "reference"

@@ -1,0 +1,111 @@
+"""The counter-based noise: published vectors, three implementations of the same bits, and the distributions."""
+
+import naive
+import numpy as np
+import pytest
+
+from vaefast import noise
+from vaefast.noise import Purpose
+
+# Known answers published with the Random123 library: (counter, key, output).
+KNOWN_ANSWERS = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_known_answers_in_numpy_in_jitted_code_and_in_the_oracle(counter, key, answer):
+    from vaefast.engines.numba_cpu.noise import philox4x32 as jitted
+
+    words = [np.uint64(word) for word in (*counter, *key)]
+    assert tuple(int(word) for word in noise.philox4x32(*words)) == answer
+    assert tuple(int(word) for word in jitted(*words)) == answer
+    assert tuple(naive.philox4x32(counter, key)) == answer
+
+
+def test_a_changed_counter_bit_changes_the_answer():
+    changed = naive.philox4x32((1, 0, 0, 0), (0, 0))
+    assert tuple(changed) != KNOWN_ANSWERS[0][2]
+
+
+def test_words_are_the_oracles_for_any_example_step_and_large_seed():
+    seed, examples = 2**63 + 12345, [0, 7, 59_999, 2**32 - 1]
+    words = noise.words(seed, Purpose.TRAINING_PIXELS, 2**31, examples, 10)
+    assert words.dtype == np.uint32
+    for row, example in zip(words, examples, strict=True):
+        assert row.tolist() == naive.words(seed, Purpose.TRAINING_PIXELS, 2**31, example, 10)
+
+
+def test_jitted_words_and_normals_agree_with_numpy():
+    from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
+
+    words, normals = np.zeros(4096, np.uint32), np.zeros(4096, np.float32)
+    worst = 0.0
+    for example in range(50):
+        fill_words(np.uint64(99), np.int64(Purpose.TRAINING_LATENTS), 3, example, words)
+        assert np.array_equal(words, noise.words(99, Purpose.TRAINING_LATENTS, 3, [example], 4096)[0])
+        fill_normals(words, normals)
+        exact = noise.normals(99, Purpose.TRAINING_LATENTS, 3, [example], 4096)[0]
+        worst = max(worst, np.max(np.abs(normals - exact)))
+    # 5.77 at most, times a few float32 round-offs of the radius and of the sine.
+    assert worst < 1e-6
+
+
+def test_normals_are_the_oracles_and_do_not_depend_on_how_many_are_asked_for():
+    many = noise.normals(5, Purpose.PRIOR_SAMPLES, 0, [3, 4], 11)
+    assert np.allclose(many[1], naive.normals(5, Purpose.PRIOR_SAMPLES, 0, 4, 11), rtol=1e-13)
+    assert np.array_equal(noise.normals(5, Purpose.PRIOR_SAMPLES, 0, [4], 7)[0], many[1, :7])
+
+
+def test_normals_have_the_moments_and_tails_of_a_standard_normal():
+    z = noise.normals(1, Purpose.TRAINING_LATENTS, 0, np.arange(1000), 1000).ravel()
+    error = 4 / np.sqrt(z.size)  # four standard errors of a mean of unit variance
+    assert abs(z.mean()) < error
+    assert abs(z.var() - 1) < error * np.sqrt(2)
+    assert abs((z**3).mean()) < error * np.sqrt(15)
+    assert abs((z**4).mean() - 3) < error * np.sqrt(96)
+    assert abs((np.abs(z) > 3).mean() - 0.0026998) < error * np.sqrt(0.0027)
+    assert np.abs(z).max() <= np.sqrt(2 * 24 * np.log(2))
+
+
+def test_purposes_steps_and_examples_are_uncorrelated():
+    streams = [
+        noise.normals(0, purpose, step, [example], 20_000)[0]
+        for purpose in (Purpose.TRAINING_LATENTS, Purpose.EVALUATION_LATENTS)
+        for step in (0, 1)
+        for example in (0, 1)
+    ]
+    correlation = np.corrcoef(streams) - np.eye(8)
+    assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
+
+
+def test_permutation_is_one_differs_by_step_and_is_the_order_of_the_oracles_keys():
+    first, second = (noise.permutation(0, Purpose.EXAMPLE_ORDER, step, 1000) for step in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(1000))
+    assert not np.array_equal(first, second)
+    assert noise.permutation(0, Purpose.EXAMPLE_ORDER, 1, 8).tolist() == sorted(range(8), key=_key)
+
+
+def _key(example):
+    high, low = naive.words(0, Purpose.EXAMPLE_ORDER, 1, example, 2)
+    return high << 32 | low
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_binarization_is_exact_at_the_ends_and_fair_between(dtype):
+    levels = np.arange(256, dtype=np.uint8) if dtype == np.uint8 else np.linspace(0, 1, 256, dtype=np.float32)
+    threshold = noise.binarization_threshold(levels)
+    assert threshold[0] == 0
+    assert threshold[255] == 2**32
+    probability = threshold.astype(np.float64) / 2**32
+    assert np.max(np.abs(probability - np.arange(256) / 255)) < (1 / 2**32 if dtype == np.uint8 else 1e-7)
+    words = noise.words(0, Purpose.TRAINING_PIXELS, 0, np.arange(4000), 256)
+    rate = (words < threshold).mean(axis=0)
+    spread = np.sqrt(probability * (1 - probability) / 4000)
+    assert np.max(np.abs(rate - probability) - 4.5 * spread) <= 0

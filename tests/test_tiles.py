@@ -1,0 +1,128 @@
+"""Register tiles against plain loops with one rounding a step: equal bit for bit, and nothing written outside."""
+
+import naive
+import numpy as np
+import pytest
+
+from vaefast.engines.numba_cpu import rows, tiles, weights
+from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.layout import PANEL
+
+SENTINEL = np.float32(-77.25)
+GUARD = 64  # sentinels on either side
+
+pytestmark = pytest.mark.skipif(not UNIT.fused, reason="this CPU has no fused multiply-add to compare with")
+
+product_wide, product_narrow_1 = rows.tile_wide, rows.tile_narrow_1
+gradient_wide, gradient_narrow = weights.gradient_wide, weights.gradient_narrow
+gather_wide, gather_one = rows.gather_wide, rows.gather_one
+
+
+@kernel
+def call_product_wide(A, a_panel, W, w_panel, start, C, c, c_panel, K):
+    product_wide(A, 0, a_panel, W, 0, w_panel, start, 0, C, c, c_panel, K)
+
+
+@kernel
+def call_product_narrow_1(A, a_panel, W, w_panel, start, C, c, c_panel, K):
+    product_narrow_1(A, 0, a_panel, W, 0, w_panel, start, 0, C, c, c_panel, K)
+
+
+@kernel
+def call_gradient_wide(A, a, D, d_panel, G, g, g_panel, B):
+    gradient_wide(A, a, D, 0, d_panel, G, g, g_panel, B)
+
+
+@kernel
+def call_gradient_narrow(A, a, D, d_panel, G, g, g_panel, B):
+    gradient_narrow(A, a, D, 0, d_panel, G, g, g_panel, B)
+
+
+@kernel
+def call_gather_wide(W, w_panel, index, value, first, count, start, C, c, c_panel):
+    gather_wide(W, 0, w_panel, index, value, first, count, start, 0, C, c, c_panel)
+
+
+@kernel
+def call_gather_one(W, w_panel, index, value, first, count, start, C, c, c_panel):
+    gather_one(W, 0, w_panel, index, value, first, count, start, 0, C, c, c_panel)
+
+
+def random(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def in_panels(matrix):
+    """(rows, whole panels) -> flat, panel after panel."""
+    return np.ascontiguousarray(matrix.reshape(len(matrix), -1, PANEL).swapaxes(0, 1)).reshape(-1)
+
+
+def guarded(size):
+    return np.full(size + 2 * GUARD, SENTINEL, np.float32)
+
+
+def unguarded(flat, rows_, panels):
+    """The matrix between the sentinels, which must be as they were."""
+    assert np.all(flat[:GUARD] == SENTINEL)
+    assert np.all(flat[-GUARD:] == SENTINEL)
+    return flat[GUARD:-GUARD].reshape(panels, rows_, PANEL).swapaxes(0, 1).reshape(rows_, -1)
+
+
+@pytest.mark.parametrize("K", [1, 15, 16, 17, 50])
+@pytest.mark.parametrize(
+    ("call", "height", "panels"),
+    [(call_product_wide, rows.ROWS, rows.GROUP), (call_product_narrow_1, 1, 1)],
+    ids=["wide", "one row"],
+)
+def test_product_tile(call, height, panels, K):
+    A, W, start = random(height, K), random(K, panels * PANEL), random(panels * PANEL)
+    padded = np.full((height, -(-K // PANEL) * PANEL), np.nan, np.float32)  # what is past K must not be read into a sum
+    padded[:, :K] = A
+    C = guarded(height * panels * PANEL)
+    call(in_panels(padded), height * PANEL, in_panels(W), K * PANEL, start, C, GUARD, height * PANEL, K)
+    assert np.array_equal(unguarded(C, height, panels), naive.product(start, A, W))
+
+
+def test_the_comparison_notices_another_order_of_summation():
+    A, W, start = random(2, 50), random(50, PANEL), random(PANEL)
+    backwards = naive.product(start, A[:, ::-1], W[::-1])
+    assert not np.array_equal(backwards, naive.product(start, A, W))
+
+
+@pytest.mark.parametrize("B", [1, 7, 40])
+@pytest.mark.parametrize(
+    ("call", "panels"), [(call_gradient_wide, rows.GROUP), (call_gradient_narrow, 1)], ids=["wide", "narrow"]
+)
+def test_gradient_tile(call, panels, B):
+    A, D = random(B, PANEL), random(B, panels * PANEL)
+    first = PANEL - weights.ROWS
+    G = guarded(panels * weights.ROWS * PANEL)
+    call(in_panels(A), first, in_panels(D), B * PANEL, G, GUARD, weights.ROWS * PANEL, B)
+    expected = naive.product(np.zeros(panels * PANEL), A[:, first:].T, D)
+    assert np.array_equal(unguarded(G, weights.ROWS, panels), expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+@pytest.mark.parametrize(
+    ("call", "panels"), [(call_gather_wide, rows.GATHER), (call_gather_one, 1)], ids=["wide", "one panel"]
+)
+def test_gather_tile_is_the_dense_product_bit_for_bit(call, panels, count):
+    X = 30
+    W, start = random(X, panels * PANEL), random(panels * PANEL)
+    index = np.full(X + 3, 10**6, np.int32)  # entries outside the range asked for would read far away
+    value = np.full(X + 3, np.nan, np.float32)
+    index[3 : 3 + count] = np.sort(np.random.default_rng(count).permutation(X)[:count])
+    value[3 : 3 + count] = random(count) if count else []
+    x = np.zeros((1, X), np.float32)
+    x[0, index[3 : 3 + count]] = value[3 : 3 + count]
+    C = guarded(panels * PANEL)
+    call(in_panels(W), X * PANEL, index, value, 3, count, start, C, GUARD, PANEL)
+    assert np.array_equal(unguarded(C, 1, panels), naive.product(start, x, W))
+
+
+def test_tiles_use_vector_registers_of_the_stated_width():
+    code = tiles.VECTOR
+    assert code.count == UNIT.lanes
+    assert PANEL % UNIT.lanes == 0
+    assert PANEL % UNIT.gradient_rows == 0

@@ -1,0 +1,85 @@
+"""The report's four figures of a trained model: which images go through which network, with which noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import figures, noise
+from vaefast.data import Dataset
+from vaefast.engines.contract import Engine
+from vaefast.trainer import EpochMetrics
+
+PRIOR_SAMPLES = 25
+RECONSTRUCTIONS = 10
+INTERPOLATIONS = 5
+INTERPOLATION_STEPS = 11
+
+
+def draw(
+    engine: Engine,
+    data: Dataset,
+    metrics: Sequence[EpochMetrics],
+    *,
+    latent: int,
+    binarize: str,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Write `prior_samples.png`, `reconstructions.png`, `interpolations.png` and `elbo.png` into `folder`."""
+    shape = data.test.shape
+    shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
+    figures.save(
+        figures.prior_samples(prior_samples(engine, latent, seed), shape, title=f"{data.name}: samples from the prior"),
+        folder / "prior_samples.png",
+    )
+    first = shown[:RECONSTRUCTIONS]
+    figures.save(
+        figures.reconstructions(first, reconstruct(engine, first), shape),
+        folder / "reconstructions.png",
+    )
+    pairs = min(INTERPOLATIONS, len(shown) // 2)
+    if pairs:
+        left, right = shown[0 : 2 * pairs : 2], shown[1 : 2 * pairs : 2]
+        paths = interpolate(engine, left, right, INTERPOLATION_STEPS)
+        figures.save(figures.interpolations(paths, left, right, shape), folder / "interpolations.png")
+    if metrics:
+        curve = figures.elbo_curve(
+            [m.epoch for m in metrics], [m.train_elbo for m in metrics], [m.test_elbo for m in metrics], data.name
+        )
+        figures.save(curve, folder / "elbo.png")
+
+
+def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
+    """Images as a model trained with this binarisation takes them without noise: on from one half, unless `none`."""
+    levels: NDArray[np.float32] = values.astype(np.float32) / np.float32(255 if values.dtype == np.uint8 else 1)
+    return levels if binarize == "none" else (levels >= 0.5).astype(np.float32)
+
+
+def prior_samples(engine: Engine, latent: int, seed: int, count: int = PRIOR_SAMPLES) -> NDArray[np.float32]:
+    """Activation probabilities p(x | z), (count, X), of z ~ N(0, I), not binarised (the report's task 3.1)."""
+    z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(count), latent)
+    return _probabilities(engine, z)
+
+
+def reconstruct(engine: Engine, x: NDArray[Any]) -> NDArray[np.float32]:
+    """Activation probabilities, (n, X), at the posterior means of x, (n, X) (the report's task 3.2)."""
+    return _probabilities(engine, engine.encode(x)[0])
+
+
+def interpolate(engine: Engine, left: NDArray[Any], right: NDArray[Any], steps: int) -> NDArray[np.float32]:
+    """Activation probabilities, (n, steps, X), on the straight lines from the posterior means of left, (n, X), to those of
+    right, (n, X), both ends included (the report's task 3.3)."""
+    start, end = engine.encode(left)[0], engine.encode(right)[0]
+    weight = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
+    z = (1 - weight) * start[:, None, :] + weight * end[:, None, :]
+    return _probabilities(engine, z.reshape(-1, z.shape[-1])).reshape(len(left), steps, -1)
+
+
+def _probabilities(engine: Engine, z: NDArray[Any]) -> NDArray[np.float32]:
+    logits = engine.decode(z)
+    return np.exp(-np.logaddexp(np.float32(0), -logits))

@@ -1,0 +1,96 @@
+"""What a run leaves behind: settings, environment, metrics, the model and its figures, in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from vaefast import __version__, atomic
+from vaefast.errors import OutputError, SettingsError
+from vaefast.trainer import EpochMetrics
+
+PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "matplotlib", "scikit-learn")
+
+
+class RunFolder:
+    """A new folder for one run: `settings.json`, `environment.json`, `metrics.jsonl`, `model.safetensors`, `figures/`."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder.
+
+        Raises
+        ------
+        SettingsError
+            The folder holds files already.
+        OutputError
+            It cannot be made or written to.
+        """
+        self.path = path
+        self.figures = path / "figures"
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                raise SettingsError(f"{path} is not empty: choose another --out, or remove it to train anew")
+            self.figures.mkdir(parents=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"cannot make the folder {path}: {reason}; choose another --out") from error
+        self._metrics = path / "metrics.jsonl"
+
+    def write_json(self, name: str, content: Mapping[str, object]) -> None:
+        self.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        atomic.write_bytes(self.path / name, content)
+
+    def append_metrics(self, metrics: EpochMetrics) -> None:
+        """Add a line and flush it, so that a reader can follow the run."""
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(metrics)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {self._metrics}: {error.strerror or error}; free space") from error
+
+
+def default_path(data: str, now: datetime) -> Path:
+    """`runs/<data>-<date>-<time>`."""
+    name = "".join(c if c.isalnum() else "-" for c in data.lower())
+    return Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
+
+
+def environment(engine: str, threads: int, data_sha256: str) -> dict[str, object]:
+    """Where and with what a run was made."""
+    return {
+        "vaefast": __version__,
+        "python": sys.version.split()[0],
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "engine": engine,
+        "threads": threads,
+        "data_sha256": data_sha256,
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the operating system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,363 @@
+"""`python -m vaefast.train`: settings from flags and a TOML file, one run, its folder and its figures."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+import time
+import tomllib
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vaefast import __version__
+from vaefast.errors import OutputError, SettingsError, VaefastError
+from vaefast.settings import ACTIVATIONS, BINARIZATIONS, INITIALIZATIONS, AdamSettings, ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from vaefast.data import Dataset
+    from vaefast.engines.contract import Engine
+    from vaefast.run_folder import RunFolder
+    from vaefast.trainer import EpochMetrics, Progress
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM; no `except Exception` may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that flags and the configuration file decide."""
+
+    model: ModelSettings
+    training: TrainingSettings
+    data: str | None
+    data_dir: Path | None
+    engine: str
+    threads: int | None
+    out: Path | None
+    debug: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong flag, with the nearest right one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}{self._nearest(message)}; python -m vaefast.train --help lists the flags")
+
+    def _nearest(self, message: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for word in message.split():
+            near = difflib.get_close_matches(word.split("=")[0], flags, 1)
+            if word.startswith("--") and word not in flags and near:
+                return f" (did you mean {near[0]}?)"
+        return ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 1 internal error, 2 settings, 3 data, 5 diverged, 6 output,
+    130 SIGINT, 143 SIGTERM)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    for number in INTERRUPTED:
+        signal.signal(number, _interrupt)
+    try:
+        run(parse(arguments))
+    except Interrupted as interruption:
+        _complain(f"stopped by {interruption.signal.name}; what is in the run folder is complete up to the last epoch")
+        return INTERRUPTED[interruption.signal]
+    except VaefastError as error:
+        _report(error, str(error), debug)
+        return error.exit_code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _report(error, f"{place}{error.strerror or error}", debug)
+        return OutputError.exit_code
+    except Exception as error:
+        _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
+        return VaefastError.exit_code
+    return 0
+
+
+def parse(arguments: list[str]) -> Options:
+    """Flags over the configuration file over the defaults.
+
+    Raises
+    ------
+    SettingsError
+        A flag, a key or a value is not usable.
+    """
+    parser = _build_parser()
+    given = vars(parser.parse_args(arguments))
+    config = _read_config(given.pop("config"), parser) if "config" in given else {}
+    values = {**config, **given}
+    model = {name: values.pop(name) for name in ("hidden", "latent", "activation") if name in values}
+    adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
+    training: dict[str, Any] = {
+        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
+    }
+    if "init" in values:
+        training["initialization"] = values.pop("init")
+    if "hidden" in model:
+        model["hidden"] = tuple(model["hidden"])
+    return Options(
+        ModelSettings(**model),
+        TrainingSettings(adam=AdamSettings(**adam), **training),
+        data=values.get("data"),
+        data_dir=_path(values.get("data_dir")),
+        engine=values.get("engine", "auto"),
+        threads=values.get("threads"),
+        out=_path(values.get("out")),
+        debug=values.get("debug", False),
+    )
+
+
+def run(options: Options) -> None:
+    """Load the data, train, and leave a complete run folder."""
+    from dataclasses import replace
+
+    from vaefast import engines, gallery, model_file
+    from vaefast.data import load
+    from vaefast.run_folder import RunFolder, default_path
+    from vaefast.threads import thread_count
+
+    engine_name, threads = engines.choose(options.engine), thread_count(options.threads)
+    data = load(options.data, options.data_dir)
+    model = replace(options.model, pixels=data.train.values.shape[1])
+    settings = _settings(options, model, data.name)
+    folder = RunFolder(options.out or default_path(data.name, datetime.now()))
+    if data.notice:
+        _complain(data.notice)
+    engine = engines.create(engine_name, model, options.training, threads)
+    try:
+        _write_settings(folder, settings, engine, data)
+        start = time.perf_counter()
+        metrics = _train(engine, data, model, options.training, folder)
+        wall = time.perf_counter() - start
+        layout = _layout(model)
+        content = model_file.serialize(layout, engine.state().parameters.astype("float32"), settings["training"])
+        folder.write("model.safetensors", content)
+        gallery.draw(
+            engine, data, metrics, latent=model.latent, binarize=options.training.binarize, seed=options.training.seed,
+            folder=folder.figures,
+        )  # fmt: skip
+    finally:
+        engine.close()
+    print(_summary(metrics, data, engine, wall, folder))
+
+
+def _train(
+    engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings, folder: RunFolder
+) -> list[EpochMetrics]:
+    from threadpoolctl import threadpool_limits
+
+    from vaefast import trainer
+    from vaefast.engines.contract import State
+    from vaefast.initialization import initial_parameters
+
+    means = _mean_pixels(data.train.values) if training.initialization == "data-mean" else None
+    engine.load_state(State.initial(initial_parameters(_layout(model), training.initialization, training.seed, means)))
+    metrics: list[EpochMetrics] = []
+    # NumPy's matrix products are the reference engine's, and they take as many threads as the run was given.
+    with threadpool_limits(engine.threads), _Display(training.epochs) as display:
+        epochs = trainer.train(
+            engine,
+            data.train.values,
+            data.test.values,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            on_progress=display.progress,
+        )
+        for line in epochs:
+            metrics.append(line)
+            folder.append_metrics(line)
+            display.epoch(line)
+    return metrics
+
+
+class _Display:
+    """A bar on a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._epochs = epochs
+        live = sys.stderr.isatty()
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+        self._bar = tqdm(total=1.0, disable=not live, bar_format=form, leave=False, dynamic_ncols=True)
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def progress(self, progress: Progress) -> None:
+        if not self._bar.disable:
+            done = (progress.epoch - 1 + progress.images / progress.size) / progress.epochs
+            self._bar.set_description_str(f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:8.2f}", False)
+            self._bar.update(done - self._bar.n)
+
+    def epoch(self, line: EpochMetrics) -> None:
+        text = (
+            f"epoch {line.epoch:{len(str(self._epochs))}d}/{self._epochs}  train ELBO {line.train_elbo:8.2f}  "
+            f"test ELBO {line.test_elbo:8.2f}  (log-likelihood {line.test_log_likelihood:8.2f}, KL {line.test_kl:5.2f})  "
+            f"{line.seconds:.2f} s  {line.images_per_second:,.0f} images/s"
+        )
+        if self._bar.disable:
+            print(text, flush=True)
+
+
+def _summary(
+    metrics: list[EpochMetrics], data: Dataset, engine: Engine, wall: float, folder: RunFolder
+) -> str:  # fmt: skip
+    team = f"engine {engine.name}, {engine.threads} thread{'s' if engine.threads > 1 else ''}"
+    if not metrics:
+        return f"{data.name}: nothing trained (0 epochs) | {team} | {folder.path}"
+    last, seconds = metrics[-1], sum(line.seconds for line in metrics)
+    rate = len(data.train) * len(metrics) / seconds
+    return (
+        f"{data.name}: test ELBO {last.test_elbo:.2f} nats (log-likelihood {last.test_log_likelihood:.2f}, "
+        f"KL {last.test_kl:.2f}) | {len(metrics)} epochs in {wall:.1f} s, {seconds:.1f} s of it training, "
+        f"{rate:,.0f} images/s | {team} | {folder.path}"
+    )
+
+
+def _settings(options: Options, model: ModelSettings, data: str) -> dict[str, Any]:
+    return {"data": data, "model": asdict(model), "training": asdict(options.training)}
+
+
+def _write_settings(folder: RunFolder, settings: dict[str, Any], engine: Engine, data: Dataset) -> None:
+    from vaefast.run_folder import environment
+
+    folder.write_json("settings.json", settings)
+    folder.write_json("environment.json", environment(engine.name, engine.threads, data.sha256))
+
+
+def _layout(model: ModelSettings) -> Any:
+    from vaefast.layout import Layout
+
+    return Layout(model)
+
+
+def _mean_pixels(values: Any) -> Any:
+    """Mean of each pixel in [0, 1], float64 (X,)."""
+    return values.mean(axis=0, dtype="float64") / (255 if values.dtype == "uint8" else 1)
+
+
+def _build_parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m vaefast.train",
+        description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    model, training = ModelSettings(), TrainingSettings()
+    adam = training.adam
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
+    add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
+        "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
+    add("--engine", metavar="NAME", help="auto, numba or reference (default: auto, the fastest that works here)")
+    add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
+        f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
+    add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
+    add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
+    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
+    add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
+        f"one half, or left grey (default: {training.binarize})")  # fmt: skip
+    add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
+    add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
+    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
+    add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
+    add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
+    add(
+        "--epsilon",
+        metavar="E",
+        type=float,
+        help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
+    )
+    add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
+    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
+        "changes no result")  # fmt: skip
+    add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--version", action="version", version=f"vaefast {__version__}")
+    return parser
+
+
+def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
+    """The keys of a TOML file, checked like flags."""
+    try:
+        content = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {name}: {error.strerror}; give --config an existing TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())}") from error
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "version", "config")}
+    values = {}
+    for key, value in content.items():
+        dest = key.replace("-", "_")
+        if dest not in actions:
+            near = difflib.get_close_matches(dest, actions, 1)
+            hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(actions)}"
+            raise SettingsError(f"{name} has the unknown key {key!r}; {hint}")
+        values[dest] = _config_value(name, key, value, actions[dest])
+    return values
+
+
+def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> Any:
+    if isinstance(value, dict) or (isinstance(value, list) and action.nargs != "*"):
+        raise SettingsError(f"{name}: {key} is {json.dumps(value, default=str)}: give one value")
+    if action.nargs == "*" and not isinstance(value, list):
+        value = [value]
+    if action.dest == "debug" and not isinstance(value, bool):
+        raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
+    wants_text = action.type is None and action.dest != "debug"
+    if wants_text and not isinstance(value, str):
+        raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
+    return value
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # A second signal ends the process at once.
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(number)
+
+
+def _report(error: BaseException, message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    _complain(message)
+
+
+def _complain(message: str) -> None:
+    print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    code = main()
+    # A reader that closed the pipe (`| head`) is no error of ours.
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

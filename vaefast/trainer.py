@@ -1,0 +1,125 @@
+"""The training loop: epochs, minibatches in pieces, metrics. No mathematics, and the only loop of the project."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import noise
+from vaefast.engines.contract import BoundTerms, Engine
+from vaefast.errors import DivergenceError
+
+# The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
+PIECE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of metrics.jsonl; bounds in nats an image, `seconds` of training alone."""
+
+    epoch: int
+    step: int
+    train_elbo: float
+    train_log_likelihood: float
+    train_kl: float
+    test_elbo: float
+    test_log_likelihood: float
+    test_kl: float
+    seconds: float
+    evaluation_seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running epoch stands."""
+
+    epoch: int
+    epochs: int
+    images: int  # trained in this epoch
+    size: int  # of the training set
+    elbo: float  # mean over this epoch so far
+
+
+def train(
+    engine: Engine,
+    train_values: NDArray[Any],
+    test_values: NDArray[Any],
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[EpochMetrics]:
+    """Train `engine` for so many epochs, yielding the metrics of each when it ends.
+
+    Parameters
+    ----------
+    train_values, test_values
+        Images, (N, X), uint8 or float32 in [0, 1].
+    seed
+        Decides the order of the examples in each epoch; the engine has its own copy for the noise.
+    on_progress
+        Called several times a second.
+
+    Raises
+    ------
+    DivergenceError
+        A bound is no longer a finite number.
+    """
+    placed, placed_test = engine.place(train_values), engine.place(test_values)
+    engine.warm_up(placed)
+    size, piece = len(train_values), 1
+    for epoch in range(1, epochs + 1):
+        order = noise.permutation(seed, noise.Purpose.EXAMPLE_ORDER, epoch, size)
+        parts: list[BoundTerms] = []
+        begin, seconds, total = 0, 0.0, 0.0
+        while begin < size:
+            start = time.perf_counter()
+            terms = engine.train(placed, order[begin : begin + piece * batch_size])
+            elapsed = time.perf_counter() - start
+            _check_finite(terms, epoch, begin // batch_size, batch_size)
+            parts.append(terms)
+            begin += len(terms.kl)
+            seconds += elapsed
+            total += float(terms.elbo.sum())
+            piece = _next_piece(piece, elapsed)
+            on_progress(Progress(epoch, epochs, begin, size, total / begin))
+        train_terms = BoundTerms.concatenate(parts)
+        start = time.perf_counter()
+        test_terms = engine.evaluate(placed_test)
+        yield EpochMetrics(
+            epoch=epoch,
+            step=engine.step,
+            train_elbo=float(train_terms.elbo.mean()),
+            train_log_likelihood=float(train_terms.log_likelihood.mean()),
+            train_kl=float(train_terms.kl.mean()),
+            test_elbo=float(test_terms.elbo.mean()),
+            test_log_likelihood=float(test_terms.log_likelihood.mean()),
+            test_kl=float(test_terms.kl.mean()),
+            seconds=seconds,
+            evaluation_seconds=time.perf_counter() - start,
+            images_per_second=size / seconds,
+        )
+
+
+def _next_piece(piece: int, elapsed: float) -> int:
+    """So many minibatches take about PIECE_SECONDS; the first guess may include a compilation, so growth is stepwise."""
+    if elapsed < PIECE_SECONDS / 2:
+        return piece * 2
+    return max(1, piece // 2) if elapsed > PIECE_SECONDS * 2 else piece
+
+
+def _check_finite(terms: BoundTerms, epoch: int, first_step: int, batch_size: int) -> None:
+    wrong = np.flatnonzero(~np.isfinite(terms.elbo))
+    if len(wrong):
+        step = first_step + int(wrong[0]) // batch_size + 1
+        name = "KL" if not np.isfinite(terms.kl[wrong[0]]) else "log-likelihood"
+        raise DivergenceError(
+            f"the {name} is no longer a finite number in epoch {epoch}, minibatch {step}: lower --learning-rate"
+        )
