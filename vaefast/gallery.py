@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from vaefast import figures, noise
 from vaefast.data import Dataset
+from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
 from vaefast.trainer import EpochMetrics
 
@@ -30,28 +32,34 @@ def draw(
     seed: int,
     folder: Path,
 ) -> None:
-    """Write `prior_samples.png`, `reconstructions.png`, `interpolations.png` and `elbo.png` into `folder`."""
-    shape = data.test.shape
+    """Write `prior_samples.png`, `reconstructions.png`, `interpolations.png` and `elbo.png` into `folder`.
+
+    Two test images are needed for an interpolation, and one epoch for a curve.
+    """
     shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
-    figures.save(
-        figures.prior_samples(prior_samples(engine, latent, seed), shape, title=f"{data.name}: samples from the prior"),
-        folder / "prior_samples.png",
-    )
+    with warnings.catch_warnings():
+        # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        for name, figure in _figures(engine, data, shown, metrics, latent, seed):
+            figures.save(figure, folder / f"{name}.png")
+
+
+def _figures(
+    engine: Engine, data: Dataset, shown: NDArray[Any], metrics: Sequence[EpochMetrics], latent: int, seed: int
+) -> Iterator[tuple[str, Any]]:
+    """Each figure with its name, drawn when it is asked for."""
+    shape, data_name = data.test.shape, printable(data.name)
+    yield "prior_samples", figures.prior_samples(prior_samples(engine, latent, seed), shape, data_name=data_name)
     first = shown[:RECONSTRUCTIONS]
-    figures.save(
-        figures.reconstructions(first, reconstruct(engine, first), shape),
-        folder / "reconstructions.png",
-    )
+    yield "reconstructions", figures.reconstructions(first, reconstruct(engine, first), shape, data_name=data_name)
     pairs = min(INTERPOLATIONS, len(shown) // 2)
     if pairs:
         left, right = shown[0 : 2 * pairs : 2], shown[1 : 2 * pairs : 2]
         paths = interpolate(engine, left, right, INTERPOLATION_STEPS)
-        figures.save(figures.interpolations(paths, left, right, shape), folder / "interpolations.png")
+        yield "interpolations", figures.interpolations(paths, left, right, shape, data_name=data_name)
     if metrics:
-        curve = figures.elbo_curve(
-            [m.epoch for m in metrics], [m.train_elbo for m in metrics], [m.test_elbo for m in metrics], data.name
-        )
-        figures.save(curve, folder / "elbo.png")
+        epochs, train, test = zip(*((m.epoch, m.train_elbo, m.test_elbo) for m in metrics), strict=True)
+        yield "elbo", figures.elbo_curve(epochs, train, test, data_name=data_name)
 
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:

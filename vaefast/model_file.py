@@ -34,4 +34,12 @@ def serialize(layout: Layout, parameters: NDArray[np.float32], training: Mapping
         "model": json.dumps(asdict(layout.model), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
     }
-    return bytes(save(tensors, metadata))
+    return _with_sorted_header(save(tensors, metadata))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same file with its header's keys in order: safetensors writes the metadata in a random one at each call."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + content[start:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import platform
@@ -16,6 +18,8 @@ from vaefast import __version__, atomic
 from vaefast.errors import OutputError, SettingsError
 from vaefast.trainer import EpochMetrics
 
+# Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.
+LONGEST_NAME = 50
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "matplotlib", "scikit-learn")
 
 
@@ -50,20 +54,42 @@ class RunFolder:
         atomic.write_bytes(self.path / name, content)
 
     def append_metrics(self, metrics: EpochMetrics) -> None:
-        """Add a line and flush it, so that a reader can follow the run."""
+        """Add a line, whole or not at all, and flush it, so that a reader can follow the run."""
+        line = (json.dumps(asdict(metrics)) + "\n").encode()
         try:
-            with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(metrics)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self._metrics.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    if file.write(line) < len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(end)
+                    raise
         except OSError as error:
             raise OutputError(f"cannot write {self._metrics}: {error.strerror or error}; free space") from error
 
 
-def default_path(data: str, now: datetime) -> Path:
-    """`runs/<data>-<date>-<time>`."""
-    name = "".join(c if c.isalnum() else "-" for c in data.lower())
-    return Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
+def claim_default(data: str, now: datetime) -> Path:
+    """Make the empty folder `runs/<data>-<date>-<time>`, with a number after it where runs start in the same second.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    name = "".join(c if c.isalnum() else "-" for c in data.lower())[:LONGEST_NAME]
+    first = Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}; choose an --out") from error
+    return path
 
 
 def environment(engine: str, threads: int, data_sha256: str) -> dict[str, object]:

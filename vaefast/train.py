@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import json
 import os
 import signal
@@ -74,7 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     for number in INTERRUPTED:
         signal.signal(number, _interrupt)
     try:
-        run(parse(arguments))
+        options = parse(arguments)
+        debug = debug or options.debug
+        run(options)
     except Interrupted as interruption:
         _complain(f"stopped by {interruption.signal.name}; what is in the run folder is complete up to the last epoch")
         return INTERRUPTED[interruption.signal]
@@ -85,6 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         _report(error, f"{place}{error.strerror or error}", debug)
         return OutputError.exit_code
+    except MemoryError as error:
+        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug)
+        return SettingsError.exit_code
     except Exception as error:
         _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
         return VaefastError.exit_code
@@ -115,7 +122,7 @@ def parse(arguments: list[str]) -> Options:
     return Options(
         ModelSettings(**model),
         TrainingSettings(adam=AdamSettings(**adam), **training),
-        data=values.get("data"),
+        data=_expanded(values.get("data")),
         data_dir=_path(values.get("data_dir")),
         engine=values.get("engine", "auto"),
         threads=values.get("threads"),
@@ -130,18 +137,18 @@ def run(options: Options) -> None:
 
     from vaefast import engines, gallery, model_file
     from vaefast.data import load
-    from vaefast.run_folder import RunFolder, default_path
+    from vaefast.run_folder import RunFolder, claim_default
     from vaefast.threads import thread_count
 
     engine_name, threads = engines.choose(options.engine), thread_count(options.threads)
     data = load(options.data, options.data_dir)
     model = replace(options.model, pixels=data.train.values.shape[1])
     settings = _settings(options, model, data.name)
-    folder = RunFolder(options.out or default_path(data.name, datetime.now()))
-    if data.notice:
-        _complain(data.notice)
     engine = engines.create(engine_name, model, options.training, threads)
     try:
+        folder = RunFolder(options.out or claim_default(data.name, datetime.now()))
+        if data.notice:
+            _complain(data.notice)
         _write_settings(folder, settings, engine, data)
         start = time.perf_counter()
         metrics = _train(engine, data, model, options.training, folder)
@@ -155,12 +162,13 @@ def run(options: Options) -> None:
         )  # fmt: skip
     finally:
         engine.close()
-    print(_summary(metrics, data, engine, wall, folder))
+    _say(_summary(metrics, data, engine, wall, folder))
 
 
 def _train(
     engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings, folder: RunFolder
 ) -> list[EpochMetrics]:
+    import numpy as np
     from threadpoolctl import threadpool_limits
 
     from vaefast import trainer
@@ -170,8 +178,9 @@ def _train(
     means = _mean_pixels(data.train.values) if training.initialization == "data-mean" else None
     engine.load_state(State.initial(initial_parameters(_layout(model), training.initialization, training.seed, means)))
     metrics: list[EpochMetrics] = []
-    # NumPy's matrix products are the reference engine's, and they take as many threads as the run was given.
-    with threadpool_limits(engine.threads), _Display(training.epochs) as display:
+    # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
+    # ends the run with an error of our own, needs no warnings before it.
+    with threadpool_limits(engine.threads), np.errstate(all="ignore"), _Display(training.epochs) as display:
         epochs = trainer.train(
             engine,
             data.train.values,
@@ -195,7 +204,7 @@ class _Display:
         from tqdm import tqdm
 
         self._epochs = epochs
-        live = sys.stderr.isatty()
+        live = sys.stderr is not None and sys.stderr.isatty()
         form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
         self._bar = tqdm(total=1.0, disable=not live, bar_format=form, leave=False, dynamic_ncols=True)
 
@@ -218,7 +227,7 @@ class _Display:
             f"{line.seconds:.2f} s  {line.images_per_second:,.0f} images/s"
         )
         if self._bar.disable:
-            print(text, flush=True)
+            _say(text)
 
 
 def _summary(
@@ -301,7 +310,7 @@ def _build_parser() -> _Parser:
 
 
 def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
-    """The keys of a TOML file, checked like flags."""
+    """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
     try:
         content = tomllib.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
@@ -309,13 +318,15 @@ def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())}") from error
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "version", "config")}
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in content.items():
         dest = key.replace("-", "_")
         if dest not in actions:
             near = difflib.get_close_matches(dest, actions, 1)
             hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(actions)}"
             raise SettingsError(f"{name} has the unknown key {key!r}; {hint}")
+        if dest in values:
+            raise SettingsError(f"{name} has {key!r} twice, with a hyphen and with an underscore: keep one")
         values[dest] = _config_value(name, key, value, actions[dest])
     return values
 
@@ -327,14 +338,22 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         value = [value]
     if action.dest == "debug" and not isinstance(value, bool):
         raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
+    if action.type is not None and isinstance(value, str):
+        raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
     wants_text = action.type is None and action.dest != "debug"
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value
 
 
+def _expanded(text: str | None) -> str | None:
+    """The text with `~` for a home folder, which a shell replaces in few places and TOML nowhere."""
+    return None if text is None else os.path.expanduser(text)
+
+
 def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    expanded = _expanded(text)
+    return None if expanded is None else Path(expanded)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -350,14 +369,23 @@ def _report(error: BaseException, message: str, debug: bool) -> None:
 
 
 def _complain(message: str) -> None:
-    print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    """A line on stdout. A reader that has gone (`| head`) is no error of ours: the run goes on without it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
 
 
 if __name__ == "__main__":
-    code = main()
-    # A reader that closed the pipe (`| head`) is no error of ours.
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(main())

@@ -24,16 +24,46 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba.core import caching
+from numba.core import caching, config, types
 
 from vaefast import __version__, layout, noise
 
-kernel = functools.partial(numba.njit, error_model="numpy", nogil=True)
+# How many compilations are under way inside each other; Numba's global lock keeps other threads out.
+_nesting = 0
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a piece, alone or as part of what calls it.
+
+    Two things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
+    each literal value. And LLVM optimises once, in the outermost function, where everything is inlined anyway: Numba would
+    optimise a piece again in each function that leads to it, so the innermost loops five times over.
+    """
+    dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
+    template, compile_whole = dispatcher.get_call_template, dispatcher.compile
+
+    def template_without_literals(args: Any, kws: Any) -> Any:
+        return template([types.unliteral(argument) for argument in args], kws)
+
+    def compile_piece(signature: Any) -> Any:
+        global _nesting
+        optimisation = config.OPT
+        config.OPT = type(optimisation)(1) if _nesting else optimisation
+        _nesting += 1
+        try:
+            return compile_whole(signature)
+        finally:
+            _nesting -= 1
+            config.OPT = optimisation
+
+    dispatcher.get_call_template = template_without_literals
+    dispatcher.compile = compile_piece
+    return dispatcher
 
 
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the machine code between processes."""
-    dispatcher: Any = kernel(function)
+    dispatcher = kernel(function)
     if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
         dispatcher._cache = _KernelCache(function)
     return dispatcher
@@ -69,6 +99,8 @@ def _key() -> str:
 
 class _Locator:
     """Numba asks its locator for three things; the file names below need none of them."""
+
+    _py_file = __file__
 
     def get_cache_path(self) -> str:
         return ""

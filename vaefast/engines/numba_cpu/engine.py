@@ -77,9 +77,9 @@ class NumbaEngine:
     def place(self, values: NDArray[Any]) -> Placed:
         nothing = np.empty((0, values.shape[1]))
         if values.dtype == np.uint8:
-            images = Images(np.ascontiguousarray(values), nothing.astype(np.float32))
+            images = Images(_read_only(values), _read_only(nothing.astype(np.float32)))
         else:
-            images = Images(nothing.astype(np.uint8), np.ascontiguousarray(values, np.float32))
+            images = Images(_read_only(nothing.astype(np.uint8)), _read_only(values.astype(np.float32, copy=False)))
         return Placed(images, bool(np.count_nonzero(values) < SPARSE_BELOW * values.size), len(values))
 
     def warm_up(self, placed: Placed) -> None:
@@ -95,7 +95,7 @@ class NumbaEngine:
         terms = BoundTerms(np.empty(len(order)), np.empty(len(order)))
         shared = (
             placed.images,
-            np.ascontiguousarray(order, np.int64),
+            _read_only(order.astype(np.int64, copy=False)),
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
             self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
@@ -121,7 +121,7 @@ class NumbaEngine:
         terms = BoundTerms(np.empty(placed.size), np.empty(placed.size))
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
         code = BINARIZATION_CODES[self.training.binarize]
-        shared = (placed.images, np.arange(placed.size), code, placed.sparse, randomness, *terms)
+        shared = (placed.images, _read_only(np.arange(placed.size)), code, placed.sparse, randomness, *terms)
         self._forward(evaluate_images, shared, pixels=True)
         return terms
 
@@ -129,7 +129,7 @@ class NumbaEngine:
         placed = self.place(np.asarray(x, np.float32))
         width = padded(self.model.latent)
         heads = np.empty((placed.size, 2 * width), np.float32)
-        self._forward(encode_images, (placed.images, np.arange(placed.size), placed.sparse, heads), pixels=True)
+        self._forward(encode_images, (placed.images, _read_only(np.arange(placed.size)), placed.sparse, heads), pixels=True)
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -154,6 +154,13 @@ class NumbaEngine:
 
     def _randomness(self, step: int, pixels: Purpose, latents: Purpose) -> Randomness:
         return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A contiguous view that cannot be written: one array type, so one compilation, whatever the caller's array was."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _aligned(size: int) -> NDArray[np.float32]:

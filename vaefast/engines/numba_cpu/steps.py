@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
+from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows
 from vaefast.engines.numba_cpu.plan import OUTPUT
 from vaefast.engines.numba_cpu.rows import backward_rows, bernoulli_rows, decode_rows, encode_rows, sample_rows
@@ -48,6 +49,7 @@ def train_steps(
     randomness, batch_size, adam, corrections, log_likelihood, kl,
 ):  # fmt: skip
     """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor."""
+    mode = flush_denormals()
     for s in range(corrections.shape[0]):
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
         step = randomness.step + s
@@ -62,6 +64,7 @@ def train_steps(
             update_task(tasks[task], plan, weights, workspace, pixels, sparse, scratch, now, end - begin)
             task = fetch_add(counters, TICKETS + s, 1)
         meet(counters, MEETING, workers)
+    restore_mode(mode)
 
 
 @kernel
@@ -98,6 +101,7 @@ def evaluate_images(
     counters, plan, parameters, workspace, pixels, row, images, examples, binarize, sparse, randomness, log_likelihood, kl
 ):  # fmt: skip
     """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds."""
+    mode = flush_denormals()
     block = _next_block(counters, plan)
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
@@ -114,11 +118,13 @@ def evaluate_images(
         decode_rows(plan, parameters, workspace, 0, rows)
         bernoulli_rows(plan, workspace, np.float32(1), log_likelihood[block:end], kl[block:end], 0, rows)
         block = _next_block(counters, plan)
+    restore_mode(mode)
 
 
 @entry_point
 def encode_images(counters, plan, parameters, workspace, pixels, row, images, examples, sparse, heads):
     """[mean | log_std] of each example, heads (n, 2 * padded Z), from its grey levels as they are."""
+    mode = flush_denormals()
     block = _next_block(counters, plan)
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
@@ -129,11 +135,13 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
         encode_rows(plan, parameters, workspace, pixels, sparse, 0, end - block)
         _from_panels(workspace, plan.layers[plan.heads, OUTPUT], plan.rows, heads[block:end])
         block = _next_block(counters, plan)
+    restore_mode(mode)
 
 
 @entry_point
 def decode_latents(counters, plan, parameters, workspace, z, logits):
     """Logits (n, padded X) of each row of z (n, padded Z)."""
+    mode = flush_denormals()
     block = _next_block(counters, plan)
     while block < z.shape[0]:
         end = min(block + plan.rows, z.shape[0])
@@ -141,6 +149,7 @@ def decode_latents(counters, plan, parameters, workspace, z, logits):
         decode_rows(plan, parameters, workspace, 0, end - block)
         _from_panels(workspace, plan.layers[plan.layers.shape[0] - 1, OUTPUT], plan.rows, logits[block:end])
         block = _next_block(counters, plan)
+    restore_mode(mode)
 
 
 @entry_point

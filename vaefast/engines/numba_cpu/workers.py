@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
+
+import numba
 
 from vaefast.errors import SettingsError
 
@@ -26,7 +28,7 @@ class Team:
         self._process = 0
         self._one_call = threading.Lock()
 
-    def run(self, kernel: Callable[..., None], arguments: Arguments) -> None:
+    def run(self, kernel: Any, arguments: Arguments) -> None:
         """Call `kernel(*arguments[w])` on every worker w and wait for all."""
         with self._one_call:
             whole = self._ready().submit(self._together, kernel, arguments)
@@ -41,9 +43,12 @@ class Team:
             self._pool.shutdown()
         self._pool = None
 
-    def _together(self, kernel: Callable[..., None], arguments: Arguments) -> None:
+    def _together(self, kernel: Any, arguments: Arguments) -> None:
         """Runs in the pool, where no signal can come between the submissions: a worker that never came would leave the
         others waiting at their barrier."""
+        if not kernel.signatures:
+            # A compilation that fails in one thread only would leave the others waiting, too.
+            kernel.compile(tuple(numba.typeof(argument) for argument in arguments[0]))
         others: list[Future[None]] = [self._pool.submit(kernel, *a) for a in arguments[1:]] if self._pool else []
         kernel(*arguments[0])
         for other in others:

@@ -1,0 +1,156 @@
+"""What the rest of vaefast sees of data: `Images`, and the two of them that make a `Dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.wording import shown
+from vaefast.errors import DataError
+
+# One array type for both kinds of pixel: uint8 grey levels 0 to 255, or float32 in [0, 1].
+Pixels: TypeAlias = NDArray[np.uint8 | np.float32]
+Labels: TypeAlias = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A set of images, one flattened image a row.
+
+    Parameters
+    ----------
+    values
+        (N, X) uint8 grey levels 0 to 255, or float32 in [0, 1]; kept as a C-contiguous, read-only view. Whoever reads
+        the values checks their range: it is not looked at again here.
+    shape
+        Height and width of one image; height * width == X.
+
+    Raises
+    ------
+    DataError
+        The array is not of such a type, or its columns do not fit `shape`.
+    """
+
+    values: Pixels
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Check, and make the values read-only."""
+        if self.values.ndim != 2 or self.values.dtype not in (np.uint8, np.float32):
+            raise DataError(
+                f"images of shape {self.values.shape} and type {self.values.dtype}: give (N, X) of uint8 or float32"
+            )
+        height, width = self.shape
+        if height * width != self.values.shape[1]:
+            raise DataError(f"images of {self.values.shape[1]} pixels are not {height} by {width}")
+        object.__setattr__(self, "values", frozen(np.ascontiguousarray(self.values)))
+
+    def __len__(self) -> int:
+        """Count the images: N."""
+        return int(self.values.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images of one kind; build it with `assemble`, which checks that they belong together.
+
+    Parameters
+    ----------
+    name
+        `mnist`, `digits 8x8`, or the name of the file or folder that was read.
+    train, test
+        Images of one shape and type.
+    train_labels, test_labels
+        (N,) integers where they are known.
+    sha256
+        `fingerprint(train, test)`, to recognise the same data again.
+    notice
+        One loud line that a user must see, such as a stand-in for the data that were wanted.
+    """
+
+    name: str
+    train: Images
+    test: Images
+    train_labels: Labels | None
+    test_labels: Labels | None
+    sha256: str
+    notice: str | None
+
+
+def assemble(
+    source: str | Path,
+    train: Images,
+    test: Images,
+    train_labels: Labels | None = None,
+    test_labels: Labels | None = None,
+    notice: str | None = None,
+) -> Dataset:
+    """Join a training and a test set into a `Dataset`.
+
+    Parameters
+    ----------
+    source
+        The name of the data, or the path that they come from: messages hold all of it, the dataset's name its end.
+    train, test, train_labels, test_labels, notice
+        See `Dataset`.
+
+    Raises
+    ------
+    DataError
+        The two sets differ in shape or type, one of them is empty, or labels do not match the images in number.
+    """
+    origin = shown(source)
+    if train.shape != test.shape or train.values.dtype != test.values.dtype:
+        raise DataError(
+            f"{origin}: the training images are {described(train)}, the test images {described(test)}: "
+            "save both in one size and type"
+        )
+    for part, images, labels in (("training", train, train_labels), ("test", test, test_labels)):
+        if len(images) == 0:
+            raise DataError(f"{origin}: the {part} set is empty: give it at least one image")
+        if labels is not None and len(labels) != len(images):
+            raise DataError(
+                f"{origin}: the {part} set has {len(images)} images and {len(labels)} labels: give one label an image"
+            )
+    return Dataset(
+        name=source.name if isinstance(source, Path) else source,
+        train=train,
+        test=test,
+        train_labels=None if train_labels is None else frozen(train_labels),
+        test_labels=None if test_labels is None else frozen(test_labels),
+        sha256=fingerprint(train, test),
+        notice=notice,
+    )
+
+
+def fingerprint(train: Images, test: Images) -> str:
+    """SHA-256, in hexadecimal, over the shapes, types and bytes of both sets' values."""
+    digest = hashlib.sha256()
+    for images in (train, test):
+        digest.update(f"{images.values.shape} {images.shape} {images.values.dtype.name};".encode())
+        digest.update(images.values.data)
+    return digest.hexdigest()
+
+
+def guessed_shape(pixels: int) -> tuple[int, int]:
+    """Height and width for rows of X pixels whose shape nobody gave: the most nearly square, never higher than wide."""
+    height = next(side for side in range(isqrt(pixels), 0, -1) if pixels % side == 0)
+    return height, pixels // height
+
+
+def described(images: Images) -> str:
+    """Size and type in words, such as `28 by 28 of uint8`."""
+    return f"{images.shape[0]} by {images.shape[1]} of {images.values.dtype}"
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view; the caller's own array stays as writeable as it was."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,115 @@
+"""Bytes from files that may be anything: FIFOs, gzip bombs, unreadable, too large for this machine."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from vaefast.data.wording import reason, shown
+from vaefast.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+# Bytes asked for in one go: GzipFile and ZipExtFile first make a bytes object of what they are asked for.
+PIECE = 1 << 20
+
+# Deflate codes at most 258 bytes in 2 bits: no gzip file unpacks to more than 1032 times its size.
+LARGEST_INFLATION = 1032
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file; whatever fails in opening or reading it inside the `with` becomes a DataError.
+
+    Raises
+    ------
+    DataError
+        The path is missing, no regular file, not readable, or its gzip stream is damaged.
+    """
+    try:
+        # Asked before opening: to open a FIFO waits for its writer, and to open a device may act on it.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"{shown(path)} is {kind_of(path)}, where a file is expected: give a file of data")
+        with open(path, "rb") as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise DataError(f"{shown(path)} does not exist: check its name") from error
+    except PermissionError as error:
+        raise DataError(f"{shown(path)} may not be read (permission denied): give yourself the right to read it") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{shown(path)} cannot be read ({reason(error)}): it may be damaged, fetch it again") from error
+
+
+def kind_of(path: Path) -> str:
+    """What stands at a path, in words with their article."""
+    mode = os.stat(path).st_mode
+    kinds = (
+        (stat.S_ISREG, "a file"),
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((words for is_kind, words in kinds if is_kind(mode)), "a device")
+
+
+def unzipped(stream: BinaryIO) -> tuple[BufferedIOBase | BinaryIO, int]:
+    """The content of a plain or gzipped file, told apart by the first bytes, and the most bytes that it can hold."""
+    size = os.fstat(stream.fileno()).st_size
+    magic = stream.read(len(GZIP_MAGIC))
+    stream.seek(0)
+    if magic == GZIP_MAGIC:
+        return gzip.GzipFile(fileobj=stream), size * LARGEST_INFLATION
+    return stream, size
+
+
+def fill(stream: Any, array: NDArray[Any]) -> int:
+    """Read into a C-contiguous array until it is full or the stream ends; returns the number of bytes read."""
+    room = array.reshape(-1).view(np.uint8).data
+    got = 0
+    while got < len(room):
+        count = stream.readinto(room[got : got + PIECE])
+        if not count:
+            break
+        got += count
+    return got
+
+
+def new_array(shape: tuple[int, ...], dtype: DTypeLike, origin: str) -> NDArray[Any]:
+    """An uninitialised array, refused if this machine cannot hold it.
+
+    Linux lends out more memory than it has and kills who uses it, so that waiting for MemoryError is not enough.
+
+    Raises
+    ------
+    DataError
+        The array is larger than this machine's memory.
+    """
+    size = np.dtype(dtype).itemsize
+    for length in shape:
+        size *= length
+    try:
+        if size > machine_memory():
+            raise MemoryError
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        raise DataError(
+            f"{origin} needs {size / 2**30:.1f} GiB of memory, more than this machine has: give fewer or smaller images"
+        ) from error
+
+
+def machine_memory() -> float:
+    """Bytes of physical memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")

@@ -1,0 +1,75 @@
+"""`load`: from a name, a path or nothing at all to a `Dataset`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from vaefast.data.digits import load_digits
+from vaefast.data.files import load_path
+from vaefast.data.images import Dataset
+from vaefast.data.mnist import OutOfReach, load_mnist
+from vaefast.data.split import check_test_fraction
+from vaefast.data.wording import reason, shown
+from vaefast.errors import DataError
+
+NAMES = ("mnist", "digits")
+
+
+def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1) -> Dataset:
+    """Load images by name or from the user's own file or folder.
+
+    Parameters
+    ----------
+    name
+        `mnist`; `digits`, the 8x8 digits of scikit-learn; a path (see `vaefast.data.files`); or None for MNIST if it is
+        in reach and the digits, with a notice, if it is not.
+    data_dir
+        Folder of the four MNIST files; without it, `VAEFAST_DATA_DIR`, the cache and a download are tried in turn.
+    test_fraction
+        Share of the images that become the test set, where the data bring none of their own; at least one image.
+
+    Returns
+    -------
+    Dataset
+        Training and test images, uint8 or float32 (N, X).
+
+    Raises
+    ------
+    DataError
+        The data are missing, damaged, out of range or of no known format. A damaged MNIST never falls back.
+    SettingsError
+        `test_fraction` is not between 0 and 1.
+    """
+    check_test_fraction(test_fraction)
+    if name is None:
+        try:
+            return load_mnist(data_dir)
+        except OutOfReach as missing:
+            notice = (
+                f"NO MNIST: {missing.reason}. Using the 1797 digits of 8x8 pixels embedded in scikit-learn INSTEAD. "
+                f"For MNIST, {missing.remedy}"
+            )
+            return load_digits(test_fraction, notice)
+    if name == "mnist":
+        return load_mnist(data_dir)
+    if name == "digits":
+        return load_digits(test_fraction)
+    _check_there(name)
+    return load_path(Path(name), test_fraction)
+
+
+def _check_there(name: str) -> None:
+    """Refuse what is neither a name nor a path, with the name that was probably meant."""
+    try:
+        os.stat(name)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
+        near = difflib.get_close_matches(os.fspath(name).lower(), NAMES, n=1)
+        meant = f"did you mean {near[0]!r}? Else " if near else ""
+        raise DataError(
+            f"{shown(repr(name))} is neither the name of data nor an existing path: "
+            f"{meant}give {', '.join(NAMES)}, or the path of a file or folder"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{shown(name)} cannot be read ({reason(error)}): check the path and its permissions") from error

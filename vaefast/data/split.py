@@ -1,0 +1,64 @@
+"""Cut one set of images into a training and a test set, the same way every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vaefast.data.images import Dataset, Images, Labels, assemble
+from vaefast.data.wording import shown
+from vaefast.errors import DataError, SettingsError
+from vaefast.noise import Purpose, permutation
+
+
+def split(
+    source: str | Path, images: Images, labels: Labels | None, test_fraction: float, notice: str | None = None
+) -> Dataset:
+    """Put the images in a fixed random order, the same on every machine, and make the last part the test set.
+
+    Parameters
+    ----------
+    source
+        As for `assemble`.
+    images, labels
+        N images and, where known, N labels.
+    test_fraction
+        Share of the test set; it has at least one image, and so has the training set.
+
+    Raises
+    ------
+    DataError
+        There are fewer than two images, or labels do not match them in number.
+    """
+    count = len(images)
+    if count < 2:
+        images_held = f"{count} image{'s' * (count != 1)}"
+        raise DataError(f"{shown(source)} holds {images_held}: give at least 2, one to train on and one to test on")
+    if labels is not None and len(labels) != count:
+        raise DataError(f"{shown(source)} has {count} images and {len(labels)} labels: give one label an image")
+    order = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, count)
+    train_count = count - min(max(1, round(test_fraction * count)), count - 1)
+    # One gather for both sets, which are then views of it: never a third copy of the pixels.
+    values = np.take(images.values, order, axis=0)
+    shuffled = None if labels is None else labels[order]
+    return assemble(
+        source,
+        Images(values[:train_count], images.shape),
+        Images(values[train_count:], images.shape),
+        None if shuffled is None else shuffled[:train_count],
+        None if shuffled is None else shuffled[train_count:],
+        notice,
+    )
+
+
+def check_test_fraction(test_fraction: float) -> None:
+    """Refuse a share outside (0, 1).
+
+    Raises
+    ------
+    SettingsError
+        It is 0 or less, 1 or more, or NaN.
+    """
+    if not 0.0 < test_fraction < 1.0:
+        raise SettingsError(f"test_fraction is {test_fraction!r}: give a number between 0 and 1, such as 0.1")

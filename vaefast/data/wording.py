@@ -1,0 +1,24 @@
+"""Foreign text inside our one-line messages: paths and the words of other libraries."""
+
+from __future__ import annotations
+
+import os
+
+LONGEST = 160
+
+
+def shown(text: object) -> str:
+    r"""The text on one line: what cannot be printed (a newline, a stray byte) appears as `\n`, `\udc80`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in an exception's own words, on one line and without the path that the caller names anyway."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return shortened(shown(" ".join(str(error).split()))) or type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """At most `LONGEST` characters: zipfile, for one, quotes a whole damaged file."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
