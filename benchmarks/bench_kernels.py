@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.measure import sgemm_rate, step_flop
 from vaefast import noise
-from vaefast.engines.numba_cpu import rows, weights
 from vaefast.engines.numba_cpu import noise as jitted
+from vaefast.engines.numba_cpu import rows, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.layout import PANEL, padded
 from vaefast.settings import ModelSettings
@@ -75,18 +75,19 @@ def test_weight_gradient(benchmark, K, N):
 
 
 @kernel
-def fill(words, normals):
+def fill(planes, normals):
     for example in range(B):
-        jitted.fill_words(np.uint64(0), 3, 0, example, words)
-        jitted.fill_normals(words, normals)
+        jitted.fill_planes(np.uint64(0), 3, 0, example, 0, planes.size // 4, planes)
+        jitted.fill_normals(planes, normals)
 
 
 def test_normals(benchmark):
-    words, normals = np.zeros(64, np.uint32), np.zeros(64, np.float32)
-    fill(words, normals)
-    assert words.tolist() == naive.words(0, 3, 0, B - 1, 64)
-    assert np.allclose(normals, noise.normals(0, noise.Purpose.TRAINING_LATENTS, 0, [B - 1], 64)[0], atol=1e-6)
-    benchmark(fill, words, normals)
+    planes, normals = np.zeros(64, np.uint32), np.zeros(64, np.float32)
+    fill(planes, normals)
+    exact = noise.normals(0, noise.Purpose.TRAINING_LATENTS, 0, [B - 1], 64)[0]
+    assert planes.reshape(4, -1).T.reshape(-1).tolist() == naive.words(0, 3, 0, B - 1, 64)
+    assert np.allclose(normals.reshape(4, -1).T.reshape(-1), exact, atol=1e-6)
+    benchmark(fill, planes, normals)
     benchmark.extra_info["ns a normal"] = round(1e9 * benchmark.stats.stats.median / (64 * B), 2)
 
 

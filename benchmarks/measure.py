@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 
@@ -34,7 +35,7 @@ def step_flop(model: ModelSettings, batch: int) -> int:
     The same count for every engine and peer, whether it skips zeros or not.
     """
     sizes = [(model.pixels, *model.hidden), (model.latent, *reversed(model.hidden), model.pixels)]
-    encoder, decoder = (list(zip(network[:-1], network[1:], strict=True)) for network in sizes)
+    encoder, decoder = (list(itertools.pairwise(network)) for network in sizes)
     encoder.append(((model.hidden or (model.pixels,))[-1], 2 * model.latent))
     weights = [a * b for a, b in encoder + decoder]
     first = weights[0]  # its input needs no gradient

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not UNIT.fused, reason="this CPU has no fused mu
 product_wide, product_narrow_1 = rows.tile_wide, rows.tile_narrow_1
 gradient_wide, gradient_narrow = weights.gradient_wide, weights.gradient_narrow
 gather_wide, gather_one = rows.gather_wide, rows.gather_one
+scatter_wide, scatter_one = weights.scatter_wide, weights.scatter_one
 
 
 @kernel
@@ -47,6 +48,21 @@ def call_gather_wide(W, w_panel, index, value, first, count, start, C, c, c_pane
 @kernel
 def call_gather_one(W, w_panel, index, value, first, count, start, C, c, c_panel):
     gather_one(W, 0, w_panel, index, value, first, count, start, 0, C, c, c_panel)
+
+
+@kernel
+def call_scatter_wide(D, d_panel, index, value, first, count, base, G, g, g_panel):
+    scatter_wide(D, 0, d_panel, index, value, first, count, base, G, g, g_panel)
+
+
+@kernel
+def call_scatter_one(D, d_panel, index, value, first, count, base, G, g, g_panel):
+    scatter_one(D, 0, d_panel, index, value, first, count, base, G, g, g_panel)
+
+
+@kernel
+def call_transpose(W, w, T, t):
+    tiles.transpose_tile(W, w, T, t)
 
 
 def random(*shape):
@@ -119,6 +135,33 @@ def test_gather_tile_is_the_dense_product_bit_for_bit(call, panels, count):
     C = guarded(panels * PANEL)
     call(in_panels(W), X * PANEL, index, value, 3, count, start, C, GUARD, PANEL)
     assert np.array_equal(unguarded(C, 1, panels), naive.product(start, x, W))
+
+
+@pytest.mark.parametrize(
+    ("call", "panels"), [(call_scatter_wide, rows.GATHER), (call_scatter_one, 1)], ids=["wide", "one panel"]
+)
+def test_scatter_tile_image_after_image_is_the_dense_gradient_bit_for_bit(call, panels):
+    B, base, height = 9, 40, 8
+    x, D = np.zeros((B, height), np.float32), random(B, panels * PANEL)
+    flat = in_panels(D)
+    G = guarded(panels * height * PANEL)
+    G[GUARD:-GUARD] = 0
+    for b in range(B):
+        on = np.sort(np.random.default_rng(b).permutation(height)[: b % 5])
+        x[b, on] = random(len(on)) if len(on) else []
+        index = np.full(height + 2, 10**6, np.int32)
+        index[2 : 2 + len(on)] = base + on
+        value = np.full(height + 2, np.nan, np.float32)
+        value[2 : 2 + len(on)] = x[b, on]
+        call(flat[b * PANEL :], B * PANEL, index, value, 2, len(on), base, G, GUARD, height * PANEL)
+    expected = naive.product(np.zeros(panels * PANEL), x.T, D)
+    assert np.array_equal(unguarded(G, height, panels), expected)
+
+
+def test_transpose_tile():
+    W, T = random(3 + PANEL * PANEL), guarded(PANEL * PANEL)
+    call_transpose(W, 3, T, GUARD)
+    assert np.array_equal(unguarded(T, PANEL, 1), W[3:].reshape(PANEL, PANEL).T)
 
 
 def test_tiles_use_vector_registers_of_the_stated_width():

@@ -7,8 +7,7 @@ how a batch is split, or where a run was interrupted:
     key     = (low half of seed, high half of seed)
     counter = (index // 4, example, step, purpose)          word = output[index % 4]
 
-`philox4x32` is plain integer arithmetic on uint64: NumPy runs it on arrays, and compiled engines compile the very same
-function for scalars, so there is one definition and the bits agree by construction.
+This file is the definition, in NumPy; compiled engines have forms of their own, held to the same bits by the tests.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     Two things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
     each literal value. And LLVM optimises once, in the outermost function, where everything is inlined anyway: Numba would
-    optimise a piece again in each function that leads to it, so the innermost loops five times over.
+    optimise a piece again in each function that leads to it, so the innermost loops five times over. (Level 0 would leave behind addresses that
+    cannot be kept on disk.)
     """
     dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
@@ -47,14 +48,15 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     def compile_piece(signature: Any) -> Any:
         global _nesting
-        optimisation = config.OPT
-        config.OPT = type(optimisation)(1) if _nesting else optimisation
+        settings: Any = config
+        optimisation = settings.OPT
+        settings.OPT = type(optimisation)(1) if _nesting else optimisation
         _nesting += 1
         try:
             return compile_whole(signature)
         finally:
             _nesting -= 1
-            config.OPT = optimisation
+            settings.OPT = optimisation
 
     dispatcher.get_call_template = template_without_literals
     dispatcher.compile = compile_piece

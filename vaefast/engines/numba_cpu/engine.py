@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, State
-from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels
-from vaefast.engines.numba_cpu.plan import OUTPUT_PANELS, Plan, make_plan, weight_tasks
+from vaefast.engines.numba_cpu.noise import plane_words
+from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
+from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS, OUTPUT_PANELS, Plan, make_plan, pixel_blocks, weight_tasks
 from vaefast.engines.numba_cpu.steps import (
     TICKETS,
     Randomness,
@@ -75,12 +76,9 @@ class NumbaEngine:
         self.step = state.step
 
     def place(self, values: NDArray[Any]) -> Placed:
-        nothing = np.empty((0, values.shape[1]))
-        if values.dtype == np.uint8:
-            images = Images(_read_only(values), _read_only(nothing.astype(np.float32)))
-        else:
-            images = Images(_read_only(nothing.astype(np.uint8)), _read_only(values.astype(np.float32, copy=False)))
-        return Placed(images, bool(np.count_nonzero(values) < SPARSE_BELOW * values.size), len(values))
+        images = _held_whole(values)
+        sparse = bool(np.count_nonzero(values) < SPARSE_BELOW * values.size)
+        return Placed(_held_as_lists(images) if sparse else images, sparse, len(values))
 
     def warm_up(self, placed: Placed) -> None:
         self.train(placed, np.empty(0, np.int64))
@@ -126,10 +124,11 @@ class NumbaEngine:
         return terms
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        placed = self.place(np.asarray(x, np.float32))
-        width = padded(self.model.latent)
-        heads = np.empty((placed.size, 2 * width), np.float32)
-        self._forward(encode_images, (placed.images, _read_only(np.arange(placed.size)), placed.sparse, heads), pixels=True)
+        # Images that are read once are not worth a list.
+        images, size, width = _held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
+        sparse = bool(np.count_nonzero(x) < SPARSE_BELOW * np.size(x))
+        heads = np.empty((size, 2 * width), np.float32)
+        self._forward(encode_images, (images, _read_only(np.arange(size)), sparse, heads), pixels=True)
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -156,6 +155,33 @@ class NumbaEngine:
         return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
 
 
+def _held_whole(values: NDArray[Any]) -> Images:
+    """Images (N, X) as they are."""
+    in_bytes = values.dtype == np.uint8
+    nothing = np.empty((0, values.shape[1]))
+    return Images(
+        bytes=_read_only(values if in_bytes else nothing.astype(np.uint8)),
+        floats=_read_only(nothing.astype(np.float32) if in_bytes else values.astype(np.float32, copy=False)),
+        starts=_read_only(np.empty(0, np.int64)),
+        pixels=_read_only(np.empty(0, np.int32)),
+    )
+
+
+def _held_as_lists(images: Images) -> Images:
+    """The same images as lists of their non-zero pixels."""
+    in_bytes, starts = len(images.bytes) > 0, np.empty(max(len(images.bytes), len(images.floats)) + 1, np.int64)
+    count_nonzero(images, starts)
+    entries = int(starts[-1])
+    lists = Images(
+        bytes=np.empty((entries if in_bytes else 0, 1), np.uint8),
+        floats=np.empty((0 if in_bytes else entries, 1), np.float32),
+        starts=starts,
+        pixels=np.empty(entries, np.int32),
+    )
+    list_nonzero(images, lists)
+    return Images(*(_read_only(array) for array in lists))
+
+
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     """A contiguous view that cannot be written: one array type, so one compilation, whatever the caller's array was."""
     view = np.ascontiguousarray(array).view()
@@ -172,25 +198,32 @@ def _aligned(size: int) -> NDArray[np.float32]:
 
 def _pixels(plan: Plan) -> Pixels:
     entries = plan.rows * plan.pixels
-    return Pixels(np.empty(entries, np.int32), np.empty(entries, np.float32), np.zeros(plan.rows, np.int64))
+    return Pixels(
+        indices=np.empty(entries, np.int32),
+        values=np.empty(entries, np.float32),
+        lengths=np.zeros(plan.rows, np.int64),
+        ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
+    )
 
 
 def _rows(plan: Plan) -> Rows:
     width, latent = padded(plan.pixels), padded(plan.latent)
-    return Rows(np.zeros(width, np.uint32), _aligned(width), np.zeros(latent, np.uint32), _aligned(latent))
+    words, normals = plane_words(width), plane_words(latent)
+    return Rows(
+        pixel_words=np.zeros(words, np.uint32),
+        pixels=_aligned(width),
+        latent_words=np.zeros(normals, np.uint32),
+        normals=_aligned(normals),
+        noise=_aligned(latent),
+    )
 
 
 def _scratch(plan: Plan) -> Scratch:
-    panels = int(plan.layers[:, OUTPUT_PANELS].max())
-    first = max(int(plan.layers[0, OUTPUT_PANELS]), UNIT.product_panels)
+    widest, first = int(plan.layers[:, OUTPUT_PANELS].max()), int(plan.layers[0, OUTPUT_PANELS])
     ones = _aligned(padded(plan.rows))
     ones[:] = 1
     return Scratch(
-        gradient=_aligned(first * BLOCK),
-        zeros=_aligned(max(panels, plan.latent_panels, int(plan.layers[:, OUTPUT_PANELS].max())) * PANEL),
+        gradient=_aligned(max(first * BLOCK_PIXELS * PANEL, UNIT.product_panels * BLOCK)),
+        zeros=_aligned(max(widest, plan.latent_panels) * PANEL),
         ones=ones,
-        cursor=np.zeros(plan.rows, np.int64),
-        indices=np.empty(PANEL * plan.rows, np.int32),
-        values=np.empty(PANEL * plan.rows, np.float32),
-        lengths=np.zeros(PANEL, np.int64),
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, exp_of_negative, fma, tanh
-from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
+from vaefast.engines.numba_cpu.noise import WORDS, fill_normals, fill_planes
 from vaefast.engines.numba_cpu.plan import (
     ACTIVATION,
     BIAS,
@@ -80,16 +80,19 @@ def backward_rows(plan, transposed, zeros, workspace, scale, first, last):
 
 
 @kernel
-def sample_rows(plan, workspace, seed, purpose, step, examples, words, normals, first, last):
+def sample_rows(plan, workspace, seed, purpose, step, examples, planes, normals, noise, first, last):
     """z = mean + exp(log_std) * noise (2), and the terms of the KL (4) lane by lane.
 
-    words (uint32) and normals (float32) hold one padded row of noise, for this worker alone.
+    planes (uint32), normals and noise (float32) hold one padded row of noise, for this worker alone.
     """
     stride = plan.rows * PANEL
     heads = plan.layers[plan.heads, OUTPUT]
     for r in range(first, last):
-        fill_words(seed, purpose, step, examples[r], words)
-        fill_normals(words, normals)
+        fill_planes(seed, purpose, step, examples[r], 0, noise.size // WORDS, planes)
+        fill_normals(planes, normals)
+        plane = normals.size // WORDS
+        for j in range(noise.size):
+            noise[j] = normals[(j % WORDS) * plane + j // WORDS]
         divergence = workspace[plan.divergence + r * PANEL : plan.divergence + (r + 1) * PANEL]
         divergence[:] = ZERO
         for panel in range(plan.latent_panels):
@@ -101,10 +104,10 @@ def sample_rows(plan, workspace, seed, purpose, step, examples, words, normals, 
                 _panel(workspace, plan.std + place),
                 _panel(workspace, plan.spread + place),
             )
-            noise = normals[panel * PANEL : (panel + 1) * PANEL]
+            epsilon = noise[panel * PANEL : (panel + 1) * PANEL]
             for j in range(PANEL):
                 std[j] = exp(log_std[j])
-                spread[j] = std[j] * noise[j]
+                spread[j] = std[j] * epsilon[j]
                 z[j] = mean[j] + spread[j]
                 divergence[j] += fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j]
 

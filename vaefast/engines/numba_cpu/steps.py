@@ -37,10 +37,11 @@ class Randomness(NamedTuple):
 class Rows(NamedTuple):
     """Buffers that hold one padded row, for one worker."""
 
-    pixel_words: NDArray[np.uint32]
+    pixel_words: NDArray[np.uint32]  # in planes (`noise.py`)
     pixels: NDArray[np.float32]
-    latent_words: NDArray[np.uint32]
-    normals: NDArray[np.float32]
+    latent_words: NDArray[np.uint32]  # in planes
+    normals: NDArray[np.float32]  # in planes
+    noise: NDArray[np.float32]  # the same normals in order
 
 
 @entry_point
@@ -81,7 +82,17 @@ def _rows_phase(
     )  # fmt: skip
     encode_rows(plan, weights.parameters, workspace, pixels, sparse, first, last)
     sample_rows(
-        plan, workspace, randomness.seed, randomness.latents, step, examples, row.latent_words, row.normals, first, last
+        plan,
+        workspace,
+        randomness.seed,
+        randomness.latents,
+        step,
+        examples,
+        row.latent_words,
+        row.normals,
+        row.noise,
+        first,
+        last,
     )
     decode_rows(plan, weights.parameters, workspace, first, last)
     bernoulli_rows(plan, workspace, scale, log_likelihood, kl, first, last)
@@ -112,8 +123,8 @@ def evaluate_images(
         )  # fmt: skip
         encode_rows(plan, parameters, workspace, pixels, sparse, 0, rows)
         sample_rows(
-            plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row.latent_words, row.normals,
-            0, rows,
+            plan, workspace, randomness.seed, randomness.latents, randomness.step, some,
+            row.latent_words, row.normals, row.noise, 0, rows,
         )  # fmt: skip
         decode_rows(plan, parameters, workspace, 0, rows)
         bernoulli_rows(plan, workspace, np.float32(1), log_likelihood[block:end], kl[block:end], 0, rows)

@@ -10,6 +10,8 @@ Layouts (PANEL = 16; `layout.py`): element (i, j) of a matrix in panels stands a
     product_tile   C[i, j] = start[j] + sum_k A[i, k] * W[k, j]      activations forward; activation gradients backward
     gradient_tile  G[i, j] = sum_b A[b, i] * D[b, j]                 weight gradients, i within one panel of A
     gather_tile    C[j]    = start[j] + sum_n value[n] * W[index[n], j]    the first layer from a list of non-zero pixels
+    transpose_tile T[j, i] = W[i, j]                                 a block of 16 rows of a panel
+    scatter_tile   G[index[n], j] += value[n] * D[j]                       its weight gradient, one image at a time
 
 Each array argument is followed by the offset of its first element; strides count elements.
 """
@@ -121,6 +123,70 @@ def make_gather_tile(panels: int):
         return signature, codegen
 
     return gather_tile
+
+
+def make_scatter_tile(panels: int):
+    """scatter_tile(D, d, d_panel, index, value, first, count, base, G, g, g_panel): adds to rows index[n] - base of G.
+
+    Entries first to first + count - 1 of `index` and `value` are used; D's panels * 16 elements stay in registers.
+    """
+
+    @intrinsic
+    def scatter_tile(typing, D, d, d_panel, index, value, first, count, base, G, g, g_panel):
+        n = types.intp
+        signature = types.void(D, n, n, index, value, n, n, n, G, n, n)
+
+        def codegen(context, builder, signature, args):
+            D, G = (_pointer(context, builder, signature, args, i) for i in (0, 8))
+            index, value = (builder.gep(_data(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
+            d_panel, count, base, g_panel = args[2], args[6], args[7], args[10]
+            right = _panel_vectors(builder, D, d_panel, panels)
+            with cgutils.for_range(builder, count) as entry:
+                row = builder.sub(builder.sext(builder.load(builder.gep(index, [entry.index])), INDEX), base)
+                G_row = builder.gep(G, [builder.mul(row, _index(PANEL))])
+                sums = [_register(builder, vector) for vector in _panel_vectors(builder, G_row, g_panel, panels)]
+                _multiply_add(builder, _broadcast(builder, builder.gep(value, [entry.index]), 0), right, sums)
+                _store_panels(builder, G_row, g_panel, sums)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return scatter_tile
+
+
+@intrinsic
+def transpose_tile(typing, W, w, T, t):
+    """Element (i, j) of a block, W[w + 16 i + j], to T[t + 16 j + i]; 16 x 16, by interleaving vectors in registers."""
+    n = types.intp
+    signature = types.void(W, n, T, n)
+
+    def codegen(context, builder, signature, args):
+        W, T = (_pointer(context, builder, signature, args, i) for i in (0, 2))
+        side = UNIT.lanes
+        for top in range(0, PANEL, side):
+            for left in range(0, PANEL, side):
+                rows = [_load(builder, W, (top + i) * PANEL + left) for i in range(side)]
+                # Interleaving row i with row i + side / 2, log2(side) times, transposes a square.
+                for _ in range(side.bit_length() - 1):
+                    rows = _interleave_halves(builder, rows)
+                for j, row in enumerate(rows):
+                    target = builder.gep(T, [_index((left + j) * PANEL + top)])
+                    builder.store(row, builder.bitcast(target, VECTOR.as_pointer())).align = 4
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _interleave_halves(builder, rows):
+    """Rows 2 i and 2 i + 1 of the result hold, element by element in turn, row i and row i + half of `rows`."""
+    half, lanes = len(rows) // 2, UNIT.lanes
+    result = []
+    for first, second in zip(rows[:half], rows[half:], strict=True):
+        for start in (0, lanes // 2):
+            order = [start + i // 2 + (i % 2) * lanes for i in range(lanes)]
+            mask = ir.Constant(ir.VectorType(INT32, lanes), order)
+            result.append(builder.shuffle_vector(first, second, mask))
+    return result
 
 
 def _index(n: int) -> ir.Constant:

@@ -16,6 +16,7 @@ from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fma
 from vaefast.engines.numba_cpu.plan import (
     BIAS,
+    BLOCK_PIXELS,
     D_OUTPUT,
     INPUTS,
     OUTPUT_PANELS,
@@ -27,20 +28,20 @@ from vaefast.engines.numba_cpu.rows import (
     GATHER,
     GROUP,
     SMALL_GATHER,
-    gather_one,
-    gather_small,
-    gather_wide,
     tile_narrow_1,
     tile_wide_1,
 )
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.tiles import make_gradient_tile
+from vaefast.engines.numba_cpu.tiles import make_gradient_tile, make_scatter_tile, transpose_tile
 from vaefast.layout import PANEL
 
 ROWS = UNIT.gradient_rows
 BLOCK = PANEL * PANEL
 gradient_wide = make_gradient_tile(ROWS, GROUP)
 gradient_narrow = make_gradient_tile(ROWS, 1)
+scatter_wide = make_scatter_tile(GATHER)
+scatter_small = make_scatter_tile(SMALL_GATHER)
+scatter_one = make_scatter_tile(1)
 
 
 class Weights(NamedTuple):
@@ -67,13 +68,9 @@ class AdamStep(NamedTuple):
 class Scratch(NamedTuple):
     """What one worker needs in the weights phase."""
 
-    gradient: NDArray[np.float32]  # a block of 16 rows, all panels of the widest first layer or a group
+    gradient: NDArray[np.float32]  # a block of 32 pixels and all panels of the first layer, or of 16 rows and a group
     zeros: NDArray[np.float32]  # one padded row of the widest layer
     ones: NDArray[np.float32]  # (B,) padded
-    cursor: NDArray[np.int64]  # (B,): the next entry of each row's list of pixels
-    indices: NDArray[np.int32]  # (16 * B,): rows of the minibatch in which each pixel of a block is not zero
-    values: NDArray[np.float32]  # (16 * B,)
-    lengths: NDArray[np.int64]  # (16,)
 
 
 @kernel
@@ -102,74 +99,50 @@ def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
             else:
                 gradient_narrow(workspace, a + row, workspace, d_output, stride, scratch.gradient, g, BLOCK, B)
         for q in range(last - first):
-            _update_block(layer, weights, adam, first + q, k, height, scratch.gradient[q * BLOCK :])
+            gradient = scratch.gradient[q * BLOCK : q * BLOCK + height * PANEL]
+            _update_rows(layer, weights, adam, first + q, k, height, gradient)
     _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
 
 
 @kernel
 def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, last):
-    """Pixels first to last - 1 of the first layer: d_W[p] = sum of d_output over the rows in which p is not zero (8)."""
+    """Pixels first to last - 1 of the first layer: d_W[p] = sum over B of x[p] * d_output, where x[p] is not zero (8)."""
     layer = plan.layers[0]
-    for b in range(B):
-        scratch.cursor[b] = _first_at_least(pixels.indices, b * plan.pixels, pixels.lengths[b], first)
-    for k in range(first, last, PANEL):
-        height = min(PANEL, last - k)
-        _transpose_lists(plan, pixels, scratch, B, k, k + height)
-        for row in range(height):
-            _gather_gradient(plan, layer, workspace, scratch, row)
+    for k in range(first, last, BLOCK_PIXELS):
+        height = min(BLOCK_PIXELS, last - k)
+        _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k)
         for panel in range(layer[OUTPUT_PANELS]):
-            _update_block(layer, weights, adam, panel, k, height, scratch.gradient[panel * BLOCK :])
+            g = panel * BLOCK_PIXELS * PANEL
+            _update_rows(layer, weights, adam, panel, k, height, scratch.gradient[g : g + height * PANEL])
     if first == 0:
         for panel in range(layer[OUTPUT_PANELS]):
             _update_bias(plan, layer, weights, workspace, scratch, adam, B, panel, panel + 1)
 
 
 @kernel
-def _transpose_lists(plan, pixels, scratch, B, first, last):
-    """From each row's list of pixels to each pixel's list of rows, for pixels first to last - 1, rows ascending."""
-    scratch.lengths[:] = 0
+def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k):
+    """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
+    stride, g_panel, block = plan.rows * PANEL, BLOCK_PIXELS * PANEL, k // BLOCK_PIXELS
+    gradient[: layer[OUTPUT_PANELS] * g_panel] = ZERO
+    indices, values = pixels.indices, pixels.values
     for b in range(B):
-        entry, stop = scratch.cursor[b], b * plan.pixels + pixels.lengths[b]
-        while entry < stop and pixels.indices[entry] < last:
-            p = pixels.indices[entry] - first
-            place = p * scratch.cursor.size + scratch.lengths[p]
-            scratch.indices[place] = b
-            scratch.values[place] = pixels.values[entry]
-            scratch.lengths[p] += 1
-            entry += 1
-        scratch.cursor[b] = entry
-
-
-@kernel
-def _first_at_least(index, start, count, pixel):
-    """The place in an ascending list, index[start : start + count], of the first entry that is not below `pixel`."""
-    low, high = start, start + count
-    while low < high:
-        middle = (low + high) // 2
-        if index[middle] < pixel:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def _gather_gradient(plan, layer, workspace, scratch, row):
-    stride = plan.rows * PANEL
-    panel, entry, count = 0, row * scratch.cursor.size, scratch.lengths[row]
-    index, value, zeros, gradient = scratch.indices, scratch.values, scratch.zeros, scratch.gradient
-    while panel < layer[OUTPUT_PANELS]:
-        left = layer[OUTPUT_PANELS] - panel
-        d, g = layer[D_OUTPUT] + panel * stride, panel * BLOCK + row * PANEL
-        if left >= GATHER:
-            gather_wide(workspace, d, stride, index, value, entry, count, zeros, 0, gradient, g, BLOCK)
-            panel += GATHER
-        elif left >= SMALL_GATHER:
-            gather_small(workspace, d, stride, index, value, entry, count, zeros, 0, gradient, g, BLOCK)
-            panel += SMALL_GATHER
-        else:
-            gather_one(workspace, d, stride, index, value, entry, count, zeros, 0, gradient, g, BLOCK)
-            panel += 1
+        begin = pixels.ends[b, block - 1] if block > 0 else 0
+        count = pixels.ends[b, block] - begin
+        if count == 0:
+            continue
+        panel, entry = 0, b * plan.pixels + begin
+        while panel < layer[OUTPUT_PANELS]:
+            left = layer[OUTPUT_PANELS] - panel
+            d, g = layer[D_OUTPUT] + panel * stride + b * PANEL, panel * g_panel
+            if left >= GATHER:
+                scatter_wide(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += GATHER
+            elif left >= SMALL_GATHER:
+                scatter_small(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += SMALL_GATHER
+            else:
+                scatter_one(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += 1
 
 
 @kernel
@@ -187,14 +160,14 @@ def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
 
 
 @kernel
-def _update_block(layer, weights, adam, panel, k, height, gradient):
-    """Adam on rows k to k + height - 1 of a panel, and their copy in the transposed weights."""
-    start, size = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL, height * PANEL
-    _adam(weights, start, gradient[:size], adam)
+def _update_rows(layer, weights, adam, panel, k, height, gradient):
+    """Adam on rows k to k + height - 1 of a panel, and their copy in the transposed weights, which has blocks of 16 rows."""
+    start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
+    _adam(weights, start, gradient, adam)
     if layer[TRANSPOSED] >= 0:
         rows = layer[OUTPUT_PANELS] * PANEL
         target = layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL
-        _transpose(weights.parameters[start : start + size], weights.transposed[target : target + BLOCK])
+        _transpose(weights, start, height, target)
 
 
 @kernel
@@ -214,13 +187,14 @@ def _adam(weights, start, gradient, adam):
 
 
 @kernel
-def _transpose(block, out):
-    """(height, 16) to columns 0 to height - 1 of (16, 16)."""
-    height = block.size // PANEL
-    for j in range(PANEL):
-        row = out[j * PANEL : (j + 1) * PANEL]
+def _transpose(weights, start, height, target):
+    """Rows of a block of the parameters to columns 0 to height - 1 of a block of the transposed weights."""
+    if height == PANEL:
+        transpose_tile(weights.parameters, start, weights.transposed, target)
+    else:
         for i in range(height):
-            row[i] = block[i * PANEL + j]
+            for j in range(PANEL):
+                weights.transposed[target + j * PANEL + i] = weights.parameters[start + i * PANEL + j]
 
 
 @kernel
@@ -233,6 +207,6 @@ def transpose_weights(plan, weights):
         for panel in range(layer[OUTPUT_PANELS]):
             for k in range(0, layer[INPUTS], PANEL):
                 start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-                size = min(PANEL, layer[INPUTS] - k) * PANEL
+                height = min(PANEL, layer[INPUTS] - k)
                 target = layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL
-                _transpose(weights.parameters[start : start + size], weights.transposed[target : target + BLOCK])
+                _transpose(weights, start, height, target)

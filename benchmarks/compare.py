@@ -1,0 +1,230 @@
+"""vaefast beside its peers, in one run: `python -m benchmarks.compare`.
+
+Each peer lives in a process of its own and idles while another computes; they take turns, one epoch each, for several
+rounds. Ratios are taken within a round, where the machine was the same for all, and their median is what is printed. The
+machine's matrix-product rate is measured in every round too. All peers start from the same weights and must reach the same
+ELBO, or the comparison is void.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import sgemm_rate, step_flop
+from benchmarks.peers import PEERS
+from vaefast.data import load
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.run_folder import cpu_name
+from vaefast.settings import ModelSettings
+from vaefast.threads import granted_cores
+
+# Runs differ in their random numbers alone: after two or more epochs of MNIST their test ELBOs lie within this, in nats.
+ELBO_SPREAD = 4.0
+# autograd takes half a minute an epoch: so many of its minibatches are timed and scaled to an epoch.
+SLOW_PEERS = {"autograd_report": 5}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One piece of work for all."""
+
+    name: str
+    batch_size: int = 200
+    threads: int = 2
+    hidden: tuple[int, ...] = (200, 200)
+    latent: int = 50
+    dense: bool = False
+
+    @property
+    def model(self) -> ModelSettings:
+        """Sizes; the pixels are MNIST's."""
+        return ModelSettings(784, self.hidden, self.latent)
+
+
+SCENARIOS = {
+    s.name: s
+    for s in (
+        Scenario("batch 200"),
+        Scenario("batch 20", batch_size=20),
+        Scenario("batch 100", batch_size=100),
+        Scenario("batch 1000", batch_size=1000),
+        Scenario("batch 200, one thread", threads=1),
+        Scenario("wide 1000-1000-100", hidden=(1000, 1000), latent=100),
+        Scenario("dense data", dense=True),
+    )
+}
+
+
+class Peer:
+    """A process that trains one peer, and what it answered."""
+
+    def __init__(self, name: str, python: str, folder: Path) -> None:
+        command = [python, "-m", "benchmarks.peers.run", name, "--rounds-from-stdin"]
+        for option in ("settings.json", "data.npz", "weights.npz"):
+            command += [f"--{option.split('.')[0]}", str(folder / option)]
+        self.module, self.steps = name, SLOW_PEERS.get(name)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready = self._answer()
+        self.name, self.version, self.warm_up_seconds = ready["name"], ready["version"], ready["warm_up_seconds"]
+        self.seconds: list[float] = []
+
+    def epoch(self, scale: float) -> None:
+        """One epoch, or a scaled part of one."""
+        answer = self.ask("epoch" if self.steps is None else f"epoch {self.steps}")
+        self.seconds.append(answer["seconds"] * (1.0 if self.steps is None else scale / self.steps))
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """One command and its answer."""
+        assert self._process.stdin is not None
+        print(command, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "the process ended"}
+        if "error" in answer:
+            raise RuntimeError(f"{self.module}: {answer['error']}")
+        return answer
+
+
+def compare(scenario: Scenario, peers: list[str], rounds: int, python: str, data_dir: Path | None) -> dict[str, Any]:
+    """Run one scenario; the result as plain data, times in seconds an epoch."""
+    data = load("mnist", data_dir)
+    train, test = (_levels(images.values, scenario.dense) for images in (data.train, data.test))
+    layout = Layout(scenario.model)
+    weights = layout.views(initial_parameters(layout, "glorot", 0).astype(np.float32))
+    steps = -(-len(train) // scenario.batch_size)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savez(folder / "data.npz", train_images=train, test_images=test)
+        np.savez(folder / "weights.npz", **weights)
+        settings = {
+            "activation": "relu",
+            "batch_size": scenario.batch_size,
+            "binarize": "none" if scenario.dense else "dynamic",
+            "threads": scenario.threads,
+            "seed": 0,
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        running = [Peer(peer, python, folder) for peer in peers]
+    rates = []
+    for _ in range(rounds):
+        for peer in running:
+            peer.epoch(steps)
+        rates.append(sgemm_rate(scenario.threads, repeats=3))
+    elbos = {peer.name: peer.ask("evaluate")["elbo"] for peer in running if peer.steps is None}
+    if max(elbos.values()) - min(elbos.values()) > ELBO_SPREAD:
+        raise RuntimeError(f"{scenario.name}: the peers did not reach the same test ELBO: {elbos}")
+    flop, rate = step_flop(scenario.model, len(train)), statistics.median(rates)
+    first = running[0]
+    rows = []
+    for peer in running:
+        ratios = [theirs / ours for theirs, ours in zip(peer.seconds, first.seconds, strict=True)]
+        rows.append(
+            {
+                "peer": peer.name,
+                "version": peer.version,
+                "seconds": statistics.median(peer.seconds),
+                "each": peer.seconds,
+                "times ours": statistics.median(ratios),
+                "share of sgemm": flop / statistics.median(peer.seconds) / rate,
+                "warm-up seconds": peer.warm_up_seconds,
+                "peak MB": peer.ask("memory")["peak_rss_mb"],
+                "test ELBO": elbos.get(peer.name),
+            }
+        )
+        peer.close()
+    return {"scenario": asdict(scenario), "sgemm GFLOP/s": rate / 1e9, "dense limit seconds": flop / rate, "rows": rows}
+
+
+def _levels(values: np.ndarray, dense: bool) -> np.ndarray:
+    """float32 in [0, 1]; `dense` fills the black background with a grey that no two images share."""
+    x = values.astype(np.float32) / 255
+    if dense:
+        x = 0.1 + 0.8 * x + 0.1 * np.random.default_rng(0).random(x.shape, dtype=np.float32)
+    return x
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result of one scenario as lines of text."""
+    lines = [
+        f"{result['scenario']['name']}, {result['scenario']['threads']} threads; matrix products at "
+        f"{result['sgemm GFLOP/s']:.0f} GFLOP/s, a dense epoch at that rate {result['dense limit seconds']:.2f} s",
+        f"  {'':24s} {'s/epoch':>8s} {'x ours':>7s} {'of sgemm':>8s} {'warm-up':>8s} {'peak MB':>8s} {'test ELBO':>9s}",
+    ]
+    for row in result["rows"]:
+        elbo = f"{row['test ELBO']:9.2f}" if row["test ELBO"] is not None else f"{'-':>9s}"
+        lines.append(
+            f"  {row['peer'] + ' ' + row['version']:24s} {row['seconds']:8.2f} {row['times ours']:7.2f} "
+            f"{row['share of sgemm']:8.2f} {row['warm-up seconds']:7.1f}s {row['peak MB']:8.0f} {elbo}"
+        )
+    return "\n".join(lines)
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Bars of seconds an epoch, a group a scenario."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.6 + 1.1 * len(results)), layout="constrained")
+    axes = figure.subplots(len(results), 1, squeeze=False)[:, 0]
+    for ax, result in zip(axes, results, strict=True):
+        rows = [row for row in result["rows"] if row["times ours"] < 8]
+        ax.barh([row["peer"] for row in rows], [row["seconds"] for row in rows], color=["#0072b2"] + ["#999999"] * 9)
+        for i, row in enumerate(rows):
+            ax.text(row["seconds"], i, f" {row['seconds']:.2f} s", va="center", fontsize=8)
+        ax.axvline(result["dense limit seconds"], color="black", linewidth=0.8, linestyle=":")
+        ax.set_title(result["scenario"]["name"], loc="left", fontsize=9)
+        ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+    axes[-1].set_xlabel("seconds an epoch of MNIST (dotted: all products dense, at the rate of sgemm)", fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Parse, run each scenario, print tables, and write JSON and a figure where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="default: all")
+    parser.add_argument("--peer", action="append", choices=PEERS[1:], help="default: all but autograd")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the peers and vaefast")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument("--figure", type=Path, help="draw the times here")
+    options = parser.parse_args()
+    # Idle OpenMP workers must not spin while another peer is timed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    peers = ["ours", *(options.peer or [peer for peer in PEERS[1:] if peer not in SLOW_PEERS])]
+    print(f"{cpu_name()}, {granted_cores()} cores", flush=True)
+    results = []
+    for name in options.scenario or SCENARIOS:
+        result = compare(SCENARIOS[name], peers, options.rounds, options.python, options.data_dir)
+        results.append(result)
+        print(table(result), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"cpu": cpu_name(), "results": results}, indent=2) + "\n")
+    if options.figure:
+        draw(results, options.figure)
+
+
+if __name__ == "__main__":
+    main()
