@@ -1,7 +1,7 @@
 """`python -m vaefast.train` as people meet it: run folders, lines, exit codes, signals.
 
-What concerns the process itself (signals, pipes, terminals, start-up time) runs in one of its own; the rest calls `main`,
-which is the same code without the second that the imports take. No test needs a network.
+What concerns the process itself (signals, pipes, terminals, start-up time) runs in one of its own; the rest calls
+`main`, which is the same code without the seconds that the imports take. No test needs a network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from vaefast import __version__, gallery, threads, train
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.run_folder import RunFolder
-from vaefast.settings import ModelSettings
+from vaefast.settings import ModelSettings, TrainingSettings
 
 REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")
 needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="set VAEFAST_DATA_DIR to a folder with the MNIST files")
@@ -51,6 +51,7 @@ FLAGS = {
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
     "--threads", "--out", "--debug", "--version",
 }  # fmt: skip
+DRAW = gallery.draw
 SMALL = ("--hidden", "16", "--latent", "3")
 EPOCH_LINE = re.compile(r"epoch +\d+/\d+  train ELBO +-?[\d.]+  test ELBO +-?[\d.]+ .* images/s")
 
@@ -66,13 +67,11 @@ class Result:
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """No data but what a test makes, no network, no wish about threads; `home` takes the caches."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("VAEFAST_") and name not in threads.VARIABLES
-    }
-    own = {"VAEFAST_OFFLINE": "1", "XDG_CACHE_HOME": str(home / "cache"), "HOME": str(home)}
-    return {**kept, **own, "NUMBA_CACHE_DIR": KERNELS, "MPLCONFIGDIR": FONTS, **extra}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("VAEFAST_")}
+    for name in threads.VARIABLES:
+        env.pop(name, None)
+    env |= {"VAEFAST_OFFLINE": "1", "XDG_CACHE_HOME": str(home / "cache"), "HOME": str(home)}
+    return {**env, "NUMBA_CACHE_DIR": KERNELS, "MPLCONFIGDIR": FONTS, **extra}
 
 
 def started(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -180,11 +179,8 @@ def test_a_run_folder_is_complete(digits_run):
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
         "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu"},
-        "training": {
-            "batch_size": 200, "epochs": 2, "binarize": "dynamic", "initialization": "fan-in", "seed": 0,
-            "adam": {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-        },
-    }  # fmt: skip
+        "training": asdict(TrainingSettings(epochs=2)),
+    }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__
     assert surroundings["engine"] == "numba"
@@ -231,7 +227,8 @@ def test_each_epoch_is_a_plain_line_and_the_last_line_sums_up(digits_run):
     line = metrics_of(folder)[-1]
     bounds = f"test ELBO {line['test_elbo']:.2f} nats (log-likelihood {line['test_log_likelihood']:.2f}, "
     assert last.startswith(f"digits 8x8: {bounds}KL {line['test_kl']:.2f}) | 2 epochs in ")
-    assert re.search(r"in [\d.]+ s, [\d.]+ s of it training, [\d,]+ images/s \| engine numba, \d+ threads? \| run$", last)
+    team = r"engine numba, \d+ threads? \| run"
+    assert re.search(rf" in [\d.]+ s, [\d.]+ s of it training, [\d,]+ images/s \| {team}$", last)
 
 
 def test_without_mnist_and_network_one_loud_line_says_that_digits_are_used(command, tmp_path):
@@ -249,11 +246,12 @@ def test_data_named_by_the_user_are_used_without_a_word(command):
 
 @needs_mnist
 def test_one_epoch_of_mnist(command, tmp_path):
-    result = command("--data", "mnist", "--data-dir", str(REAL_MNIST), "--epochs", "1", "--out", "run")
+    arguments = ("--data", "mnist", "--data-dir", str(REAL_MNIST), "--init", "glorot", "--epochs", "1")
+    result = command(*arguments, "--out", "run")
     assert result.code == 0, result.err
     (line,) = metrics_of(tmp_path / "run")
-    # After one epoch -170 or so; a model that has learnt only the mean image stays at -206.
-    assert line["test_elbo"] > -220
+    # -169 was measured; a model that has learnt only the mean image stays at -205.8.
+    assert line["test_elbo"] > -185
     assert line["step"] == 300
 
 
@@ -286,7 +284,7 @@ def test_the_engines_agree(command, tmp_path):
 
 
 def test_no_epochs_leave_the_initial_model(command, tmp_path):
-    result = command("--data", "digits", *SMALL, "--epochs", "0", "--seed", "7", "--out", "run")
+    result = command("--data", "digits", *SMALL, "--epochs", "0", "--seed", "7", "--init", "fan-in", "--out", "run")
     assert (result.code, result.err) == (0, "")
     assert "nothing trained (0 epochs)" in result.out
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -310,8 +308,7 @@ def test_initialisation_schemes_reach_the_model(command, tmp_path, scheme):
 )
 def test_data_of_odd_shapes(command, tmp_path, monkeypatch, shape, hidden):
     if shape == (40, 1):
-        monkeypatch.undo()  # draw the figures of this one
-        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(gallery, "draw", DRAW)
     name = images(tmp_path / "mine.npy", *shape)
     result = command("--data", name, "--hidden", *hidden, "--latent", "2", "--epochs", "2", "--out", "run")
     assert (result.code, result.err) == (0, "")
@@ -411,12 +408,10 @@ def test_a_model_too_large_for_any_memory_is_refused(command, tmp_path):
 
 
 def test_debug_shows_the_traceback_before_the_line(command, tmp_path):
-    (tmp_path / "mine.toml").write_text("debug = true\nhidden = 0\n")
-    for arguments in (("--hidden", "0", "--debug"), ("--config", "mine.toml", "--debug")):
-        result = command(*arguments)
-        assert result.code == 2
-        assert result.err.startswith("Traceback (most recent call last):")
-        assert result.err.splitlines()[-1].startswith("vaefast: hidden is 0")
+    result = command("--hidden", "0", "--debug")
+    assert result.code == 2
+    assert result.err.startswith("Traceback (most recent call last):")
+    assert result.err.splitlines()[-1].startswith("vaefast: hidden is 0")
 
 
 def test_debug_works_from_the_configuration_file_once_the_settings_stand(command, tmp_path):
@@ -617,7 +612,6 @@ def test_divergence_is_one_line_and_exit_code_5(command, tmp_path, engine):
     assert (tmp_path / "run" / "settings.json").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="the trainer does not look at the test set's terms yet")
 def test_divergence_in_the_last_minibatch_is_seen_in_the_test_set(command, tmp_path):
     data = images(tmp_path / "grey.npy", 54, 13)
     result = command("--data", data, *SMALL, "--epochs", "1", "--learning-rate", "1e6", "--out", "run")
@@ -720,9 +714,9 @@ def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
 
 def test_a_terminal_shows_a_bar_with_the_bound(digits_run, tmp_path):
     data = images(tmp_path / "grey.npy", 4000, 64)
-    code, text = shown_on_a_terminal(tmp_path, "--data", data, *SMALL, "--batch-size", "20", "--epochs", "40")
+    code, text = shown_on_a_terminal(tmp_path, "--data", data, *SMALL, "--batch-size", "20", "--epochs", "20")
     assert code == 0
-    bars = re.findall(r"epoch (\d+)/40  ELBO +(-[\d.]+) +(\d+)%\|", text)
+    bars = re.findall(r"epoch +(\d+)/20  ELBO +(-[\d.]+) +(\d+)%\|", text)
     assert len(bars) > 1
     assert int(bars[-1][0]) > int(bars[0][0])
     assert int(bars[-1][2]) > int(bars[0][2])

@@ -83,7 +83,7 @@ def train(
             start = time.perf_counter()
             terms = engine.train(placed, order[begin : begin + piece * batch_size])
             elapsed = time.perf_counter() - start
-            _check_finite(terms, epoch, begin // batch_size, batch_size)
+            _check_finite(terms, f"epoch {epoch}, minibatch", begin, batch_size)
             parts.append(terms)
             begin += len(terms.kl)
             seconds += elapsed
@@ -93,6 +93,7 @@ def train(
         train_terms = BoundTerms.concatenate(parts)
         start = time.perf_counter()
         test_terms = engine.evaluate(placed_test)
+        _check_finite(test_terms, f"the test set after epoch {epoch}, image", 0, 1)
         yield EpochMetrics(
             epoch=epoch,
             step=engine.step,
@@ -115,11 +116,11 @@ def _next_piece(piece: int, elapsed: float) -> int:
     return max(1, piece // 2) if elapsed > PIECE_SECONDS * 2 else piece
 
 
-def _check_finite(terms: BoundTerms, epoch: int, first_step: int, batch_size: int) -> None:
+def _check_finite(terms: BoundTerms, place: str, offset: int, size: int) -> None:
+    """Name the first example, or the first group of `size` examples, whose bound is not a finite number."""
     wrong = np.flatnonzero(~np.isfinite(terms.elbo))
     if len(wrong):
-        step = first_step + int(wrong[0]) // batch_size + 1
-        name = "KL" if not np.isfinite(terms.kl[wrong[0]]) else "log-likelihood"
-        raise DivergenceError(
-            f"the {name} is no longer a finite number in epoch {epoch}, minibatch {step}: lower --learning-rate"
-        )
+        first = int(wrong[0])
+        name = "log-likelihood" if np.isfinite(terms.kl[first]) else "KL"
+        number = (offset + first) // size + 1
+        raise DivergenceError(f"the {name} is no longer a finite number in {place} {number}: lower --learning-rate")

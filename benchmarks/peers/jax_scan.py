@@ -39,6 +39,7 @@ def version() -> str:
 
 
 def softplus(a: jax.Array) -> jax.Array:
+    """log(1 + exp(a)), without overflow."""
     return jnp.logaddexp(a, 0.0)
 
 

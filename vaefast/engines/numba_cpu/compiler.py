@@ -36,9 +36,9 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile a piece, alone or as part of what calls it.
 
     Two things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
-    each literal value. And LLVM optimises once, in the outermost function, where everything is inlined anyway: Numba would
-    optimise a piece again in each function that leads to it, so the innermost loops five times over. (Level 0 would leave behind addresses that
-    cannot be kept on disk.)
+    each literal value. And LLVM optimises fully once, in the outermost function, where everything is inlined anyway: Numba
+    would do so again in each function that leads to a piece, for the innermost loops five times. (Level 0 for the pieces
+    would be shorter still, but leaves addresses in the code that cannot be kept on disk.)
     """
     dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile

@@ -1,0 +1,225 @@
+"""Floors: each module imports only what stands below it, and start-up imports little.
+
+The table is the rule: a new module gets its line here, and with it a place in the house.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import naive
+import pytest
+
+import vaefast
+
+ROOT = Path(vaefast.__file__).parent
+
+# What each module may import of vaefast, wherever in its text; a package's line holds for all its modules that have
+# none of their own. "" is the package itself (its version).
+FLOORS: dict[str, set[str]] = {
+    "": set(),
+    "errors": set(),
+    "noise": set(),
+    "settings": {"errors"},
+    "layout": {"settings"},
+    "initialization": {"layout", "noise"},
+    "threads": {"errors"},
+    "atomic": {"errors"},
+    "data": {"data", "errors", "noise"},
+    "engines.contract": set(),
+    "engines.reference": {"engines.contract", "layout", "noise", "settings"},
+    "engines.numba_cpu": {"", "engines.contract", "engines.numba_cpu", "errors", "layout", "noise", "settings"},
+    "engines": {"engines.contract", "engines.numba_cpu", "engines.reference", "errors", "settings"},
+    "trainer": {"engines.contract", "errors", "noise"},
+    "model_file": {"layout"},
+    "run_folder": {"", "atomic", "errors", "trainer"},
+    "figures": {"atomic"},
+    "gallery": {"data", "engines.contract", "figures", "noise", "trainer"},
+    "train": {
+        "", "data", "engines", "engines.contract", "errors", "gallery", "initialization", "layout", "model_file",
+        "run_folder", "settings", "threads", "trainer",
+    },
+}  # fmt: skip
+
+# Which modules may import a package, wherever in their text. The standard library is free but for pickle.
+PACKAGES: dict[str, set[str]] = {
+    "numpy": {*FLOORS} - {"", "errors", "settings", "threads", "atomic", "run_folder"},
+    "numba": {"engines.numba_cpu"},
+    "llvmlite": {"engines.numba_cpu"},
+    "pickle": {"engines.numba_cpu.compiler"},
+    "matplotlib": {"figures"},
+    "sklearn": {"data.digits"},
+    "PIL": {"data.pictures"},
+    "pooch": {"data.download"},
+    "safetensors": {"model_file"},
+    "joblib": {"threads"},
+    "threadpoolctl": {"train"},
+    "tqdm": {"train"},
+}
+
+# Each costs between a tenth of a second and two.
+HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "PIL"}
+
+
+def modules() -> dict[str, Path]:
+    """Each module's dotted name below vaefast, "" being vaefast itself, and its file."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def floor_of(module: str) -> str | None:
+    """The line of the table that holds for a module: its own, else that of the nearest package around it."""
+    while module and module not in FLOORS:
+        module = module.rpartition(".")[0]
+        if not module:
+            return None
+    return module
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every name that a text imports, at its top or in a function: relative as it is, `*` where it is computed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("__import__", "import_module"):
+            yield "*"
+
+
+def module_in(name: str) -> str:
+    """The module of vaefast that an imported name is, or is in."""
+    module = name.removeprefix("vaefast").removeprefix(".")
+    while module and module not in MODULES:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def complaints(module: str, text: str) -> list[str]:
+    """What a module with this text imports against the tables."""
+    floor = floor_of(module)
+    if floor is None:
+        return [f"{module} has no line in FLOORS"]
+    found = []
+    for name in imported(ast.parse(text)):
+        package = name.split(".")[0]
+        if name.startswith(".") or name.endswith("*"):
+            found.append(f"{module}: {name} is relative, a wildcard or computed")
+        elif package == "vaefast":
+            target = module_in(name)
+            if target not in FLOORS[floor] and floor_of(target) not in FLOORS[floor]:
+                found.append(f"{module} imports {target or 'vaefast'}")
+        elif package in PACKAGES:
+            if not any(within(module, allowed) for allowed in PACKAGES[package]):
+                found.append(f"{module} imports {package}")
+        elif package not in sys.stdlib_module_names:
+            found.append(f"{module} imports {package}, which has no line in PACKAGES")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_what_stands_below_it(module):
+    assert complaints(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+def test_the_table_has_no_circle_and_no_line_for_what_is_gone():
+    list(graphlib.TopologicalSorter({name: below - {name} for name, below in FLOORS.items()}).static_order())
+    allowed = {module for modules in PACKAGES.values() for module in modules}
+    assert ({*FLOORS} | set().union(*FLOORS.values()) | allowed) - {*MODULES} == set()
+
+
+def test_the_table_says_what_the_design_says():
+    forbidden = {"data", "train", "trainer", "figures", "gallery", "run_folder"}
+    for engine in ("engines", "engines.contract", "engines.reference", "engines.numba_cpu"):
+        assert FLOORS[engine] & forbidden == set()
+    assert not any("train" in below for below in FLOORS.values())
+    assert PACKAGES["matplotlib"] == {"figures"}
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "complaint"),
+    [
+        ("engines.reference", "import numba", "engines.reference imports numba"),
+        ("engines.reference", "def f():\n    from numba import njit", "engines.reference imports numba"),
+        ("engines.reference", "from vaefast.engines import numba_cpu", "engines.reference imports engines.numba_cpu"),
+        ("engines.numba_cpu.rows", "from vaefast import data", "engines.numba_cpu.rows imports data"),
+        ("engines.numba_cpu.rows", "from vaefast.data.idx import read_idx", "engines.numba_cpu.rows imports data.idx"),
+        ("engines.contract", "import vaefast.trainer as loop", "engines.contract imports trainer"),
+        ("layout", "from vaefast.engines.contract import State", "layout imports engines.contract"),
+        ("noise", "from vaefast import settings", "noise imports settings"),
+        ("settings", "import numpy", "settings imports numpy"),
+        ("trainer", "from vaefast.engines import create", "trainer imports engines"),
+        ("run_folder", "from vaefast.train import main", "run_folder imports train"),
+        ("gallery", "import matplotlib.figure", "gallery imports matplotlib"),
+        ("data.digits", "import scipy", "data.digits imports scipy, which has no line in PACKAGES"),
+        ("model_file", "import pickle", "model_file imports pickle"),
+        ("layout", "from vaefast import __version__", "layout imports vaefast"),
+        ("data.idx", "from . import mnist", "data.idx: ..mnist is relative, a wildcard or computed"),
+        ("data.idx", "from numpy import *", "data.idx: numpy.* is relative, a wildcard or computed"),
+        ("data.idx", "import importlib\nimportlib.import_module(x)", "data.idx: * is relative, a wildcard or computed"),
+        ("utils", "", "utils has no line in FLOORS"),
+    ],
+)
+def test_the_checker_catches(module, text, complaint):
+    assert complaints(module, text) == [complaint]
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("engines.numba_cpu.rows", "from numba import njit\nfrom vaefast.engines.numba_cpu.plan import Plan"),
+        ("data.digits", "import os.path\nfrom vaefast.data import images\nfrom sklearn import datasets"),
+        ("train", "from vaefast import __version__, engines\nfrom vaefast.engines import ENGINES"),
+        ("settings", "x = 'import numba'  # import numba"),
+    ],
+)
+def test_the_checker_lets_pass(module, text):
+    assert complaints(module, text) == []
+
+
+def test_the_oracle_of_the_tests_shares_nothing_with_what_it_judges():
+    names = list(imported(ast.parse(Path(naive.__file__).read_text(encoding="utf-8"))))
+    assert names
+    assert [name for name in names if name.split(".")[0] == "vaefast"] == []
+
+
+def heavy_after(program: str) -> set[str]:
+    """Which heavy packages a fresh interpreter holds after running this program."""
+    program += f"\nimport sys\nprint('HEAVY', *sorted({HEAVY} & {{*sys.modules}}))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    first, *found = result.stdout.splitlines()[-1].split()
+    assert first == "HEAVY"
+    return set(found)
+
+
+HELP = "import contextlib\nfrom vaefast import train\nwith contextlib.suppress(SystemExit):\n    train.main(['--help'])"
+
+
+@pytest.mark.parametrize("program", ["import vaefast", HELP], ids=["import", "help"])
+def test_start_up_imports_nothing_heavy(program):
+    assert heavy_after(program) == set()
+
+
+def test_the_reference_runs_without_numba():
+    assert heavy_after("import vaefast.trainer, vaefast.data, vaefast.engines.reference") == set()
+
+
+def test_heavy_imports_would_be_seen():
+    assert heavy_after("import vaefast.figures") >= {"matplotlib"}
