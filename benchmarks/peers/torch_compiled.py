@@ -1,4 +1,8 @@
-"""PyTorch through `torch.compile`: binarisation, loss, gradient and Adam are one graph, which Inductor makes C++ of."""
+"""PyTorch through `torch.compile`: a step from the choice of rows to Adam is one graph, which Inductor makes C++ of.
+
+Only what is random is drawn outside of it: Inductor's generator runs Philox for one number at a time, slower than
+PyTorch's own. Compiled code is cached on disk, so the first warm-up on a machine is the longest.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +58,7 @@ class Trainer:
         self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
-        self.x = torch.empty(batch_size, images.shape[1])
-        self.uniform = torch.empty_like(self.x)
+        self.uniform = torch.empty(batch_size, images.shape[1])
         self.noise = torch.empty(batch_size, len(weights["mean.bias"]))
         # Fixed shapes, and a call from C++ to C++ in place of one from Python.
         self.compiled = torch.compile(self._step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
@@ -77,32 +80,30 @@ class Trainer:
         return self._train(order.split(self.batch_size)[:steps])
 
     def _train(self, minibatches: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> float:
-        """One step for each list of rows; their mean ELBO. What is random is drawn outside of the graph.
-
-        Inductor's own generator runs Philox for one number at a time: slower than PyTorch's.
-        """
+        """One step for each list of rows; the mean ELBO of their images."""
         total = torch.zeros((), dtype=torch.float64)
         for rows in minibatches:
-            x, uniform, noise = self.x[: len(rows)], self.uniform[: len(rows)], self.noise[: len(rows)]
-            torch.index_select(self.images, 0, rows, out=x)
+            uniform, noise = self.uniform[: len(rows)], self.noise[: len(rows)]
             if self.binarize == "dynamic":
                 uniform.uniform_(generator=self.generator)
             noise.normal_(generator=self.generator)
             self.steps += 1
             correction = math.sqrt(1 - BETA2**self.steps)
             rate = torch.tensor(LEARNING_RATE * correction / (1 - BETA1**self.steps))
-            total += self.compiled(x, uniform, noise, rate, torch.tensor(EPSILON * correction))
+            total += self.compiled(self.images, rows, uniform, noise, rate, torch.tensor(EPSILON * correction))
         return -total.item() / sum(map(len, minibatches))
 
     def _step(
         self,
-        x: torch.Tensor,
+        images: torch.Tensor,
+        rows: torch.Tensor,
         uniform: torch.Tensor,
         noise: torch.Tensor,
         rate: torch.Tensor,
         epsilon: torch.Tensor,
     ) -> torch.Tensor:
         """One step of Adam, its bias corrections folded into `rate` and `epsilon`; the minibatch's sum of -ELBO."""
+        x = images[rows]
         if self.binarize == "dynamic":
             x = (uniform < x).float()
         gradients, loss = torch.func.grad_and_value(negative_elbo)(self.parameters, self.depth, self.activation, x, noise)

@@ -78,7 +78,7 @@ class NumbaEngine:
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
         sparse = bool(np.count_nonzero(values) < SPARSE_BELOW * values.size)
-        return Placed(_held_as_lists(images) if sparse else images, sparse, len(values))
+        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
 
     def warm_up(self, placed: Placed) -> None:
         self.train(placed, np.empty(0, np.int64))
@@ -157,28 +157,28 @@ class NumbaEngine:
 
 def _held_whole(values: NDArray[Any]) -> Images:
     """Images (N, X) as they are."""
-    in_bytes = values.dtype == np.uint8
-    nothing = np.empty((0, values.shape[1]))
+    in_bytes, pixels = values.dtype == np.uint8, np.arange(values.shape[1], dtype=np.int32)
+    levels = values.reshape(-1) if in_bytes else values.astype(np.float32, copy=False).reshape(-1)
     return Images(
-        bytes=_read_only(values if in_bytes else nothing.astype(np.uint8)),
-        floats=_read_only(nothing.astype(np.float32) if in_bytes else values.astype(np.float32, copy=False)),
+        bytes=_read_only(levels if in_bytes else np.empty(0, np.uint8)),
+        floats=_read_only(np.empty(0, np.float32) if in_bytes else levels),
         starts=_read_only(np.empty(0, np.int64)),
-        pixels=_read_only(np.empty(0, np.int32)),
+        pixels=_read_only(pixels),
     )
 
 
-def _held_as_lists(images: Images) -> Images:
-    """The same images as lists of their non-zero pixels."""
-    in_bytes, starts = len(images.bytes) > 0, np.empty(max(len(images.bytes), len(images.floats)) + 1, np.int64)
-    count_nonzero(images, starts)
-    entries = int(starts[-1])
+def _held_as_lists(whole: Images, size: int) -> Images:
+    """The same images, of which there are `size`, as lists of their non-zero pixels."""
+    starts = np.empty(size + 1, np.int64)
+    count_nonzero(whole, starts)
+    entries, levels = int(starts[-1]), whole.bytes if whole.bytes.size else whole.floats
     lists = Images(
-        bytes=np.empty((entries if in_bytes else 0, 1), np.uint8),
-        floats=np.empty((0 if in_bytes else entries, 1), np.float32),
+        bytes=np.empty(entries if levels is whole.bytes else 0, np.uint8),
+        floats=np.empty(entries if levels is whole.floats else 0, np.float32),
         starts=starts,
         pixels=np.empty(entries, np.int32),
     )
-    list_nonzero(images, lists)
+    list_nonzero(whole, lists)
     return Images(*(_read_only(array) for array in lists))
 
 

@@ -11,6 +11,7 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO
 from vaefast.engines.numba_cpu.noise import WORDS, fill_planes
 from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS
+from vaefast.engines.numba_cpu.prefetch import prefetch_to_read
 from vaefast.layout import PANEL
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -20,6 +21,8 @@ BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
 WORD_MASK, WORD_SHIFT = WORDS - 1, WORDS.bit_length() - 1
 PANEL_MASK, PANEL_SHIFT = PANEL - 1, PANEL.bit_length() - 1
 BLOCK_SHIFT = BLOCK_PIXELS.bit_length() - 1
+# Images are scattered over memory: the one so many rows ahead is asked for while this one is worked on.
+AHEAD = 2
 WHITE = np.uint64(255)
 ONE_WORD = np.uint64(1)
 WORD_BITS = np.uint64(32)
@@ -29,15 +32,16 @@ BYTE_HALF = np.uint8(128)
 
 
 class Images(NamedTuple):
-    """A set of N images in one of two forms, of bytes or of floats; the arrays of the other forms are empty.
+    """A set of N images of X pixels in one of two forms, of bytes or of floats; the other array of levels is empty.
 
-    Sparse images are lists: the non-zero pixels of image n, ascending, are entries starts[n] to starts[n + 1] - 1.
+    Whole images: levels (N * X,), starts (0,), and pixels 0 to X - 1. Lists: the non-zero pixels of image n, ascending, are
+    entries starts[n] to starts[n + 1] - 1 of the levels and the pixels.
     """
 
-    bytes: NDArray[np.uint8]  # (N, X) grey levels, or (entries, 1) of the lists
-    floats: NDArray[np.float32]  # (N, X) or (entries, 1)
-    starts: NDArray[np.int64]  # (N + 1,), or (0,) where images are not lists
-    pixels: NDArray[np.int32]  # (entries,)
+    bytes: NDArray[np.uint8]
+    floats: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    pixels: NDArray[np.int32]
 
 
 class Pixels(NamedTuple):
@@ -45,43 +49,44 @@ class Pixels(NamedTuple):
 
     indices: NDArray[np.int32]  # (rows * X,): row r from r * X
     values: NDArray[np.float32]  # (rows * X,)
-    lengths: NDArray[np.int64]  # (rows,); 0 on the dense path
+    lengths: NDArray[np.int64]  # (rows,)
     ends: NDArray[np.int32]  # (rows, blocks): how many entries lie in a row's blocks of BLOCK_PIXELS up to this one
 
 
 @entry_point
 def count_nonzero(images, starts):
-    """starts[n + 1] - starts[n] = the non-zero pixels of image n; (N + 1,)."""
+    """starts[n + 1] - starts[n] = the non-zero pixels of whole image n; starts is (N + 1,)."""
+    size = images.pixels.size
     starts[0] = 0
     for n in range(starts.size - 1):
         count = 0
-        if images.bytes.shape[0] > 0:
-            for level in images.bytes[n]:
+        if images.bytes.size > 0:
+            for level in images.bytes[n * size : (n + 1) * size]:
                 count += level != 0
         else:
-            for level in images.floats[n]:
-                count += level != ZERO
+            for shade in images.floats[n * size : (n + 1) * size]:
+                count += shade != ZERO
         starts[n + 1] = starts[n] + count
 
 
 @entry_point
-def list_nonzero(images, sparse):
-    """Fill `sparse`, whose starts are known, with the non-zero pixels of `images`."""
-    for n in range(sparse.starts.size - 1):
-        entry = sparse.starts[n]
-        if images.bytes.shape[0] > 0:
-            row = images.bytes[n]
-            for p in range(row.size):
-                if row[p] != 0:
-                    sparse.pixels[entry] = p
-                    sparse.bytes[entry, 0] = row[p]
+def list_nonzero(images, lists):
+    """Fill `lists`, whose starts are known, from whole images."""
+    size = images.pixels.size
+    for n in range(lists.starts.size - 1):
+        entry = lists.starts[n]
+        for p in range(size):
+            if images.bytes.size > 0:
+                level = images.bytes[n * size + p]
+                if level != 0:
+                    lists.pixels[entry] = p
+                    lists.bytes[entry] = level
                     entry += 1
-        else:
-            shades = images.floats[n]
-            for p in range(shades.size):
-                if shades[p] != ZERO:
-                    sparse.pixels[entry] = p
-                    sparse.floats[entry, 0] = shades[p]
+            else:
+                shade = images.floats[n * size + p]
+                if shade != ZERO:
+                    lists.pixels[entry] = p
+                    lists.floats[entry] = shade
                     entry += 1
 
 
@@ -89,100 +94,105 @@ def list_nonzero(images, sparse):
 def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, pixels, sparse, planes, row, first, last):
     """Fill rows first to last - 1 with examples[first:last]: x in the workspace and, if `sparse`, the lists.
 
-    planes (uint32) and row (float32) hold the words and the pixels of one image, for this worker alone.
+    planes (uint32) and row (float32) hold the words and the pixels of one image, for this worker alone. 200 images of MNIST
+    take 0.2 ms on one core, a third of it random words.
     """
-    if images.starts.size > 0:
+    lists = images.starts.size > 0
+    if lists:
         for panel in range((plan.pixels + PANEL - 1) // PANEL):
             offset = plan.x + panel * plan.rows * PANEL
             workspace[offset + first * PANEL : offset + last * PANEL] = ZERO
     for r in range(first, last):
-        if images.starts.size > 0:
-            _load_list(images, binarize, seed, purpose, step, examples[r], plan, workspace, pixels, planes, r)
+        example = examples[r]
+        if lists:
+            if r + AHEAD < last:
+                _prefetch_image(images, examples[r + AHEAD])
+            start, stop = images.starts[example], images.starts[example + 1]
+            pixel = images.pixels[start:stop]
         else:
-            _load_image(images, binarize, seed, purpose, step, examples[r], plan, workspace, planes, row, r)
-            pixels.lengths[r] = _list_row(row, plan.pixels, pixels, r) if sparse else 0
+            start, stop = example * plan.pixels, (example + 1) * plan.pixels
+            pixel = images.pixels
+        if binarize == DYNAMIC and pixel.size > 0:
+            end = (pixel[pixel.size - 1] >> WORD_SHIFT) + 1
+            fill_planes(seed, purpose, step, example, pixel[0] >> WORD_SHIFT, end, planes)
+        if images.bytes.size > 0:
+            _levels_of_bytes(images.bytes[start:stop], pixel, binarize, planes, row)
+        else:
+            _levels_of_floats(images.floats[start:stop], pixel, binarize, planes, row)
+        if lists:
+            _scatter(row, pixel, plan, workspace, r)
+        else:
+            for panel in range(row.size // PANEL):
+                offset = plan.x + (panel * plan.rows + r) * PANEL
+                workspace[offset : offset + PANEL] = row[panel * PANEL : (panel + 1) * PANEL]
+        if sparse:
+            _list(row, pixel, plan, pixels, r)
 
 
 @kernel
-def _load_list(images, binarize, seed, purpose, step, example, plan, workspace, pixels, planes, r):
-    """An image that is held as its non-zero pixels: only those can be on, and the others of x are zero already."""
+def _prefetch_image(images, example):
     start, stop = images.starts[example], images.starts[example + 1]
-    pixel = images.pixels[start:stop]
-    indices, values = pixels.indices[r * plan.pixels :], pixels.values[r * plan.pixels :]
-    if binarize == DYNAMIC and stop > start:
-        fill_planes(seed, purpose, step, example, pixel[0] // WORDS, pixel[pixel.size - 1] // WORDS + 1, planes)
-    stride, count, ends = planes.size // WORDS, 0, pixels.ends[r]
+    prefetch_to_read(images.pixels, start, (stop - start) // 16 + 1)
+    prefetch_to_read(images.bytes, start, (stop - start) // 64 + 1)
+
+
+@kernel
+def _levels_of_bytes(levels, pixel, binarize, planes, row):
+    """row[i] = what pixel[i] becomes."""
+    stride = planes.size // WORDS
+    if binarize == DYNAMIC:
+        for i in range(levels.size):
+            p = np.int64(pixel[i])
+            word = planes[(p & WORD_MASK) * stride + (p >> WORD_SHIFT)]
+            # word < floor(level * 2^32 / 255), without the division
+            on = (np.uint64(word) + ONE_WORD) * WHITE <= np.uint64(levels[i]) << WORD_BITS
+            row[i] = ONE if on else ZERO
+    elif binarize == THRESHOLD:
+        for i in range(levels.size):
+            row[i] = ONE if levels[i] >= BYTE_HALF else ZERO
+    else:
+        for i in range(levels.size):
+            row[i] = np.float32(levels[i]) / BYTE_SCALE
+
+
+@kernel
+def _levels_of_floats(levels, pixel, binarize, planes, row):
+    """row[i] = what pixel[i] becomes."""
+    stride = planes.size // WORDS
+    if binarize == DYNAMIC:
+        for i in range(levels.size):
+            p = np.int64(pixel[i])
+            word = planes[(p & WORD_MASK) * stride + (p >> WORD_SHIFT)]
+            # word < floor(level * 2^32), exact in float64
+            row[i] = ONE if np.float64(word) + 1.0 <= np.float64(levels[i]) * WORD_RANGE else ZERO
+    elif binarize == THRESHOLD:
+        for i in range(levels.size):
+            row[i] = ONE if levels[i] >= HALF else ZERO
+    else:
+        row[: levels.size] = levels
+
+
+@kernel
+def _scatter(row, pixel, plan, workspace, r):
+    """row[i] to column pixel[i] of x, whose other columns are zero."""
+    base, stride = plan.x + r * PANEL, plan.rows * PANEL
+    for i in range(pixel.size):
+        p = np.int64(pixel[i])
+        workspace[base + (p >> PANEL_SHIFT) * stride + (p & PANEL_MASK)] = row[i]
+
+
+@kernel
+def _list(row, pixel, plan, pixels, r):
+    """The pixels of row r that are not zero. No branch: each is written, and overwritten by the next unless it counts."""
+    start, stop = r * plan.pixels, (r + 1) * plan.pixels
+    indices, values, ends, count = pixels.indices[start:stop], pixels.values[start:stop], pixels.ends[r], 0
     ends[:] = 0
-    for entry in range(pixel.size):
-        p = pixel[entry]
-        word = planes[(p & WORD_MASK) * stride + (p >> WORD_SHIFT)]
-        if images.bytes.shape[0] > 0:
-            value = _level_of_byte(images.bytes[start + entry, 0], binarize, word)
-        else:
-            value = _level_of_float(images.floats[start + entry, 0], binarize, word)
-        # Written without a branch, and overwritten by the next pixel unless this one is on.
+    for i in range(pixel.size):
+        p, value = np.int64(pixel[i]), row[i]
         indices[count] = p
         values[count] = value
         count += 1 if value != ZERO else 0
         ends[p >> BLOCK_SHIFT] = count
-        workspace[plan.x + ((p >> PANEL_SHIFT) * plan.rows + r) * PANEL + (p & PANEL_MASK)] = value
     pixels.lengths[r] = count
-    _fill_empty_blocks(ends)
-
-
-@kernel
-def _fill_empty_blocks(ends):
     for block in range(1, ends.size):
         ends[block] = max(ends[block], ends[block - 1])
-
-
-@kernel
-def _load_image(images, binarize, seed, purpose, step, example, plan, workspace, planes, row, r):
-    """An image that is held whole."""
-    stride = planes.size // WORDS
-    if binarize == DYNAMIC:
-        fill_planes(seed, purpose, step, example, 0, (plan.pixels + WORDS - 1) // WORDS, planes)
-    if images.bytes.shape[0] > 0:
-        levels = images.bytes[example]
-        for p in range(levels.size):
-            row[p] = _level_of_byte(levels[p], binarize, planes[(p & WORD_MASK) * stride + (p >> WORD_SHIFT)])
-    else:
-        shades = images.floats[example]
-        for p in range(shades.size):
-            row[p] = _level_of_float(shades[p], binarize, planes[(p & WORD_MASK) * stride + (p >> WORD_SHIFT)])
-    for panel in range(row.size // PANEL):
-        offset = plan.x + (panel * plan.rows + r) * PANEL
-        workspace[offset : offset + PANEL] = row[panel * PANEL : (panel + 1) * PANEL]
-
-
-@kernel
-def _level_of_byte(level, binarize, word):
-    if binarize == DYNAMIC:
-        # word < floor(level * 2^32 / 255), without the division
-        return ONE if (np.uint64(word) + ONE_WORD) * WHITE <= np.uint64(level) << WORD_BITS else ZERO
-    if binarize == THRESHOLD:
-        return ONE if level >= BYTE_HALF else ZERO
-    return np.float32(level) / BYTE_SCALE
-
-
-@kernel
-def _level_of_float(level, binarize, word):
-    if binarize == DYNAMIC:
-        # word < floor(level * 2^32), exact in float64
-        return ONE if np.float64(word) + 1.0 <= np.float64(level) * WORD_RANGE else ZERO
-    if binarize == THRESHOLD:
-        return ONE if level >= HALF else ZERO
-    return level
-
-
-@kernel
-def _list_row(row, size, pixels, r):
-    """The non-zero pixels of a whole image, appended without a branch."""
-    indices, values = pixels.indices[r * size : (r + 1) * size], pixels.values[r * size : (r + 1) * size]
-    count, ends = 0, pixels.ends[r]
-    for p in range(size):
-        indices[count] = p
-        values[count] = row[p]
-        count += 1 if row[p] != ZERO else 0
-        ends[p >> BLOCK_SHIFT] = count
-    return count

@@ -24,6 +24,7 @@ from vaefast.engines.numba_cpu.plan import (
     TRANSPOSED,
     WEIGHT,
 )
+from vaefast.engines.numba_cpu.prefetch import prefetch_to_read, prefetch_to_write
 from vaefast.engines.numba_cpu.rows import (
     GATHER,
     GROUP,
@@ -92,6 +93,9 @@ def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
     for k in range(0, layer[INPUTS], PANEL):
         height = min(PANEL, layer[INPUTS] - k)
         a = layer[SOURCE] + (k // PANEL) * stride
+        prefetch_to_read(workspace, a + stride, B)
+        for q in range(last - first):
+            _prefetch_rows(layer, weights, first + q, k, height)
         for row in range(0, height, ROWS):
             g = row * PANEL
             if last - first == GROUP:
@@ -110,6 +114,11 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, la
     layer = plan.layers[0]
     for k in range(first, last, BLOCK_PIXELS):
         height = min(BLOCK_PIXELS, last - k)
+        for panel in range(layer[OUTPUT_PANELS]):
+            start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
+            prefetch_to_read(weights.parameters, start, height)
+            prefetch_to_read(weights.first_moments, start, height)
+            prefetch_to_read(weights.second_moments, start, height)
         _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k)
         for panel in range(layer[OUTPUT_PANELS]):
             g = panel * BLOCK_PIXELS * PANEL
@@ -157,6 +166,18 @@ def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
         tile_narrow_1(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, gradient, 0, PANEL, B)
     start, size = layer[BIAS] + first * PANEL, (last - first) * PANEL
     _adam(weights, start, gradient[:size], adam)
+
+
+@kernel
+def _prefetch_rows(layer, weights, panel, k, height):
+    """What `_update_rows` of the same rows will write."""
+    start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
+    prefetch_to_write(weights.parameters, start, height)
+    prefetch_to_write(weights.first_moments, start, height)
+    prefetch_to_write(weights.second_moments, start, height)
+    if layer[TRANSPOSED] >= 0:
+        rows = layer[OUTPUT_PANELS] * PANEL
+        prefetch_to_write(weights.transposed, layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL, PANEL)
 
 
 @kernel
