@@ -64,6 +64,11 @@ class Trainer:
 
 
 def _as_bytes(images: np.ndarray) -> np.ndarray:
-    """Grey levels as bytes, where that loses nothing: a quarter of the memory."""
-    levels = np.rint(images * 255).astype(np.uint8)
-    return levels if np.array_equal(levels / np.float32(255), images) else images
+    """Grey levels as bytes, where that loses nothing: a quarter of the memory. A block at a time, to need no copy."""
+    levels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 1000):
+        block = slice(start, start + 1000)
+        np.rint(images[block] * np.float32(255), out=levels[block], casting="unsafe")
+        if not np.array_equal(levels[block] / np.float32(255), images[block]):
+            return images
+    return levels

@@ -23,14 +23,14 @@ from vaefast.engines.numba_cpu.steps import (
     train_steps,
 )
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.weights import BLOCK, AdamStep, Scratch, Weights
+from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
 from vaefast.engines.numba_cpu.workers import Team
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
 # Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
-FORWARD_ROWS = 96
+FORWARD_ROWS = 100
 # Above this share of non-zero pixels the dense tiles are faster than sums over lists.
 SPARSE_BELOW = 0.4
 CACHE_LINE = 64
@@ -223,7 +223,7 @@ def _scratch(plan: Plan) -> Scratch:
     ones = _aligned(padded(plan.rows))
     ones[:] = 1
     return Scratch(
-        gradient=_aligned(max(first * BLOCK_PIXELS * PANEL, UNIT.product_panels * BLOCK)),
+        gradient=_aligned(max(first * BLOCK_PIXELS * PANEL, UNIT.product_panels * UNIT.gradient_rows * PANEL)),
         zeros=_aligned(max(widest, plan.latent_panels) * PANEL),
         ones=ones,
     )

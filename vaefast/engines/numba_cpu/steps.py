@@ -16,13 +16,13 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows
 from vaefast.engines.numba_cpu.plan import OUTPUT
-from vaefast.engines.numba_cpu.rows import backward_rows, bernoulli_rows, decode_rows, encode_rows, sample_rows
+from vaefast.engines.numba_cpu.rows import ROWS, backward_rows, bernoulli_rows, decode_rows, encode_rows, sample_rows
 from vaefast.engines.numba_cpu.weights import AdamStep, transpose_weights, update_task
 from vaefast.layout import PANEL
 
 MEETING, TICKETS = 0, 1  # slots of the counters: the barrier, then one ticket counter a step or one for the blocks
-# Shares end at whole small tiles, so that at most one worker has odd rows.
-SHARE_ROWS = 4
+# Shares end at whole tiles where each worker has one, else at whole small tiles, so that at most one worker has odd rows.
+SMALL_SHARE = 4
 
 
 class Randomness(NamedTuple):
@@ -104,7 +104,8 @@ def _share(rows, worker, workers):
     """The first row of a worker's share."""
     if worker >= workers:
         return rows
-    return rows * worker // workers // SHARE_ROWS * SHARE_ROWS
+    unit = ROWS if rows >= ROWS * workers else SMALL_SHARE
+    return rows * worker // workers // unit * unit
 
 
 @entry_point

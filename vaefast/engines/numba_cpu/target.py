@@ -26,8 +26,9 @@ class VectorUnit:
     gather_panels: int  # panels of the first layer that one pass over a list of pixels sums
 
 
-# 32 registers: 12 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 8 x 2.
-AVX512 = VectorUnit("AVX-512", 16, True, product_rows=12, product_panels=2, gradient_rows=8, gather_panels=13)
+# 32 registers: 10 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 8 x 2. Twelve rows would fit as well, but ten
+# divide the shares of two or four workers in minibatches of 20, 40, 100, 200 and 1000 without a rest.
+AVX512 = VectorUnit("AVX-512", 16, True, product_rows=10, product_panels=2, gradient_rows=8, gather_panels=13)
 # 16 registers: 6 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 4 x 2.
 AVX2 = VectorUnit("AVX2", 8, True, product_rows=6, product_panels=1, gradient_rows=4, gather_panels=6)
 # 32 registers of 4 lanes: 6 x 4 accumulators + 4 right vectors + 1 broadcast.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.elementwise import ZERO, fma
+from vaefast.engines.numba_cpu.elementwise import ZERO
 from vaefast.engines.numba_cpu.plan import (
     BIAS,
     BLOCK_PIXELS,
@@ -33,13 +33,15 @@ from vaefast.engines.numba_cpu.rows import (
     tile_wide_1,
 )
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.tiles import make_gradient_tile, make_scatter_tile, transpose_tile
+from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile, transpose_tile
 from vaefast.layout import PANEL
 
 ROWS = UNIT.gradient_rows
 BLOCK = PANEL * PANEL
 gradient_wide = make_gradient_tile(ROWS, GROUP)
 gradient_narrow = make_gradient_tile(ROWS, 1)
+update_wide = make_update_tile(ROWS, GROUP)
+update_narrow = make_update_tile(ROWS, 1)
 scatter_wide = make_scatter_tile(GATHER)
 scatter_small = make_scatter_tile(SMALL_GATHER)
 scatter_one = make_scatter_tile(1)
@@ -69,7 +71,7 @@ class AdamStep(NamedTuple):
 class Scratch(NamedTuple):
     """What one worker needs in the weights phase."""
 
-    gradient: NDArray[np.float32]  # a block of 32 pixels and all panels of the first layer, or of 16 rows and a group
+    gradient: NDArray[np.float32]  # a block of 32 pixels and all panels of the first layer, or what is left of a group
     zeros: NDArray[np.float32]  # one padded row of the widest layer
     ones: NDArray[np.float32]  # (B,) padded
 
@@ -88,24 +90,45 @@ def update_task(task, plan, weights, workspace, pixels, sparse, scratch, adam, B
 def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
     """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8)."""
     layer = plan.layers[i]
-    stride = plan.rows * PANEL
-    d_output = layer[D_OUTPUT] + first * stride
+    stride, w_panel = plan.rows * PANEL, layer[INPUTS] * PANEL
+    d_output, start = layer[D_OUTPUT] + first * stride, layer[WEIGHT] + first * w_panel
     for k in range(0, layer[INPUTS], PANEL):
+        a, w = layer[SOURCE] + (k // PANEL) * stride, start + k * PANEL
         height = min(PANEL, layer[INPUTS] - k)
-        a = layer[SOURCE] + (k // PANEL) * stride
-        prefetch_to_read(workspace, a + stride, B)
-        for q in range(last - first):
-            _prefetch_rows(layer, weights, first + q, k, height)
-        for row in range(0, height, ROWS):
-            g = row * PANEL
+        _prefetch_block(layer, weights, workspace, a + stride, B, first, last, k + PANEL)
+        for row in range(0, height // ROWS * ROWS, ROWS):
             if last - first == GROUP:
-                gradient_wide(workspace, a + row, workspace, d_output, stride, scratch.gradient, g, BLOCK, B)
+                update_wide(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
             else:
-                gradient_narrow(workspace, a + row, workspace, d_output, stride, scratch.gradient, g, BLOCK, B)
-        for q in range(last - first):
-            gradient = scratch.gradient[q * BLOCK : q * BLOCK + height * PANEL]
-            _update_rows(layer, weights, adam, first + q, k, height, gradient)
+                update_narrow(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
+        rest = height % ROWS
+        if rest > 0:
+            # A tile has more rows than are left here: its gradient goes by way of memory.
+            row, g_panel = height - rest, ROWS * PANEL
+            if last - first == GROUP:
+                gradient_wide(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
+            else:
+                gradient_narrow(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
+            for q in range(last - first):
+                adam_tile(scratch.gradient, q * g_panel, weights, w + q * w_panel + row * PANEL, rest, adam)
+        if layer[TRANSPOSED] >= 0:
+            for panel in range(first, last):
+                _transpose(layer, weights, panel, k, height)
     _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
+
+
+@kernel
+def _prefetch_block(layer, weights, workspace, a, B, first, last, k):
+    """What the block of rows from k needs: its inputs, and the weights, moments and transposed weights it will write."""
+    prefetch_to_read(workspace, a, B)
+    rows = layer[OUTPUT_PANELS] * PANEL
+    for panel in range(first, last):
+        start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
+        prefetch_to_write(weights.parameters, start, PANEL)
+        prefetch_to_write(weights.first_moments, start, PANEL)
+        prefetch_to_write(weights.second_moments, start, PANEL)
+        if layer[TRANSPOSED] >= 0:
+            prefetch_to_write(weights.transposed, layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL, PANEL)
 
 
 @kernel
@@ -121,8 +144,8 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, la
             prefetch_to_read(weights.second_moments, start, height)
         _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k)
         for panel in range(layer[OUTPUT_PANELS]):
-            g = panel * BLOCK_PIXELS * PANEL
-            _update_rows(layer, weights, adam, panel, k, height, scratch.gradient[g : g + height * PANEL])
+            start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
+            adam_tile(scratch.gradient, panel * BLOCK_PIXELS * PANEL, weights, start, height, adam)
     if first == 0:
         for panel in range(layer[OUTPUT_PANELS]):
             _update_bias(plan, layer, weights, workspace, scratch, adam, B, panel, panel + 1)
@@ -164,52 +187,14 @@ def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
         tile_wide_1(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, gradient, 0, PANEL, B)
     else:
         tile_narrow_1(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, gradient, 0, PANEL, B)
-    start, size = layer[BIAS] + first * PANEL, (last - first) * PANEL
-    _adam(weights, start, gradient[:size], adam)
+    adam_tile(gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)
 
 
 @kernel
-def _prefetch_rows(layer, weights, panel, k, height):
-    """What `_update_rows` of the same rows will write."""
+def _transpose(layer, weights, panel, k, height):
+    """Rows k to k + height - 1 of a panel to their columns of the transposed weights, (outputs, inputs) in panels."""
     start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-    prefetch_to_write(weights.parameters, start, height)
-    prefetch_to_write(weights.first_moments, start, height)
-    prefetch_to_write(weights.second_moments, start, height)
-    if layer[TRANSPOSED] >= 0:
-        rows = layer[OUTPUT_PANELS] * PANEL
-        prefetch_to_write(weights.transposed, layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL, PANEL)
-
-
-@kernel
-def _update_rows(layer, weights, adam, panel, k, height, gradient):
-    """Adam on rows k to k + height - 1 of a panel, and their copy in the transposed weights, which has blocks of 16 rows."""
-    start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-    _adam(weights, start, gradient, adam)
-    if layer[TRANSPOSED] >= 0:
-        rows = layer[OUTPUT_PANELS] * PANEL
-        target = layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL
-        _transpose(weights, start, height, target)
-
-
-@kernel
-def _adam(weights, start, gradient, adam):
-    """Kingma & Ba (2015), algorithm 1: (14), (15) and (16); padded columns have gradient 0 and stay 0."""
-    stop = start + gradient.size
-    parameters = weights.parameters[start:stop]
-    first_moments = weights.first_moments[start:stop]
-    second_moments = weights.second_moments[start:stop]
-    for j in range(gradient.size):
-        g = gradient[j]
-        m = fma(adam.beta1, first_moments[j], adam.rest1 * g)
-        v = fma(adam.beta2, second_moments[j], adam.rest2 * (g * g))
-        first_moments[j] = m
-        second_moments[j] = v
-        parameters[j] -= adam.size * m / (np.sqrt(v * adam.correction) + adam.epsilon)
-
-
-@kernel
-def _transpose(weights, start, height, target):
-    """Rows of a block of the parameters to columns 0 to height - 1 of a block of the transposed weights."""
+    target = layer[TRANSPOSED] + ((k // PANEL) * layer[OUTPUT_PANELS] + panel) * BLOCK
     if height == PANEL:
         transpose_tile(weights.parameters, start, weights.transposed, target)
     else:
@@ -224,10 +209,6 @@ def transpose_weights(plan, weights):
     weights.transposed[:] = ZERO
     for i in range(1, plan.layers.shape[0]):
         layer = plan.layers[i]
-        rows = layer[OUTPUT_PANELS] * PANEL
         for panel in range(layer[OUTPUT_PANELS]):
             for k in range(0, layer[INPUTS], PANEL):
-                start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-                height = min(PANEL, layer[INPUTS] - k)
-                target = layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL
-                _transpose(weights, start, height, target)
+                _transpose(layer, weights, panel, k, min(PANEL, layer[INPUTS] - k))

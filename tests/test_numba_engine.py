@@ -1,0 +1,209 @@
+"""What is the Numba engine's alone: vector units, compiled kernels on disk, threads, forks, and the Adam tile."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from cases import CASES
+
+from vaefast.engines.contract import State
+from vaefast.engines.numba_cpu import NumbaEngine, barrier, compiler, elementwise, noise, pixels, rows, steps, tiles, weights
+from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.target import AVX2, AVX512, UNIT, vector_unit
+from vaefast.initialization import initial_parameters
+from vaefast.layout import PANEL, Layout
+from vaefast.settings import ModelSettings, TrainingSettings
+
+AVX2_FEATURES = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.2"
+
+# Trains a few steps of two cases and prints the digest of everything; run in processes of their own.
+SCRIPT = """
+import hashlib, json, sys
+import numpy as np
+sys.path.insert(0, "tests")
+from cases import CASES
+from vaefast.engines.contract import State
+from vaefast.engines.numba_cpu import NumbaEngine
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.settings import TrainingSettings
+
+digests = []
+for case in (CASES[0], CASES[1], CASES[6]):
+    engine = NumbaEngine(case.model, TrainingSettings(batch_size=case.batch_size, binarize=case.binarize), 2)
+    engine.load_state(State.initial(initial_parameters(Layout(case.model), "glorot", 0)))
+    placed = engine.place(case.values())
+    terms = engine.train(placed, np.arange(case.examples))
+    state, evaluated = engine.state(), engine.evaluate(placed)
+    parts = [state.parameters, state.second_moments, *terms, *evaluated]
+    digests.append(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+    engine.close()
+print(json.dumps({"unit": UNIT.name, "digests": digests}))
+"""
+
+
+def in_a_process(**environment):
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout), result.stderr
+
+
+@pytest.mark.skipif(UNIT not in (AVX2, AVX512), reason="needs an x86 CPU with AVX2")
+def test_avx2_and_avx512_train_the_same_bits():
+    here, _ = in_a_process()
+    avx2, _ = in_a_process(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=AVX2_FEATURES)
+    assert here["unit"] == UNIT.name
+    assert avx2["unit"] == "AVX2"
+    assert here["digests"] == avx2["digests"]
+
+
+def test_the_vector_unit_is_the_one_that_numba_compiles_for():
+    assert vector_unit() == UNIT
+
+
+@kernel
+def apply_adam(G, weights_, count, adam):
+    tiles.adam_tile(G, 0, weights_, 0, count, adam)
+
+
+def test_adam_tile_against_float64():
+    rng, n = np.random.default_rng(0), 5
+    size = n * PANEL
+    w, m, v, g = (rng.standard_normal(size).astype(np.float32) for _ in range(4))
+    v, g[:3] = np.abs(v) * 1e-3, 0
+    v[:6], m[:6] = 0, 0
+    exact = [a.astype(np.float64) for a in (w, m, v, g)]
+    scalars = (0.9, 0.999, 0.1, 0.001, 1e-8, 0.004, 7.5)
+    held = weights.Weights(w, m, v, np.zeros(0, np.float32))
+    apply_adam(g, held, n, weights.AdamStep(*(np.float32(s) for s in scalars)))
+    b1, b2, r1, r2, epsilon, length, correction = (float(np.float32(s)) for s in scalars)
+    m64 = b1 * exact[1] + r1 * exact[3]
+    v64 = b2 * exact[2] + r2 * exact[3] ** 2
+    assert np.allclose(m, m64, rtol=3e-7, atol=1e-8)
+    assert np.allclose(v, v64, rtol=3e-7, atol=0)
+    change = length * m64 / (np.sqrt(v64 * correction) + epsilon)
+    assert np.allclose(w, exact[0] - change, rtol=0, atol=3e-7 * (np.abs(exact[0]) + np.abs(change)).max())
+    assert np.array_equal(w[:3], exact[0][:3].astype(np.float32))  # no gradient and no moments: no change
+
+
+def test_each_kernel_is_compiled_once():
+    """Two signatures would be two compilations: a constant taken as a literal, or an array that is read-only once."""
+    case = CASES[1]
+    engine = NumbaEngine(case.model, TrainingSettings(batch_size=8), 2)
+    engine.load_state(State.initial(initial_parameters(Layout(case.model), "glorot", 0)))
+    for values in (case.values(), case.values() / np.float32(255), np.asfortranarray(case.values())):
+        placed = engine.place(values)
+        engine.train(placed, np.arange(8))
+        engine.train(placed, np.arange(8, dtype=np.int32))
+        engine.evaluate(placed)
+    engine.decode(engine.encode(np.ones((3, 64)))[0])
+    engine.close()
+    for module in (barrier, elementwise, noise, pixels, rows, steps, weights):
+        for name, function in vars(module).items():
+            assert len(getattr(function, "signatures", [])) <= 1, f"{module.__name__}.{name}"
+
+
+def test_kernels_are_kept_on_disk_and_damaged_files_are_replaced(tmp_path):
+    first, messages = in_a_process(NUMBA_CACHE_DIR=str(tmp_path))
+    assert "compiling the CPU kernels" in messages
+    folder = next((tmp_path / "vaefast").iterdir())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files = sorted(folder.iterdir())
+    assert {file.name.split("-")[0] for file in files} >= {"train_steps", "evaluate_images", "refresh_transposed"}
+    second, messages = in_a_process(NUMBA_CACHE_DIR=str(tmp_path))
+    assert messages == ""
+    for number, file in enumerate(files):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(bytes(content if number % 2 else content[: len(content) // 3]))
+    third, messages = in_a_process(NUMBA_CACHE_DIR=str(tmp_path))
+    assert "compiling the CPU kernels" in messages
+    assert first == second == third
+    assert in_a_process(NUMBA_CACHE_DIR=str(tmp_path))[1] == ""
+
+
+def test_without_a_folder_of_ones_own_kernels_are_compiled_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way")
+    assert compiler.cache_folder() is None
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "open"))
+    folder = compiler.cache_folder()
+    assert folder is not None
+    folder.chmod(0o777)
+    assert compiler.cache_folder() is None
+    loaded = compiler._KernelFile("train_steps").load(("any", "key"))
+    assert loaded is None
+
+
+def test_the_key_of_the_kernels_changes_with_a_source(tmp_path, monkeypatch):
+    before = compiler._key.__wrapped__()
+    monkeypatch.setattr(compiler, "__version__", "9.9.9")
+    assert compiler._key.__wrapped__() != before
+
+
+def trained(seed, threads=2, steps_=40):
+    case = CASES[1]
+    engine = NumbaEngine(case.model, TrainingSettings(batch_size=32, seed=seed), threads)
+    engine.load_state(State.initial(initial_parameters(Layout(case.model), "glorot", seed)))
+    placed = engine.place(case.values())
+    for _ in range(steps_):
+        engine.train(placed, np.arange(case.examples))
+    state = engine.state().parameters
+    engine.close()
+    return state
+
+
+def test_trainings_in_two_python_threads_do_not_meet():
+    alone = [trained(seed) for seed in (1, 2)]
+    together = [None, None]
+
+    def run(i):
+        together[i] = trained(i + 1)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert np.array_equal(alone[0], together[0])
+    assert np.array_equal(alone[1], together[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_after_training_trains_on():
+    case = CASES[1]
+    engine = NumbaEngine(case.model, TrainingSettings(batch_size=32), 2)
+    engine.load_state(State.initial(initial_parameters(Layout(case.model), "glorot", 0)))
+    placed = engine.place(case.values())
+    engine.train(placed, np.arange(case.examples))
+    child = os.fork()
+    if child == 0:
+        # The parent's threads are not here: the engine must start threads of its own, and get the parent's result.
+        engine.train(placed, np.arange(case.examples))
+        os._exit(int(engine.state().parameters[:1000].view(np.uint32).sum(dtype=np.uint64) % 251))
+    engine.train(placed, np.arange(case.examples))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == engine.state().parameters[:1000].view(np.uint32).sum(dtype=np.uint64) % 251
+    engine.close()
+
+
+def test_more_workers_than_cores_still_meet():
+    assert np.array_equal(trained(3, threads=9, steps_=3), trained(3, threads=1, steps_=3))
+
+
+def test_a_model_of_any_size_has_room_in_its_scratch():
+    for model in (ModelSettings(3, (2,), 90), ModelSettings(700, (), 1), ModelSettings(5, (400, 3), 2)):
+        engine = NumbaEngine(model, TrainingSettings(batch_size=3), 1)
+        engine.load_state(State.initial(initial_parameters(Layout(model), "glorot", 0)))
+        for density in (0.1, 1.0):
+            values = (np.random.default_rng(0).random((7, model.pixels)) < density).astype(np.uint8) * 255
+            assert np.isfinite(engine.train(engine.place(values), np.arange(7)).elbo).all()
+        engine.close()
