@@ -89,6 +89,20 @@ def float_of(typing, bits):
 
 
 @kernel
+def copy(source, target):
+    """target = source. Numba compiles the assignment of a slice with its error message, which takes a second and a half."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@kernel
+def fill(target, value):
+    """Every element of target = value."""
+    for i in range(target.size):
+        target[i] = value
+
+
+@kernel
 def exp_of_negative(x):
     """exp(x) for x <= 0, relative error under 1.2e-7; below -87.3 it stays at 1.2e-38. NaN stays NaN."""
     x = EXP_LOWEST if x < EXP_LOWEST else x

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.engines.numba_cpu.noise import plane_words
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
-from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS, OUTPUT_PANELS, Plan, make_plan, pixel_blocks, weight_tasks
+from vaefast.engines.numba_cpu.plan import (
+    BLOCK_PIXELS,
+    INPUTS,
+    OUTPUT_PANELS,
+    TRANSPOSED,
+    WEIGHT,
+    Plan,
+    make_plan,
+    pixel_blocks,
+    weight_tasks,
+)
 from vaefast.engines.numba_cpu.steps import (
     TICKETS,
     Randomness,
@@ -19,7 +29,6 @@ from vaefast.engines.numba_cpu.steps import (
     decode_latents,
     encode_images,
     evaluate_images,
-    refresh_transposed,
     train_steps,
 )
 from vaefast.engines.numba_cpu.target import UNIT
@@ -72,8 +81,18 @@ class NumbaEngine:
         self.layout.to_panels(state.parameters, self._weights.parameters)
         self.layout.to_panels(state.first_moments, self._weights.first_moments)
         self.layout.to_panels(state.second_moments, self._weights.second_moments)
-        refresh_transposed(self._plan, self._weights)
+        self._refresh_transposed()
         self.step = state.step
+
+    def _refresh_transposed(self) -> None:
+        """The transposed copy of every weight matrix but the first layer's, in panels of its own; its padding is zero."""
+        for layer in self._plan.layers[1:]:
+            inputs, columns = int(layer[INPUTS]), int(layer[OUTPUT_PANELS]) * PANEL
+            weight = self._weights.parameters[layer[WEIGHT] : layer[WEIGHT] + inputs * columns]
+            square = np.zeros((columns, padded(inputs)), np.float32)
+            square[:, :inputs] = weight.reshape(-1, inputs, PANEL).swapaxes(1, 2).reshape(columns, inputs)
+            target = self._weights.transposed[layer[TRANSPOSED] : layer[TRANSPOSED] + square.size]
+            target[:] = square.reshape(columns, -1, PANEL).swapaxes(0, 1).reshape(-1)
 
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)

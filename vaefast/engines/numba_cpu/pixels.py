@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
-from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO
+from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.noise import WORDS, fill_planes
 from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS
 from vaefast.engines.numba_cpu.prefetch import prefetch_to_read
@@ -101,7 +101,7 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
     if lists:
         for panel in range((plan.pixels + PANEL - 1) // PANEL):
             offset = plan.x + panel * plan.rows * PANEL
-            workspace[offset + first * PANEL : offset + last * PANEL] = ZERO
+            fill(workspace[offset + first * PANEL : offset + last * PANEL], ZERO)
     for r in range(first, last):
         example = examples[r]
         if lists:
@@ -124,7 +124,7 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
         else:
             for panel in range(row.size // PANEL):
                 offset = plan.x + (panel * plan.rows + r) * PANEL
-                workspace[offset : offset + PANEL] = row[panel * PANEL : (panel + 1) * PANEL]
+                copy(row[panel * PANEL : (panel + 1) * PANEL], workspace[offset : offset + PANEL])
         if sparse:
             _list(row, pixel, plan, pixels, r)
 
@@ -169,7 +169,7 @@ def _levels_of_floats(levels, pixel, binarize, planes, row):
         for i in range(levels.size):
             row[i] = ONE if levels[i] >= HALF else ZERO
     else:
-        row[: levels.size] = levels
+        copy(levels, row)
 
 
 @kernel
@@ -186,7 +186,8 @@ def _list(row, pixel, plan, pixels, r):
     """The pixels of row r that are not zero. No branch: each is written, and overwritten by the next unless it counts."""
     start, stop = r * plan.pixels, (r + 1) * plan.pixels
     indices, values, ends, count = pixels.indices[start:stop], pixels.values[start:stop], pixels.ends[r], 0
-    ends[:] = 0
+    for block in range(ends.size):
+        ends[block] = 0
     for i in range(pixel.size):
         p, value = np.int64(pixel[i]), row[i]
         indices[count] = p

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, exp_of_negative, fma, tanh
+from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, exp_of_negative, fill, fma, tanh
 from vaefast.engines.numba_cpu.noise import WORDS, fill_normals, fill_planes
 from vaefast.engines.numba_cpu.plan import (
     ACTIVATION,
@@ -94,7 +94,7 @@ def sample_rows(plan, workspace, seed, purpose, step, examples, planes, normals,
         for j in range(noise.size):
             noise[j] = normals[(j % WORDS) * plane + j // WORDS]
         divergence = workspace[plan.divergence + r * PANEL : plan.divergence + (r + 1) * PANEL]
-        divergence[:] = ZERO
+        fill(divergence, ZERO)
         for panel in range(plan.latent_panels):
             place = panel * stride + r * PANEL
             mean = _panel(workspace, heads + place)
@@ -141,8 +141,8 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, kl, first, last):
     stride = plan.rows * PANEL
     linear = workspace[plan.linear + first * PANEL : plan.linear + last * PANEL]
     product = workspace[plan.product + first * PANEL : plan.product + last * PANEL]
-    linear[:] = ZERO
-    product[:] = ONE
+    fill(linear, ZERO)
+    fill(product, ONE)
     for r in range(first, last):
         divergence = _panel(workspace, plan.divergence + r * PANEL)
         total = 0.0
@@ -164,7 +164,7 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, kl, first, last):
                 )
         if (panel + 1) % FACTORS == 0:
             _subtract_logarithms(product, log_likelihood[first:last])
-            product[:] = ONE
+            fill(product, ONE)
     _subtract_logarithms(product, log_likelihood[first:last])
     for r in range(first, last):
         row = linear[(r - first) * PANEL : (r - first + 1) * PANEL]

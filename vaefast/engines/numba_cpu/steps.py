@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
+from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows
 from vaefast.engines.numba_cpu.plan import OUTPUT
 from vaefast.engines.numba_cpu.rows import ROWS, backward_rows, bernoulli_rows, decode_rows, encode_rows, sample_rows
-from vaefast.engines.numba_cpu.weights import AdamStep, transpose_weights, update_task
+from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.layout import PANEL
 
 MEETING, TICKETS = 0, 1  # slots of the counters: the barrier, then one ticket counter a step or one for the blocks
@@ -164,12 +165,6 @@ def decode_latents(counters, plan, parameters, workspace, z, logits):
     restore_mode(mode)
 
 
-@entry_point
-def refresh_transposed(plan, weights):
-    """Write the transposed weights anew, after the parameters were replaced."""
-    transpose_weights(plan, weights)
-
-
 @kernel
 def _next_block(counters, plan):
     """The first example of the next block that no worker has taken."""
@@ -182,7 +177,7 @@ def _from_panels(workspace, offset, rows, out):
     for r in range(out.shape[0]):
         for panel in range(out.shape[1] // PANEL):
             start = offset + (panel * rows + r) * PANEL
-            out[r, panel * PANEL : (panel + 1) * PANEL] = workspace[start : start + PANEL]
+            copy(workspace[start : start + PANEL], out[r, panel * PANEL : (panel + 1) * PANEL])
 
 
 @kernel
@@ -190,4 +185,4 @@ def _to_panels(matrix, workspace, offset, rows):
     for r in range(matrix.shape[0]):
         for panel in range(matrix.shape[1] // PANEL):
             start = offset + (panel * rows + r) * PANEL
-            workspace[start : start + PANEL] = matrix[r, panel * PANEL : (panel + 1) * PANEL]
+            copy(matrix[r, panel * PANEL : (panel + 1) * PANEL], workspace[start : start + PANEL])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.elementwise import ZERO
+from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.plan import (
     BIAS,
     BLOCK_PIXELS,
@@ -155,7 +155,7 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, la
 def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k):
     """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
     stride, g_panel, block = plan.rows * PANEL, BLOCK_PIXELS * PANEL, k // BLOCK_PIXELS
-    gradient[: layer[OUTPUT_PANELS] * g_panel] = ZERO
+    fill(gradient[: layer[OUTPUT_PANELS] * g_panel], ZERO)
     indices, values = pixels.indices, pixels.values
     for b in range(B):
         begin = pixels.ends[b, block - 1] if block > 0 else 0
@@ -201,14 +201,3 @@ def _transpose(layer, weights, panel, k, height):
         for i in range(height):
             for j in range(PANEL):
                 weights.transposed[target + j * PANEL + i] = weights.parameters[start + i * PANEL + j]
-
-
-@kernel
-def transpose_weights(plan, weights):
-    """The transposed copy of every weight matrix but the first layer's; its padding stays zero."""
-    weights.transposed[:] = ZERO
-    for i in range(1, plan.layers.shape[0]):
-        layer = plan.layers[i]
-        for panel in range(layer[OUTPUT_PANELS]):
-            for k in range(0, layer[INPUTS], PANEL):
-                _transpose(layer, weights, panel, k, min(PANEL, layer[INPUTS] - k))
