@@ -11,7 +11,7 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.noise import WORDS, fill_planes
 from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS
-from vaefast.engines.numba_cpu.prefetch import prefetch_to_read
+from vaefast.engines.numba_cpu.prefetch import prefetch
 from vaefast.layout import PANEL
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -132,8 +132,8 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
 @kernel
 def _prefetch_image(images, example):
     start, stop = images.starts[example], images.starts[example + 1]
-    prefetch_to_read(images.pixels, start, (stop - start) // 16 + 1)
-    prefetch_to_read(images.bytes, start, (stop - start) // 64 + 1)
+    prefetch(images.pixels, start, (stop - start) // 16 + 1)
+    prefetch(images.bytes, start, (stop - start) // 64 + 1)
 
 
 @kernel
@@ -169,7 +169,8 @@ def _levels_of_floats(levels, pixel, binarize, planes, row):
         for i in range(levels.size):
             row[i] = ONE if levels[i] >= HALF else ZERO
     else:
-        copy(levels, row)
+        for i in range(levels.size):
+            row[i] = levels[i]
 
 
 @kernel

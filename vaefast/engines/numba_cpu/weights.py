@@ -24,7 +24,6 @@ from vaefast.engines.numba_cpu.plan import (
     TRANSPOSED,
     WEIGHT,
 )
-from vaefast.engines.numba_cpu.prefetch import prefetch_to_read, prefetch_to_write
 from vaefast.engines.numba_cpu.rows import (
     GATHER,
     GROUP,
@@ -95,7 +94,6 @@ def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
     for k in range(0, layer[INPUTS], PANEL):
         a, w = layer[SOURCE] + (k // PANEL) * stride, start + k * PANEL
         height = min(PANEL, layer[INPUTS] - k)
-        _prefetch_block(layer, weights, workspace, a + stride, B, first, last, k + PANEL)
         for row in range(0, height // ROWS * ROWS, ROWS):
             if last - first == GROUP:
                 update_wide(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
@@ -118,30 +116,11 @@ def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
 
 
 @kernel
-def _prefetch_block(layer, weights, workspace, a, B, first, last, k):
-    """What the block of rows from k needs: its inputs, and the weights, moments and transposed weights it will write."""
-    prefetch_to_read(workspace, a, B)
-    rows = layer[OUTPUT_PANELS] * PANEL
-    for panel in range(first, last):
-        start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-        prefetch_to_write(weights.parameters, start, PANEL)
-        prefetch_to_write(weights.first_moments, start, PANEL)
-        prefetch_to_write(weights.second_moments, start, PANEL)
-        if layer[TRANSPOSED] >= 0:
-            prefetch_to_write(weights.transposed, layer[TRANSPOSED] + ((k // PANEL) * rows + panel * PANEL) * PANEL, PANEL)
-
-
-@kernel
 def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, last):
     """Pixels first to last - 1 of the first layer: d_W[p] = sum over B of x[p] * d_output, where x[p] is not zero (8)."""
     layer = plan.layers[0]
     for k in range(first, last, BLOCK_PIXELS):
         height = min(BLOCK_PIXELS, last - k)
-        for panel in range(layer[OUTPUT_PANELS]):
-            start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-            prefetch_to_read(weights.parameters, start, height)
-            prefetch_to_read(weights.first_moments, start, height)
-            prefetch_to_read(weights.second_moments, start, height)
         _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k)
         for panel in range(layer[OUTPUT_PANELS]):
             start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
