@@ -101,7 +101,7 @@ class Trainer:
         return float(loss)
 
     def evaluate(self, images: np.ndarray) -> float:
-        random = default_rng(self.seed + 1)
+        random = default_rng(self.seed ^ 1)
         layers = self.unflatten(self.parameters)
         total = 0.0
         for start in range(0, len(images), EVALUATION_ROWS):

@@ -1,7 +1,7 @@
 """JAX: an epoch is one jitted `lax.scan` over the full minibatches and one jitted step for a ragged rest.
 
 The state is donated, the data stay on the device, and the random numbers are JAX's default (Threefry, keyed by the
-step), which is faster on a CPU than `rbg`.
+step), which is faster on a CPU than `rbg`. Only the order of an epoch is NumPy's: a permutation takes JAX 36 ms.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Trainer:
         layers = [(jnp.array(weight), jnp.array(bias)) for weight, bias in arrays]
         m, v = jax.tree.map(jnp.zeros_like, (layers, layers))
         self.state = State(layers, m, v, jnp.zeros((), jnp.int32))
-        self.order_key, self.pixel_key, self.noise_key = jax.random.split(jax.random.key(seed & 0xFFFFFFFF), 3)
+        self.pixel_key, self.noise_key = jax.random.split(jax.random.key(seed & 0xFFFFFFFF))
         self.epochs = 0
         self.compiled: dict[tuple[int, ...], Callable[..., tuple[State, jax.Array]]] = {}
         self.evaluate_rows = jax.jit(partial(negative_elbo, depth=self.depth, activation=activation))
@@ -120,15 +120,15 @@ class Trainer:
         self.epochs += 1
         return -total / seen
 
-    def _minibatches(self, steps: int | None) -> list[jax.Array]:
+    def _minibatches(self, steps: int | None) -> list[np.ndarray]:
         """The full minibatches as one array (steps, rows), then the ragged rest, if any, as one of a single step."""
-        order = jax.random.permutation(jax.random.fold_in(self.order_key, self.epochs), len(self.images))
+        order = np.random.default_rng((self.seed, self.epochs)).permutation(len(self.images)).astype(np.int32)
         full = len(order) // self.batch_size * self.batch_size
         whole = order[:full].reshape(-1, self.batch_size)[:steps]
         rest = order[full:] if steps is None or steps > len(whole) else order[:0]
         return [rows for rows in (whole, rest[None]) if rows.size]
 
-    def _compile(self, rows: jax.Array) -> Callable[..., tuple[State, jax.Array]]:
+    def _compile(self, rows: np.ndarray) -> Callable[..., tuple[State, jax.Array]]:
         """`_train` for minibatches of this shape; the state given to it is used up."""
         if rows.shape not in self.compiled:
             train = jax.jit(self._train, donate_argnums=0)
@@ -146,12 +146,12 @@ class Trainer:
             loss, gradient = jax.value_and_grad(negative_elbo)(state.layers, self.depth, self.activation, x, noise)
             return adam(state, gradient), loss
 
-        # Two steps an iteration: 0.87 of the time of one; four are slower again.
+        # Two steps an iteration are 4-10 % faster than one, and as fast as four.
         state, losses = lax.scan(step, state, minibatches, unroll=2)
         return state, losses.sum() * minibatches.shape[1]
 
     def evaluate(self, images: np.ndarray) -> float:
-        key, total = jax.random.key((self.seed + 1) & 0xFFFFFFFF), 0.0
+        key, total = jax.random.key((self.seed ^ 1) & 0xFFFFFFFF), 0.0
         for start in range(0, len(images), EVALUATION_ROWS):
             x = jnp.array(images[start : start + EVALUATION_ROWS])
             if self.binarize == "dynamic":
