@@ -238,7 +238,9 @@ class ReferenceEngine:
         """The minibatch as the networks see it, (B, X)."""
         if self.training.binarize == "dynamic":
             words = noise.words(self.training.seed, purpose, step, examples, self.model.pixels)
-            return (words < noise.binarization_threshold(levels)).astype(self.dtype)
+            # The n-th non-zero pixel takes word n. A black one is never on, whatever its word.
+            index = np.maximum(np.cumsum(levels != 0, axis=1) - 1, 0)
+            return (np.take_along_axis(words, index, axis=1) < noise.binarization_threshold(levels)).astype(self.dtype)
         if self.training.binarize == "threshold":
             return (levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype)
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)
