@@ -43,6 +43,7 @@ CASES = [
     Case("no hidden layer", ModelSettings(30, (), 3), 8, 20, 0.4),
     Case("one of everything", ModelSettings(1, (1,), 1), 3, 7, 1.0),
     Case("wide", ModelSettings(40, (330,), 40), 12, 30, 0.3),
+    Case("many rows", ModelSettings(300, (21, 10), 3), 150, 320, 0.2),
 ]
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
