@@ -81,7 +81,7 @@ def random(*shape):
 
 def in_panels(matrix):
     """(rows, whole panels) -> flat, panel after panel."""
-    return np.ascontiguousarray(matrix.reshape(len(matrix), -1, PANEL).swapaxes(0, 1)).reshape(-1)
+    return np.ascontiguousarray(matrix.reshape(len(matrix), matrix.shape[1] // PANEL, PANEL).swapaxes(0, 1)).reshape(-1)
 
 
 def guarded(size):

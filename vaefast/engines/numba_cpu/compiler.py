@@ -33,7 +33,7 @@ from vaefast import __version__, layout, noise
 _nesting = 0
 
 
-class _Piece(codegen.JITCodeLibrary):  # type: ignore[misc]
+class _Piece(codegen.JITCodeLibrary):
     """What is compiled only to become part of a caller: its LLVM code is kept, and no machine code is made of it."""
 
     def _finalize_final_module(self) -> None:
