@@ -49,7 +49,7 @@ METRICS = [
 FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
-    "--threads", "--out", "--debug", "--version",
+    "--threads", "--out", "--checkpoint-every", "--resume", "--debug", "--version",
 }  # fmt: skip
 DRAW = gallery.draw
 SMALL = ("--hidden", "16", "--latent", "3")
