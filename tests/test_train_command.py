@@ -170,7 +170,10 @@ def test_a_run_folder_is_complete(digits_run):
     folder, result = digits_run
     assert result.code == 0, result.err
     figures = ("prior_samples", "reconstructions", "interpolations", "elbo")
-    files = {"settings.json", "environment.json", "metrics.jsonl", "model.safetensors"}
+    files = {"settings.json", "environment.json", "metrics.jsonl", "model.safetensors", "checkpoint"}
+    for number in (1, 2):  # before the first step, and at the end
+        parts = ("manifest.json", "json", "safetensors")
+        files |= {os.path.join("checkpoint", f"checkpoint-{number:06d}.{part}") for part in parts}
     assert {str(path.relative_to(folder)) for path in everything_below(folder)} == (
         files | {"figures"} | {os.path.join("figures", f"{name}.png") for name in figures}
     )
@@ -643,13 +646,13 @@ def test_signals_end_a_run_at_once_and_cleanly(digits_run, tmp_path, number, cod
         seconds = time.monotonic() - start
     result = Result(process.returncode, (tmp_path / "out").read_text(), err)
     assert result.code == code
-    is_one_line(result, number.name)
+    is_one_line(result, number.name, "--resume run")
     assert seconds < 2
     lines = metrics_of(tmp_path / "run")
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) - len(result.out.splitlines()) in (0, 1)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "settings.json", "environment.json", "metrics.jsonl", "figures",
+        "settings.json", "environment.json", "metrics.jsonl", "figures", "checkpoint",
     }  # fmt: skip
 
 

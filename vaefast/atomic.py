@@ -84,6 +84,20 @@ def append(path: Path, line: bytes) -> None:
         raise _cannot_write(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless they are there; each new one's name is flushed to the disk.
+
+    Raises
+    ------
+    OSError
+        It cannot be made, or a file is in its place.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what a process that was killed while writing into `folder` left behind."""
     for path in folder.glob(f".*{TEMPORARY}"):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from vaefast import atomic
 from vaefast.engines.contract import BoundTerms, State
-from vaefast.errors import CheckpointError
+from vaefast.errors import CheckpointError, OutputError
 
 FORMAT, FORMAT_VERSION = "vaefast checkpoint", 1
 KEPT = 2
@@ -99,7 +99,10 @@ class CheckpointFolder:
             The disk is full or failing. The checkpoints that were there are unharmed.
         """
         number = max(self.numbers(), default=0) + 1
-        self.path.mkdir(exist_ok=True)
+        try:
+            atomic.make_folder(self.path)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.path}: {error.strerror or error}; free space") from error
         files = {}
         for part, content in zip(_PARTS, (_tensors(checkpoint), _description(checkpoint)), strict=True):
             path = self._path(number, part)

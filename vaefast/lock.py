@@ -38,11 +38,13 @@ class FolderLock:
             The lock's file cannot be made.
         """
         self.path = folder / NAME
+        self._file = -1
         try:
             self._file = self._taken()
             os.ftruncate(self._file, 0)
             os.write(self._file, f"process {os.getpid()} on {platform.node()}\n".encode())
         except OSError as error:
+            self.release()
             reason = error.strerror or error
             raise OutputError(f"cannot write {self.path}: {reason}; choose another --out") from error
 

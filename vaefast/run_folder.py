@@ -46,7 +46,7 @@ class RunFolder:
         try:
             if not existing:
                 self._refuse_files()
-            path.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(path)
             self._lock = FolderLock(path)
             if not existing:
                 self._refuse_files()

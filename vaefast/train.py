@@ -433,7 +433,7 @@ def _build_parser() -> _Parser:
         "but never for more than 1/200 of the time; never: only before the first step, at the end, and on SIGINT or SIGTERM "
         "(default: auto)")  # fmt: skip
     add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
-        "the same result as if it had never stopped; auto: the run in --out, or the newest in runs/, or a new one")  # fmt: skip
+        "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser

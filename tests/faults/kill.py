@@ -1,0 +1,89 @@
+"""SIGKILL at a random moment of a run, which is then resumed: the result must be the unbroken run's, bit for bit."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.faults import Failed
+from tests.faults.runs import Outcome, check_same, outcome, process, tiny_images
+from vaefast import atomic
+from vaefast.checkpoint import CheckpointFolder
+
+# About a second of training in 20 epochs, a checkpoint every 60 ms: half of the time goes to writing.
+RUN = (
+    "--hidden",
+    "32",
+    "--latent",
+    "8",
+    "--batch-size",
+    "10",
+    "--epochs",
+    "20",
+    "--seed",
+    "3",
+    "--checkpoint-every",
+    "0.001m",
+)
+LIMIT = 120.0
+
+
+def unbroken(folder: Path) -> tuple[str, Outcome, float]:
+    """The run that is not killed: its data, its result, and how long it took from its folder's first file to its end."""
+    data = tiny_images(folder / "grey.npy", 4000, 64)
+    start = _started(folder, data, "unbroken")
+    _, err = start[0].communicate(timeout=LIMIT)
+    if start[0].returncode:
+        raise Failed(f"the unbroken run ended with {start[0].returncode}: {err}")
+    return data, outcome(folder / "unbroken"), time.monotonic() - start[1]
+
+
+def kill(seed: int, number: int, folder: Path, data: str, expected: Outcome, seconds: float) -> str:
+    """Kill a run, resume it with one thread or two, and compare; returns in which part of the run it was killed.
+
+    Raises
+    ------
+    Failed
+        The result differs, or resuming failed.
+    """
+    rng = random.Random(f"{seed}-{number}")
+    delay, threads = rng.uniform(0, seconds), rng.choice((1, 2))
+    out = folder / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    run, start = _started(folder, data, "run")
+    time.sleep(max(0.0, start + delay - time.monotonic()))
+    run.send_signal(signal.SIGKILL)
+    run.communicate(timeout=LIMIT)
+    part = _part(out) if run.returncode == -signal.SIGKILL else "after its end"
+    case = f"case {number} of seed {seed}, killed {part}"
+    arguments = ("--data", data, *RUN, "--out", "run", "--resume", "auto", "--threads", str(threads))
+    with process(folder, *arguments) as resumed:
+        _, err = resumed.communicate(timeout=LIMIT)
+    if resumed.returncode or "damaged" in err:
+        raise Failed(f"{case}: resuming ended with {resumed.returncode}: {err}")
+    check_same(expected, out, case)
+    return part
+
+
+def _part(out: Path) -> str:
+    """Of the run, to judge by what it left."""
+    checkpoints = CheckpointFolder(out / "checkpoint").numbers()
+    if (out / "model.safetensors").exists():
+        return "while figures were drawn"
+    if not checkpoints:
+        return "before its first checkpoint"
+    writing = any(path.name.endswith(atomic.TEMPORARY) for path in out.rglob(".*"))
+    return "within a write" if writing else "between two writes"
+
+
+def _started(folder: Path, data: str, name: str) -> tuple[subprocess.Popen[str], float]:
+    """The run, and when its folder was there."""
+    run = process(folder, "--data", data, *RUN, "--out", name, "--threads", "2")
+    limit = time.monotonic() + LIMIT
+    while not (folder / name).exists() and run.poll() is None and time.monotonic() < limit:
+        time.sleep(0.001)
+    return run, time.monotonic()
