@@ -72,7 +72,8 @@ def _disks(seed: int, folder: Path) -> Cases:
 
 
 def _full(seed: int, folder: Path) -> Cases:
-    return full.sizes(folder), lambda size: full.fill(size, folder)
+    sizes = full.cases(folder)
+    return range(len(sizes)), lambda number: full.fill(*sizes[number], folder)
 
 
 def _flips(seed: int, folder: Path) -> Cases:
