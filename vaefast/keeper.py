@@ -52,16 +52,16 @@ class Keeper:
         stop = self._interruption.requested is not None
         last = position.epoch > self._epochs
         if stop or last or self._schedule.is_due(position.epoch - 1, position.images == 0):
-            self._write(position, state)
+            if (position.epoch, position.images) != self._place:
+                self.write(position, state())
         return not stop
 
-    def _write(self, position: Position, state: Callable[[], State]) -> None:
-        place = (position.epoch, position.images)
-        if place != self._place:
-            start = time.monotonic()
-            self.number = self._folder.write(_checkpoint(position, state(), self._run))
-            self._place = place
-            self._schedule.written(time.monotonic() - start)
+    def write(self, position: Position, state: State) -> None:
+        """Write a checkpoint of this position, at which the engine has this state."""
+        start = time.monotonic()
+        self.number = self._folder.write(_checkpoint(position, state, self._run))
+        self._place = position.epoch, position.images
+        self._schedule.written(time.monotonic() - start)
 
 
 def _checkpoint(position: Position, state: State, run: Mapping[str, Any]) -> Checkpoint:

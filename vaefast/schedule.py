@@ -14,7 +14,7 @@ AUTO_SECONDS = 30.0
 AUTO_SHARE = 200
 LONGEST_MINUTES = 525_600.0  # a year
 MOST_EPOCHS = 2**24
-_FORM = re.compile(r"(\d+|\d*\.\d+|\d+\.)\s*(m|min|minutes?)|(\d+)(\s*epochs?)?")
+_FORM = re.compile(r"(\d+|\d*\.\d+|\d+\.)\s*(m|min|minutes?)|(\d+)(\s*epochs?)?", re.ASCII)
 
 
 @dataclass

@@ -214,9 +214,10 @@ def _train_in(
     folder.write_json("environment.json", record["environment"])
     folder.restore_metrics(position.history)
     keeper = Keeper(folder.checkpoints, record, training.epochs, options.schedule, interruption)
-    # With more epochs than before, the checkpoint is written anew at once: it holds their number.
-    if resumed is not None and resumed.values["epochs"] == training.epochs:
+    if resumed is not None:
         keeper.resumed(resumed.number, position)
+        if resumed.values["epochs"] != training.epochs:
+            keeper.write(position, resumed.checkpoint.state)  # with the new number of epochs, to be known whatever happens now
     start, before = time.perf_counter(), len(position.history)
     try:
         if resumed is None:
