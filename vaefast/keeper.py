@@ -51,9 +51,9 @@ class Keeper:
         self._interruption.defer()
         stop = self._interruption.requested is not None
         last = position.epoch > self._epochs
-        if stop or last or self._schedule.is_due(position.epoch - 1, position.images == 0):
-            if (position.epoch, position.images) != self._place:
-                self.write(position, state())
+        due = stop or last or self._schedule.is_due(position.epoch - 1, position.images == 0)
+        if due and (position.epoch, position.images) != self._place:
+            self.write(position, state())
         return not stop
 
     def write(self, position: Position, state: State) -> None:
