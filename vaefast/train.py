@@ -446,6 +446,8 @@ def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
         content = tomllib.loads(_config_text(name))
     except OSError as error:
         raise SettingsError(f"cannot read {name}: {error.strerror}; give --config an existing TOML file") from error
+    except SettingsError:
+        raise
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors, too
         raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())[:160]}") from error
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "version", "config")}
@@ -468,9 +470,7 @@ def _config_text(name: str) -> str:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise SettingsError(f"cannot read {name}: it is no file; give --config an existing TOML file")
     if status.st_size > LARGEST_CONFIG:
-        raise SettingsError(
-            f"cannot read {name}: it is larger than {LARGEST_CONFIG} bytes; give --config an existing TOML file"
-        )
+        raise SettingsError(f"cannot read {name}: it has more than {LARGEST_CONFIG} bytes; give --config a TOML file")
     return Path(name).read_text(encoding="utf-8")
 
 
@@ -525,7 +525,17 @@ def _say(text: str) -> None:
         raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
 
 
+def _open_standard_streams() -> None:
+    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 if __name__ == "__main__":
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
         sys.stdout.reconfigure(errors="backslashreplace")

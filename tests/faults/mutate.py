@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import random
 import struct
 import time
@@ -65,6 +67,9 @@ def targets(folder: Path) -> dict[str, Target]:
             [gzip.compress(idx), gzip.compress(idx[:30]) + gzip.compress(idx[30:])], _file_reader(folder / "images.gz")
         ),
         "idx in gz": Target([idx], _packed_reader(folder / "packed.gz")),
+        "npy": Target([_saved(np.save, images), _saved(np.save, images / 255)], _file_reader(folder / "images.npy")),
+        "npz": Target([_saved(np.savez_compressed, images)], _file_reader(folder / "images.npz")),
+        "csv": Target([b"label,a,b\n7,0,200\n8,3,4\n", b"0.5,1\n0,0.25\n"], _file_reader(folder / "images.csv")),
         "toml": Target([CONFIG], _config_reader(folder / "settings.toml")),
         "checkpoint": _checkpoint_target(folder, sealed=False),
         "sealed checkpoint": _checkpoint_target(folder, sealed=True),
@@ -162,6 +167,12 @@ def _file_reader(path: Path) -> Callable[[bytes], object]:
     return read
 
 
+def _saved(save: Callable[..., None], array: object) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, array)
+    return buffer.getvalue()
+
+
 def _packed_reader(path: Path) -> Callable[[bytes], object]:
     read = _file_reader(path)
     return lambda content: read(gzip.compress(content, 1))
@@ -205,8 +216,6 @@ def _checkpoint_target(folder: Path, *, sealed: bool) -> Target:
 
 
 def _resealed(paths: list[Path]) -> bytes:
-    import hashlib
-
     contents = {path.name: path.read_bytes() for path in paths}
     files = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
     return checkpoint._sealed({"format": checkpoint.FORMAT, "format_version": checkpoint.FORMAT_VERSION, "files": files})
