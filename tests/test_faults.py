@@ -28,9 +28,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[disks.Unbroken, 
 
 
 def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
-    data, expected, seconds = kill.unbroken(tmp_path)
+    whole = kill.unbroken(tmp_path)
     for number in range(2):
-        kill.kill(0, number, tmp_path, data, expected, seconds)
+        kill.kill(0, number, tmp_path, whole)
 
 
 # --- Failing disks
@@ -77,7 +77,7 @@ def test_the_loss_of_files_that_are_not_flushed_would_be_seen(tmp_path, monkeypa
 
 @linux_only
 def test_the_loss_of_names_that_are_not_flushed_would_be_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic, "_sync_folder", lambda folder: None)
+    monkeypatch.setattr(atomic, "sync_folder", lambda folder: None)
     with pytest.raises((Failed, CheckpointError)):
         cut_everywhere(tmp_path)
 
@@ -128,7 +128,7 @@ def test_mutated_inputs_raise_our_own_errors_soon(tmp_path):
         mutate.mutate(2, number, kinds)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("x"), RecursionError("x"), MemoryError("x")])
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), RecursionError("x"), MemoryError("x"), UserWarning("x")])
 def test_foreign_errors_of_a_reader_are_seen(error):
     def read(content: bytes) -> None:
         raise error

@@ -53,7 +53,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.close(handle)
         temporary.chmod(0o666 & ~_umask())
         disk.rename(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -114,7 +114,7 @@ def _write_all(handle: int, content: bytes) -> None:
         rest = rest[written:]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A new name is safe once its folder is on the disk; Windows has no such call and needs none."""
     if os.name == "nt":
         return

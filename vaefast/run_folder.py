@@ -112,9 +112,9 @@ def newest_run(runs: Path) -> Path | None:
     found = []
     for path in runs.iterdir() if runs.is_dir() else ():
         folder = CheckpointFolder(path / "checkpoint")
-        numbers = folder.numbers()
-        if numbers:
-            found.append((folder.files(numbers[-1])[0].stat().st_mtime_ns, path))
+        if folder.numbers():
+            # The folder's own time: a run that is under way removes files while we look.
+            found.append((folder.path.stat().st_mtime_ns, path))
     return max(found)[1] if found else None
 
 
@@ -132,15 +132,24 @@ def claim_default(data: str, now: datetime) -> Path:
     """
     name = "".join(c if c.isalnum() else "-" for c in data.lower())[:LONGEST_NAME]
     first = Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
+    try:
+        atomic.make_folder(first.parent)
+        path = _made(first)
+        atomic.sync_folder(first.parent)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {first}: {error.strerror or error}; choose an --out") from error
+    return path
+
+
+def _made(first: Path) -> Path:
+    """This folder, or the first with a number after its name that nothing has."""
     for number in itertools.count(1):
         path = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
-            path.mkdir(parents=True)
+            path.mkdir()
             break
         except FileExistsError:
             continue
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}; choose an --out") from error
     return path
 
 

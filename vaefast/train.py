@@ -134,7 +134,7 @@ def _options(given: Mapping[str, Any]) -> Options:
         threads=values.get("threads"),
         out=_path(values.get("out")),
         debug=values.get("debug", False),
-        resume=values.get("resume"),
+        resume=None if _path(values.get("resume")) is None else values["resume"],
         schedule=Schedule(values.get("checkpoint_every", "auto")),
         given=given,
     )

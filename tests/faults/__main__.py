@@ -55,9 +55,8 @@ Cases = tuple[Iterable[int], Callable[[int], str]]
 
 
 def _kills(seed: int, folder: Path) -> Cases:
-    data, expected, seconds = kill.unbroken(folder)
-
-    return range(KILLS), lambda number: kill.kill(seed, number, folder, data, expected, seconds)
+    whole = kill.unbroken(folder)
+    return range(KILLS), lambda number: kill.kill(seed, number, folder, whole)
 
 
 def _disks(seed: int, folder: Path) -> Cases:

@@ -8,6 +8,7 @@ import io
 import random
 import struct
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from vaefast.data import load
 from vaefast.errors import VaefastError
 from vaefast.keeper import position_in
 from vaefast.resume import Resumed
-from vaefast.run_folder import RunFolder
+from vaefast.run_folder import RunFolder, environment
 
 SLOWEST = 1.0  # second
 # Sizes and counts at which readers trip: ends of types, and more than any machine has.
@@ -98,7 +99,9 @@ def mutate(seed: int, number: int, kinds: dict[str, Target]) -> str:
 def _seconds(kind: str, number: int, target: Target, content: bytes) -> float:
     start = time.perf_counter()
     try:
-        target.read(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it would be a second line on stderr
+            target.read(content)
     except VaefastError as error:
         message = str(error)
         if "\n" in message or not message:
@@ -209,8 +212,10 @@ def _checkpoint_target(folder: Path, *, sealed: bool) -> Target:
             return _one_line(str(damage))
         found.folder.path = out
         values = found.values
-        train._options(values)
-        return position_in(found.checkpoint, 18, int(values["batch_size"]))
+        options = train._options(values)
+        found.changed_software(environment("reference", 1, ""))
+        position_in(found.checkpoint, 18, options.training.batch_size)
+        return found.check({}, "reference", 4, "")
 
     return Target([bytes([i]) + whole for i, whole in enumerate(contents) if i > 0 or not sealed], read)
 
