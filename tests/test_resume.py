@@ -23,6 +23,7 @@ from vaefast.checkpoint import CheckpointFolder
 from vaefast.keeper import Keeper
 from vaefast.run_folder import RunFolder
 
+REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")
 EPOCHS = 3
 PIECES = 6  # of an epoch: 36 training images in minibatches of 7, one a piece
 MODEL = ("--hidden", "20", "9", "--latent", "3", "--batch-size", "7", "--seed", "5")
@@ -164,6 +165,21 @@ def test_epochs_trained_after_the_checkpoint_are_trained_again(command, whole):
     assert code == 0
     assert "from checkpoint 1: 0 of 3 epochs" in out
     runs.check_same(whole, Path("run"), "from the first checkpoint")
+
+
+@pytest.mark.skipif(not REAL_MNIST, reason="set VAEFAST_DATA_DIR to a folder with the MNIST files")
+def test_the_reports_model_on_mnist_stopped_within_an_epoch(tmp_path, signal_at, monkeypatch):
+    """At full size, where pieces are as long as the clock makes them: never twice the same."""
+    monkeypatch.setattr(threads, "granted_cores", lambda: 2)
+    arguments = ("--data", "mnist", "--data-dir", str(REAL_MNIST), "--epochs", "2")
+    assert runs.command(*arguments, "--out", str(tmp_path / "whole"), "--threads", "1")[0] == 0
+    signal_at(6, signal.SIGTERM)
+    assert runs.command(*arguments, "--out", str(tmp_path / "run"), "--threads", "2")[0] == 143
+    signal_at(0, signal.SIGTERM)
+    _, checkpoint, _ = CheckpointFolder(tmp_path / "run" / "checkpoint").newest()
+    assert 0 < checkpoint.images < 60_000
+    assert runs.command("--resume", str(tmp_path / "run"), "--threads", "1")[0] == 0
+    runs.check_same(runs.outcome(tmp_path / "whole"), tmp_path / "run", "resumed")
 
 
 # --- After the end
