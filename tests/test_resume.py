@@ -323,17 +323,19 @@ def test_the_folder_or_its_checkpoints_may_be_named(command, whole):
     [
         ("nowhere", 4, ("nowhere is no folder", "--resume")),
         ("grey.npy", 4, ("grey.npy is no folder",)),
-        (".", 4, (". holds no checkpoints",)),
-        ("empty", 4, ("empty holds no checkpoints",)),
-        ("begun", 4, ("no checkpoint was completed",)),
+        (".", 4, (". holds no complete checkpoint",)),
+        ("empty", 4, ("empty holds no complete checkpoint",)),
+        ("begun", 4, ("begun holds no complete checkpoint", "auto")),
         ("a\0b", 2, ("null character",)),
     ],
 )
 def test_what_is_no_run(command, tmp_path, name, code, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun" / "checkpoint").mkdir(parents=True)
+    before = {*tmp_path.rglob("*")}
     result = command("--resume", name)
     assert result[:2] == (code, "")
+    assert {*tmp_path.rglob("*")} == before
     one_line(result[2], *words)
 
 

@@ -121,8 +121,9 @@ def _located(text: str, out: Path | None) -> Path | None:
     path = Path(os.path.expanduser(text))
     if path.name == "checkpoint" and not (path / "checkpoint").exists():
         path = path.parent
-    if not (path / "checkpoint").is_dir():
-        what = "holds no checkpoints" if path.is_dir() else "is no folder"
+    # Asked before anything is made in it: the folder may be anyone's.
+    if not CheckpointFolder(path / "checkpoint").numbers():
+        what = "holds no complete checkpoint" if path.is_dir() else "is no folder"
         raise CheckpointError(f"{path} {what}: give --resume the folder of a run, or {AUTO}")
     if out is not None and os.path.realpath(out) != os.path.realpath(path):
         raise SettingsError(f"--resume continues the run in its own folder, {path}, and --out is {out}: leave out --out")
