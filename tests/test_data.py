@@ -5,10 +5,12 @@ No test needs a network. Those of the real MNIST are skipped unless VAEFAST_DATA
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import io
+import json
 import os
 import struct
 import subprocess
@@ -17,6 +19,7 @@ import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -361,9 +364,9 @@ def test_real_mnist_as_a_folder_of_the_users() -> None:
 
 
 class Server:
-    """A mirror that serves bytes by path; a path that maps to None never answers to the end."""
+    """A mirror that serves bytes by path; a number is the status of an error, and None never answers to the end."""
 
-    def __init__(self, pages: dict[str, bytes | None]) -> None:
+    def __init__(self, pages: dict[str, bytes | int | None]) -> None:
         server = self
         self.asked: list[str] = []
         self.released = threading.Event()
@@ -375,6 +378,9 @@ class Server:
                     self.send_error(404)
                     return
                 page = pages[self.path]
+                if isinstance(page, int):
+                    self.send_error(page)
+                    return
                 self.send_response(200)
                 self.send_header("Content-Length", str(1000 if page is None else len(page)))
                 self.end_headers()
@@ -407,7 +413,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Server
     """Start one mirror for each set of pages, in the order in which they are to be tried, and allow downloads."""
     servers: list[Server] = []
 
-    def start(*mirrors: dict[str, bytes | None]) -> list[Server]:
+    def start(*mirrors: dict[str, bytes | int | None]) -> list[Server]:
         servers.extend(Server(pages) for pages in mirrors)
         monkeypatch.setattr(mnist, "MIRRORS", tuple(server.url for server in servers))
         monkeypatch.delenv("VAEFAST_OFFLINE")
@@ -418,7 +424,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Server
         server.close()
 
 
-def pages_of(table: dict[str, bytes]) -> dict[str, bytes | None]:
+def pages_of(table: dict[str, bytes]) -> dict[str, Any]:
     return {f"/{name}.gz": gzip.compress(content) for name, content in table.items()}
 
 
@@ -445,7 +451,11 @@ def test_download_completes_a_partly_filled_cache(
     assert good.asked == ["/t10k-images-idx3-ubyte.gz"]
 
 
-BAD_PAGES: dict[str, Callable[[bytes], bytes | None]] = {
+BAD_PAGES: dict[str, Callable[[bytes], bytes | int | None]] = {
+    "403": lambda page: 403,
+    "429": lambda page: 429,
+    "500": lambda page: 500,
+    "503": lambda page: 503,
     "html": lambda page: b"<html><body>Please log in</body></html>",
     "empty": lambda page: b"",
     "truncated": lambda page: page[:-20] + b"[truncated]",
@@ -467,7 +477,7 @@ def test_bad_mirror_gives_way_to_the_next(
 ) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
     pages = pages_of(table)
-    bad = {path: BAD_PAGES[kind](page or b"") for path, page in pages.items()} if kind in BAD_PAGES else {}
+    bad = {path: BAD_PAGES[kind](page) for path, page in pages.items()} if kind in BAD_PAGES else {}
     servers = serve(bad, pages)
     if kind == "no server":
         monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:1/", servers[1].url))
@@ -486,6 +496,47 @@ def test_all_mirrors_fail(isolated: Path, table: dict[str, bytes], serve: Callab
     assert dataset.name == "digits 8x8"
     assert dataset.notice is not None
     assert "404" in dataset.notice
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_status_is_named(table: dict[str, bytes], serve: Callable[..., list[Server]], status: int) -> None:
+    serve(dict.fromkeys(pages_of(table), status))
+    refused("mnist", f"HTTP status {status}", "train-images-idx3-ubyte", "VAEFAST_OFFLINE=1", "--data-dir")
+
+
+FETCH = """
+import json, sys
+from vaefast.data import load, mnist
+mirrors, files = json.load(sys.stdin)
+mnist.MIRRORS = tuple(mirrors)
+mnist.FILES = tuple(mnist.IdxFile(*file) for file in files)
+print(load("mnist").sha256)
+"""
+
+
+def test_processes_that_download_at_once_all_get_the_data(
+    isolated: Path, table: dict[str, bytes], serve: Callable[..., list[Server]]
+) -> None:
+    (good,) = serve(pages_of(table))
+    task = json.dumps([mnist.MIRRORS, [astuple(file) for file in mnist.FILES]])
+    (isolated.parents[2] / "task").write_text(task)
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", FETCH],
+                    stdin=stack.enter_context((isolated.parents[2] / "task").open()),
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(4)
+        ]
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert {*outputs} == {f"{load('mnist').sha256}\n"}
+    assert sorted(path.name for path in isolated.iterdir()) == sorted(f"{name}.gz" for name in table)
+    assert len(good.asked) >= 4
 
 
 def test_message_names_only_the_files_still_missing(

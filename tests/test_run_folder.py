@@ -123,11 +123,13 @@ def test_a_new_folder_and_an_empty_one_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "not" / "yet"):
         folder = RunFolder(path)
-        assert names(path) == ["figures"]
+        assert names(path) == [".lock", "figures"]
         folder.write_json("settings.json", {"a": [1, 2.5, "ä"]})
         assert json.loads((path / "settings.json").read_text(encoding="utf-8")) == {"a": [1, 2.5, "ä"]}
         folder.write("model.safetensors", b"\0\1")
         assert (path / "model.safetensors").read_bytes() == b"\0\1"
+        folder.close()
+        assert names(path) == ["figures", "model.safetensors", "settings.json"]
 
 
 def test_a_folder_that_holds_anything_is_left_alone(tmp_path):

@@ -14,6 +14,7 @@ import os
 import re
 import select
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -29,7 +30,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vaefast import __version__, gallery, threads, train
+from vaefast import __version__, gallery, lock, threads, train, trainer
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.run_folder import RunFolder
@@ -49,7 +50,7 @@ METRICS = [
 FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
-    "--threads", "--out", "--debug", "--version",
+    "--threads", "--out", "--checkpoint-every", "--resume", "--debug", "--version",
 }  # fmt: skip
 DRAW = gallery.draw
 SMALL = ("--hidden", "16", "--latent", "3")
@@ -170,7 +171,10 @@ def test_a_run_folder_is_complete(digits_run):
     folder, result = digits_run
     assert result.code == 0, result.err
     figures = ("prior_samples", "reconstructions", "interpolations", "elbo")
-    files = {"settings.json", "environment.json", "metrics.jsonl", "model.safetensors"}
+    files = {"settings.json", "environment.json", "metrics.jsonl", "model.safetensors", "checkpoint"}
+    for number in (1, 2):  # before the first step, and at the end
+        parts = ("manifest.json", "json", "safetensors")
+        files |= {os.path.join("checkpoint", f"checkpoint-{number:06d}.{part}") for part in parts}
     assert {str(path.relative_to(folder)) for path in everything_below(folder)} == (
         files | {"figures"} | {os.path.join("figures", f"{name}.png") for name in figures}
     )
@@ -384,6 +388,9 @@ def test_version(capsys):
         (("--epsilon", "0"), ("epsilon", "0.0", "from 1e-30")),
         (("--seed", "-1"), ("seed", "-1", "from 0")),
         (("--seed", str(2**64)), ("seed", str(2**64 - 1))),
+        (("--checkpoint-every", "often"), ("checkpoint_every", "often", "10m")),
+        (("--checkpoint-every", "0"), ("checkpoint_every", "0", "from 1")),
+        (("--resum", "auto"), ("--resum", "did you mean --resume?")),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
@@ -488,6 +495,13 @@ def test_a_home_folder_is_found_in_the_configuration_file(command, tmp_path):
         (f"learning_rate = 1{'0' * 400}", ("learning_rate", "from 0")),
         ("latent = -1", ("latent", "-1", "from 1")),
         ("epochs = ", ("mine.toml", "TOML")),
+        ("a = " + "[" * 100_000, ("mine.toml", "TOML")),
+        ("epochs = " + "9" * 5000, ("mine.toml", "TOML")),
+        ("checkpoint_every = 0", ("checkpoint_every", "'0'", "from 1")),
+        ("checkpoint_every = 1.5", ("checkpoint_every", "1.5", "quotes")),
+        ("checkpoint-evry = 1", ("checkpoint-evry", "did you mean checkpoint_every?")),
+        (r'out = "a\u0000b"', ("null character",)),
+        (r'data-dir = "a\u0000b"', ("null character",)),
         ("a = 'ä'", ("mine.toml", "TOML")),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
@@ -500,6 +514,19 @@ def test_wrong_configuration_files_are_one_line_and_exit_code_2(command, tmp_pat
 @pytest.mark.parametrize("name", ["missing.toml", "."])
 def test_a_configuration_file_that_cannot_be_read(command, name):
     refused(command, 2, ("--config", name), f"cannot read {name}", "--config")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs")
+def test_a_configuration_file_that_is_a_fifo_or_a_device_is_not_waited_for(command, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "/dev/zero"):
+        refused(command, 2, ("--config", name), f"cannot read {name}: it is no file", "--config")
+
+
+def test_a_configuration_file_that_is_no_such_thing_is_not_read_to_its_end(command, tmp_path):
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)
+    refused(command, 2, ("--config", "huge"), "cannot read huge: it has more than", "--config")
 
 
 # --- Data that are wrong
@@ -588,9 +615,36 @@ def test_out_in_a_folder_without_the_right_to_write(command, tmp_path):
     refused(command, 6, ("--data", data, "--out", "locked/run"), "locked/run", "--out")
 
 
+def test_out_that_cannot_be_written_is_known_before_anything_is_trained(command, tmp_path, monkeypatch):
+    """Simulated, because a test run by root is denied nothing."""
+    data = images(tmp_path / "grey.npy", 20, 4)
+    monkeypatch.setattr(trainer, "train", lambda *arguments, **options: pytest.fail("something is trained"))
+    for name, is_made in (("empty", True), ("new", False)):
+        if is_made:
+            (tmp_path / name).mkdir()
+        with monkeypatch.context() as patch:
+            denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            patch.setattr(lock.os, "open", failing_on(os.open, ".lock", denied))
+            patch.setattr(Path, "mkdir", failing_on(Path.mkdir, "new", denied))
+            refused(command, 6, ("--data", data, "--out", name), name, os.strerror(errno.EACCES), "--out")
+    refused(command, 6, ("--data", data, "--out", "/proc/run"), "/proc/run", "--out")
+
+
+def failing_on(function: Callable[..., Any], name: str, error: OSError) -> Callable[..., Any]:
+    """The function, which fails for paths of this name."""
+
+    def called(path: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(path).name == name:
+            raise error
+        return function(path, *arguments, **options)
+
+    return called
+
+
 def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_6(command, tmp_path, monkeypatch):
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(file: int) -> None:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     result = command("--data", images(tmp_path / "grey.npy", 20, 4), *SMALL, "--epochs", "1", "--out", "run")
@@ -643,13 +697,13 @@ def test_signals_end_a_run_at_once_and_cleanly(digits_run, tmp_path, number, cod
         seconds = time.monotonic() - start
     result = Result(process.returncode, (tmp_path / "out").read_text(), err)
     assert result.code == code
-    is_one_line(result, number.name)
+    is_one_line(result, number.name, "--resume run")
     assert seconds < 2
     lines = metrics_of(tmp_path / "run")
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) - len(result.out.splitlines()) in (0, 1)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "settings.json", "environment.json", "metrics.jsonl", "figures",
+        "settings.json", "environment.json", "metrics.jsonl", "figures", "checkpoint",
     }  # fmt: skip
 
 
@@ -675,6 +729,32 @@ def test_a_closed_stream_does_not_stop_the_run(command, tmp_path, monkeypatch, s
     assert result.code == 0
     assert len(result.out.splitlines()) == (0 if stream == "stdout" else 2)
     assert command("--hidden", "0").code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_closed_do_not_stop_the_run(digits_run, tmp_path, closed):
+    data = images(tmp_path / "grey.npy", 20, 4)
+    program = f'exec "$0" -m vaefast.train --data {data} --hidden 5 --latent 2 --epochs 2 --out run {closed}'
+    result = subprocess.run(
+        ["sh", "-c", program, sys.executable], cwd=tmp_path, env=environment(tmp_path), capture_output=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert len(result.stdout.splitlines()) == (3 if closed == "2>&-" else 0)
+    assert len(metrics_of(tmp_path / "run")) == 2
+    assert len(load_file(tmp_path / "run" / "model.safetensors")) == 10
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_stdout_on_a_full_disk_ends_the_process_with_6(digits_run, tmp_path):
+    data = images(tmp_path / "grey.npy", 20, 4)
+    with (
+        open("/dev/full", "w") as out,
+        started(tmp_path, "--data", data, *SMALL, stdout=out, stderr=subprocess.PIPE) as process,
+    ):
+        err = process.communicate(timeout=60)[1]
+    is_one_line(Result(process.returncode, "", err), "stdout", os.strerror(errno.ENOSPC))
+    assert process.returncode == 6
 
 
 def test_stdout_that_cannot_be_written_is_one_line_and_exit_code_6(command, tmp_path, monkeypatch):

@@ -1,37 +1,135 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and survive a power cut once they have appeared."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from vaefast.errors import OutputError
 
+# Temporary files begin with a dot and end so: what a killed process left behind can be told from anything of the user's.
+TEMPORARY = ".part"
+
+
+class Disk:
+    """What writing asks of the operating system; the fault tests put one that fails in its place."""
+
+    def write(self, file: int, content: memoryview) -> int:
+        """Write a part of `content`; returns the number of bytes that were taken."""
+        return os.write(file, content)
+
+    def fsync(self, file: int) -> None:
+        """Wait until a file or a folder is on the disk itself."""
+        os.fsync(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name, replacing what has it."""
+        os.replace(source, target)
+
+
+disk = Disk()
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, flush it to the disk, and rename it into place.
+    """Write a temporary file beside `path`, flush it to the disk, rename it into place, and flush the folder.
 
     Raises
     ------
     OutputError
-        The file cannot be written; nothing is left under its name, and what was there before is unharmed.
+        The file cannot be written. What was there before is unharmed, unless all went well but the flush of the folder:
+        then the new file is there whole, and may be gone after a power cut.
     """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        temporary = Path(name)
+        try:
+            _write_all(handle, content)
+            disk.fsync(handle)
+        finally:
+            os.close(handle)
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        disk.rename(temporary, path)
+        sync_folder(path.parent)
     except BaseException as error:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another --out") from error
+            raise _cannot_write(path, error) from error
         raise
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add bytes to a file, all of them or none, and flush them to the disk.
+
+    Raises
+    ------
+    OutputError
+        They cannot be written; the file is as long as it was, if the disk still allows to shorten it.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                _write_all(file.fileno(), line)
+                disk.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless they are there; each new one's name is flushed to the disk.
+
+    Raises
+    ------
+    OSError
+        It cannot be made, or a file is in its place.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a process that was killed while writing into `folder` left behind."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        written = disk.write(handle, rest)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest = rest[written:]
+
+
+def sync_folder(folder: Path) -> None:
+    """A new name is safe once its folder is on the disk; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        disk.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot flush folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another --out")
 
 
 def _umask() -> int:

@@ -19,6 +19,12 @@ class DataError(VaefastError, ValueError):
     exit_code = 3
 
 
+class CheckpointError(VaefastError, ValueError):
+    """A run cannot be resumed: no checkpoint verifies, or it is another run than the one asked for."""
+
+    exit_code = 4
+
+
 class DivergenceError(VaefastError, ArithmeticError):
     """Training produced a number that is not finite."""
 

@@ -44,6 +44,14 @@ def draw(
             figures.save(figure, folder / f"{name}.png")
 
 
+def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
+    """The files that `draw` writes."""
+    drawn = ["prior_samples", "reconstructions"]
+    drawn += ["interpolations"] if len(data.test) >= 2 else []
+    drawn += ["elbo"] if metrics else []
+    return [f"{name}.png" for name in drawn]
+
+
 def _figures(
     engine: Engine, data: Dataset, shown: NDArray[Any], metrics: Sequence[EpochMetrics], latent: int, seed: int
 ) -> Iterator[tuple[str, Any]]:

@@ -1,21 +1,22 @@
-"""What a run leaves behind: settings, environment, metrics, the model and its figures, in one folder."""
+"""What a run leaves behind: settings, environment, metrics, checkpoints, the model and its figures, in one folder."""
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
-import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from vaefast import __version__, atomic
+from vaefast.checkpoint import CheckpointFolder
 from vaefast.errors import OutputError, SettingsError
+from vaefast.lock import NAME as LOCK
+from vaefast.lock import FolderLock
 from vaefast.trainer import EpochMetrics
 
 # Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.
@@ -24,28 +25,46 @@ PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "matplotlib", "scikit-l
 
 
 class RunFolder:
-    """A new folder for one run: `settings.json`, `environment.json`, `metrics.jsonl`, `model.safetensors`, `figures/`."""
+    """The folder of one run, locked: `settings.json`, `environment.json`, `metrics.jsonl`, `checkpoint/`,
+    `model.safetensors`, `figures/`."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the folder.
+    def __init__(self, path: Path, *, existing: bool = False) -> None:
+        """Make the folder, or take over one that a run has left.
 
         Raises
         ------
         SettingsError
-            The folder holds files already.
+            A new one holds files already, or another run is using it.
         OutputError
             It cannot be made or written to.
         """
         self.path = path
         self.figures = path / "figures"
-        try:
-            if path.is_dir() and any(path.iterdir()):
-                raise SettingsError(f"{path} is not empty: choose another --out, or remove it to train anew")
-            self.figures.mkdir(parents=True)
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(f"cannot make the folder {path}: {reason}; choose another --out") from error
+        self.checkpoints = CheckpointFolder(path / "checkpoint")
         self._metrics = path / "metrics.jsonl"
+        self._lock: FolderLock | None = None
+        try:
+            if not existing:
+                self._refuse_files()
+            atomic.make_folder(path)
+            self._lock = FolderLock(path)
+            if not existing:
+                self._refuse_files()
+            self.figures.mkdir(exist_ok=existing)
+            for folder in (path, self.figures, self.checkpoints.path) if existing else ():
+                atomic.remove_temporaries(folder)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                reason = error.strerror or error
+                raise OutputError(f"cannot make the folder {path}: {reason}; choose another --out") from error
+            raise
+
+    def close(self) -> None:
+        """Let another run in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())
@@ -53,21 +72,54 @@ class RunFolder:
     def write(self, name: str, content: bytes) -> None:
         atomic.write_bytes(self.path / name, content)
 
+    def holds(self, name: str, content: bytes) -> bool:
+        """Whether the file of this name is there and has this content."""
+        path = self.path / name
+        return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
     def append_metrics(self, metrics: EpochMetrics) -> None:
         """Add a line, whole or not at all, and flush it, so that a reader can follow the run."""
-        line = (json.dumps(asdict(metrics)) + "\n").encode()
-        try:
-            with self._metrics.open("ab", buffering=0) as file:
-                end = file.tell()
-                try:
-                    if file.write(line) < len(line):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(end)
-                    raise
-        except OSError as error:
-            raise OutputError(f"cannot write {self._metrics}: {error.strerror or error}; free space") from error
+        atomic.append(self._metrics, _line(metrics))
+
+    def restore_metrics(self, history: Sequence[EpochMetrics]) -> None:
+        """Bring the file to these lines: the epochs after the checkpoint that a run resumes from are trained again."""
+        content = b"".join(map(_line, history))
+        if content or self._metrics.exists():
+            self.write(self._metrics.name, content)
+
+    def _refuse_files(self) -> None:
+        """Refuse a folder that holds anything but a lock: what the lock of a living owner is, `FolderLock` says."""
+        if self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir()):
+            if (self.path / LOCK).exists():
+                FolderLock(self.path).release()  # says so where a run is under way
+            raise SettingsError(f"{self.path} is not empty: choose another --out, or continue its run with --resume")
+
+
+def is_barely_begun(path: Path) -> bool:
+    """Whether a folder holds nothing, or only what a run killed before its first checkpoint can have left."""
+    if not path.exists():
+        return True
+    if not path.is_dir():
+        return False
+    known = {LOCK, "settings.json", "environment.json", "figures", "checkpoint"}
+    names = {entry.name for entry in path.iterdir() if not entry.name.endswith(atomic.TEMPORARY)}
+    figures, checkpoints = path / "figures", CheckpointFolder(path / "checkpoint")
+    return names <= known and not (figures.is_dir() and any(figures.iterdir())) and not checkpoints.numbers()
+
+
+def newest_run(runs: Path) -> Path | None:
+    """Of the runs in a folder, the one whose checkpoints were written last; None where there are no checkpoints."""
+    found = []
+    for path in runs.iterdir() if runs.is_dir() else ():
+        folder = CheckpointFolder(path / "checkpoint")
+        if folder.numbers():
+            # The folder's own time: a run that is under way removes files while we look.
+            found.append((folder.path.stat().st_mtime_ns, path))
+    return max(found)[1] if found else None
+
+
+def _line(metrics: EpochMetrics) -> bytes:
+    return (json.dumps(asdict(metrics)) + "\n").encode()
 
 
 def claim_default(data: str, now: datetime) -> Path:
@@ -80,15 +132,24 @@ def claim_default(data: str, now: datetime) -> Path:
     """
     name = "".join(c if c.isalnum() else "-" for c in data.lower())[:LONGEST_NAME]
     first = Path("runs") / f"{name}-{now:%Y%m%d-%H%M%S}"
+    try:
+        atomic.make_folder(first.parent)
+        path = _made(first)
+        atomic.sync_folder(first.parent)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {first}: {error.strerror or error}; choose an --out") from error
+    return path
+
+
+def _made(first: Path) -> Path:
+    """This folder, or the first with a number after its name that nothing has."""
     for number in itertools.count(1):
         path = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
-            path.mkdir(parents=True)
+            path.mkdir()
             break
         except FileExistsError:
             continue
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}; choose an --out") from error
     return path
 
 

@@ -8,35 +8,33 @@ import difflib
 import io
 import json
 import os
-import signal
+import stat
 import sys
 import time
 import tomllib
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vaefast import __version__
-from vaefast.errors import OutputError, SettingsError, VaefastError
+from vaefast.errors import DivergenceError, OutputError, SettingsError, VaefastError
+from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
+from vaefast.schedule import Schedule
 from vaefast.settings import ACTIVATIONS, BINARIZATIONS, INITIALIZATIONS, AdamSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from vaefast.data import Dataset
     from vaefast.engines.contract import Engine
+    from vaefast.keeper import Keeper
+    from vaefast.resume import Resumed
     from vaefast.run_folder import RunFolder
-    from vaefast.trainer import EpochMetrics, Progress
+    from vaefast.trainer import EpochMetrics, Position, Progress
 
-INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM; no `except Exception` may swallow it."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
+# Of a configuration file: far above any, and soon read.
+LARGEST_CONFIG = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,9 @@ class Options:
     threads: int | None
     out: Path | None
     debug: bool
+    resume: str | None
+    schedule: Schedule
+    given: Mapping[str, Any]  # by the user, this time
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,19 +70,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 1 internal error, 2 settings, 3 data, 5 diverged, 6 output,
-    130 SIGINT, 143 SIGTERM)."""
+    """Run the command line; returns the exit code (0 done, 1 internal error, 2 settings, 3 data, 4 checkpoint, 5 diverged,
+    6 output, 130 SIGINT, 143 SIGTERM)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    for number in INTERRUPTED:
-        signal.signal(number, _interrupt)
+    interruption = Interruption()
+    interruption.listen()
     try:
         options = parse(arguments)
         debug = debug or options.debug
-        run(options)
-    except Interrupted as interruption:
-        _complain(f"stopped by {interruption.signal.name}; what is in the run folder is complete up to the last epoch")
-        return INTERRUPTED[interruption.signal]
+        run(options, interruption)
+    except Interrupted as interrupted:
+        _complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}")
+        return EXIT_CODES[interrupted.signal]
     except VaefastError as error:
         _report(error, str(error), debug)
         return error.exit_code
@@ -109,7 +110,12 @@ def parse(arguments: list[str]) -> Options:
     parser = _build_parser()
     given = vars(parser.parse_args(arguments))
     config = _read_config(given.pop("config"), parser) if "config" in given else {}
-    values = {**config, **given}
+    return _options({**config, **given})
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    """Checked settings from values by the names of their flags."""
+    values = dict(given)
     model = {name: values.pop(name) for name in ("hidden", "latent", "activation") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     training: dict[str, Any] = {
@@ -128,56 +134,140 @@ def parse(arguments: list[str]) -> Options:
         threads=values.get("threads"),
         out=_path(values.get("out")),
         debug=values.get("debug", False),
+        resume=None if _path(values.get("resume")) is None else values["resume"],
+        schedule=Schedule(values.get("checkpoint_every", "auto")),
+        given=given,
     )
 
 
-def run(options: Options) -> None:
-    """Load the data, train, and leave a complete run folder."""
-    from dataclasses import replace
+def run(options: Options, interruption: Interruption) -> None:
+    """Load the data, train or go on training, and leave a complete run folder."""
+    from vaefast import resume
 
-    from vaefast import engines, gallery, model_file
+    resumed = None if options.resume is None else resume.find(options.resume, options.out)
+    try:
+        if resumed is not None:
+            for damage in resumed.damages:
+                _complain(f"{damage}: going back to checkpoint {resumed.number}")
+            given, options = options.given, _options({**resumed.values, **options.given})
+            options = replace(options, given=given)
+        _run(options, resumed, interruption)
+    finally:
+        if resumed is not None:
+            resumed.folder.close()
+
+
+def _run(options: Options, resumed: Resumed | None, interruption: Interruption) -> None:
+    from vaefast import engines
     from vaefast.data import load
-    from vaefast.run_folder import RunFolder, claim_default
+    from vaefast.run_folder import environment
     from vaefast.threads import thread_count
 
     engine_name, threads = engines.choose(options.engine), thread_count(options.threads)
     data = load(options.data, options.data_dir)
     model = replace(options.model, pixels=data.train.values.shape[1])
-    settings = _settings(options, model, data.name)
+    surroundings = environment(engine_name, threads, data.sha256)
+    if resumed is not None:
+        resumed.check(options.given, engine_name, model.pixels, data.sha256)
+        for change in resumed.changed_software(surroundings):
+            _complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
+    record = {"settings": _settings(options, model, data.name), "environment": surroundings, "source": _source(options, data)}
     engine = engines.create(engine_name, model, options.training, threads)
     try:
-        folder = RunFolder(options.out or claim_default(data.name, datetime.now()))
-        if data.notice:
-            _complain(data.notice)
-        _write_settings(folder, settings, engine, data)
-        start = time.perf_counter()
-        metrics = _train(engine, data, model, options.training, folder)
-        wall = time.perf_counter() - start
-        layout = _layout(model)
-        content = model_file.serialize(layout, engine.state().parameters.astype("float32"), settings["training"])
-        folder.write("model.safetensors", content)
-        gallery.draw(
-            engine, data, metrics, latent=model.latent, binarize=options.training.binarize, seed=options.training.seed,
-            folder=folder.figures,
-        )  # fmt: skip
+        folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
+        try:
+            if data.notice:
+                _complain(data.notice)
+            _train_in(folder, engine, data, replace(options, model=model), record, resumed, interruption)
+        finally:
+            folder.close()
     finally:
         engine.close()
-    _say(_summary(metrics, data, engine, wall, folder))
 
 
-def _train(
-    engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings, folder: RunFolder
-) -> list[EpochMetrics]:
-    import numpy as np
-    from threadpoolctl import threadpool_limits
+def _new_folder(options: Options, data: str) -> RunFolder:
+    from vaefast.run_folder import RunFolder, claim_default, is_barely_begun
 
-    from vaefast import trainer
+    path = options.out or claim_default(data, datetime.now())
+    if options.resume is None:
+        return RunFolder(path)
+    _say(f"nothing to resume: a new run starts in {path}")
+    return RunFolder(path, existing=is_barely_begun(path))
+
+
+def _train_in(
+    folder: RunFolder,
+    engine: Engine,
+    data: Dataset,
+    options: Options,
+    record: dict[str, Any],
+    resumed: Resumed | None,
+    interruption: Interruption,
+) -> None:
+    """Train in a locked folder, from the beginning or from a checkpoint, and write the results."""
+    from vaefast.keeper import Keeper
+    from vaefast.trainer import Position
+
+    training = options.training
+    position = Position() if resumed is None else _take_up(resumed, engine, data, training)
+    folder.write_json("settings.json", record["settings"])
+    folder.write_json("environment.json", record["environment"])
+    folder.restore_metrics(position.history)
+    keeper = Keeper(folder.checkpoints, record, training.epochs, options.schedule, interruption)
+    if resumed is not None:
+        keeper.resumed(resumed.number, position)
+        if resumed.values["epochs"] != training.epochs:
+            keeper.write(position, resumed.checkpoint.state)  # with the new number of epochs, to be known whatever happens now
+    start, before = time.perf_counter(), len(position.history)
+    try:
+        if resumed is None:
+            _initialize(engine, data, options.model, training)
+        _train(engine, data, training, folder, position, keeper)
+    except DivergenceError as error:
+        kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
+        raise DivergenceError(f"{error}{kept}") from error
+    interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
+    wall = time.perf_counter() - start
+    if _write_results(folder, engine, data, options.model, training, record["settings"], position.history):
+        _say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
+    else:
+        _say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+
+
+def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
+    """Bring the engine to where the run stands, and say where that is."""
+    from vaefast.errors import CheckpointError
+    from vaefast.keeper import position_in
+
+    size, checkpoint = len(data.train), resumed.checkpoint
+    position = position_in(checkpoint, size, training.batch_size)
+    if checkpoint.state.parameters.size != engine.layout.size:
+        raise CheckpointError(f"checkpoint {resumed.number} holds another number of parameters than its model has")
+    begun = len(position.history) + (position.images > 0)
+    if training.epochs < begun:
+        raise SettingsError(f"epochs is {training.epochs}, and {begun} are begun: a run can be made longer, not shorter")
+    engine.load_state(checkpoint.state)
+    place = f"{len(position.history)} of {training.epochs} epochs and {position.images:,} of {size:,} images"
+    _say(f"resuming {resumed.folder.path} from checkpoint {resumed.number}: {place} trained")
+    return position
+
+
+def _initialize(engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings) -> None:
     from vaefast.engines.contract import State
     from vaefast.initialization import initial_parameters
 
     means = _mean_pixels(data.train.values) if training.initialization == "data-mean" else None
     engine.load_state(State.initial(initial_parameters(_layout(model), training.initialization, training.seed, means)))
-    metrics: list[EpochMetrics] = []
+
+
+def _train(
+    engine: Engine, data: Dataset, training: TrainingSettings, folder: RunFolder, position: Position, keeper: Keeper
+) -> None:
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from vaefast import trainer
+
     # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
     # ends the run with an error of our own, needs no warnings before it.
     with threadpool_limits(engine.threads), np.errstate(all="ignore"), _Display(training.epochs) as display:
@@ -189,12 +279,40 @@ def _train(
             batch_size=training.batch_size,
             seed=training.seed,
             on_progress=display.progress,
+            position=position,
+            on_pause=keeper,
         )
         for line in epochs:
-            metrics.append(line)
             folder.append_metrics(line)
             display.epoch(line)
-    return metrics
+
+
+def _write_results(
+    folder: RunFolder,
+    engine: Engine,
+    data: Dataset,
+    model: ModelSettings,
+    training: TrainingSettings,
+    settings: dict[str, Any],
+    metrics: Sequence[EpochMetrics],
+) -> bool:
+    """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
+    from vaefast import gallery, model_file
+
+    content = model_file.serialize(_layout(model), engine.state().parameters.astype("float32"), settings["training"])
+    figures = [folder.figures / name for name in gallery.names(data, metrics)]
+    if folder.holds("model.safetensors", content):
+        if all(figure.exists() for figure in figures):
+            return False
+    else:
+        # Figures of an earlier model would look like those of this one, if this were to end before they are drawn.
+        for figure in figures:
+            figure.unlink(missing_ok=True)
+        folder.write("model.safetensors", content)
+    gallery.draw(
+        engine, data, metrics, latent=model.latent, binarize=training.binarize, seed=training.seed, folder=folder.figures
+    )
+    return True
 
 
 class _Display:
@@ -231,16 +349,24 @@ class _Display:
 
 
 def _summary(
-    metrics: list[EpochMetrics], data: Dataset, engine: Engine, wall: float, folder: RunFolder
-) -> str:  # fmt: skip
+    metrics: Sequence[EpochMetrics],
+    data: Dataset,
+    engine: Engine,
+    wall: float,
+    folder: RunFolder,
+    resumed_at: int | None = None,
+) -> str:
+    """What was trained this time, in one line."""
     team = f"engine {engine.name}, {engine.threads} thread{'s' if engine.threads > 1 else ''}"
     if not metrics:
-        return f"{data.name}: nothing trained (0 epochs) | {team} | {folder.path}"
+        text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train, the results are written"
+        return f"{data.name}: {text} | {team} | {folder.path}"
     last, seconds = metrics[-1], sum(line.seconds for line in metrics)
     rate = len(data.train) * len(metrics) / seconds
+    epochs = f"{len(metrics)} epochs" if resumed_at is None else f"epochs {resumed_at + 1} to {last.epoch}"
     return (
         f"{data.name}: test ELBO {last.test_elbo:.2f} nats (log-likelihood {last.test_log_likelihood:.2f}, "
-        f"KL {last.test_kl:.2f}) | {len(metrics)} epochs in {wall:.1f} s, {seconds:.1f} s of it training, "
+        f"KL {last.test_kl:.2f}) | {epochs} in {wall:.1f} s, {seconds:.1f} s of it training, "
         f"{rate:,.0f} images/s | {team} | {folder.path}"
     )
 
@@ -249,11 +375,11 @@ def _settings(options: Options, model: ModelSettings, data: str) -> dict[str, An
     return {"data": data, "model": asdict(model), "training": asdict(options.training)}
 
 
-def _write_settings(folder: RunFolder, settings: dict[str, Any], engine: Engine, data: Dataset) -> None:
-    from vaefast.run_folder import environment
-
-    folder.write_json("settings.json", settings)
-    folder.write_json("environment.json", environment(engine.name, engine.threads, data.sha256))
+def _source(options: Options, data: Dataset) -> dict[str, str | None]:
+    """Where the data are found again, from whatever folder a run is resumed in."""
+    name = options.data or ("mnist" if data.name == "mnist" else "digits")
+    path = name if name in ("mnist", "digits") else os.path.abspath(name)
+    return {"data": path, "data_dir": None if options.data_dir is None else os.path.abspath(options.data_dir)}
 
 
 def _layout(model: ModelSettings) -> Any:
@@ -304,6 +430,11 @@ def _build_parser() -> _Parser:
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip
     add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--checkpoint-every", metavar="WHEN", help="so many epochs, such as 5, or minutes, such as 10m; auto: twice a minute, "
+        "but never for more than 1/200 of the time; never: only before the first step, at the end, and on SIGINT or SIGTERM "
+        "(default: auto)")  # fmt: skip
+    add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
+        "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser
@@ -312,11 +443,13 @@ def _build_parser() -> _Parser:
 def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
     """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
     try:
-        content = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        content = tomllib.loads(_config_text(name))
     except OSError as error:
         raise SettingsError(f"cannot read {name}: {error.strerror}; give --config an existing TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())}") from error
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors, too
+        raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())[:160]}") from error
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "version", "config")}
     values: dict[str, Any] = {}
     for key, value in content.items():
@@ -331,6 +464,16 @@ def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
     return values
 
 
+def _config_text(name: str) -> str:
+    status = os.stat(name)
+    # Asked before opening: to open a FIFO waits for its writer, and to open a device may act on it.
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise SettingsError(f"cannot read {name}: it is no file; give --config an existing TOML file")
+    if status.st_size > LARGEST_CONFIG:
+        raise SettingsError(f"cannot read {name}: it has more than {LARGEST_CONFIG} bytes; give --config a TOML file")
+    return Path(name).read_text(encoding="utf-8")
+
+
 def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> Any:
     if isinstance(value, dict) or (isinstance(value, list) and action.nargs != "*"):
         raise SettingsError(f"{name}: {key} is {json.dumps(value, default=str)}: give one value")
@@ -338,6 +481,8 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         value = [value]
     if action.dest == "debug" and not isinstance(value, bool):
         raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
+    if action.dest == "checkpoint_every" and type(value) is int:
+        value = str(value)
     if action.type is not None and isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
     wants_text = action.type is None and action.dest != "debug"
@@ -353,13 +498,9 @@ def _expanded(text: str | None) -> str | None:
 
 def _path(text: str | None) -> Path | None:
     expanded = _expanded(text)
+    if expanded is not None and "\0" in expanded:
+        raise SettingsError(f"{expanded!r} holds a null character: give the path of a folder")
     return None if expanded is None else Path(expanded)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    # A second signal ends the process at once.
-    signal.signal(number, signal.SIG_DFL)
-    raise Interrupted(number)
 
 
 def _report(error: BaseException, message: str, debug: bool) -> None:
@@ -384,7 +525,17 @@ def _say(text: str) -> None:
         raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
 
 
+def _open_standard_streams() -> None:
+    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 if __name__ == "__main__":
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
         sys.stdout.reconfigure(errors="backslashreplace")

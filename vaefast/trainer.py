@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast import noise
-from vaefast.engines.contract import BoundTerms, Engine
-from vaefast.errors import DivergenceError
+from vaefast.divergence import Guard
+from vaefast.engines.contract import BoundTerms, Engine, State
 
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1
@@ -46,6 +46,31 @@ class Progress:
     elbo: float  # mean over this epoch so far
 
 
+@dataclass
+class Position:
+    """Where a run stands between two minibatches: with the engine's state, all that is needed to go on."""
+
+    epoch: int = 1  # the running one
+    images: int = 0  # trained in it
+    seconds: float = 0.0  # of training in it
+    parts: list[BoundTerms] = field(default_factory=list)  # of these images
+    history: list[EpochMetrics] = field(default_factory=list)  # of the epochs before it
+
+    @property
+    def terms(self) -> BoundTerms:
+        """The ELBO terms of the images trained in the running epoch, in their order."""
+        return BoundTerms.concatenate(self.parts) if self.parts else BoundTerms(np.empty(0), np.empty(0))
+
+    def add(self, terms: BoundTerms, seconds: float) -> None:
+        self.parts.append(terms)
+        self.images += len(terms.kl)
+        self.seconds += seconds
+
+    def end_epoch(self, metrics: EpochMetrics) -> None:
+        self.history.append(metrics)
+        self.epoch, self.images, self.seconds, self.parts = self.epoch + 1, 0, 0.0, []
+
+
 def train(
     engine: Engine,
     train_values: NDArray[Any],
@@ -55,8 +80,10 @@ def train(
     batch_size: int,
     seed: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    position: Position | None = None,
+    on_pause: Callable[[Position, Callable[[], State]], bool] = lambda position, state: True,
 ) -> Iterator[EpochMetrics]:
-    """Train `engine` for so many epochs, yielding the metrics of each when it ends.
+    """Train `engine` until so many epochs are complete, yielding the metrics of each when it ends.
 
     Parameters
     ----------
@@ -66,47 +93,63 @@ def train(
         Decides the order of the examples in each epoch; the engine has its own copy for the noise.
     on_progress
         Called several times a second.
+    position
+        Where to go on, the engine having its state from there; it is kept up to date. The start by default.
+    on_pause
+        Called before the first piece, after each, and after each epoch, with the position and a function that gives the
+        engine's state once every number in it is known to be finite. If it returns False, training ends there.
 
     Raises
     ------
     DivergenceError
-        A bound is no longer a finite number.
+        A bound, a parameter or a moment is no longer a finite number.
     """
+    position = position or Position()
     placed, placed_test = engine.place(train_values), engine.place(test_values)
     engine.warm_up(placed)
+    guard = Guard(engine, placed, batch_size)
     size, piece = len(train_values), 1
-    for epoch in range(1, epochs + 1):
-        order = noise.permutation(seed, noise.Purpose.EXAMPLE_ORDER, epoch, size)
-        parts: list[BoundTerms] = []
-        begin, seconds, total = 0, 0.0, 0.0
-        while begin < size:
+    going_on = on_pause(position, guard.verified)
+    while going_on and position.epoch <= epochs:
+        order = noise.permutation(seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
+        total = float(position.terms.elbo.sum())
+        while going_on and position.images < size:
+            begin = position.images
+            examples = order[begin : begin + piece * batch_size]
             start = time.perf_counter()
-            terms = engine.train(placed, order[begin : begin + piece * batch_size])
+            terms = engine.train(placed, examples)
             elapsed = time.perf_counter() - start
-            _check_finite(terms, f"epoch {epoch}, minibatch", begin, batch_size)
-            parts.append(terms)
-            begin += len(terms.kl)
-            seconds += elapsed
+            guard.trained(position.epoch, begin, examples, terms)
+            position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(epoch, epochs, begin, size, total / begin))
-        train_terms = BoundTerms.concatenate(parts)
-        start = time.perf_counter()
-        test_terms = engine.evaluate(placed_test)
-        _check_finite(test_terms, f"the test set after epoch {epoch}, image", 0, 1)
-        yield EpochMetrics(
-            epoch=epoch,
-            step=engine.step,
-            train_elbo=float(train_terms.elbo.mean()),
-            train_log_likelihood=float(train_terms.log_likelihood.mean()),
-            train_kl=float(train_terms.kl.mean()),
-            test_elbo=float(test_terms.elbo.mean()),
-            test_log_likelihood=float(test_terms.log_likelihood.mean()),
-            test_kl=float(test_terms.kl.mean()),
-            seconds=seconds,
-            evaluation_seconds=time.perf_counter() - start,
-            images_per_second=size / seconds,
-        )
+            on_progress(Progress(position.epoch, epochs, position.images, size, total / position.images))
+            going_on = on_pause(position, guard.verified)
+        if going_on:
+            position.end_epoch(_metrics(engine, position, placed_test, guard))
+            yield position.history[-1]
+            going_on = on_pause(position, guard.verified)
+    guard.verified()
+
+
+def _metrics(engine: Engine, position: Position, placed_test: Any, guard: Guard) -> EpochMetrics:
+    """Of the epoch that has just been trained."""
+    start = time.perf_counter()
+    train_terms, test_terms = position.terms, engine.evaluate(placed_test)
+    guard.evaluated(position.epoch, test_terms)
+    return EpochMetrics(
+        epoch=position.epoch,
+        step=engine.step,
+        train_elbo=float(train_terms.elbo.mean()),
+        train_log_likelihood=float(train_terms.log_likelihood.mean()),
+        train_kl=float(train_terms.kl.mean()),
+        test_elbo=float(test_terms.elbo.mean()),
+        test_log_likelihood=float(test_terms.log_likelihood.mean()),
+        test_kl=float(test_terms.kl.mean()),
+        seconds=position.seconds,
+        evaluation_seconds=time.perf_counter() - start,
+        images_per_second=position.images / position.seconds,
+    )
 
 
 def _next_piece(piece: int, elapsed: float) -> int:
@@ -114,13 +157,3 @@ def _next_piece(piece: int, elapsed: float) -> int:
     if elapsed < PIECE_SECONDS / 2:
         return piece * 2
     return max(1, piece // 2) if elapsed > PIECE_SECONDS * 2 else piece
-
-
-def _check_finite(terms: BoundTerms, place: str, offset: int, size: int) -> None:
-    """Name the first example, or the first group of `size` examples, whose bound is not a finite number."""
-    wrong = np.flatnonzero(~np.isfinite(terms.elbo))
-    if len(wrong):
-        first = int(wrong[0])
-        name = "log-likelihood" if np.isfinite(terms.kl[first]) else "KL"
-        number = (offset + first) // size + 1
-        raise DivergenceError(f"the {name} is no longer a finite number in {place} {number}: lower --learning-rate")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,7 +133,9 @@ def _read_header(stream: IO[bytes], origin: str) -> _Header:
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return _Header(*read(stream))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of Python 2's long integers, which are read all the same
+            return _Header(*read(stream))
     except Exception as error:  # the header is Python source, and its parsers fail in many ways
         raise DataError(f"{origin} is not a readable NumPy array ({reason(error)}): save it again") from error
 

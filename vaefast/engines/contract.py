@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.layout import Layout
+
 
 @dataclass
 class State:
@@ -67,6 +69,7 @@ class Engine(Protocol):
 
     name: str
     threads: int
+    layout: Layout
 
     @property
     def step(self) -> int:

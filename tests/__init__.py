@@ -1,0 +1,1 @@
+"""Tests of vaefast; `python -m tests.faults` runs the long ones."""

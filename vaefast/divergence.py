@@ -1,0 +1,132 @@
+"""The guard against numbers that are not finite: seen within about a second, named to the step, never saved."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, Engine, State
+from vaefast.errors import DivergenceError
+
+# The losses are looked at after every piece. The whole state is taken out and looked at every so many seconds, but never for
+# more than one part in so many of the time: an infinite weight can hide behind a ReLU for as long as the run lasts.
+STATE_SECONDS = 1.0
+STATE_SHARE = 300
+
+_VECTORS = {"parameters": "", "first_moments": "the first moment of ", "second_moments": "the second moment of "}
+
+
+class Guard:
+    """Watches one engine in one run; keeps its last finite state and what was trained since.
+
+    Whatever turned out not to be finite, those minibatches are trained again one by one from that state, which gives the
+    same bits, and so the first step that went wrong.
+    """
+
+    def __init__(self, engine: Engine, placed: Any, batch_size: int) -> None:
+        """Look at the state that the run starts from.
+
+        Raises
+        ------
+        DivergenceError
+            It is not finite.
+        """
+        self._engine, self._placed, self._batch_size = engine, placed, batch_size
+        self._since: list[tuple[int, int, NDArray[np.int64]]] = []
+        self._interval = STATE_SECONDS
+        self._state = engine.state()
+        self._looked = time.monotonic()
+        wrong = self._not_finite(self._state)
+        if wrong:
+            raise DivergenceError(f"{wrong[0]} is not finite before the first step: choose another --init")
+
+    def trained(self, epoch: int, begin: int, order: NDArray[np.int64], terms: BoundTerms) -> None:
+        """The examples of `order`, the first of which has place `begin` in the epoch, have been trained with these terms.
+
+        Raises
+        ------
+        DivergenceError
+            A term, or at times the state, is not finite; the message names epoch, step and tensor.
+        """
+        self._since.append((epoch, begin, order))
+        if not _are_finite(terms):
+            self._name()
+        if time.monotonic() - self._looked >= self._interval:
+            self.verified()
+
+    def verified(self) -> State:
+        """The engine's state, every number of which is finite.
+
+        Raises
+        ------
+        DivergenceError
+            One is not.
+        """
+        if self._since:
+            start = time.monotonic()
+            state = self._engine.state()
+            if self._not_finite(state):
+                self._name()
+            self._state, self._since = state, []
+            self._looked = time.monotonic()
+            self._interval = max(STATE_SECONDS, STATE_SHARE * (self._looked - start))
+        return self._state
+
+    def evaluated(self, epoch: int, terms: BoundTerms) -> None:
+        """The test set has these terms after this epoch.
+
+        Raises
+        ------
+        DivergenceError
+            One is not finite; the message names the step that made the state so, or else the first such image.
+        """
+        if not _are_finite(terms):
+            self.verified()
+            image = int(np.flatnonzero(~np.isfinite(terms.elbo))[0]) + 1
+            place = f"the test set after epoch {epoch} (step {self._engine.step}), image {image}"
+            raise DivergenceError(f"the {_term(terms)} is no longer a finite number in {place}: lower --learning-rate")
+
+    def _name(self) -> None:
+        """Train again, minibatch by minibatch, what was trained since the last finite state, up to the first wrong step."""
+        engine, size = self._engine, self._batch_size
+        engine.load_state(self._state)
+        for epoch, begin, order in self._since:
+            for first in range(0, len(order), size):
+                terms = engine.train(self._placed, order[first : first + size])
+                wrong = self._not_finite(engine.state())
+                if wrong or not _are_finite(terms):
+                    raise DivergenceError(_message(epoch, (begin + first) // size + 1, engine.step, terms, wrong))
+        raise DivergenceError(
+            f"a number that was not finite in epoch {self._since[-1][0]} is finite when its minibatches are trained again: "
+            "suspect this machine's memory or an overclocked CPU"
+        )
+
+    def _not_finite(self, state: State) -> list[str]:
+        """The tensors, in the order of the layout, that hold a number which is not finite; parameters before moments."""
+        found = []
+        for vector, words in _VECTORS.items():
+            values = getattr(state, vector)
+            if not np.isfinite(values).all():
+                views = self._engine.layout.views(values)
+                found += [f"{words}{name}" for name, view in views.items() if not np.isfinite(view).all()]
+        return found
+
+
+def _are_finite(terms: BoundTerms) -> bool:
+    return bool(np.isfinite(terms.log_likelihood).all() and np.isfinite(terms.kl).all())
+
+
+def _term(terms: BoundTerms) -> str:
+    return "log-likelihood" if np.isfinite(terms.kl).all() else "KL"
+
+
+def _message(epoch: int, minibatch: int, step: int, terms: BoundTerms, wrong: list[str]) -> str:
+    place = f"in epoch {epoch}, minibatch {minibatch} (step {step})"
+    others = f" and {len(wrong) - 1} other tensors" if len(wrong) > 1 else ""
+    if _are_finite(terms):
+        return f"{wrong[0]}{others} no longer finite {place}, though the loss still is: lower --learning-rate"
+    effect = f", which spoils {wrong[0]}{others}" if wrong else ""
+    return f"the {_term(terms)} is no longer a finite number {place}{effect}: lower --learning-rate"

@@ -1,0 +1,45 @@
+"""SIGINT and SIGTERM: at once where nothing is lost by it, after the next checkpoint where a run is under way."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM; no `except Exception` may swallow it."""
+
+    def __init__(self, number: int, remedy: str = "what it had written is whole") -> None:
+        self.signal = signal.Signals(number)
+        self.remedy = remedy
+
+
+class Interruption:
+    """Listens to both signals. A second one ends the process at once, whatever it does."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._deferred = False
+
+    def listen(self) -> None:
+        for number in EXIT_CODES:
+            signal.signal(number, self._handle)
+
+    def defer(self) -> None:
+        """From now on a signal is only noted, for the training loop to see between two pieces."""
+        self._deferred = True
+
+    def allow(self, remedy: str) -> None:
+        """From now on a signal raises again; one that has been noted does so here, with what to do about it."""
+        self._deferred = False
+        if self.requested is not None:
+            raise Interrupted(self.requested, remedy)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        for each in EXIT_CODES:
+            signal.signal(each, signal.SIG_DFL)
+        if not self._deferred:
+            raise Interrupted(number)
+        self.requested = number
