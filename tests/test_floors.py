@@ -192,7 +192,7 @@ def test_the_checker_catches(module, text, complaint):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("engines.numba_cpu.layers", "from numba import njit\nfrom vaefast.engines.numba_cpu.plan import Plan"),
+        ("engines.numba_cpu.layers", "from numba import njit\nfrom vaefast.engines.plan import Plan"),
         ("data.digits", "import os.path\nfrom vaefast.data import images\nfrom sklearn import datasets"),
         ("train", "from vaefast import __version__, engines\nfrom vaefast.engines import ENGINES"),
         ("settings", "x = 'import numba'  # import numba"),

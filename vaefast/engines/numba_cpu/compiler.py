@@ -19,7 +19,7 @@ import pickle
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import numba
 from numba.core import caching, codegen, config, types
 
 from vaefast import __version__, layout, noise
+from vaefast.engines import plan
 
 # How many compilations are under way inside each other; Numba's global lock keeps other threads out.
 _nesting = 0
@@ -115,6 +116,12 @@ def entry_point(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Compile an entry point for these arguments, those of each worker, unless it is."""
+    if not kernel.signatures:
+        kernel.compile(tuple(numba.typeof(argument) for argument in arguments[0]))
+
+
 def cache_folder() -> Path | None:
     """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -136,7 +143,7 @@ def _key() -> str:
     """Changes with any kernel source, any version, and the CPU that code was compiled for."""
     digest = hashlib.sha256()
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    for path in [*sources, Path(noise.__file__), Path(layout.__file__)]:
+    for path in [*sources, Path(noise.__file__), Path(layout.__file__), Path(plan.__file__)]:
         digest.update(path.read_bytes())
     versions = (__version__, sys.version, numba.__version__, llvmlite.__version__)
     digest.update(repr((versions, numba.core.registry.cpu_target.target_context.codegen().magic_tuple())).encode())

@@ -12,7 +12,7 @@ import numpy as np
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, exp_of_negative, fill, fma
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.numba_cpu.plan import OUTPUT
+from vaefast.engines.plan import OUTPUT
 from vaefast.layout import PANEL
 
 # 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38.

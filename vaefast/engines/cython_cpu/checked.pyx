@@ -1,0 +1,7 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True, initializedcheck=True
+"""The same as kernels.pyx with every index and every range of an array checked; for tests."""
+
+cdef enum:
+    CHECKED = 1
+
+include "step.pxi"
