@@ -14,9 +14,10 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from vaefast import __version__, atomic
+from vaefast import atomic
 from vaefast.errors import OutputError, SettingsError
 from vaefast.trainer import EpochMetrics
+from vaefast.version import __version__
 
 # Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.
 LONGEST_NAME = 50

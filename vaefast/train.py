@@ -19,9 +19,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vaefast import __version__
 from vaefast.errors import OutputError, SettingsError, VaefastError
-from vaefast.settings import ACTIVATIONS, BINARIZATIONS, INITIALIZATIONS, AdamSettings, ModelSettings, TrainingSettings
+from vaefast.settings import (
+    ACTIVATIONS,
+    BINARIZATIONS,
+    INITIALIZATIONS,
+    LIKELIHOODS,
+    AdamSettings,
+    ModelSettings,
+    TrainingSettings,
+    check_binarization,
+)
+from vaefast.version import __version__
 
 if TYPE_CHECKING:
     from vaefast.data import Dataset
@@ -110,7 +119,7 @@ def parse(arguments: list[str]) -> Options:
     given = vars(parser.parse_args(arguments))
     config = _read_config(given.pop("config"), parser) if "config" in given else {}
     values = {**config, **given}
-    model = {name: values.pop(name) for name in ("hidden", "latent", "activation") if name in values}
+    model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
@@ -119,6 +128,9 @@ def parse(arguments: list[str]) -> Options:
         training["initialization"] = values.pop("init")
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
+    if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
+        training.setdefault("binarize", "none")
+        check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
         TrainingSettings(adam=AdamSettings(**adam), **training),
@@ -140,7 +152,7 @@ def run(options: Options) -> None:
     from vaefast.run_folder import RunFolder, claim_default
     from vaefast.threads import thread_count
 
-    engine_name, threads = engines.choose(options.engine), thread_count(options.threads)
+    engine_name, threads = engines.choose(options.engine, options.model.likelihood), thread_count(options.threads)
     data = load(options.data, options.data_dir)
     model = replace(options.model, pixels=data.train.values.shape[1])
     settings = _settings(options, model, data.name)
@@ -157,7 +169,7 @@ def run(options: Options) -> None:
         content = model_file.serialize(layout, engine.state().parameters.astype("float32"), settings["training"])
         folder.write("model.safetensors", content)
         gallery.draw(
-            engine, data, metrics, latent=model.latent, binarize=options.training.binarize, seed=options.training.seed,
+            engine, data, metrics, model=model, binarize=options.training.binarize, seed=options.training.seed,
             folder=folder.figures,
         )  # fmt: skip
     finally:
@@ -172,11 +184,9 @@ def _train(
     from threadpoolctl import threadpool_limits
 
     from vaefast import trainer
-    from vaefast.engines.contract import State
-    from vaefast.initialization import initial_parameters
+    from vaefast.start import initial_state
 
-    means = _mean_pixels(data.train.values) if training.initialization == "data-mean" else None
-    engine.load_state(State.initial(initial_parameters(_layout(model), training.initialization, training.seed, means)))
+    engine.load_state(initial_state(model, training, data.train.values))
     metrics: list[EpochMetrics] = []
     # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
     # ends the run with an error of our own, needs no warnings before it.
@@ -262,11 +272,6 @@ def _layout(model: ModelSettings) -> Any:
     return Layout(model)
 
 
-def _mean_pixels(values: Any) -> Any:
-    """Mean of each pixel in [0, 1], float64 (X,)."""
-    return values.mean(axis=0, dtype="float64") / (255 if values.dtype == "uint8" else 1)
-
-
 def _build_parser() -> _Parser:
     parser = _Parser(
         prog="python -m vaefast.train",
@@ -286,9 +291,11 @@ def _build_parser() -> _Parser:
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
+    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
+        f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
     add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
     add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
-        f"one half, or left grey (default: {training.binarize})")  # fmt: skip
+        f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip
     add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
     add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
     add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")

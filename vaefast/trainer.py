@@ -49,11 +49,12 @@ class Progress:
 def train(
     engine: Engine,
     train_values: NDArray[Any],
-    test_values: NDArray[Any],
+    test_values: NDArray[Any] | None,
     *,
     epochs: int,
     batch_size: int,
     seed: int,
+    first_epoch: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` for so many epochs, yielding the metrics of each when it ends.
@@ -61,9 +62,11 @@ def train(
     Parameters
     ----------
     train_values, test_values
-        Images, (N, X), uint8 or float32 in [0, 1].
+        Images, (N, X), uint8 or float32. Without a test set its metrics are NaN.
     seed
         Decides the order of the examples in each epoch; the engine has its own copy for the noise.
+    first_epoch
+        Number of the first of them: the order of the examples goes by it.
     on_progress
         Called several times a second.
 
@@ -72,10 +75,11 @@ def train(
     DivergenceError
         A bound is no longer a finite number.
     """
-    placed, placed_test = engine.place(train_values), engine.place(test_values)
+    placed, test = engine.place(train_values), _TestSet(engine, test_values)
     engine.warm_up(placed)
     size, piece = len(train_values), 1
-    for epoch in range(1, epochs + 1):
+    last = first_epoch + epochs - 1
+    for epoch in range(first_epoch, last + 1):
         order = noise.permutation(seed, noise.Purpose.EXAMPLE_ORDER, epoch, size)
         parts: list[BoundTerms] = []
         begin, seconds, total = 0, 0.0, 0.0
@@ -89,11 +93,10 @@ def train(
             seconds += elapsed
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(epoch, epochs, begin, size, total / begin))
+            on_progress(Progress(epoch, last, begin, size, total / begin))
         train_terms = BoundTerms.concatenate(parts)
         start = time.perf_counter()
-        test_terms = engine.evaluate(placed_test)
-        _check_finite(test_terms, f"the test set after epoch {epoch}, image", 0, 1)
+        test_terms = test.terms(epoch)
         yield EpochMetrics(
             epoch=epoch,
             step=engine.step,
@@ -107,6 +110,22 @@ def train(
             evaluation_seconds=time.perf_counter() - start,
             images_per_second=size / seconds,
         )
+
+
+class _TestSet:
+    """Images that are scored after each epoch, each with noise that goes by its content; without any, the terms are NaN."""
+
+    def __init__(self, engine: Engine, values: NDArray[Any] | None) -> None:
+        self._engine = engine
+        self._placed = None if values is None else engine.place(values)
+        self._keys = None if values is None else noise.row_keys(values)
+
+    def terms(self, epoch: int) -> BoundTerms:
+        if self._placed is None:
+            return BoundTerms(np.full(1, np.nan), np.full(1, np.nan))
+        terms = self._engine.evaluate(self._placed, self._keys)
+        _check_finite(terms, f"the test set after epoch {epoch}, image", 0, 1)
+        return terms
 
 
 def _next_piece(piece: int, elapsed: float) -> int:

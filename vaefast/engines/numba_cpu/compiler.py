@@ -26,7 +26,8 @@ import llvmlite
 import numba
 from numba.core import caching, config, types
 
-from vaefast import __version__, layout, noise
+from vaefast import layout, noise
+from vaefast.version import __version__
 
 # How many compilations are under way inside each other; Numba's global lock keeps other threads out.
 _nesting = 0

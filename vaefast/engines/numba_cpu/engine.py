@@ -135,11 +135,13 @@ class NumbaEngine:
         self.step += steps
         return terms
 
-    def evaluate(self, placed: Placed) -> BoundTerms:
+    def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = BoundTerms(np.empty(placed.size), np.empty(placed.size))
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
         code = BINARIZATION_CODES[self.training.binarize]
-        shared = (placed.images, _read_only(np.arange(placed.size)), code, placed.sparse, randomness, *terms)
+        places = _read_only(np.arange(placed.size))
+        keys = places if examples is None else _read_only(examples.astype(np.int64, copy=False))
+        shared = (placed.images, places, keys, code, placed.sparse, randomness, *terms)
         self._forward(evaluate_images, shared, pixels=True)
         return terms
 

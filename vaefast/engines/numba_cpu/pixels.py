@@ -91,8 +91,12 @@ def list_nonzero(images, lists):
 
 
 @kernel
-def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, pixels, sparse, planes, row, first, last):
+def load_rows(
+    images, binarize, seed, purpose, step, examples, keys, plan, workspace, pixels, sparse, planes, row, first, last
+):  # fmt: skip
     """Fill rows first to last - 1 with examples[first:last]: x in the workspace and, if `sparse`, the lists.
+
+    keys[r] is the number under which row r draws its noise.
 
     planes (uint32) and row (float32) hold the words and the pixels of one image, for this worker alone. 200 images of MNIST
     take 0.2 ms on one core, a third of it random words.
@@ -114,7 +118,7 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
             pixel = images.pixels
         if binarize == DYNAMIC and pixel.size > 0:
             end = (pixel[pixel.size - 1] >> WORD_SHIFT) + 1
-            fill_planes(seed, purpose, step, example, pixel[0] >> WORD_SHIFT, end, planes)
+            fill_planes(seed, purpose, step, keys[r], pixel[0] >> WORD_SHIFT, end, planes)
         if images.bytes.size > 0:
             _levels_of_bytes(images.bytes[start:stop], pixel, binarize, planes, row)
         else:

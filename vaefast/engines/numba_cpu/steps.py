@@ -78,7 +78,7 @@ def _rows_phase(
     first, last = _share(B, worker, workers), _share(B, worker + 1, workers)
     scale = np.float32(1.0 / B)
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, plan, workspace, pixels, sparse,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse,
         row.pixel_words, row.pixels, first, last,
     )  # fmt: skip
     encode_rows(plan, weights.parameters, workspace, pixels, sparse, first, last)
@@ -111,17 +111,21 @@ def _share(rows, worker, workers):
 
 @entry_point
 def evaluate_images(
-    counters, plan, parameters, workspace, pixels, row, images, examples, binarize, sparse, randomness, log_likelihood, kl
+    counters, plan, parameters, workspace, pixels, row, images, examples, keys, binarize, sparse, randomness,
+    log_likelihood, kl,
 ):  # fmt: skip
-    """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds."""
+    """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
+
+    keys, (n,): the number under which each draws its noise.
+    """
     mode = flush_denormals()
     block = _next_block(counters, plan)
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
-        rows, some = end - block, examples[block:end]
+        rows, some = end - block, keys[block:end]
         load_rows(
-            images, binarize, randomness.seed, randomness.pixels, randomness.step, some, plan, workspace, pixels, sparse,
-            row.pixel_words, row.pixels, 0, rows,
+            images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan,
+            workspace, pixels, sparse, row.pixel_words, row.pixels, 0, rows,
         )  # fmt: skip
         encode_rows(plan, parameters, workspace, pixels, sparse, 0, rows)
         sample_rows(
@@ -142,7 +146,7 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
         load_rows(
-            images, NONE, np.uint64(0), 0, 0, examples[block:end], plan, workspace, pixels, sparse,
+            images, NONE, np.uint64(0), 0, 0, examples[block:end], examples[block:end], plan, workspace, pixels, sparse,
             row.pixel_words, row.pixels, 0, end - block,
         )  # fmt: skip
         encode_rows(plan, parameters, workspace, pixels, sparse, 0, end - block)
