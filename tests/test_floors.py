@@ -43,14 +43,14 @@ FLOORS: dict[str, set[str]] = {
     "run_folder": {"atomic", "errors", "trainer", "version"},
     "figures": {"atomic"},
     "gallery": {"data", "engines.contract", "figures", "likelihoods", "noise", "settings", "trainer"},
-    "network": {"engines", "engines.contract", "engines.reference", "errors", "layout", "likelihoods", "noise", "settings", "start"},
+    "network": {"engines", "engines.contract", "engines.reference", "layout", "noise", "settings"},
     "scaling": {"errors"},
     "progress": {"trainer"},
-    "tensorboard": {"errors", "trainer"},
+    "tensorboard": {"errors"},
     "onnx_export": {"atomic", "errors", "layout", "likelihoods", "network", "scaling", "settings"},
     "estimator": {
         "atomic", "engines", "errors", "layout", "likelihoods", "model_file", "network", "noise", "onnx_export", "progress",
-        "scaling", "settings", "threads", "trainer",
+        "scaling", "settings", "start", "threads", "trainer",
     },
     "train": {
         "data", "engines", "engines.contract", "errors", "gallery", "layout", "model_file", "run_folder", "settings", "start",
