@@ -461,10 +461,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         OutputError
             A file cannot be written.
         """
-        from vaefast import onnx_export
+        from vaefast.onnx_export import write
 
         check_is_fitted(self)
-        return onnx_export.write(Path(folder), self._network, self._inputs)
+        return write(Path(folder), self._network, self._inputs)
 
     # --- scikit-learn
 
@@ -515,7 +515,8 @@ def load(path: str | Path) -> VAE:
     try:
         return _restored(saved)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: its settings are damaged ({error}): give another file") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: its settings are damaged ({reason}): give another file") from error
 
 
 def _restored(saved: model_file.SavedModel) -> VAE:

@@ -11,6 +11,21 @@ from vaefast.errors import OutputError, SettingsError
 REMEDY = 'pip install "vaefast[tensorboard]"'
 
 
+def event_writer() -> Any:
+    """The class of tensorboardX that writes event files.
+
+    Raises
+    ------
+    SettingsError
+        tensorboardX is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise SettingsError(f"tensorboardX is not installed, which writes TensorBoard's files: {REMEDY}") from error
+    return SummaryWriter
+
+
 class TensorBoard:
     """Writes the metrics of each epoch into a folder that `tensorboard --logdir` shows.
 
@@ -31,13 +46,10 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise SettingsError(f"tensorboardX is not installed, which writes TensorBoard's files: {REMEDY}") from error
+        writer = event_writer()
         try:
             # Written epoch by epoch, not when a queue of ten is full.
-            self._writer: Any = SummaryWriter(str(self.folder), max_queue=1)
+            self._writer: Any = writer(str(self.folder), max_queue=1)
         except OSError as error:
             raise OutputError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
 

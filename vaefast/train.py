@@ -34,8 +34,9 @@ from vaefast.version import __version__
 
 if TYPE_CHECKING:
     from vaefast.data import Dataset
-    from vaefast.engines.contract import Engine
+    from vaefast.engines.contract import Engine, State
     from vaefast.run_folder import RunFolder
+    from vaefast.tensorboard import TensorBoard
     from vaefast.trainer import EpochMetrics, Progress
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -60,6 +61,8 @@ class Options:
     threads: int | None
     out: Path | None
     debug: bool
+    start_from: Path | None = None
+    tensorboard: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,6 +143,8 @@ def parse(arguments: list[str]) -> Options:
         threads=values.get("threads"),
         out=_path(values.get("out")),
         debug=values.get("debug", False),
+        start_from=_path(values.get("start_from")),
+        tensorboard=values.get("tensorboard", False),
     )
 
 
@@ -153,8 +158,11 @@ def run(options: Options) -> None:
     from vaefast.threads import thread_count
 
     engine_name, threads = engines.choose(options.engine, options.model.likelihood), thread_count(options.threads)
+    if options.tensorboard:
+        _check_tensorboard()
     data = load(options.data, options.data_dir)
     model = replace(options.model, pixels=data.train.values.shape[1])
+    start_from = _read_start(options.start_from, model)
     settings = _settings(options, model, data.name)
     engine = engines.create(engine_name, model, options.training, threads)
     try:
@@ -163,7 +171,8 @@ def run(options: Options) -> None:
             _complain(data.notice)
         _write_settings(folder, settings, engine, data)
         start = time.perf_counter()
-        metrics = _train(engine, data, model, options.training, folder)
+        board = _board(folder) if options.tensorboard else None
+        metrics = _train(engine, data, model, options.training, folder, start_from, board)
         wall = time.perf_counter() - start
         layout = _layout(model)
         content = model_file.serialize(layout, engine.state().parameters.astype("float32"), settings["training"])
@@ -178,7 +187,13 @@ def run(options: Options) -> None:
 
 
 def _train(
-    engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings, folder: RunFolder
+    engine: Engine,
+    data: Dataset,
+    model: ModelSettings,
+    training: TrainingSettings,
+    folder: RunFolder,
+    start_from: State | None = None,
+    board: TensorBoard | None = None,
 ) -> list[EpochMetrics]:
     import numpy as np
     from threadpoolctl import threadpool_limits
@@ -186,7 +201,7 @@ def _train(
     from vaefast import trainer
     from vaefast.start import initial_state
 
-    engine.load_state(initial_state(model, training, data.train.values))
+    engine.load_state(start_from or initial_state(model, training, data.train.values))
     metrics: list[EpochMetrics] = []
     # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
     # ends the run with an error of our own, needs no warnings before it.
@@ -203,8 +218,44 @@ def _train(
         for line in epochs:
             metrics.append(line)
             folder.append_metrics(line)
+            if board is not None:
+                board.write(asdict(line))
             display.epoch(line)
     return metrics
+
+
+def _read_start(path: Path | None, model: ModelSettings) -> State | None:
+    """The parameters of a saved model, its own or the estimator's, without moments.
+
+    Raises
+    ------
+    SettingsError
+        It is a model of other settings.
+    """
+    if path is None:
+        return None
+    from vaefast import model_file
+    from vaefast.engines.contract import State
+
+    saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
+    if saved.scaling:
+        raise SettingsError(f"--start-from {path} was trained on scaled columns, which only vaefast.VAE can go on with")
+    for field, wanted in asdict(model).items():
+        if (found := getattr(saved.model, field)) != wanted:
+            raise SettingsError(f"--start-from {path} has {field} {found}, this run {wanted}: give the same")
+    return State.initial(saved.parameters)
+
+
+def _check_tensorboard() -> None:
+    from vaefast.tensorboard import event_writer
+
+    event_writer()
+
+
+def _board(folder: RunFolder) -> TensorBoard:
+    from vaefast.tensorboard import TensorBoard
+
+    return TensorBoard(folder.path / "tensorboard")
 
 
 class _Display:
@@ -311,6 +362,9 @@ def _build_parser() -> _Parser:
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip
     add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
+        "starts anew")  # fmt: skip
+    add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser
@@ -343,11 +397,11 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         raise SettingsError(f"{name}: {key} is {json.dumps(value, default=str)}: give one value")
     if action.nargs == "*" and not isinstance(value, list):
         value = [value]
-    if action.dest == "debug" and not isinstance(value, bool):
+    if action.nargs == 0 and not isinstance(value, bool):
         raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
     if action.type is not None and isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
-    wants_text = action.type is None and action.dest != "debug"
+    wants_text = action.type is None and action.nargs != 0
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value
