@@ -133,8 +133,8 @@ class Network:
     def _drawn(self, values: NDArray[Any], keys: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows as evaluation sees them, (N, X): the same draw of the pixels as for the ELBO."""
         if self.training.binarize == "dynamic":
-            words = noise.words(self.training.seed, Purpose.EVALUATION_PIXELS, 0, keys, self.model.pixels)
-            return (words < noise.binarization_threshold(values)).astype(np.float32)
+            drawn = noise.drawn_pixels(values, self.training.seed, Purpose.EVALUATION_PIXELS, 0, keys)
+            return drawn.astype(np.float32)
         x = levels(values)
         return (x >= 0.5).astype(np.float32) if self.training.binarize == "threshold" else x
 

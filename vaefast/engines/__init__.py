@@ -15,7 +15,7 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create"]
 
 
 # What an engine cannot do yet; the others do it.
-LACKING: dict[str, tuple[str, ...]] = {"numba": ("gaussian", "continuous-bernoulli")}
+LACKING: dict[str, tuple[str, ...]] = {}
 
 
 def choose(name: str, likelihood: str = "bernoulli") -> str:

@@ -283,8 +283,7 @@ class ReferenceEngine:
     def _pixels(self, levels: NDArray[Any], examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the networks see it, (B, X)."""
         if self.training.binarize == "dynamic":
-            words = noise.words(self.training.seed, purpose, step, examples, self.model.pixels)
-            return (words < noise.binarization_threshold(levels)).astype(self.dtype)
+            return noise.drawn_pixels(levels, self.training.seed, purpose, step, examples).astype(self.dtype)
         if self.training.binarize == "threshold":
             return (levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype)
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)

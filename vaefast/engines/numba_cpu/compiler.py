@@ -41,7 +41,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     would do so again in each function that leads to a piece, for the innermost loops five times. (Level 0 for the pieces
     would be shorter still, but leaves addresses in the code that cannot be kept on disk.)
     """
-    dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
+    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
 
     def template_without_literals(args: Any, kws: Any) -> Any:

@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import plane_words
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.plan import (
     BLOCK_PIXELS,
+    HALVES,
     INPUTS,
-    OUTPUT_PANELS,
-    TRANSPOSED,
-    WEIGHT,
     Plan,
+    half_widths,
     make_plan,
     pixel_blocks,
     weight_tasks,
 )
+from vaefast.engines.numba_cpu.products import GROUP
 from vaefast.engines.numba_cpu.steps import (
-    TICKETS,
+    LINE,
     Randomness,
     Rows,
     decode_latents,
@@ -64,15 +65,15 @@ class NumbaEngine:
         self.layout = Layout(model)
         self._team = Team(threads)
         self.step = 0
-        self._plan, size, transposed = make_plan(self.layout, training.batch_size)
+        self._plan, size = make_plan(self.layout, training.batch_size)
         self._workspace = _aligned(size)
         self._pixels = _pixels(self._plan)
         self._rows = [_rows(self._plan) for _ in range(threads)]
         self._scratch = [_scratch(self._plan) for _ in range(threads)]
-        parameters, moments_1, moments_2 = (_aligned(self.layout.panel_size) for _ in range(3))
-        self._weights = Weights(parameters, moments_1, moments_2, _aligned(transposed))
+        self._backward = _backward(self._plan, threads)
+        self._weights = Weights(*(_aligned(self.layout.panel_size) for _ in range(3)))
         self._tasks = {sparse: weight_tasks(self._plan, UNIT.product_panels, sparse) for sparse in (False, True)}
-        self._forward_plan, self._forward_size, _ = make_plan(self.layout, FORWARD_ROWS)
+        self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
 
     def state(self) -> State:
         weights, plain = self._weights, self.layout.from_panels
@@ -82,18 +83,7 @@ class NumbaEngine:
         self.layout.to_panels(state.parameters, self._weights.parameters)
         self.layout.to_panels(state.first_moments, self._weights.first_moments)
         self.layout.to_panels(state.second_moments, self._weights.second_moments)
-        self._refresh_transposed()
         self.step = state.step
-
-    def _refresh_transposed(self) -> None:
-        """The transposed copy of every weight matrix but the first layer's, in panels of its own; its padding is zero."""
-        for layer in self._plan.layers[1:]:
-            inputs, columns = int(layer[INPUTS]), int(layer[OUTPUT_PANELS]) * PANEL
-            weight = self._weights.parameters[layer[WEIGHT] : layer[WEIGHT] + inputs * columns]
-            square = np.zeros((columns, padded(inputs)), np.float32)
-            square[:, :inputs] = weight.reshape(-1, inputs, PANEL).swapaxes(1, 2).reshape(columns, inputs)
-            target = self._weights.transposed[layer[TRANSPOSED] : layer[TRANSPOSED] + square.size]
-            target[:] = square.reshape(columns, -1, PANEL).swapaxes(0, 1).reshape(-1)
 
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
@@ -110,7 +100,7 @@ class NumbaEngine:
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
         corrections = np.stack((adam.learning_rate / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
-        terms = BoundTerms(np.empty(len(order)), np.empty(len(order)))
+        log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
         shared = (
             placed.images,
             _read_only(order.astype(np.int64, copy=False)),
@@ -120,30 +110,30 @@ class NumbaEngine:
             batch,
             AdamStep(*(np.float32(s) for s in scalars)),
             corrections.astype(np.float32),
-            *terms,
+            log_likelihood,
+            kl,
         )
-        counters = np.zeros(TICKETS + steps, np.int64)
-        tasks = self._tasks[placed.sparse]
+        counters = np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64)
         self._team.run(
             train_steps,
             [
                 (w, self.threads, counters, self._plan, self._weights, self._workspace, self._pixels, self._rows[w],
-                 self._scratch[w], tasks, *shared)
+                 self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],
         )  # fmt: skip
         self.step += steps
-        return terms
+        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
-        terms = BoundTerms(np.empty(placed.size), np.empty(placed.size))
+        log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
         code = BINARIZATION_CODES[self.training.binarize]
         places = _read_only(np.arange(placed.size))
         keys = places if examples is None else _read_only(examples.astype(np.int64, copy=False))
-        shared = (placed.images, places, keys, code, placed.sparse, randomness, *terms)
+        shared = (placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl)
         self._forward(evaluate_images, shared, pixels=True)
-        return terms
+        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
@@ -165,7 +155,7 @@ class NumbaEngine:
 
     def _forward(self, kernel: Callable[..., None], shared: tuple[Any, ...], *, pixels: bool) -> None:
         """Run a forward kernel on every worker, each with a workspace of its own."""
-        plan, counters = self._forward_plan, np.zeros(TICKETS + 1, np.int64)
+        plan, counters = self._forward_plan, np.zeros(1, np.int64)
         arguments = []
         for _ in range(self.threads):
             buffers = (_pixels(plan), _rows(plan)) if pixels else ()
@@ -224,6 +214,7 @@ def _pixels(plan: Plan) -> Pixels:
         indices=np.empty(entries, np.int32),
         values=np.empty(entries, np.float32),
         lengths=np.zeros(plan.rows, np.int64),
+        middles=np.zeros(plan.rows, np.int64),
         ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
     )
 
@@ -237,15 +228,28 @@ def _rows(plan: Plan) -> Rows:
         latent_words=np.zeros(normals, np.uint32),
         normals=_aligned(normals),
         noise=_aligned(latent),
+        divergence=_aligned(PANEL),
     )
 
 
+def _backward(plan: Plan, threads: int) -> list[Backward]:
+    """Each worker's buffers; the two of a group share the parts that they add."""
+    partners = HALVES if threads % HALVES == 0 else 1
+    groups = threads // partners
+    # A group's share is at most two panels larger than an equal one.
+    rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL))
+    size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
+    parts = [_aligned(2 * HALVES * size) for _ in range(groups)]
+    zeros = _aligned(PANEL)
+    transposed = half_widths(plan) * PANEL * rows
+    return [Backward(_aligned(transposed), parts[w // partners], size, zeros) for w in range(threads)]
+
+
 def _scratch(plan: Plan) -> Scratch:
-    widest, first = int(plan.layers[:, OUTPUT_PANELS].max()), int(plan.layers[0, OUTPUT_PANELS])
     ones = _aligned(padded(plan.rows))
     ones[:] = 1
     return Scratch(
-        gradient=_aligned(max(first * BLOCK_PIXELS * PANEL, UNIT.product_panels * UNIT.gradient_rows * PANEL)),
-        zeros=_aligned(max(widest, plan.latent_panels) * PANEL),
+        gradient=_aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),
+        zeros=_aligned(PANEL),
         ones=ones,
     )

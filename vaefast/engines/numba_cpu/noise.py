@@ -76,10 +76,10 @@ def philox_vector(typing, block, example, step, purpose, key_0, key_1, planes, p
 
 
 @kernel
-def fill_planes(seed, purpose, step, example, first, last, planes):
-    """Blocks first to last - 1 of an example, rounded out to whole vectors; planes is uint32, a multiple of 4 vectors long."""
+def fill_planes(seed, purpose, step, example, blocks, planes):
+    """So many blocks of an example, rounded up to whole vectors; planes is uint32, a multiple of 4 vectors long."""
     stride = planes.size // WORDS
-    for block in range(first // BLOCKS * BLOCKS, last, BLOCKS):
+    for block in range(0, blocks, BLOCKS):
         philox_vector(
             np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), seed & LOW_WORD, seed >> WORD_BITS,
             planes, block, stride,

@@ -3,6 +3,9 @@
 All activations and their gradients live in one float32 workspace. Each is a matrix (rows, width) in panels of 16 columns
 (`layout.py`), so the tiles read and write whole cache lines. Two arrays share a place where the second replaces the first
 element by element: logits and d_logits, heads (mean, log_std) and their gradient.
+
+The columns of every layer are cut into two *halves*, whose sums over columns are always taken apart and then added. Two
+workers can take one half each, whatever the number of workers, and the bits stay the same.
 """
 
 from __future__ import annotations
@@ -21,20 +24,24 @@ D_SOURCE = 2  # gradient of what its input's producer computed before the activa
 D_OUTPUT = 3  # gradient of its output before the activation
 WEIGHT = 4  # in the parameters
 BIAS = 5
-TRANSPOSED = 6  # in the transposed weights; -1 for the first layer, whose input needs no gradient
-INPUTS = 7  # real size
-OUTPUTS = 8  # real size, but whole panels for the two heads
-OUTPUT_PANELS = 9
-ACTIVATION = 10  # of its output
-SOURCE_ACTIVATION = 11  # of its input
-COLUMNS = 12
+INPUTS = 6  # real size
+OUTPUTS = 7  # real size, but whole panels for the two heads
+OUTPUT_PANELS = 8
+SPLIT = 9  # output panels of half 0
+SOURCE_SPLIT = 10  # the same of its input
+ACTIVATION = 11  # of its output
+SOURCE_ACTIVATION = 12  # of its input
+COLUMNS = 13
 
+HALVES = 2
 LINEAR, RELU, TANH = 0, 1, 2
 ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
+BERNOULLI, GAUSSIAN, CONTINUOUS_BERNOULLI = 0, 1, 2
+LIKELIHOOD_CODES = {"bernoulli": BERNOULLI, "gaussian": GAUSSIAN, "continuous-bernoulli": CONTINUOUS_BERNOULLI}
 
-# Pixels whose weight gradients are summed together where the first layer is sparse: 32 rows of 208 columns are 26 KB, which
-# leaves room in a first-level cache of 32 KB or more. A task of the weights phase takes so many of these blocks.
-BLOCK_PIXELS = 2 * PANEL
+# Pixels whose weight gradients are summed together where the first layer is sparse: 64 rows of half of 208 columns are 28 KB,
+# which leaves room in a first-level cache of 32 KB or more. A task of the weights phase takes so many of these blocks.
+BLOCK_PIXELS = 4 * PANEL
 TASK_BLOCKS = 2
 
 
@@ -51,15 +58,22 @@ class Plan(NamedTuple):
     z: int
     std: int
     spread: int  # exp(log_std) * noise
-    d_z: int
-    linear: int  # per row and lane: sum of x * a - max(a, 0)
-    product: int  # per row and lane: product of 1 + exp(-|a|)
-    divergence: int  # per row and lane: terms of the KL
+    d_z: int  # a matrix for each half
+    linear: int  # for each half, per row and lane: the sum of what needs no logarithm
+    product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
+    likelihood: int
+    x_log_std: int  # in the parameters; -1 but for a Gaussian
 
 
 def pixel_blocks(pixels: int) -> int:
     """How many blocks of BLOCK_PIXELS hold so many pixels."""
     return -(-pixels // BLOCK_PIXELS)
+
+
+def first_half(width: int) -> int:
+    """How many of a layer's panels are half 0. A panel that is partly padding goes to the half with one panel more."""
+    panels = padded(width) // PANEL
+    return panels // 2 if width % PANEL else (panels + 1) // 2
 
 
 class _Workspace:
@@ -74,15 +88,14 @@ class _Workspace:
         return offset
 
 
-def make_plan(layout: Layout, rows: int) -> tuple[Plan, int, int]:
-    """The plan for so many rows, the elements of its workspace, and those of the transposed weights."""
-    model = layout.model
-    space, transposed = _Workspace(rows), 0
+def make_plan(layout: Layout, rows: int) -> tuple[Plan, int]:
+    """The plan for so many rows, and the elements of its workspace."""
+    model, space = layout.model, _Workspace(rows)
     heads = len(model.hidden)
     head_width = 2 * padded(model.latent)
     widths = [*model.hidden, head_width, *reversed(model.hidden), model.pixels]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
-    x, z, d_z = space.take(model.pixels), space.take(model.latent), space.take(model.latent)
+    x, z, d_z = space.take(model.pixels), space.take(model.latent), space.take(HALVES * padded(model.latent))
 
     layers = np.full((len(names), COLUMNS), -1, np.int64)
     source, d_source, source_activation, inputs = x, -1, LINEAR, model.pixels
@@ -93,10 +106,8 @@ def make_plan(layout: Layout, rows: int) -> tuple[Plan, int, int]:
         layers[i, D_OUTPUT] = space.take(width) if hidden else output
         layers[i, WEIGHT] = layout.tensors[f"{name}.weight"].panel_offset
         layers[i, BIAS] = layout.tensors[f"{name}.bias"].panel_offset
-        if i > 0:
-            layers[i, TRANSPOSED] = transposed
-            transposed += padded(inputs) * padded(width)
         layers[i, [INPUTS, OUTPUTS, OUTPUT_PANELS]] = inputs, width, padded(width) // PANEL
+        layers[i, [SPLIT, SOURCE_SPLIT]] = first_half(width), first_half(inputs)
         layers[i, ACTIVATION] = ACTIVATION_CODES[model.activation] if hidden else LINEAR
         layers[i, SOURCE_ACTIVATION] = source_activation
         if i == heads:
@@ -116,27 +127,38 @@ def make_plan(layout: Layout, rows: int) -> tuple[Plan, int, int]:
         std=space.take(model.latent),
         spread=space.take(model.latent),
         d_z=d_z,
-        linear=space.take(PANEL),
-        product=space.take(PANEL),
-        divergence=space.take(PANEL),
+        linear=space.take(HALVES * PANEL),
+        product=space.take(HALVES * PANEL),
+        likelihood=LIKELIHOOD_CODES[model.likelihood],
+        x_log_std=layout.tensors["x_log_std"].panel_offset if "x_log_std" in layout.tensors else -1,
     )
-    return plan, space.size, transposed
+    return plan, space.size
 
 
-def weight_tasks(plan: Plan, group: int, sparse: bool) -> NDArray[np.int64]:
-    """The weights phase cut into tasks (layer, first, last), (n, 3) int64, the costly ones first.
+def half_widths(plan: Plan) -> int:
+    """The widest half of any layer, in panels."""
+    return int(np.maximum(plan.layers[:, SPLIT], plan.layers[:, OUTPUT_PANELS] - plan.layers[:, SPLIT]).max())
+
+
+def weight_tasks(plan: Plan, group: int, sparse: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The weights phase cut into tasks (half, layer, first, last), (n, 4) int64, those of half 0 before those of half 1 and
+    the costly ones first in each; and where each half's begin and end, (3,).
 
     A task is a group of column panels of one layer; where the first layer is summed from lists of non-zero pixels, its
-    tasks are ranges of pixels instead, and the range that starts at 0 also updates the bias.
+    tasks are ranges of pixels instead, for all panels of the half, and the range that starts at 0 also updates the bias.
     """
     tasks: list[tuple[int, int, int, int]] = []
-    for i, layer in enumerate(plan.layers):
-        if i == 0 and sparse:
-            size = TASK_BLOCKS * BLOCK_PIXELS
-            ends = [(p, min(p + size, plan.pixels)) for p in range(0, plan.pixels, size)]
-        else:
-            panels = int(layer[OUTPUT_PANELS])
-            ends = [(p, min(p + group, panels)) for p in range(0, panels, group)]
-        tasks.extend((int(layer[INPUTS]), i, first, last) for first, last in ends)
-    tasks.sort(key=lambda task: -task[0])
-    return np.array([task[1:] for task in tasks], np.int64)
+    starts = [0]
+    for half in range(HALVES):
+        costs: list[tuple[int, int, int, int, int]] = []
+        for i, layer in enumerate(plan.layers):
+            begin, end = (0, int(layer[SPLIT])) if half == 0 else (int(layer[SPLIT]), int(layer[OUTPUT_PANELS]))
+            if i == 0 and sparse:
+                size = TASK_BLOCKS * BLOCK_PIXELS
+                ends = [(p, min(p + size, plan.pixels)) for p in range(0, plan.pixels, size) if end > begin]
+            else:
+                ends = [(p, min(p + group, end)) for p in range(begin, end, group)]
+            costs.extend((-int(layer[INPUTS]), half, i, first, last) for first, last in ends)
+        tasks.extend(task[1:] for task in sorted(costs, key=lambda task: task[0]))
+        starts.append(len(tasks))
+    return np.array(tasks, np.int64), np.array(starts, np.int64)

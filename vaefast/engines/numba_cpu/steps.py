@@ -1,7 +1,13 @@
 """The kernels that Python calls: training steps, and forward passes over a set of images. Every worker runs the same one.
 
-A training step is two phases with a meeting after each: rows (each worker its share of the minibatch), then weights
-(tasks handed out by a ticket counter; who computes a task changes nothing in its result).
+A training step is two phases with a meeting of all workers after each: rows, then weights.
+
+* rows: groups of workers take a share of the minibatch each. An even number of workers makes groups of two, each of which
+  takes half of the columns of every layer: then a core reads only the half of the weights that it wrote in the step before,
+  and what the two exchange are activations, half a megabyte instead of three at a minibatch of 200. They meet after each
+  layer. An odd number makes groups of one, which take both halves.
+* weights: tasks handed out by ticket counters, first those of the worker's own half. Who computes a task changes nothing in
+  its result.
 """
 
 from __future__ import annotations
@@ -15,14 +21,17 @@ from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
-from vaefast.engines.numba_cpu.pixels import NONE, load_rows
-from vaefast.engines.numba_cpu.plan import OUTPUT
-from vaefast.engines.numba_cpu.rows import ROWS, backward_rows, bernoulli_rows, decode_rows, encode_rows, sample_rows
+from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
+from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
+from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
+from vaefast.engines.numba_cpu.plan import HALVES, OUTPUT
+from vaefast.engines.numba_cpu.sampling import sample_rows, sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.layout import PANEL
 
-MEETING, TICKETS = 0, 1  # slots of the counters: the barrier, then one ticket counter a step or one for the blocks
-# Shares end at whole tiles where each worker has one, else at whole small tiles, so that at most one worker has odd rows.
+# Slots of the counters, each group's in a cache line of its own: where all meet, where the groups meet, ticket counters.
+MEETING, LINE = 0, 8
+# Shares of large minibatches begin at whole panels, as the products backward count rows; of small ones at small tiles.
 SMALL_SHARE = 4
 
 
@@ -43,70 +52,133 @@ class Rows(NamedTuple):
     latent_words: NDArray[np.uint32]  # in planes
     normals: NDArray[np.float32]  # in planes
     noise: NDArray[np.float32]  # the same normals in order
+    divergence: NDArray[np.float32]  # one panel
+
+
+class Share(NamedTuple):
+    """What a worker takes of the rows phase."""
+
+    first: int  # rows of its group
+    last: int
+    own_first: int  # of these, the ones that it loads and samples for the group
+    own_last: int
+    half_first: int  # halves of the columns
+    half_last: int
+    partners: int  # in the group
+    meeting: int  # slot of the group
 
 
 @entry_point
 def train_steps(
-    worker, workers, counters, plan, weights, workspace, pixels, row, scratch, tasks, images, examples, binarize, sparse,
-    randomness, batch_size, adam, corrections, log_likelihood, kl,
+    worker, workers, counters, plan, weights, workspace, pixels, row, backward, scratch, tasks, starts, images, examples,
+    binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
 ):  # fmt: skip
-    """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor."""
+    """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
+
+    log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
+    """
     mode = flush_denormals()
     for s in range(corrections.shape[0]):
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
-        step = randomness.step + s
         now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
         _rows_phase(
-            worker, workers, plan, weights, workspace, pixels, row, scratch, images, examples[begin:end], binarize, sparse,
-            randomness, step, log_likelihood[begin:end], kl[begin:end],
+            _share(end - begin, worker, workers), counters, plan, weights.parameters, workspace, pixels, row, backward, images,
+            examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood, kl[begin:end], begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
-        task = fetch_add(counters, TICKETS + s, 1)
-        while task < tasks.shape[0]:
-            update_task(tasks[task], plan, weights, workspace, pixels, sparse, scratch, now, end - begin)
-            task = fetch_add(counters, TICKETS + s, 1)
+        _weights_phase(
+            worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, now, end - begin
+        )
         meet(counters, MEETING, workers)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
-    worker, workers, plan, weights, workspace, pixels, row, scratch, images, examples, binarize, sparse, randomness, step,
-    log_likelihood, kl,
+    share, counters, plan, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse, randomness, step,
+    log_likelihood, kl, begin,
 ):  # fmt: skip
-    B = examples.size
-    first, last = _share(B, worker, workers), _share(B, worker + 1, workers)
-    scale = np.float32(1.0 / B)
+    first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
+    own_first, own_last, scale = share.own_first, share.own_last, np.float32(1.0 / examples.size)
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse,
-        row.pixel_words, row.pixels, first, last,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse, row,
+        own_first, own_last,
     )  # fmt: skip
-    encode_rows(plan, weights.parameters, workspace, pixels, sparse, first, last)
-    sample_rows(
-        plan,
-        workspace,
-        randomness.seed,
-        randomness.latents,
-        step,
-        examples,
-        row.latent_words,
-        row.normals,
-        row.noise,
-        first,
-        last,
-    )
-    decode_rows(plan, weights.parameters, workspace, first, last)
-    bernoulli_rows(plan, workspace, scale, log_likelihood, kl, first, last)
-    backward_rows(plan, weights.transposed, scratch.zeros, workspace, scale, first, last)
+    for i in range(plan.heads + 1):
+        meet(counters, share.meeting, share.partners)
+        for half in halves:
+            _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half)
+    meet(counters, share.meeting, share.partners)
+    sample_rows(plan, workspace, randomness.seed, randomness.latents, step, examples, row, kl, own_first, own_last)
+    for i in range(plan.heads + 1, plan.layers.shape[0]):
+        meet(counters, share.meeting, share.partners)
+        for half in halves:
+            dense_layer(plan, i, parameters, workspace, first, last, half)
+    for half in halves:
+        if sparse:
+            place_pixels(plan, workspace, pixels, first, last, half)
+        terms = log_likelihood[half, begin : begin + examples.size]
+        likelihood_rows(plan, parameters, workspace, scale, terms, first, last, half)
+    for i in range(plan.layers.shape[0] - 1, 0, -1):
+        # A part may be overwritten when its readers have met again: two sets of parts, in turn.
+        turn = i % 2
+        for half in halves:
+            partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half)
+        meet(counters, share.meeting, share.partners)
+        for half in halves:
+            if i == plan.heads + 1:
+                sampling_backward(plan, workspace, backward, turn, scale, first, last, half)
+            else:
+                fold_sources(plan, i, workspace, backward, turn, first, last, half)
+
+
+@kernel
+def _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half):
+    if i == 0 and sparse:
+        sparse_layer(plan, parameters, workspace, pixels, first, last, half)
+    else:
+        dense_layer(plan, i, parameters, workspace, first, last, half)
+
+
+@kernel
+def _weights_phase(worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, adam, B):
+    groups, halves = _groups(workers)
+    for turn in range(HALVES):
+        half = (worker % halves + turn) % HALVES
+        slot = (1 + groups) * LINE + HALVES * s + half
+        task = starts[half] + fetch_add(counters, slot, 1)
+        while task < starts[half + 1]:
+            update_task(tasks[task], plan, weights, workspace, pixels, sparse, scratch, adam, B)
+            task = starts[half] + fetch_add(counters, slot, 1)
+
+
+@kernel
+def _groups(workers):
+    """How many groups, and workers in each."""
+    halves = HALVES if workers % HALVES == 0 else 1
+    return workers // halves, halves
 
 
 @kernel
 def _share(rows, worker, workers):
-    """The first row of a worker's share."""
-    if worker >= workers:
+    groups, partners = _groups(workers)
+    group, place = worker // partners, worker % partners
+    first, last = _group_begin(rows, group, groups), _group_begin(rows, group + 1, groups)
+    size = last - first
+    return Share(
+        first, last, first + size * place // partners, first + size * (place + 1) // partners,
+        place if partners == HALVES else 0, place + 1 if partners == HALVES else HALVES,
+        partners, (1 + group) * LINE,
+    )  # fmt: skip
+
+
+@kernel
+def _group_begin(rows, group, groups):
+    """The first row of a group's share."""
+    if group >= groups:
         return rows
-    unit = ROWS if rows >= ROWS * workers else SMALL_SHARE
-    return rows * worker // workers // unit * unit
+    unit = PANEL if rows >= 2 * PANEL * groups else SMALL_SHARE
+    return rows * group // groups // unit * unit
 
 
 @entry_point
@@ -124,16 +196,16 @@ def evaluate_images(
         end = min(block + plan.rows, examples.size)
         rows, some = end - block, keys[block:end]
         load_rows(
-            images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan,
-            workspace, pixels, sparse, row.pixel_words, row.pixels, 0, rows,
+            images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan, workspace,
+            pixels, sparse, row, 0, rows,
         )  # fmt: skip
-        encode_rows(plan, parameters, workspace, pixels, sparse, 0, rows)
-        sample_rows(
-            plan, workspace, randomness.seed, randomness.latents, randomness.step, some,
-            row.latent_words, row.normals, row.noise, 0, rows,
-        )  # fmt: skip
-        decode_rows(plan, parameters, workspace, 0, rows)
-        bernoulli_rows(plan, workspace, np.float32(1), log_likelihood[block:end], kl[block:end], 0, rows)
+        _encode(plan, parameters, workspace, pixels, sparse, rows)
+        sample_rows(plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row, kl[block:end], 0, rows)
+        _decode(plan, parameters, workspace, rows)
+        for half in range(HALVES):
+            if sparse:
+                place_pixels(plan, workspace, pixels, 0, rows, half)
+            likelihood_rows(plan, parameters, workspace, np.float32(1), log_likelihood[half, block:end], 0, rows, half)
         block = _next_block(counters, plan)
     restore_mode(mode)
 
@@ -147,9 +219,9 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
         end = min(block + plan.rows, examples.size)
         load_rows(
             images, NONE, np.uint64(0), 0, 0, examples[block:end], examples[block:end], plan, workspace, pixels, sparse,
-            row.pixel_words, row.pixels, 0, end - block,
+            row, 0, end - block,
         )  # fmt: skip
-        encode_rows(plan, parameters, workspace, pixels, sparse, 0, end - block)
+        _encode(plan, parameters, workspace, pixels, sparse, end - block)
         _from_panels(workspace, plan.layers[plan.heads, OUTPUT], plan.rows, heads[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
@@ -163,16 +235,30 @@ def decode_latents(counters, plan, parameters, workspace, z, logits):
     while block < z.shape[0]:
         end = min(block + plan.rows, z.shape[0])
         _to_panels(z[block:end], workspace, plan.z, plan.rows)
-        decode_rows(plan, parameters, workspace, 0, end - block)
+        _decode(plan, parameters, workspace, end - block)
         _from_panels(workspace, plan.layers[plan.layers.shape[0] - 1, OUTPUT], plan.rows, logits[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
 
 
 @kernel
+def _encode(plan, parameters, workspace, pixels, sparse, rows):
+    for i in range(plan.heads + 1):
+        for half in range(HALVES):
+            _layer(plan, i, parameters, workspace, pixels, sparse, 0, rows, half)
+
+
+@kernel
+def _decode(plan, parameters, workspace, rows):
+    for i in range(plan.heads + 1, plan.layers.shape[0]):
+        for half in range(HALVES):
+            dense_layer(plan, i, parameters, workspace, 0, rows, half)
+
+
+@kernel
 def _next_block(counters, plan):
     """The first example of the next block that no worker has taken."""
-    return fetch_add(counters, TICKETS, 1) * plan.rows
+    return fetch_add(counters, MEETING, 1) * plan.rows
 
 
 @kernel

@@ -23,18 +23,18 @@ class VectorUnit:
     product_rows: int  # rows of activations in a product tile
     product_panels: int  # panels of weights in a product or weight-gradient tile
     gradient_rows: int  # rows of a weight matrix in a weight-gradient tile; divides PANEL
-    gather_panels: int  # panels of the first layer that one pass over a list of pixels sums
+    gathers: tuple[int, int, int, int]  # panels of the first layer that one pass over a list of pixels sums: ends in 1
 
 
 # 32 registers: 10 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 8 x 2. Twelve rows would fit as well, but ten
-# divide the shares of two or four workers in minibatches of 20, 40, 100, 200 and 1000 without a rest.
-AVX512 = VectorUnit("AVX-512", 16, True, product_rows=10, product_panels=2, gradient_rows=8, gather_panels=13)
+# divide minibatches of 20, 100, 200 and 1000 and layers of 50, 200 and 1000 without a rest. Half of 200 units are 7 panels.
+AVX512 = VectorUnit("AVX-512", 16, True, product_rows=10, product_panels=2, gradient_rows=8, gathers=(7, 4, 2, 1))
 # 16 registers: 6 x 2 accumulators + 2 right vectors + 1 broadcast; gradients 4 x 2.
-AVX2 = VectorUnit("AVX2", 8, True, product_rows=6, product_panels=1, gradient_rows=4, gather_panels=6)
+AVX2 = VectorUnit("AVX2", 8, True, product_rows=6, product_panels=1, gradient_rows=4, gathers=(6, 4, 2, 1))
 # 32 registers of 4 lanes: 6 x 4 accumulators + 4 right vectors + 1 broadcast.
-NEON = VectorUnit("NEON", 4, True, product_rows=6, product_panels=1, gradient_rows=4, gather_panels=6)
+NEON = VectorUnit("NEON", 4, True, product_rows=6, product_panels=1, gradient_rows=4, gathers=(6, 4, 2, 1))
 # 16 registers and no fused multiply-add.
-SSE = VectorUnit("SSE", 4, False, product_rows=3, product_panels=1, gradient_rows=2, gather_panels=3)
+SSE = VectorUnit("SSE", 4, False, product_rows=3, product_panels=1, gradient_rows=2, gathers=(3, 3, 2, 1))
 
 
 def vector_unit() -> VectorUnit:

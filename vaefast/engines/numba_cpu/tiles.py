@@ -7,11 +7,12 @@ with each other and with the plain loops in `tests/`, and so do one thread and m
 
 Layouts (PANEL = 16; `layout.py`): element (i, j) of a matrix in panels stands at (j // 16) * panel_stride + i * 16 + j % 16.
 
-    product_tile   C[i, j] = start[j] + sum_k A[i, k] * W[k, j]      activations forward; activation gradients backward
+    product_tile   C[i, j] = start[i, j] + sum_k A[i, k] * W[k, j]   activations forward; activation gradients backward
     update_tile    the same, and Adam on the weights while the gradient is in registers
     gradient_tile  G[i, j] = sum_b A[b, i] * D[b, j]                 weight gradients, i within one panel of A
     gather_tile    C[j]    = start[j] + sum_n value[n] * W[index[n], j]    the first layer from a list of non-zero pixels
     transpose_tile T[j, i] = W[i, j]                                 a block of 16 rows of a panel
+    fold_tile      T[j, i] = P[i, j] + Q[i, j]                             the same of the sum of two blocks
     scatter_tile   G[index[n], j] += value[n] * D[j]                       its weight gradient, one image at a time
 
 Each array argument is followed by the offset of its first element; strides count elements.
@@ -38,15 +39,17 @@ def make_product_tile(rows: int, panels: int):
     """product_tile(A, a, a_panel, W, w, w_panel, start, s, C, c, c_panel, K): rows x (panels * 16) elements of C."""
 
     @intrinsic
-    def product_tile(typing, A, a, a_panel, W, w, w_panel, start, s, C, c, c_panel, K):
+    def product_tile(typing, A, a, a_panel, W, w, w_panel, start, s, s_row, s_panel, C, c, c_panel, K):
         n = types.intp
-        signature = types.void(A, n, n, W, n, n, start, n, C, n, n, n)
+        signature = types.void(A, n, n, W, n, n, start, n, n, n, C, n, n, n)
 
         def codegen(context, builder, signature, args):
-            A, W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 3, 6, 8))
-            a_panel, w_panel, c_panel, K = args[2], args[5], args[10], args[11]
-            initial = [_load(builder, start, column * UNIT.lanes) for column in range(panels * VECTORS)]
-            sums = [[_register(builder, value) for value in initial] for _ in range(rows)]
+            A, W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 3, 6, 10))
+            a_panel, w_panel, s_row, s_panel, c_panel, K = args[2], args[5], args[8], args[9], args[12], args[13]
+            sums = []
+            for i in range(rows):
+                row = builder.gep(start, [builder.mul(s_row, _index(i))])
+                sums.append([_register(builder, value) for value in _panel_vectors(builder, row, s_panel, panels)])
 
             whole = builder.lshr(builder.add(K, _index(PANEL - 1)), _index(4))
             with cgutils.for_range(builder, whole) as panel:
@@ -259,19 +262,39 @@ def transpose_tile(typing, W, w, T, t):
 
     def codegen(context, builder, signature, args):
         W, T = (_pointer(context, builder, signature, args, i) for i in (0, 2))
-        side = UNIT.lanes
-        for top in range(0, PANEL, side):
-            for left in range(0, PANEL, side):
-                rows = [_load(builder, W, (top + i) * PANEL + left) for i in range(side)]
-                # Interleaving row i with row i + side / 2, log2(side) times, transposes a square.
-                for _ in range(side.bit_length() - 1):
-                    rows = _interleave_halves(builder, rows)
-                for j, row in enumerate(rows):
-                    target = builder.gep(T, [_index((left + j) * PANEL + top)])
-                    builder.store(row, builder.bitcast(target, VECTOR.as_pointer())).align = 4
+        _transpose_block(builder, lambda place: _load(builder, W, place), T)
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def fold_tile(typing, P, p, q, T, t):
+    """Element (i, j) of the sum of two blocks, P[p + 16 i + j] + P[q + 16 i + j], to T[t + 16 j + i]."""
+    n = types.intp
+    signature = types.void(P, n, n, T, n)
+
+    def codegen(context, builder, signature, args):
+        first, T = (_pointer(context, builder, signature, args, i) for i in (0, 3))
+        second = builder.gep(_data(context, builder, signature, args, 0), [args[2]])
+        _transpose_block(builder, lambda place: builder.fadd(_load(builder, first, place), _load(builder, second, place)), T)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _transpose_block(builder, vector, T):
+    """Emits the transposition of the 16 x 16 block whose vector at an offset is vector(offset)."""
+    side = UNIT.lanes
+    for top in range(0, PANEL, side):
+        for left in range(0, PANEL, side):
+            rows = [vector((top + i) * PANEL + left) for i in range(side)]
+            # Interleaving row i with row i + side / 2, log2(side) times, transposes a square.
+            for _ in range(side.bit_length() - 1):
+                rows = _interleave_halves(builder, rows)
+            for j, row in enumerate(rows):
+                target = builder.gep(T, [_index((left + j) * PANEL + top)])
+                builder.store(row, builder.bitcast(target, VECTOR.as_pointer())).align = 4
 
 
 def _interleave_halves(builder, rows):

@@ -14,45 +14,28 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
-from vaefast.engines.numba_cpu.plan import (
-    BIAS,
-    BLOCK_PIXELS,
-    D_OUTPUT,
-    INPUTS,
-    OUTPUT_PANELS,
-    SOURCE,
-    TRANSPOSED,
-    WEIGHT,
-)
-from vaefast.engines.numba_cpu.rows import (
-    GATHER,
-    GROUP,
-    SMALL_GATHER,
-    tile_narrow_1,
-    tile_wide_1,
-)
+from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
+from vaefast.engines.numba_cpu.likelihoods import x_log_std_gradient
+from vaefast.engines.numba_cpu.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, GAUSSIAN, INPUTS, SOURCE, WEIGHT
+from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile, transpose_tile
+from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
 from vaefast.layout import PANEL
 
 ROWS = UNIT.gradient_rows
-BLOCK = PANEL * PANEL
 gradient_wide = make_gradient_tile(ROWS, GROUP)
 gradient_narrow = make_gradient_tile(ROWS, 1)
 update_wide = make_update_tile(ROWS, GROUP)
 update_narrow = make_update_tile(ROWS, 1)
-scatter_wide = make_scatter_tile(GATHER)
-scatter_small = make_scatter_tile(SMALL_GATHER)
-scatter_one = make_scatter_tile(1)
+scatter_0, scatter_1, scatter_2, scatter_3 = (make_scatter_tile(panels) for panels in GATHERS)
 
 
 class Weights(NamedTuple):
-    """The model in panel form (`layout.py`), its Adam moments, and the transposed weights for the backward products."""
+    """The model in panel form (`layout.py`) and its Adam moments."""
 
     parameters: NDArray[np.float32]
     first_moments: NDArray[np.float32]
     second_moments: NDArray[np.float32]
-    transposed: NDArray[np.float32]
 
 
 class AdamStep(NamedTuple):
@@ -70,19 +53,21 @@ class AdamStep(NamedTuple):
 class Scratch(NamedTuple):
     """What one worker needs in the weights phase."""
 
-    gradient: NDArray[np.float32]  # a block of 32 pixels and all panels of the first layer, or what is left of a group
-    zeros: NDArray[np.float32]  # one padded row of the widest layer
+    gradient: NDArray[np.float32]  # a block of pixels and half the panels of the first layer, or what is left of a group
+    zeros: NDArray[np.float32]  # one row of a panel
     ones: NDArray[np.float32]  # (B,) padded
 
 
 @kernel
 def update_task(task, plan, weights, workspace, pixels, sparse, scratch, adam, B):
-    """One row (layer, first, last) of `weight_tasks`."""
-    i, first, last = task[0], task[1], task[2]
+    """One row (half, layer, first, last) of `weight_tasks`."""
+    half, i, first, last = task[0], task[1], task[2], task[3]
     if i == 0 and sparse:
-        _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, last)
+        _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
     else:
         _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+        if plan.likelihood == GAUSSIAN and i == plan.layers.shape[0] - 1:
+            _update_x_log_std(plan, weights, workspace, scratch, adam, B, first, last)
 
 
 @kernel
@@ -109,51 +94,53 @@ def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
                 gradient_narrow(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
             for q in range(last - first):
                 adam_tile(scratch.gradient, q * g_panel, weights, w + q * w_panel + row * PANEL, rest, adam)
-        if layer[TRANSPOSED] >= 0:
-            for panel in range(first, last):
-                _transpose(layer, weights, panel, k, height)
     _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
 
 
 @kernel
-def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, first, last):
-    """Pixels first to last - 1 of the first layer: d_W[p] = sum over B of x[p] * d_output, where x[p] is not zero (8)."""
+def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last):
+    """Pixels first to last - 1 of the first layer, half of its columns: d_W[p] = sum over B of x[p] * d_output, where x[p] is
+    not zero (8)."""
     layer = plan.layers[0]
+    begin, end = half_begin(layer, half), half_end(layer, half)
     for k in range(first, last, BLOCK_PIXELS):
         height = min(BLOCK_PIXELS, last - k)
-        _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k)
-        for panel in range(layer[OUTPUT_PANELS]):
+        _scatter_gradient(plan, layer, workspace, pixels, scratch.gradient, B, k, begin, end)
+        for panel in range(begin, end):
             start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-            adam_tile(scratch.gradient, panel * BLOCK_PIXELS * PANEL, weights, start, height, adam)
+            adam_tile(scratch.gradient, (panel - begin) * BLOCK_PIXELS * PANEL, weights, start, height, adam)
     if first == 0:
-        for panel in range(layer[OUTPUT_PANELS]):
+        for panel in range(begin, end):
             _update_bias(plan, layer, weights, workspace, scratch, adam, B, panel, panel + 1)
 
 
 @kernel
-def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k):
+def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end):
     """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
     stride, g_panel, block = plan.rows * PANEL, BLOCK_PIXELS * PANEL, k // BLOCK_PIXELS
-    fill(gradient[: layer[OUTPUT_PANELS] * g_panel], ZERO)
+    fill(gradient[: (end - begin) * g_panel], ZERO)
     indices, values = pixels.indices, pixels.values
     for b in range(B):
-        begin = pixels.ends[b, block - 1] if block > 0 else 0
-        count = pixels.ends[b, block] - begin
+        start = pixels.ends[b, block - 1] if block > 0 else 0
+        count = pixels.ends[b, block] - start
         if count == 0:
             continue
-        panel, entry = 0, b * plan.pixels + begin
-        while panel < layer[OUTPUT_PANELS]:
-            left = layer[OUTPUT_PANELS] - panel
-            d, g = layer[D_OUTPUT] + panel * stride + b * PANEL, panel * g_panel
-            if left >= GATHER:
-                scatter_wide(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
-                panel += GATHER
-            elif left >= SMALL_GATHER:
-                scatter_small(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
-                panel += SMALL_GATHER
+        panel, entry = begin, b * plan.pixels + start
+        while panel < end:
+            left = end - panel
+            d, g = layer[D_OUTPUT] + panel * stride + b * PANEL, (panel - begin) * g_panel
+            if left >= GATHER_0:
+                scatter_0(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += GATHER_0
+            elif left >= GATHER_1:
+                scatter_1(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += GATHER_1
+            elif left >= GATHER_2:
+                scatter_2(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += GATHER_2
             else:
-                scatter_one(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
-                panel += 1
+                scatter_3(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
+                panel += GATHER_3
 
 
 @kernel
@@ -162,21 +149,13 @@ def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
     stride = plan.rows * PANEL
     d_output = layer[D_OUTPUT] + first * stride
     ones, zeros, gradient = scratch.ones, scratch.zeros, scratch.gradient
-    if last - first == GROUP:
-        tile_wide_1(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, gradient, 0, PANEL, B)
-    else:
-        tile_narrow_1(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, gradient, 0, PANEL, B)
+    product(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, 0, gradient, 0, PANEL, B, 0, 1, last - first)
     adam_tile(gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)
 
 
 @kernel
-def _transpose(layer, weights, panel, k, height):
-    """Rows k to k + height - 1 of a panel to their columns of the transposed weights, (outputs, inputs) in panels."""
-    start = layer[WEIGHT] + (panel * layer[INPUTS] + k) * PANEL
-    target = layer[TRANSPOSED] + ((k // PANEL) * layer[OUTPUT_PANELS] + panel) * BLOCK
-    if height == PANEL:
-        transpose_tile(weights.parameters, start, weights.transposed, target)
-    else:
-        for i in range(height):
-            for j in range(PANEL):
-                weights.transposed[target + j * PANEL + i] = weights.parameters[start + i * PANEL + j]
+def _update_x_log_std(plan, weights, workspace, scratch, adam, B, first, last):
+    """The Gaussian's x_log_std of pixel panels first to last - 1 belong to the task that has their columns of the logits."""
+    for panel in range(first, last):
+        x_log_std_gradient(plan, weights.parameters, workspace, B, panel, scratch.gradient)
+        adam_tile(scratch.gradient, 0, weights, plan.x_log_std + panel * PANEL, 1, adam)

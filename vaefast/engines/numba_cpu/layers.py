@@ -1,0 +1,210 @@
+"""Layers forward and backward, half of their columns at a time.
+
+B minibatch, r counts its rows; J the columns of one half of a layer. A number in parentheses is an equation of
+DERIVATION.md. Sums run in one fixed order for each element, so a row's result depends neither on the rows beside it nor on
+the number of workers.
+
+Backward, d_source = d_output @ W^T is taken as W @ d_output^T, whose left operand is W as it stands: a copy of all weights
+that is transposed in every step would be 1 MB written by one core and read by the other. The small d_output is transposed
+instead, 16 rows at a time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, fill, fma, tanh
+from vaefast.engines.numba_cpu.plan import (
+    ACTIVATION,
+    BIAS,
+    D_OUTPUT,
+    D_SOURCE,
+    INPUTS,
+    OUTPUT,
+    OUTPUT_PANELS,
+    OUTPUTS,
+    RELU,
+    SOURCE,
+    SOURCE_ACTIVATION,
+    SOURCE_SPLIT,
+    SPLIT,
+    TANH,
+    WEIGHT,
+)
+from vaefast.engines.numba_cpu.products import product
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.engines.numba_cpu.tiles import fold_tile, make_gather_tile, transpose_tile
+from vaefast.layout import PANEL
+
+GATHERS = UNIT.gathers
+BLOCK = PANEL * PANEL
+gather_0, gather_1, gather_2, gather_3 = (make_gather_tile(panels) for panels in GATHERS)
+GATHER_0, GATHER_1, GATHER_2, GATHER_3 = GATHERS
+
+
+class Backward(NamedTuple):
+    """Buffers of the products backward, for one group of rows; columns count rows of the minibatch, in panels of 16."""
+
+    transposed: NDArray[np.float32]  # (J, rows): d_output^T of one half, for this worker alone
+    partial: NDArray[np.float32]  # 2 x 2 matrices (inputs, rows): the halves' d_source^T, of two layers in turn
+    size: int  # elements of one of them
+    zeros: NDArray[np.float32]  # one row of a panel
+
+
+@kernel
+def half_begin(layer, half):
+    """The first panel of a half of a layer's output."""
+    return layer[SPLIT] if half == 1 else 0
+
+
+@kernel
+def half_end(layer, half):
+    """The panel after the last of a half of a layer's output."""
+    return layer[OUTPUT_PANELS] if half == 1 else layer[SPLIT]
+
+
+@kernel
+def dense_layer(plan, i, parameters, workspace, first, last, half):
+    """output = activation(source @ W + b) (5)."""
+    layer, stride = plan.layers[i], plan.rows * PANEL
+    begin, end = half_begin(layer, half), half_end(layer, half)
+    w_panel, output = layer[INPUTS] * PANEL, layer[OUTPUT] + begin * stride
+    product(
+        workspace, layer[SOURCE], stride,
+        parameters, layer[WEIGHT] + begin * w_panel, w_panel,
+        parameters, layer[BIAS] + begin * PANEL, PANEL,
+        workspace, output, stride, layer[INPUTS], first, last, end - begin,
+    )  # fmt: skip
+    _activate_panels(plan, layer, workspace, first, last, begin, end)
+
+
+@kernel
+def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
+    """The first layer as sums of the rows of W that belong to non-zero pixels: the same bits as the dense product."""
+    layer, stride = plan.layers[0], plan.rows * PANEL
+    begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
+    index, value = pixels.indices, pixels.values
+    for r in range(first, last):
+        panel, entry, count = begin, r * plan.pixels, pixels.lengths[r]
+        while panel < end:
+            left = end - panel
+            w, s = layer[WEIGHT] + panel * w_panel, layer[BIAS] + panel * PANEL
+            c = layer[OUTPUT] + panel * stride + r * PANEL
+            if left >= GATHER_0:
+                gather_0(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
+                panel += GATHER_0
+            elif left >= GATHER_1:
+                gather_1(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
+                panel += GATHER_1
+            elif left >= GATHER_2:
+                gather_2(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
+                panel += GATHER_2
+            else:
+                gather_3(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
+                panel += GATHER_3
+    _activate_panels(plan, layer, workspace, first, last, begin, end)
+
+
+@kernel
+def partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half):
+    """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns."""
+    layer, stride = plan.layers[i], plan.rows * PANEL
+    begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
+    t_panel = (end - begin) * BLOCK
+    for panel in range(begin, end):
+        source = layer[D_OUTPUT] + panel * stride + first * PANEL
+        _transpose_rows(workspace, source, last - first, backward.transposed, (panel - begin) * BLOCK, t_panel)
+    columns = layer[OUTPUTS] - begin * PANEL if half == 1 else end * PANEL
+    inputs, out = layer[INPUTS], (2 * turn + half) * backward.size
+    p_panel = (inputs + PANEL - 1) // PANEL * BLOCK
+    rows = (last - first + PANEL - 1) // PANEL
+    product(
+        parameters, layer[WEIGHT] + begin * w_panel, w_panel,
+        backward.transposed, 0, t_panel,
+        backward.zeros, 0, 0,
+        backward.partial, out, p_panel, columns, 0, inputs, rows,
+    )  # fmt: skip
+    for panel in range(rows):
+        row = out + panel * p_panel
+        fill(backward.partial[row + inputs * PANEL : row + p_panel], ZERO)
+
+
+@kernel
+def fold_sources(plan, i, workspace, backward, turn, first, last, half):
+    """d_source, a half of its own columns: the sum of both parts, times the slope of the activation that made the source
+    (9, 10)."""
+    layer, stride = plan.layers[i], plan.rows * PANEL
+    panels = (layer[INPUTS] + PANEL - 1) // PANEL
+    begin = layer[SOURCE_SPLIT] if half == 1 else 0
+    end = panels if half == 1 else layer[SOURCE_SPLIT]
+    for panel in range(begin, end):
+        shift = panel * stride + first * PANEL
+        fold_panel(backward, turn, panel, panels, workspace, layer[D_SOURCE] + shift, last - first)
+        start, size = layer[D_SOURCE] + shift, (last - first) * PANEL
+        source = layer[SOURCE] + shift
+        _multiply_by_slope(workspace[start : start + size], workspace[source : source + size], layer[SOURCE_ACTIVATION])
+
+
+@kernel
+def fold_panel(backward, turn, panel, panels, out, place, rows):
+    """One panel of d_source, (rows, 16) from out[place]: the sum of both parts, transposed back."""
+    first = 2 * turn * backward.size
+    second = first + backward.size
+    partial = backward.partial
+    for r in range(0, rows, PANEL):
+        shift = (r // PANEL * panels + panel) * BLOCK
+        p, q, target = first + shift, second + shift, place + r * PANEL
+        if r + PANEL <= rows:
+            fold_tile(partial, p, q, out, target)
+        else:
+            for row in range(rows - r):
+                for j in range(PANEL):
+                    out[target + row * PANEL + j] = partial[p + j * PANEL + row] + partial[q + j * PANEL + row]
+
+
+@kernel
+def _transpose_rows(source, place, rows, out, target, t_panel):
+    """A panel (rows, 16) from source[place] to columns of out, (16, rows) in panels; a ragged last is padded with zeros."""
+    for r in range(0, rows, PANEL):
+        block, t = place + r * PANEL, target + r // PANEL * t_panel
+        if r + PANEL <= rows:
+            transpose_tile(source, block, out, t)
+        else:
+            fill(out[t : t + BLOCK], ZERO)
+            for row in range(rows - r):
+                for j in range(PANEL):
+                    out[t + j * PANEL + row] = source[block + row * PANEL + j]
+
+
+@kernel
+def _activate_panels(plan, layer, workspace, first, last, begin, end):
+    for panel in range(begin, end):
+        start = layer[OUTPUT] + panel * plan.rows * PANEL
+        _activate(workspace[start + first * PANEL : start + last * PANEL], layer[ACTIVATION])
+
+
+@kernel
+def _activate(h, activation):
+    if activation == RELU:
+        for j in range(h.size):
+            # NaN is neither below nor above zero and goes through, for the guard to see.
+            h[j] = ZERO if h[j] < ZERO else h[j]
+    elif activation == TANH:
+        for j in range(h.size):
+            h[j] = tanh(h[j])
+
+
+@kernel
+def _multiply_by_slope(d_h, h, activation):
+    if activation == RELU:
+        # h = relu(a) (9)
+        for j in range(d_h.size):
+            d_h[j] = d_h[j] if h[j] > ZERO else ZERO
+    elif activation == TANH:
+        # h = tanh(a) (10)
+        for j in range(d_h.size):
+            d_h[j] = d_h[j] * fma(-h[j], h[j], ONE)
