@@ -31,10 +31,11 @@ def continuous_bernoulli_mean(a: Array) -> Array:
     # The mean at -a is one minus that at a, so that no exponential overflows.
     above = 1 / -np.expm1(-large) - 1 / large
     mean = np.where(a < 0, 1 - above, above)
-    square, series = a * a, 0.0 * a
+    small = np.where(u < SERIES_BELOW, a, 0)
+    square, series = small * small, 0 * small
     for coefficient in reversed(SERIES):
         series = series * square + coefficient
-    return np.where(u < SERIES_BELOW, 0.5 + a * series, mean)
+    return np.where(u < SERIES_BELOW, 0.5 + small * series, mean)
 
 
 def expectation(likelihood: str, outputs: Array) -> Array:
