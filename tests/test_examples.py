@@ -28,6 +28,12 @@ def shown(tmp_path_factory):
     return run
 
 
+def said(rounded, measured, words):
+    """README.md says so; another CPU may train other last digits, and neighbours may change sides."""
+    assert f"{words}{rounded}" in " ".join(readme().split())
+    assert measured == pytest.approx(rounded, abs=0.015)
+
+
 def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -44,20 +50,22 @@ def test_neighbours_of_the_vaes_latents_classify_better_than_those_of_as_many_of
     accuracy = shown("embedding")
     for components in (2, 4):
         assert accuracy["VAE"][components] > accuracy["PCA"][components]
-        # The figures of README.md, on any machine.
-        assert f"{accuracy['VAE'][components]:.2f}" in readme()
+    said(0.87, accuracy["VAE"][2], "an accuracy of ")
+    said(0.94, accuracy["VAE"][4], "from 4 with ")
 
 
 def test_a_digit_never_seen_is_found_better_than_by_an_isolation_forest(shown):
     areas = shown("anomalies")
     assert np.mean(areas["VAE"]) > np.mean(areas["IsolationForest"]) + 0.1
-    assert f"{np.mean(areas['VAE']):.2f}" in readme()
+    said(0.92, np.mean(areas["VAE"]), "ROC-AUC of ")
+    said(0.75, np.mean(areas["IsolationForest"]), "an isolation forest with ")
 
 
 def test_noise_is_taken_out_better_than_by_pca_at_its_best(shown):
     errors = shown("denoising")
     assert errors["VAE"] < errors["PCA, at its best"] < errors["noisy"]
-    assert f"{errors['VAE']:.2f}" in readme()
+    said(0.16, errors["VAE"], "the reconstructions are ")
+    said(0.18, errors["PCA, at its best"], "components, ")
 
 
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
