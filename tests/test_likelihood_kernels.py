@@ -10,7 +10,12 @@ from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.likelihoods import _continuous_bernoulli_panel, variance, x_log_std_gradient
+from vaefast.engines.numba_cpu.likelihoods import (
+    _continuous_bernoulli_panel,
+    likelihood_of,
+    variance,
+    x_log_std_gradient,
+)
 from vaefast.engines.numba_cpu.plan import make_plan
 from vaefast.initialization import initial_parameters
 from vaefast.layout import PANEL, Layout
@@ -61,8 +66,8 @@ def test_the_variance_of_every_x_log_std():
 
 
 @kernel
-def gradient_of(plan, parameters, workspace, B, panel, gradient):
-    x_log_std_gradient(plan, parameters, workspace, B, panel, gradient)
+def gradient_of(offset, plan, parameters, workspace, B, panel, gradient):
+    x_log_std_gradient(offset, plan, parameters, workspace, B, panel, gradient)
 
 
 def test_padded_pixels_have_no_gradient_and_the_others_the_right_one():
@@ -72,11 +77,12 @@ def test_padded_pixels_have_no_gradient_and_the_others_the_right_one():
     rng = np.random.default_rng(0)
     parameters, workspace = np.full(layout.panel_size, 9.0, np.float32), rng.standard_normal(size).astype(np.float32) / B
     x_log_std = rng.uniform(-3, 1, 21).astype(np.float32)
-    parameters[plan.x_log_std : plan.x_log_std + 21] = x_log_std
+    offset = likelihood_of(layout).x_log_std
+    parameters[offset : offset + 21] = x_log_std
     start = int(plan.layers[-1, 3]) + plan.rows * PANEL
     d_a = workspace[start : start + B * PANEL].reshape(B, PANEL)[:, :5].astype(np.float64)
     gradient = np.full(2 * PANEL, 7.0, np.float32)
-    gradient_of(plan, parameters, workspace, B, 1, gradient)
+    gradient_of(offset, plan, parameters, workspace, B, 1, gradient)
     v = x_variance(x_log_std[16:].astype(np.float64))
     expected = np.exp(2 * x_log_std[16:].astype(np.float64)) / v * (1 - B * v * np.sum(d_a**2, axis=0))
     assert np.allclose(gradient[:5], expected, rtol=1e-5, atol=1e-6)

@@ -2,19 +2,25 @@
 
 B minibatch, X pixels, padded to panels; r counts rows. A number in parentheses is an equation of DERIVATION.md. Loops run
 over all rows of a panel of 16 columns, which lie together, and have no branch and no call, so that LLVM vectorises them.
+
+A likelihood is a *type*, and Numba compiles the entry points for the one that is asked for: with a number to branch on, every
+run would compile all of them, which added 2.7 s to the 17.2 s of a cold start.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.numba_cpu.plan import CONTINUOUS_BERNOULLI, D_OUTPUT, GAUSSIAN, OUTPUT
-from vaefast.layout import PANEL
+from vaefast.engines.numba_cpu.plan import D_OUTPUT, OUTPUT
+from vaefast.engines.numba_cpu.tiles import adam_tile
+from vaefast.layout import PANEL, Layout
 from vaefast.settings import SMALLEST_VARIANCE
 
 # 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38.
@@ -27,15 +33,67 @@ K1, K2, K3, K4 = (np.float32(c) for c in (1 / 24, -1 / 2880, 1 / 181_440, -1 / 9
 M0, M1, M2, M3, M4 = (np.float32(c) for c in (1 / 12, -1 / 720, 1 / 30_240, -1 / 1_209_600, 1 / 47_900_160))
 
 
-@kernel
-def likelihood_rows(plan, parameters, workspace, scale, log_likelihood, first, last, half):
+class Bernoulli(NamedTuple):
+    """Pixels that are 0 or 1."""
+
+    pixels: int
+
+
+class Gaussian(NamedTuple):
+    """Real numbers with a learned variance each."""
+
+    x_log_std: int  # offset in the parameters
+
+
+class ContinuousBernoulli(NamedTuple):
+    """Grey levels in [0, 1]."""
+
+    pixels: int
+
+
+def likelihood_of(layout: Layout) -> Bernoulli | Gaussian | ContinuousBernoulli:
+    """The type that stands for a model's likelihood."""
+    if layout.model.likelihood == "gaussian":
+        return Gaussian(layout.tensors["x_log_std"].panel_offset)
+    return (Bernoulli if layout.model.likelihood == "bernoulli" else ContinuousBernoulli)(layout.model.pixels)
+
+
+def likelihood_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
     """log p(x | z) of half of the pixels in nats, float64; the decoder's outputs become their gradients; scale is 1 / B."""
-    if plan.likelihood == GAUSSIAN:
-        _gaussian_rows(plan, parameters, workspace, scale, log_likelihood, first, last, half)
-    elif plan.likelihood == CONTINUOUS_BERNOULLI:
+
+
+@overload(likelihood_rows)
+def _choose_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
+    def gaussian(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
+        _gaussian_rows(likelihood.x_log_std, plan, parameters, workspace, scale, log_likelihood, first, last, half)
+
+    def continuous_bernoulli(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
         _continuous_bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
-    else:
+
+    def bernoulli(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
         bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
+
+    return {Gaussian: gaussian, ContinuousBernoulli: continuous_bernoulli}.get(_kind(likelihood), bernoulli)
+
+
+def update_likelihood(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+    """Adam on the likelihood's own parameters of pixel panels first to last - 1, by the task that has their logits."""
+
+
+@overload(update_likelihood)
+def _choose_update(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+    def gaussian(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+        _update_x_log_std(likelihood.x_log_std, plan, weights, workspace, gradient, adam, B, first, last)
+
+    def without(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+        pass
+
+    return gaussian if _kind(likelihood) is Gaussian else without
+
+
+def _kind(likelihood: Any) -> Any:
+    """The named tuple behind a type of Numba's."""
+    return likelihood.instance_class
 
 
 @kernel
@@ -107,9 +165,9 @@ def _add_lanes(linear, log_likelihood):
 
 
 @kernel
-def _gaussian_rows(plan, parameters, workspace, scale, log_likelihood, first, last, half):
+def _gaussian_rows(offset, plan, parameters, workspace, scale, log_likelihood, first, last, half):
     """log p(x | z) = -0.5 * sum(log(2 pi v) + (x - a)^2 / v) (18) with v = 1e-4 + exp(2 x_log_std) (17); the means a become
-    d_a (19). Padded columns hold a = x = 0 and add nothing but a logarithm, which is left out.
+    d_a (19). Padded columns hold a = x = 0 and add nothing but a logarithm, which is left out. offset is that of x_log_std.
 
     One over the variance is written out for every row, so that the loop over rows and lanes is a plain one.
     """
@@ -120,7 +178,7 @@ def _gaussian_rows(plan, parameters, workspace, scale, log_likelihood, first, la
     fill(linear, ZERO)
     logarithms = 0.0
     for panel in range(half_begin(layer, half), half_end(layer, half)):
-        x_log_std = parameters[plan.x_log_std + panel * PANEL : plan.x_log_std + (panel + 1) * PANEL]
+        x_log_std = parameters[offset + panel * PANEL : offset + (panel + 1) * PANEL]
         real = min(PANEL, plan.pixels - panel * PANEL)
         logarithms += _precisions(x_log_std, real, rows, precision)
         start, stop = panel * stride + first * PANEL, panel * stride + last * PANEL
@@ -161,12 +219,19 @@ def variance(x_log_std):
 
 
 @kernel
-def x_log_std_gradient(plan, parameters, workspace, B, panel, gradient):
+def _update_x_log_std(offset, plan, weights, workspace, gradient, adam, B, first, last):
+    for panel in range(first, last):
+        x_log_std_gradient(offset, plan, weights.parameters, workspace, B, panel, gradient)
+        adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
+
+
+@kernel
+def x_log_std_gradient(offset, plan, parameters, workspace, B, panel, gradient):
     """d_x_log_std of one panel of pixels (20), zero in the padding, from d_a = (a - x) / v / B (19) as the rows phase left it:
     the mean over the minibatch of (x - a)^2 / v is v B times the sum of d_a^2, taken in ascending order of the rows."""
     layer = plan.layers[plan.layers.shape[0] - 1]
     start = layer[D_OUTPUT] + panel * plan.rows * PANEL
-    squares, x_log_std = gradient[:PANEL], parameters[plan.x_log_std + panel * PANEL : plan.x_log_std + (panel + 1) * PANEL]
+    squares, x_log_std = gradient[:PANEL], parameters[offset + panel * PANEL : offset + (panel + 1) * PANEL]
     fill(squares, ZERO)
     for r in range(B):
         d_a = workspace[start + r * PANEL : start + (r + 1) * PANEL]

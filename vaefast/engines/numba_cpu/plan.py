@@ -36,8 +36,6 @@ COLUMNS = 13
 HALVES = 2
 LINEAR, RELU, TANH = 0, 1, 2
 ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
-BERNOULLI, GAUSSIAN, CONTINUOUS_BERNOULLI = 0, 1, 2
-LIKELIHOOD_CODES = {"bernoulli": BERNOULLI, "gaussian": GAUSSIAN, "continuous-bernoulli": CONTINUOUS_BERNOULLI}
 
 # Pixels whose weight gradients are summed together where the first layer is sparse: 64 rows of half of 208 columns are 28 KB,
 # which leaves room in a first-level cache of 32 KB or more. A task of the weights phase takes so many of these blocks.
@@ -61,8 +59,6 @@ class Plan(NamedTuple):
     d_z: int  # a matrix for each half
     linear: int  # for each half, per row and lane: the sum of what needs no logarithm
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
-    likelihood: int
-    x_log_std: int  # in the parameters; -1 but for a Gaussian
 
 
 def pixel_blocks(pixels: int) -> int:
@@ -129,8 +125,6 @@ def make_plan(layout: Layout, rows: int) -> tuple[Plan, int]:
         d_z=d_z,
         linear=space.take(HALVES * PANEL),
         product=space.take(HALVES * PANEL),
-        likelihood=LIKELIHOOD_CODES[model.likelihood],
-        x_log_std=layout.tensors["x_log_std"].panel_offset if "x_log_std" in layout.tensors else -1,
     )
     return plan, space.size
 

@@ -70,8 +70,8 @@ class Share(NamedTuple):
 
 @entry_point
 def train_steps(
-    worker, workers, counters, plan, weights, workspace, pixels, row, backward, scratch, tasks, starts, images, examples,
-    binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
+    worker, workers, counters, plan, likelihood, weights, workspace, pixels, row, backward, scratch, tasks, starts, images,
+    examples, binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
 ):  # fmt: skip
     """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
 
@@ -82,21 +82,23 @@ def train_steps(
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
         now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
         _rows_phase(
-            _share(end - begin, worker, workers), counters, plan, weights.parameters, workspace, pixels, row, backward, images,
-            examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood, kl[begin:end], begin,
+            _share(end - begin, worker, workers), counters, plan, likelihood, weights.parameters, workspace, pixels, row,
+            backward, images, examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood,
+            kl[begin:end], begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
         _weights_phase(
-            worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, now, end - begin
-        )
+            worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, now,
+            end - begin,
+        )  # fmt: skip
         meet(counters, MEETING, workers)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
-    share, counters, plan, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse, randomness, step,
-    log_likelihood, kl, begin,
+    share, counters, plan, likelihood, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse,
+    randomness, step, log_likelihood, kl, begin,
 ):  # fmt: skip
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
     own_first, own_last, scale = share.own_first, share.own_last, np.float32(1.0 / examples.size)
@@ -118,7 +120,7 @@ def _rows_phase(
         if sparse:
             place_pixels(plan, workspace, pixels, first, last, half)
         terms = log_likelihood[half, begin : begin + examples.size]
-        likelihood_rows(plan, parameters, workspace, scale, terms, first, last, half)
+        likelihood_rows(likelihood, plan, parameters, workspace, scale, terms, first, last, half)
     for i in range(plan.layers.shape[0] - 1, 0, -1):
         # A part may be overwritten when its readers have met again: two sets of parts, in turn.
         turn = i % 2
@@ -141,14 +143,16 @@ def _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half):
 
 
 @kernel
-def _weights_phase(worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, adam, B):
+def _weights_phase(
+    worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B
+):  # fmt: skip
     groups, halves = _groups(workers)
     for turn in range(HALVES):
         half = (worker % halves + turn) % HALVES
         slot = (1 + groups) * LINE + HALVES * s + half
         task = starts[half] + fetch_add(counters, slot, 1)
         while task < starts[half + 1]:
-            update_task(tasks[task], plan, weights, workspace, pixels, sparse, scratch, adam, B)
+            update_task(tasks[task], plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B)
             task = starts[half] + fetch_add(counters, slot, 1)
 
 
@@ -183,7 +187,7 @@ def _group_begin(rows, group, groups):
 
 @entry_point
 def evaluate_images(
-    counters, plan, parameters, workspace, pixels, row, images, examples, keys, binarize, sparse, randomness,
+    counters, plan, parameters, workspace, pixels, row, likelihood, images, examples, keys, binarize, sparse, randomness,
     log_likelihood, kl,
 ):  # fmt: skip
     """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
@@ -205,7 +209,8 @@ def evaluate_images(
         for half in range(HALVES):
             if sparse:
                 place_pixels(plan, workspace, pixels, 0, rows, half)
-            likelihood_rows(plan, parameters, workspace, np.float32(1), log_likelihood[half, block:end], 0, rows, half)
+            terms = log_likelihood[half, block:end]
+            likelihood_rows(likelihood, plan, parameters, workspace, np.float32(1), terms, 0, rows, half)
         block = _next_block(counters, plan)
     restore_mode(mode)
 

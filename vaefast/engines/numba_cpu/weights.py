@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
-from vaefast.engines.numba_cpu.likelihoods import x_log_std_gradient
-from vaefast.engines.numba_cpu.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, GAUSSIAN, INPUTS, SOURCE, WEIGHT
+from vaefast.engines.numba_cpu.likelihoods import update_likelihood
+from vaefast.engines.numba_cpu.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, SOURCE, WEIGHT
 from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
@@ -59,15 +59,15 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def update_task(task, plan, weights, workspace, pixels, sparse, scratch, adam, B):
+def update_task(task, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B):
     """One row (half, layer, first, last) of `weight_tasks`."""
     half, i, first, last = task[0], task[1], task[2], task[3]
     if i == 0 and sparse:
         _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
     else:
         _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
-        if plan.likelihood == GAUSSIAN and i == plan.layers.shape[0] - 1:
-            _update_x_log_std(plan, weights, workspace, scratch, adam, B, first, last)
+        if i == plan.layers.shape[0] - 1:
+            update_likelihood(likelihood, plan, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
 @kernel
@@ -151,11 +151,3 @@ def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
     ones, zeros, gradient = scratch.ones, scratch.zeros, scratch.gradient
     product(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, 0, gradient, 0, PANEL, B, 0, 1, last - first)
     adam_tile(gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)
-
-
-@kernel
-def _update_x_log_std(plan, weights, workspace, scratch, adam, B, first, last):
-    """The Gaussian's x_log_std of pixel panels first to last - 1 belong to the task that has their columns of the logits."""
-    for panel in range(first, last):
-        x_log_std_gradient(plan, weights.parameters, workspace, B, panel, scratch.gradient)
-        adam_tile(scratch.gradient, 0, weights, plan.x_log_std + panel * PANEL, 1, adam)
