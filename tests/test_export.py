@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import vaefast
 from vaefast import VAE, gallery, model_file, train
-from vaefast.errors import DataError, OutputError, SettingsError
+from vaefast.errors import DataError, EngineUnavailable, OutputError, SettingsError
 from vaefast.layout import Layout
 from vaefast.settings import LIKELIHOODS, ModelSettings
 
@@ -58,6 +59,13 @@ def test_a_model_that_was_saved_is_the_same_model(digits, tmp_path, parameters):
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
     assert np.isfinite(twin.partial_fit(digits).score(digits))
     assert twin.n_iter_ == 3
+
+
+def test_a_model_whose_engine_is_not_here_says_so(digits, tmp_path, monkeypatch):
+    fitted(digits, engine="numba").save(tmp_path / "model")
+    monkeypatch.setattr("vaefast.engines.why_not", lambda name: "no such thing; pip install it" if name == "numba" else None)
+    with pytest.raises(EngineUnavailable, match="no such thing"):
+        vaefast.load(tmp_path / "model")
 
 
 def test_names_of_columns_are_kept(digits, tmp_path):
@@ -266,6 +274,8 @@ def test_tensorboard_shows_each_epoch(digits, tmp_path):
     assert [epoch for epoch, _ in found["elbo/train"]] == [1, 2]
     assert np.allclose([value for _, value in found["elbo/validation"]], vae.history_["validation_elbo"], rtol=1e-6)
     assert {"kl/train", "log_likelihood/validation", "speed/images_per_second"} <= set(found)
+    assert clone(vae).fit(digits).n_iter_ == 2  # each clone writes a file of its own
+    assert len(scalars(tmp_path / "board")["elbo/train"]) == 4
 
 
 def test_tensorboard_of_the_command_line(command, tmp_path):

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from vaefast import atomic, model_file, noise, scaling, trainer
 from vaefast.engines import State
-from vaefast.errors import DataError, SettingsError
+from vaefast.errors import DataError, EngineUnavailable, SettingsError
 from vaefast.layout import Layout
 from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
@@ -59,7 +59,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     scaling : {'auto', 'standard', 'minmax'} or None, default='auto'
         What is done to each feature on the way in, and undone on the way out: `standard` brings it to mean 0 and standard
         deviation 1, `minmax` to [0, 1] with later values clipped, None leaves it alone. `auto` is `standard` for a
-        Gaussian likelihood and None for the others. Log-densities are always those of the values as given.
+        Gaussian likelihood and None for the others. Log-densities are always those of the values as given. A Gaussian's
+        learned standard deviation stays above 0.01 in the scaled unit, so without scaling the unit should suit the data.
     binarize : {'auto', 'dynamic', 'threshold', 'none'}, default='auto'
         For the Bernoulli likelihood, what a value between 0 and 1 becomes in training: `dynamic` draws it afresh as 0 or 1
         each time a row is seen, with the value as the probability of 1; `threshold` makes it 1 from one half; `none` leaves
@@ -321,7 +322,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     # --- What a trained model does
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Means of q(z | x), float32 (N, Z), of the rows of X, (N, X)."""
+        """Means of q(z | x), float32 (N, Z), of the rows of X, (N, X).
+
+        Nothing is drawn: where training draws grey levels on or off, the encoder is given the levels as they are.
+        """
         return self._posterior(X)[0]
 
     def posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -509,11 +513,15 @@ def load(path: str | Path) -> VAE:
     ------
     DataError
         The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
+    EngineUnavailable
+        The engine that the model asks for by name cannot run here.
     """
     path = Path(path)
     saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
     try:
         return _restored(saved)
+    except EngineUnavailable:
+        raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: its settings are damaged ({reason}): give another file") from error

@@ -46,18 +46,25 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        writer = event_writer()
+        event_writer()
         try:
-            # Written epoch by epoch, not when a queue of ten is full.
-            self._writer: Any = writer(str(self.folder), max_queue=1)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
+        self._writer: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A clone, as scikit-learn makes of an estimator for each fold, writes a file of its own into the same folder.
+        return {"folder": self.folder, "_writer": None}
 
     def __call__(self, vae: object, metrics: Mapping[str, float]) -> None:
         self.write(metrics)
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """One epoch: `train_elbo` becomes the scalar `elbo/train`, and so on, so that curves to compare share a chart."""
+        if self._writer is None:
+            # Written epoch by epoch, not when a queue of ten is full.
+            self._writer = event_writer()(str(self.folder), max_queue=1)
         epoch = int(metrics["epoch"])
         for key, value in metrics.items():
             part, _, quantity = key.partition("_")
@@ -68,4 +75,6 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is left and close the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
