@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ class TensorBoard:
     def write(self, metrics: Mapping[str, float]) -> None:
         """One epoch: `train_elbo` becomes the scalar `elbo/train`, and so on, so that curves to compare share a chart."""
         if self._writer is None:
-            # Written epoch by epoch, not when a queue of ten is full.
-            self._writer = event_writer()(str(self.folder), max_queue=1)
+            # A name of its own even for runs that start in the same second; written epoch by epoch, not when a queue is full.
+            suffix = f".{os.getpid()}.{len(list(self.folder.iterdir()))}"
+            self._writer = event_writer()(str(self.folder), max_queue=1, filename_suffix=suffix)
         epoch = int(metrics["epoch"])
         for key, value in metrics.items():
             part, _, quantity = key.partition("_")
