@@ -7,7 +7,7 @@ import pytest
 from benchmarks.measure import sgemm_rate, step_flop
 from vaefast import noise
 from vaefast.engines.numba_cpu import noise as jitted
-from vaefast.engines.numba_cpu import rows, weights
+from vaefast.engines.numba_cpu import products, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.layout import PANEL, padded
 from vaefast.settings import ModelSettings
@@ -27,15 +27,12 @@ def from_panels(flat, height):
 
 @kernel
 def product(A, W, start, C, K, panels):
-    for panel in range(0, panels, rows.GROUP):
-        width = min(rows.GROUP, panels - panel)
-        w, c = panel * K * PANEL, panel * B * PANEL
-        rows._product(A, 0, B * PANEL, W, w, K * PANEL, start, panel * PANEL, C, c, K, 0, B, width)
+    products.product(A, 0, B * PANEL, W, 0, K * PANEL, start, 0, PANEL, C, 0, B * PANEL, K, 0, B, panels)
 
 
 @kernel
 def weight_gradient(A, D, G, K, panels):
-    for panel in range(0, panels - rows.GROUP + 1, rows.GROUP):
+    for panel in range(0, panels - products.GROUP + 1, products.GROUP):
         for k in range(0, K - weights.ROWS + 1, weights.ROWS):
             a, g = (k // PANEL) * B * PANEL + k % PANEL, (panel * K + k) * PANEL
             weights.gradient_wide(A, a, D, panel * B * PANEL, B * PANEL, G, g, K * PANEL, B)
@@ -75,19 +72,19 @@ def test_weight_gradient(benchmark, K, N):
 
 
 @kernel
-def fill(planes, normals):
+def fill(words, normals):
     for example in range(B):
-        jitted.fill_planes(np.uint64(0), 3, 0, example, 0, planes.size // 4, planes)
-        jitted.fill_normals(planes, normals)
+        jitted.fill_words(np.uint64(0), 3, 0, example, words.size, words)
+        jitted.fill_normals(words, normals)
 
 
 def test_normals(benchmark):
-    planes, normals = np.zeros(64, np.uint32), np.zeros(64, np.float32)
-    fill(planes, normals)
+    words, normals = np.zeros(64, np.uint32), np.zeros(64, np.float32)
+    fill(words, normals)
     exact = noise.normals(0, noise.Purpose.TRAINING_LATENTS, 0, [B - 1], 64)[0]
-    assert planes.reshape(4, -1).T.reshape(-1).tolist() == naive.words(0, 3, 0, B - 1, 64)
-    assert np.allclose(normals.reshape(4, -1).T.reshape(-1), exact, atol=1e-6)
-    benchmark(fill, planes, normals)
+    assert words.tolist() == naive.words(0, 3, 0, B - 1, 64)
+    assert np.allclose(normals, exact, atol=1e-6)
+    benchmark(fill, words, normals)
     benchmark.extra_info["ns a normal"] = round(1e9 * benchmark.stats.stats.median / (64 * B), 2)
 
 

@@ -43,6 +43,7 @@ BERNOULLI = [
     Case("no hidden layer", ModelSettings(30, (), 3), 8, 20, 0.4),
     Case("one of everything", ModelSettings(1, (1,), 1), 3, 7, 1.0),
     Case("wide", ModelSettings(40, (330,), 40), 12, 30, 0.3),
+    Case("many rows", ModelSettings(300, (21, 10), 3), 150, 320, 0.2),
 ]
 # Grey levels as they are under every other likelihood: the same models and the same data.
 CASES = BERNOULLI + [

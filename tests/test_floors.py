@@ -172,8 +172,8 @@ def test_the_table_says_what_the_design_says():
         ("engines.reference", "import numba", "engines.reference imports numba"),
         ("engines.reference", "def f():\n    from numba import njit", "engines.reference imports numba"),
         ("engines.reference", "from vaefast.engines import numba_cpu", "engines.reference imports engines.numba_cpu"),
-        ("engines.numba_cpu.rows", "from vaefast import data", "engines.numba_cpu.rows imports data"),
-        ("engines.numba_cpu.rows", "from vaefast.data.idx import read_idx", "engines.numba_cpu.rows imports data.idx"),
+        ("engines.numba_cpu.layers", "from vaefast import data", "engines.numba_cpu.layers imports data"),
+        ("engines.numba_cpu.layers", "from vaefast.data.idx import read_idx", "engines.numba_cpu.layers imports data.idx"),
         ("engines.contract", "import vaefast.trainer as loop", "engines.contract imports trainer"),
         ("layout", "from vaefast.engines.contract import State", "layout imports engines.contract"),
         ("noise", "from vaefast import settings", "noise imports settings"),
@@ -198,7 +198,7 @@ def test_the_checker_catches(module, text, complaint):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("engines.numba_cpu.rows", "from numba import njit\nfrom vaefast.engines.numba_cpu.plan import Plan"),
+        ("engines.numba_cpu.layers", "from numba import njit\nfrom vaefast.engines.numba_cpu.plan import Plan"),
         ("data.digits", "import os.path\nfrom vaefast.data import images\nfrom sklearn import datasets"),
         ("train", "from vaefast import engines, version\nfrom vaefast.engines import ENGINES"),
         ("settings", "x = 'import numba'  # import numba"),

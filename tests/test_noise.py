@@ -6,13 +6,13 @@ import pytest
 
 from vaefast import noise
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.noise import BLOCKS, fill_normals, fill_planes, philox_vector, plane_words
+from vaefast.engines.numba_cpu.noise import BLOCKS, fill_normals, fill_words, philox_vector, whole_vectors
 from vaefast.noise import Purpose
 
 
 @kernel
-def one_vector(c0, c1, c2, c3, k0, k1, planes):
-    philox_vector(c0, c1, c2, c3, k0, k1, planes, 0, BLOCKS)
+def one_vector(c0, c1, c2, c3, k0, k1, out):
+    philox_vector(c0, c1, c2, c3, k0, k1, out, 0)
 
 
 # Known answers published with the Random123 library: (counter, key, output).
@@ -32,9 +32,9 @@ def test_known_answers_in_numpy_in_jitted_code_and_in_the_oracle(counter, key, a
     words = [np.uint64(word) for word in (*counter, *key)]
     assert tuple(int(word) for word in noise.philox4x32(*words)) == answer
     assert tuple(naive.philox4x32(counter, key)) == answer
-    planes = np.zeros(4 * BLOCKS, np.uint32)
-    one_vector(*words, planes)
-    assert tuple(int(word) for word in planes[::BLOCKS]) == answer
+    out = np.zeros(4 * BLOCKS, np.uint32)
+    one_vector(*words, out)
+    assert tuple(int(word) for word in out[:4]) == answer
 
 
 def test_a_changed_counter_bit_changes_the_answer():
@@ -50,34 +50,25 @@ def test_words_are_the_oracles_for_any_example_step_and_large_seed():
         assert row.tolist() == naive.words(seed, Purpose.TRAINING_PIXELS, 2**31, example, 10)
 
 
-def in_order(planes):
-    return planes.reshape(4, -1).T.reshape(-1)
-
-
 def test_jitted_words_and_normals_agree_with_numpy():
-    planes, normals = np.zeros(plane_words(4096), np.uint32), np.zeros(4096, np.float32)
+    words, normals = np.zeros(whole_vectors(4096), np.uint32), np.zeros(4096, np.float32)
     worst = 0.0
     for example in range(50):
-        fill_planes(np.uint64(2**40 + 99), np.int64(Purpose.TRAINING_LATENTS), 3, example, 0, 1024, planes)
-        expected = noise.words(2**40 + 99, Purpose.TRAINING_LATENTS, 3, [example], 4096)[0]
-        assert np.array_equal(in_order(planes), expected)
-        fill_normals(planes, normals)
+        fill_words(np.uint64(2**40 + 99), np.int64(Purpose.TRAINING_LATENTS), 3, example, 4096, words)
+        assert np.array_equal(words, noise.words(2**40 + 99, Purpose.TRAINING_LATENTS, 3, [example], 4096)[0])
+        fill_normals(words, normals)
         exact = noise.normals(2**40 + 99, Purpose.TRAINING_LATENTS, 3, [example], 4096)[0]
-        worst = max(worst, np.max(np.abs(in_order(normals) - exact)))
+        worst = max(worst, np.max(np.abs(normals - exact)))
     # 5.77 at most, times a few float32 round-offs of the radius and of the sine.
     assert worst < 1e-6
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 1), (5, 6), (3, 30), (49, 50)])
-def test_part_of_the_planes_is_filled_out_to_whole_vectors_and_no_further(first, last):
-    planes = np.full(plane_words(200), 7, np.uint32)
-    fill_planes(np.uint64(1), np.int64(2), 0, 4, first, last, planes)
-    whole = np.zeros_like(planes)
-    fill_planes(np.uint64(1), np.int64(2), 0, 4, 0, 50, whole)
-    written = np.zeros(len(planes) // 4, bool)
-    written[first // BLOCKS * BLOCKS : -(-last // BLOCKS) * BLOCKS] = True
-    assert np.array_equal(planes.reshape(4, -1)[:, written], whole.reshape(4, -1)[:, written])
-    assert np.all(planes.reshape(4, -1)[:, ~written] == 7)
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 150])
+def test_words_are_filled_up_to_whole_vectors_and_no_further(count):
+    words = np.full(whole_vectors(count) + 8, 7, np.uint32)
+    fill_words(np.uint64(1), np.int64(2), 0, 4, count, words)
+    assert np.array_equal(words[:-8], noise.words(1, Purpose(2), 0, [4], len(words) - 8)[0])
+    assert np.all(words[-8:] == 7)
 
 
 def test_normals_are_the_oracles_and_do_not_depend_on_how_many_are_asked_for():

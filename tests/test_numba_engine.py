@@ -81,7 +81,7 @@ def test_adam_tile_against_float64():
     v[:6], m[:6] = 0, 0
     exact = [a.astype(np.float64) for a in (w, m, v, g)]
     scalars = (0.9, 0.999, 0.1, 0.001, 1e-8, 0.004, 7.5)
-    held = weights.Weights(w, m, v, np.zeros(0, np.float32))
+    held = weights.Weights(w, m, v)
     apply_adam(g, held, n, weights.AdamStep(*(np.float32(s) for s in scalars)))
     b1, b2, r1, r2, epsilon, length, correction = (float(np.float32(s)) for s in scalars)
     m64 = b1 * exact[1] + r1 * exact[3]
@@ -98,7 +98,9 @@ import json, sys
 import numpy as np
 sys.path.insert(0, "tests")
 from cases import CASES
-from vaefast.engines.numba_cpu import NumbaEngine, barrier, elementwise, noise, pixels, rows, steps, weights
+from vaefast.engines.numba_cpu import (
+    NumbaEngine, barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
+)
 from vaefast.settings import TrainingSettings
 
 case = CASES[1]
@@ -110,7 +112,8 @@ for values in (case.values(), case.values() / np.float32(255), np.asfortranarray
     engine.evaluate(placed)
 engine.decode(engine.encode(np.ones((3, 64)))[0])
 counts = {}
-for module in (barrier, elementwise, noise, pixels, rows, steps, weights):
+modules = barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
+for module in modules:
     for name, function in vars(module).items():
         if hasattr(function, "signatures"):
             counts[f"{module.__name__}.{name}"] = len(function.signatures)

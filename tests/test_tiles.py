@@ -4,7 +4,7 @@ import naive
 import numpy as np
 import pytest
 
-from vaefast.engines.numba_cpu import rows, tiles, weights
+from vaefast.engines.numba_cpu import layers, products, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.layout import PANEL
@@ -14,20 +14,25 @@ GUARD = 64  # sentinels on either side
 
 pytestmark = pytest.mark.skipif(not UNIT.fused, reason="this CPU has no fused multiply-add to compare with")
 
-product_wide, product_narrow_1 = rows.tile_wide, rows.tile_narrow_1
+product_wide, product_narrow_1 = products.tile_wide, products.tile_narrow_1
 gradient_wide, gradient_narrow = weights.gradient_wide, weights.gradient_narrow
-gather_wide, gather_one = rows.gather_wide, rows.gather_one
-scatter_wide, scatter_one = weights.scatter_wide, weights.scatter_one
+gather_wide, gather_one = layers.gather_0, layers.gather_3
+scatter_wide, scatter_one = weights.scatter_0, weights.scatter_3
 
 
 @kernel
-def call_product_wide(A, a_panel, W, w_panel, start, C, c, c_panel, K):
-    product_wide(A, 0, a_panel, W, 0, w_panel, start, 0, C, c, c_panel, K)
+def call_product_wide(A, a_panel, W, w_panel, start, s_row, s_panel, C, c, c_panel, K):
+    product_wide(A, 0, a_panel, W, 0, w_panel, start, 0, s_row, s_panel, C, c, c_panel, K)
 
 
 @kernel
-def call_product_narrow_1(A, a_panel, W, w_panel, start, C, c, c_panel, K):
-    product_narrow_1(A, 0, a_panel, W, 0, w_panel, start, 0, C, c, c_panel, K)
+def call_product_narrow_1(A, a_panel, W, w_panel, start, s_row, s_panel, C, c, c_panel, K):
+    product_narrow_1(A, 0, a_panel, W, 0, w_panel, start, 0, s_row, s_panel, C, c, c_panel, K)
+
+
+@kernel
+def call_product(A, a_panel, W, w_panel, start, C, c, c_panel, K, first, last, panels):
+    products.product(A, 0, a_panel, W, 0, w_panel, start, 0, PANEL, C, c, c_panel, K, first, last, panels)
 
 
 @kernel
@@ -65,13 +70,18 @@ def call_transpose(W, w, T, t):
     tiles.transpose_tile(W, w, T, t)
 
 
+@kernel
+def call_fold(P, p, q, T, t):
+    tiles.fold_tile(P, p, q, T, t)
+
+
 def random(*shape):
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
 def in_panels(matrix):
     """(rows, whole panels) -> flat, panel after panel."""
-    return np.ascontiguousarray(matrix.reshape(len(matrix), -1, PANEL).swapaxes(0, 1)).reshape(-1)
+    return np.ascontiguousarray(matrix.reshape(len(matrix), matrix.shape[1] // PANEL, PANEL).swapaxes(0, 1)).reshape(-1)
 
 
 def guarded(size):
@@ -88,7 +98,7 @@ def unguarded(flat, rows_, panels):
 @pytest.mark.parametrize("K", [1, 15, 16, 17, 50])
 @pytest.mark.parametrize(
     ("call", "height", "panels"),
-    [(call_product_wide, rows.ROWS, rows.GROUP), (call_product_narrow_1, 1, 1)],
+    [(call_product_wide, products.ROWS, products.GROUP), (call_product_narrow_1, 1, 1)],
     ids=["wide", "one row"],
 )
 def test_product_tile(call, height, panels, K):
@@ -96,8 +106,31 @@ def test_product_tile(call, height, panels, K):
     padded = np.full((height, -(-K // PANEL) * PANEL), np.nan, np.float32)  # what is past K must not be read into a sum
     padded[:, :K] = A
     C = guarded(height * panels * PANEL)
-    call(in_panels(padded), height * PANEL, in_panels(W), K * PANEL, start, C, GUARD, height * PANEL, K)
+    call(in_panels(padded), height * PANEL, in_panels(W), K * PANEL, start, 0, PANEL, C, GUARD, height * PANEL, K)
     assert np.array_equal(unguarded(C, height, panels), naive.product(start, A, W))
+    # ... and from a start of its own for each row, as the second block of a deep product has it.
+    starts = random(height, panels * PANEL)
+    call(
+        in_panels(padded), height * PANEL, in_panels(W), K * PANEL, in_panels(starts), PANEL, height * PANEL,
+        C, GUARD, height * PANEL, K,
+    )  # fmt: skip
+    expected = np.concatenate([naive.product(starts[i], A[i : i + 1], W) for i in range(height)])
+    assert np.array_equal(unguarded(C, height, panels), expected)
+
+
+@pytest.mark.parametrize("K", [0, 3, products.DEPTH, products.DEPTH + 1, 2 * products.DEPTH + 17])
+def test_a_product_in_blocks_is_the_product_bit_for_bit(K):
+    height, panels = 2 * products.ROWS + 7, 2 * products.GROUP + 1
+    A, W, start = random(height, K), random(K, panels * PANEL), random(panels * PANEL)
+    padded = np.zeros((height, max(1, -(-K // PANEL)) * PANEL), np.float32)
+    padded[:, :K] = A
+    C = guarded(height * panels * PANEL)
+    call_product(
+        in_panels(padded), height * PANEL, in_panels(W), K * PANEL, start, C, GUARD, height * PANEL, K, 3, height, panels
+    )
+    matrix = unguarded(C, height, panels)
+    assert np.all(matrix[:3] == SENTINEL)  # rows before the first are somebody else's
+    assert np.array_equal(matrix[3:], naive.product(start, A[3:], W))
 
 
 def test_the_comparison_notices_another_order_of_summation():
@@ -108,7 +141,7 @@ def test_the_comparison_notices_another_order_of_summation():
 
 @pytest.mark.parametrize("B", [1, 7, 40])
 @pytest.mark.parametrize(
-    ("call", "panels"), [(call_gradient_wide, rows.GROUP), (call_gradient_narrow, 1)], ids=["wide", "narrow"]
+    ("call", "panels"), [(call_gradient_wide, products.GROUP), (call_gradient_narrow, 1)], ids=["wide", "narrow"]
 )
 def test_gradient_tile(call, panels, B):
     A, D = random(B, PANEL), random(B, panels * PANEL)
@@ -121,12 +154,12 @@ def test_gradient_tile(call, panels, B):
 
 @pytest.mark.parametrize("count", [0, 1, 20])
 @pytest.mark.parametrize(
-    ("call", "panels"), [(call_gather_wide, rows.GATHER), (call_gather_one, 1)], ids=["wide", "one panel"]
+    ("call", "panels"), [(call_gather_wide, layers.GATHER_0), (call_gather_one, 1)], ids=["wide", "one panel"]
 )
 def test_gather_tile_is_the_dense_product_bit_for_bit(call, panels, count):
     X = 30
     W, start = random(X, panels * PANEL), random(panels * PANEL)
-    index = np.full(X + 3, 10**6, np.int32)  # entries outside the range asked for would read far away
+    index = np.full(X + 3, 2**16 - 1, np.uint16)  # entries outside the range asked for would read far away
     value = np.full(X + 3, np.nan, np.float32)
     index[3 : 3 + count] = np.sort(np.random.default_rng(count).permutation(X)[:count])
     value[3 : 3 + count] = random(count) if count else []
@@ -138,7 +171,7 @@ def test_gather_tile_is_the_dense_product_bit_for_bit(call, panels, count):
 
 
 @pytest.mark.parametrize(
-    ("call", "panels"), [(call_scatter_wide, rows.GATHER), (call_scatter_one, 1)], ids=["wide", "one panel"]
+    ("call", "panels"), [(call_scatter_wide, layers.GATHER_0), (call_scatter_one, 1)], ids=["wide", "one panel"]
 )
 def test_scatter_tile_image_after_image_is_the_dense_gradient_bit_for_bit(call, panels):
     B, base, height = 9, 40, 8
@@ -149,7 +182,7 @@ def test_scatter_tile_image_after_image_is_the_dense_gradient_bit_for_bit(call, 
     for b in range(B):
         on = np.sort(np.random.default_rng(b).permutation(height)[: b % 5])
         x[b, on] = random(len(on)) if len(on) else []
-        index = np.full(height + 2, 10**6, np.int32)
+        index = np.full(height + 2, 2**16 - 1, np.uint16)
         index[2 : 2 + len(on)] = base + on
         value = np.full(height + 2, np.nan, np.float32)
         value[2 : 2 + len(on)] = x[b, on]
@@ -162,6 +195,13 @@ def test_transpose_tile():
     W, T = random(3 + PANEL * PANEL), guarded(PANEL * PANEL)
     call_transpose(W, 3, T, GUARD)
     assert np.array_equal(unguarded(T, PANEL, 1), W[3:].reshape(PANEL, PANEL).T)
+
+
+def test_fold_tile():
+    P, T = random(5 + 3 * PANEL * PANEL), guarded(PANEL * PANEL)
+    call_fold(P, 5, 5 + 2 * PANEL * PANEL, T, GUARD)
+    first, second = (P[i : i + PANEL * PANEL].reshape(PANEL, PANEL) for i in (5, 5 + 2 * PANEL * PANEL))
+    assert np.array_equal(unguarded(T, PANEL, 1), (first + second).T)
 
 
 def test_tiles_use_vector_registers_of_the_stated_width():

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -18,13 +19,13 @@ import pickle
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
-from numba.core import caching, config, types
+from numba.core import caching, codegen, config, types
 
 from vaefast import layout, noise
 from vaefast.version import __version__
@@ -33,35 +34,78 @@ from vaefast.version import __version__
 _nesting = 0
 
 
+class _Piece(codegen.JITCodeLibrary):
+    """What is compiled only to become part of a caller: its LLVM code is kept, and no machine code is made of it."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def _optimize_final_module(self) -> None:
+        """Once: Numba's first round is for reference counts, of which there are none."""
+        manager, builder = self._codegen._module_pass_manager()
+        manager.run(self._final_module, builder)
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a piece, alone or as part of what calls it.
 
-    Two things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
-    each literal value. And LLVM optimises fully once, in the outermost function, where everything is inlined anyway: Numba
-    would do so again in each function that leads to a piece, for the innermost loops five times. (Level 0 for the pieces
-    would be shorter still, but leaves addresses in the code that cannot be kept on disk.)
+    Four things keep a cold start short, 15 s instead of 38. A constant argument is an ordinary int64: Numba would compile a
+    piece once more for each literal value. LLVM optimises fully once, in the outermost function, where everything is inlined
+    anyway. Of what is called from compiled code only, no machine code is made. And views of arrays are not counted: no kernel
+    allocates, and threads that count references to the same array wait for each other.
     """
-    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, _nrt=False)(function)
+    options: Any = {"_nrt": False}
+    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, **options)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
 
     def template_without_literals(args: Any, kws: Any) -> Any:
         return template([types.unliteral(argument) for argument in args], kws)
 
     def compile_piece(signature: Any) -> Any:
-        global _nesting
-        settings: Any = config
-        optimisation = settings.OPT
-        settings.OPT = type(optimisation)(1) if _nesting else optimisation
-        _nesting += 1
-        try:
+        if _nesting:
+            with _as_a_piece(dispatcher.targetctx.codegen()):
+                compiled = compile_whole(signature)
+            # Nothing stands behind these signatures for a caller from Python, who comes here again.
+            dispatcher._clear()
+            return compiled
+        known = dispatcher.overloads.get(tuple(signature) if isinstance(signature, (list, tuple)) else signature.args)
+        if known is not None and isinstance(known.library, _Piece):
+            dispatcher._reset_overloads()
+        with _nested():
             return compile_whole(signature)
-        finally:
-            _nesting -= 1
-            settings.OPT = optimisation
 
     dispatcher.get_call_template = template_without_literals
     dispatcher.compile = compile_piece
     return dispatcher
+
+
+@contextlib.contextmanager
+def _nested() -> Iterator[None]:
+    global _nesting
+    _nesting += 1
+    try:
+        yield
+    finally:
+        _nesting -= 1
+
+
+@contextlib.contextmanager
+def _as_a_piece(generator: Any) -> Iterator[None]:
+    settings: Any = config
+    before = settings.OPT, generator._library_class, generator.set_env
+    # Level 0 would be shorter still, but leaves addresses in the code that cannot be kept on disk.
+    settings.OPT, generator._library_class = type(before[0])(1), _Piece
+    # The environment is for code that calls Python.
+    generator.set_env = lambda name, environment: None
+    try:
+        with _nested():
+            yield
+    finally:
+        settings.OPT, generator._library_class, generator.set_env = before
 
 
 def entry_point(function: Callable[..., Any]) -> Any:

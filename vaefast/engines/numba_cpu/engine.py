@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
-from vaefast.engines.numba_cpu.noise import plane_words
+from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.plan import (
     BLOCK_PIXELS,
@@ -45,6 +45,8 @@ FORWARD_ROWS = 100
 # Above this share of non-zero pixels the dense tiles are faster than lists. With 13 % of the pixels on, 200 images take 193 us
 # forward and 180 us back by lists, 396 and 380 densely: even at 27 % on, which drawn digits reach at 40 % non-zero.
 SPARSE_BELOW = 0.4
+# What lists hold the numbers of, in 16 bits.
+LISTED_PIXELS = 2**16
 CACHE_LINE = 64
 
 
@@ -89,7 +91,7 @@ class NumbaEngine:
 
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
-        sparse = bool(np.count_nonzero(values) < SPARSE_BELOW * values.size)
+        sparse = _is_sparse(values)
         return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
 
     def warm_up(self, placed: Placed) -> None:
@@ -140,7 +142,7 @@ class NumbaEngine:
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
         images, size, width = _held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
-        sparse = bool(np.count_nonzero(x) < SPARSE_BELOW * np.size(x))
+        sparse = _is_sparse(x)
         heads = np.empty((size, 2 * width), np.float32)
         self._forward(encode_images, (images, _read_only(np.arange(size)), sparse, heads), pixels=True)
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
@@ -169,9 +171,14 @@ class NumbaEngine:
         return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
 
 
+def _is_sparse(values: NDArray[Any]) -> bool:
+    """Whether lists of the non-zero pixels are worth it, and can number the pixels."""
+    return bool(values.shape[1] <= LISTED_PIXELS and np.count_nonzero(values) < SPARSE_BELOW * values.size)
+
+
 def _held_whole(values: NDArray[Any]) -> Images:
     """Images (N, X) as they are."""
-    in_bytes, pixels = values.dtype == np.uint8, np.arange(values.shape[1], dtype=np.int32)
+    in_bytes, pixels = values.dtype == np.uint8, np.arange(values.shape[1]).astype(np.uint16)
     levels = values.reshape(-1) if in_bytes else values.astype(np.float32, copy=False).reshape(-1)
     return Images(
         bytes=_read_only(levels if in_bytes else np.empty(0, np.uint8)),
@@ -190,7 +197,7 @@ def _held_as_lists(whole: Images, size: int) -> Images:
         bytes=np.empty(entries if levels is whole.bytes else 0, np.uint8),
         floats=np.empty(entries if levels is whole.floats else 0, np.float32),
         starts=starts,
-        pixels=np.empty(entries, np.int32),
+        pixels=np.empty(entries, np.uint16),
     )
     list_nonzero(whole, lists)
     return Images(*(_read_only(array) for array in lists))
@@ -213,7 +220,7 @@ def _aligned(size: int) -> NDArray[np.float32]:
 def _pixels(plan: Plan) -> Pixels:
     entries = plan.rows * plan.pixels
     return Pixels(
-        indices=np.empty(entries, np.int32),
+        indices=np.empty(entries, np.uint16),
         values=np.empty(entries, np.float32),
         lengths=np.zeros(plan.rows, np.int64),
         middles=np.zeros(plan.rows, np.int64),
@@ -223,12 +230,10 @@ def _pixels(plan: Plan) -> Pixels:
 
 def _rows(plan: Plan) -> Rows:
     width, latent = padded(plan.pixels), padded(plan.latent)
-    words, normals = plane_words(width), plane_words(latent)
     return Rows(
-        pixel_words=np.zeros(words, np.uint32),
+        pixel_words=np.zeros(whole_vectors(width), np.uint32),
         pixels=_aligned(width),
-        latent_words=np.zeros(normals, np.uint32),
-        normals=_aligned(normals),
+        latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=_aligned(latent),
         divergence=_aligned(PANEL),
     )

@@ -4,7 +4,7 @@ B minibatch, X pixels, padded to panels; r counts rows. A number in parentheses 
 over all rows of a panel of 16 columns, which lie together, and have no branch and no call, so that LLVM vectorises them.
 
 A likelihood is a *type*, and Numba compiles the entry points for the one that is asked for: with a number to branch on, every
-run would compile all of them, which added 2.7 s to the 17.2 s of a cold start.
+run would compile all of them, which added 2.7 s to a cold start of 17.2 s.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from vaefast.settings import SMALLEST_VARIANCE
 FACTORS = 64
 # ... and a float64 that of half the lanes' products: (2^64)^8 = 2^512 < 1.8e308.
 LANES_A_LOGARITHM = 8
+# What `compiler.kernel` gives its pieces.
+AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
 VARIANCE_FLOOR, TWO_PI = np.float32(SMALLEST_VARIANCE), np.float32(2 * math.pi)
 # kappa(a) = a / 2 + K(a^2) and its slope 1/2 + a M(a^2) for |a| < 1 (24); the first terms left out are 2e-9 and 5e-10.
 K1, K2, K3, K4 = (np.float32(c) for c in (1 / 24, -1 / 2880, 1 / 181_440, -1 / 9_676_800))
@@ -62,7 +64,7 @@ def likelihood_rows(likelihood, plan, parameters, workspace, scale, log_likeliho
     """log p(x | z) of half of the pixels in nats, float64; the decoder's outputs become their gradients; scale is 1 / B."""
 
 
-@overload(likelihood_rows)
+@overload(likelihood_rows, jit_options=AS_KERNELS)
 def _choose_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
     def gaussian(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
         _gaussian_rows(likelihood.x_log_std, plan, parameters, workspace, scale, log_likelihood, first, last, half)
@@ -80,7 +82,7 @@ def update_likelihood(likelihood, plan, weights, workspace, gradient, adam, B, f
     """Adam on the likelihood's own parameters of pixel panels first to last - 1, by the task that has their logits."""
 
 
-@overload(update_likelihood)
+@overload(update_likelihood, jit_options=AS_KERNELS)
 def _choose_update(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
     def gaussian(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
         _update_x_log_std(likelihood.x_log_std, plan, weights, workspace, gradient, adam, B, first, last)

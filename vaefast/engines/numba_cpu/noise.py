@@ -1,8 +1,7 @@
 """The counter-based noise of `vaefast.noise` inside kernels: the same bits, and normals within a few ulp.
 
-Philox works on vectors of counters, a 64-bit lane each. Its four output words stand in four *planes* of one flat array,
-word w of block i (word 4 i + w of the example) at planes[w * stride + i]: storing them in order would cost as much as
-computing them, and no reader needs the order.
+Philox works on vectors of counters, a 64-bit lane each. Its output words 0 and 1 of each block are packed into one lane, 2 and
+3 into another, and the lanes interleaved: four operations and two shuffles for the words in order.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ MINUS_TWO = np.float32(-2)
 
 WORDS = 4  # of one block
 BLOCKS = UNIT.lanes // 2  # counters of one vector
-INT64 = ir.IntType(64)
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
 COUNTERS = ir.VectorType(INT64, BLOCKS)
-HALVES = ir.VectorType(ir.IntType(32), BLOCKS)
 
 
 def _splat(builder, scalar):
@@ -40,11 +38,10 @@ def _constant(value):
 
 
 @intrinsic
-def philox_vector(typing, block, example, step, purpose, key_0, key_1, planes, place, stride):
-    """Blocks `block` to `block + BLOCKS - 1` of an example to planes[place], planes[place + stride], ...; scalars are uint64
-    below 2^32."""
-    word, index = types.uint64, types.intp
-    signature = types.void(word, word, word, word, word, word, planes, index, index)
+def philox_vector(typing, block, example, step, purpose, key_0, key_1, words, place):
+    """The words of blocks `block` to `block + BLOCKS - 1` of an example from words[place]; scalars are uint64 below 2^32."""
+    word = types.uint64
+    signature = types.void(word, word, word, word, word, word, words, types.intp)
 
     def codegen(context, builder, signature, args):
         lanes = ir.Constant(COUNTERS, list(range(BLOCKS)))
@@ -64,40 +61,38 @@ def philox_vector(typing, block, example, step, purpose, key_0, key_1, planes, p
                 builder.and_(builder.add(key[0], _constant(noise.WEYL_0)), low),
                 builder.and_(builder.add(key[1], _constant(noise.WEYL_1)), low),
             ]
+        pairs = [builder.or_(c[w], builder.shl(c[w + 1], half)) for w in (0, 2)]
         data = context.make_array(signature.args[6])(context, builder, args[6]).data
         first = builder.gep(data, [args[7]])
-        for w in range(WORDS):
-            target = builder.gep(first, [builder.mul(args[8], ir.Constant(INT64, w))])
-            words = builder.trunc(c[w], HALVES)
-            builder.store(words, builder.bitcast(target, HALVES.as_pointer())).align = 4
+        for part in range(2):
+            order = [part * BLOCKS // 2 + i // 2 + i % 2 * BLOCKS for i in range(BLOCKS)]
+            mask = ir.Constant(ir.VectorType(INT32, BLOCKS), order)
+            target = builder.gep(first, [ir.Constant(INT64, part * 2 * BLOCKS)])
+            stored = builder.shuffle_vector(*pairs, mask)
+            builder.store(stored, builder.bitcast(target, COUNTERS.as_pointer())).align = 4
         return context.get_dummy_value()
 
     return signature, codegen
 
 
 @kernel
-def fill_planes(seed, purpose, step, example, blocks, planes):
-    """So many blocks of an example, rounded up to whole vectors; planes is uint32, a multiple of 4 vectors long."""
-    stride = planes.size // WORDS
-    for block in range(0, blocks, BLOCKS):
+def fill_words(seed, purpose, step, example, count, words):
+    """Words 0 to count - 1 of an example, rounded up to whole vectors, for which words, uint32, must have room."""
+    for place in range(0, count, WORDS * BLOCKS):
         philox_vector(
-            np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), seed & LOW_WORD, seed >> WORD_BITS,
-            planes, block, stride,
+            np.uint64(place // WORDS), np.uint64(example), np.uint64(step), np.uint64(purpose),
+            seed & LOW_WORD, seed >> WORD_BITS, words, place,
         )  # fmt: skip
 
 
 @kernel
-def fill_normals(planes, normals):
-    """Standard normals by Box & Muller's transform of words 0 and 1, and 2 and 3, of each block; in planes, as the words."""
-    stride = planes.size // WORDS
-    for pair in range(0, WORDS, 2):
-        first, second = planes[pair * stride : (pair + 1) * stride], planes[(pair + 1) * stride : (pair + 2) * stride]
-        cosines, sines = normals[pair * stride : (pair + 1) * stride], normals[(pair + 1) * stride : (pair + 2) * stride]
-        for i in range(stride):
-            radius = np.sqrt(MINUS_TWO * log(_uniform(first[i])))
-            turn = _uniform(second[i])
-            cosines[i] = radius * cosine_of_turn(turn)
-            sines[i] = radius * sine_of_turn(turn)
+def fill_normals(words, normals):
+    """Standard normals by Box & Muller's transform of words 2 i and 2 i + 1; normals is float32, of even length."""
+    for i in range(normals.size // 2):
+        radius = np.sqrt(MINUS_TWO * log(_uniform(words[2 * i])))
+        turn = _uniform(words[2 * i + 1])
+        normals[2 * i] = radius * cosine_of_turn(turn)
+        normals[2 * i + 1] = radius * sine_of_turn(turn)
 
 
 @kernel
@@ -105,7 +100,7 @@ def _uniform(word):
     return (np.float32(np.int32(word >> CELL_SHIFT)) + HALF) * CELL
 
 
-def plane_words(count: int) -> int:
-    """The length of planes that hold so many words of an example."""
-    blocks = -(-count // WORDS)
-    return WORDS * (-(-blocks // BLOCKS) * BLOCKS)
+def whole_vectors(count: int) -> int:
+    """So many words, rounded up to whole vectors."""
+    size = WORDS * BLOCKS
+    return -(-count // size) * size

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.numba_cpu.noise import WORDS, fill_planes
+from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS, SPLIT
 from vaefast.engines.numba_cpu.prefetch import prefetch
 from vaefast.layout import PANEL
@@ -19,14 +19,12 @@ DYNAMIC, THRESHOLD, NONE = 0, 1, 2
 BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
 
 # Shifts, because a signed division by a power of two takes five instructions.
-WORD_MASK, WORD_SHIFT = WORDS - 1, WORDS.bit_length() - 1
 PANEL_MASK, PANEL_SHIFT = PANEL - 1, PANEL.bit_length() - 1
 BLOCK_SHIFT = BLOCK_PIXELS.bit_length() - 1
 # Images are scattered over memory: the one so many rows ahead is asked for while this one is worked on.
 AHEAD = 2
-WHITE = np.uint64(255)
-ONE_WORD = np.uint64(1)
-WORD_BITS = np.uint64(32)
+WHITE, BYTE_CELL = np.uint8(255), np.uint32(16843009)
+BIT_OFF, BIT_ON = np.uint32(0), np.uint32(1)
 WORD_RANGE = 2.0**32
 BYTE_SCALE = np.float32(255)
 BYTE_HALF = np.uint8(128)
@@ -42,13 +40,13 @@ class Images(NamedTuple):
     bytes: NDArray[np.uint8]
     floats: NDArray[np.float32]
     starts: NDArray[np.int64]
-    pixels: NDArray[np.int32]
+    pixels: NDArray[np.uint16]
 
 
 class Pixels(NamedTuple):
     """The non-zero pixels of each row of the minibatch, in ascending order."""
 
-    indices: NDArray[np.int32]  # (rows * X,): row r from r * X
+    indices: NDArray[np.uint16]  # (rows * X,): row r from r * X
     values: NDArray[np.float32]  # (rows * X,)
     lengths: NDArray[np.int64]  # (rows,)
     middles: NDArray[np.int64]  # (rows,): how many entries belong to half 0 of the logits
@@ -110,11 +108,11 @@ def load_rows(images, binarize, seed, purpose, step, examples, keys, plan, works
             start, stop = example * plan.pixels, (example + 1) * plan.pixels
             pixel = images.pixels
         if binarize == DYNAMIC:
-            fill_planes(seed, purpose, step, keys[r], (stop - start + WORDS - 1) >> WORD_SHIFT, row.pixel_words)
+            fill_words(seed, purpose, step, keys[r], stop - start, row.pixel_words)
         if images.bytes.size > 0:
-            _levels_of_bytes(images.bytes[start:stop], binarize, row.pixel_words, row.pixels)
+            _levels_of_bytes(images.bytes[start:stop], lists, binarize, row.pixel_words, row.pixels)
         else:
-            _levels_of_floats(images.floats[start:stop], binarize, row.pixel_words, row.pixels)
+            _levels_of_floats(images.floats[start:stop], lists, binarize, row.pixel_words, row.pixels)
         if sparse:
             _list(row.pixels, pixel, plan, pixels, r)
         else:
@@ -141,21 +139,20 @@ def place_pixels(plan, workspace, pixels, first, last, half):
 @kernel
 def _prefetch_image(images, example):
     start, stop = images.starts[example], images.starts[example + 1]
-    prefetch(images.pixels, start, (stop - start) // 16 + 1)
+    prefetch(images.pixels, start, (stop - start) // 32 + 1)
     prefetch(images.bytes, start, (stop - start) // 64 + 1)
 
 
 @kernel
-def _levels_of_bytes(levels, binarize, planes, row):
-    """row[i] = what level i becomes."""
-    stride = planes.size // WORDS
-    if binarize == DYNAMIC:
+def _levels_of_bytes(levels, lists, binarize, words, row):
+    """row[i] = what level i becomes; where `lists`, no level is zero."""
+    if binarize == DYNAMIC and lists:
+        for i in range(levels.size):
+            row[i] = ONE if words[i] <= _last_on(levels[i]) else ZERO
+    elif binarize == DYNAMIC:
         n = 0
         for i in range(levels.size):
-            word = planes[(n & WORD_MASK) * stride + (n >> WORD_SHIFT)]
-            # word < floor(level * 2^32 / 255), without the division
-            on = (np.uint64(word) + ONE_WORD) * WHITE <= np.uint64(levels[i]) << WORD_BITS
-            row[i] = ONE if on else ZERO
+            row[i] = ONE if levels[i] != 0 and words[n] <= _last_on(levels[i]) else ZERO
             n += levels[i] != 0
     elif binarize == THRESHOLD:
         for i in range(levels.size):
@@ -166,16 +163,20 @@ def _levels_of_bytes(levels, binarize, planes, row):
 
 
 @kernel
-def _levels_of_floats(levels, binarize, planes, row):
-    """row[i] = what level i becomes."""
-    stride = planes.size // WORDS
+def _last_on(level):
+    """The last word that turns a level from 1 to 255 on: floor(level * 2^32 / 255) - 1, and 2^32 = 255 * 16843009 + 1."""
+    return np.uint32(level) * BYTE_CELL - (BIT_OFF if level == WHITE else BIT_ON)
+
+
+@kernel
+def _levels_of_floats(levels, lists, binarize, words, row):
+    """The same."""
     if binarize == DYNAMIC:
         n = 0
         for i in range(levels.size):
-            word = planes[(n & WORD_MASK) * stride + (n >> WORD_SHIFT)]
             # word < floor(level * 2^32), exact in float64
-            row[i] = ONE if np.float64(word) + 1.0 <= np.float64(levels[i]) * WORD_RANGE else ZERO
-            n += levels[i] != ZERO
+            row[i] = ONE if np.float64(words[n]) + 1.0 <= np.float64(levels[i]) * WORD_RANGE else ZERO
+            n += lists or levels[i] != ZERO
     elif binarize == THRESHOLD:
         for i in range(levels.size):
             row[i] = ONE if levels[i] >= HALF else ZERO
@@ -188,17 +189,22 @@ def _levels_of_floats(levels, binarize, planes, row):
 def _list(row, pixel, plan, pixels, r):
     """The pixels of row r that are not zero. No branch: each is written, and overwritten by the next unless it counts."""
     start, stop = r * plan.pixels, (r + 1) * plan.pixels
-    indices, values, ends, count, middle = pixels.indices[start:stop], pixels.values[start:stop], pixels.ends[r], 0, 0
+    indices, values, ends = pixels.indices[start:stop], pixels.values[start:stop], pixels.ends[r]
+    count = 0
+    for i in range(pixel.size):
+        value = row[i]
+        indices[count] = pixel[i]
+        values[count] = value
+        count += value != ZERO
+    pixels.lengths[r] = count
     boundary = plan.layers[plan.layers.shape[0] - 1, SPLIT] * PANEL
+    middle = 0
+    for p in indices[:count]:
+        middle += p < boundary
+    pixels.middles[r] = middle
     for block in range(ends.size):
         ends[block] = 0
-    for i in range(pixel.size):
-        p, value = np.int64(pixel[i]), row[i]
-        indices[count] = p
-        values[count] = value
-        count += 1 if value != ZERO else 0
-        middle = count if p < boundary else middle
-        ends[p >> BLOCK_SHIFT] = count
-    pixels.lengths[r], pixels.middles[r] = count, middle
+    for i in range(count):
+        ends[indices[i] >> BLOCK_SHIFT] = i + 1
     for block in range(1, ends.size):
         ends[block] = max(ends[block], ends[block - 1])

@@ -10,7 +10,7 @@ import numpy as np
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, fill, fma
 from vaefast.engines.numba_cpu.layers import fold_panel
-from vaefast.engines.numba_cpu.noise import WORDS, fill_normals, fill_planes
+from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.plan import OUTPUT
 from vaefast.layout import PANEL
 
@@ -20,13 +20,10 @@ def sample_rows(plan, workspace, seed, purpose, step, examples, row, kl, first, 
     """z = mean + exp(log_std) * noise (2), and the KL of each row in nats, float64 (4)."""
     stride = plan.rows * PANEL
     heads = plan.layers[plan.heads, OUTPUT]
-    normals, noise, divergence = row.normals, row.noise, row.divergence
-    plane = normals.size // WORDS
+    noise, divergence = row.noise, row.divergence
     for r in range(first, last):
-        fill_planes(seed, purpose, step, examples[r], noise.size // WORDS, row.latent_words)
-        fill_normals(row.latent_words, normals)
-        for j in range(noise.size):
-            noise[j] = normals[(j % WORDS) * plane + j // WORDS]
+        fill_words(seed, purpose, step, examples[r], noise.size, row.latent_words)
+        fill_normals(row.latent_words, noise)
         fill(divergence, ZERO)
         for panel in range(plan.latent_panels):
             place = panel * stride + r * PANEL

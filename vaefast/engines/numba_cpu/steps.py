@@ -47,11 +47,10 @@ class Randomness(NamedTuple):
 class Rows(NamedTuple):
     """Buffers that hold one padded row, for one worker."""
 
-    pixel_words: NDArray[np.uint32]  # in planes (`noise.py`)
+    pixel_words: NDArray[np.uint32]
     pixels: NDArray[np.float32]
-    latent_words: NDArray[np.uint32]  # in planes
-    normals: NDArray[np.float32]  # in planes
-    noise: NDArray[np.float32]  # the same normals in order
+    latent_words: NDArray[np.uint32]
+    noise: NDArray[np.float32]
     divergence: NDArray[np.float32]  # one panel
 
 

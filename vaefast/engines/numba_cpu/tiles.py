@@ -211,9 +211,9 @@ def make_gather_tile(panels: int):
             W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 7, 9))
             index, value = (builder.gep(_data(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
             w_panel, count, c_panel = args[2], args[6], args[11]
-            sums = [_register(builder, _load(builder, start, column * UNIT.lanes)) for column in range(panels * VECTORS)]
+            sums = [_register(builder, vector) for vector in _panel_vectors(builder, start, _index(PANEL), panels)]
             with cgutils.for_range(builder, count) as entry:
-                row = builder.sext(builder.load(builder.gep(index, [entry.index])), INDEX)
+                row = builder.zext(builder.load(builder.gep(index, [entry.index])), INDEX)
                 W_row = builder.gep(W, [builder.mul(row, _index(PANEL))])
                 scalar = _broadcast(builder, builder.gep(value, [entry.index]), 0)
                 _multiply_add(builder, scalar, _panel_vectors(builder, W_row, w_panel, panels), sums)
@@ -242,7 +242,7 @@ def make_scatter_tile(panels: int):
             d_panel, count, base, g_panel = args[2], args[6], args[7], args[10]
             right = _panel_vectors(builder, D, d_panel, panels)
             with cgutils.for_range(builder, count) as entry:
-                row = builder.sub(builder.sext(builder.load(builder.gep(index, [entry.index])), INDEX), base)
+                row = builder.sub(builder.zext(builder.load(builder.gep(index, [entry.index])), INDEX), base)
                 G_row = builder.gep(G, [builder.mul(row, _index(PANEL))])
                 sums = [_register(builder, vector) for vector in _panel_vectors(builder, G_row, g_panel, panels)]
                 _multiply_add(builder, _broadcast(builder, builder.gep(value, [entry.index]), 0), right, sums)
