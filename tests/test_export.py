@@ -311,3 +311,15 @@ def test_read_gives_what_serialize_was_given(tmp_path):
     assert back.training == {"seed": 3}
     assert back.estimator == {}
     assert back.scaling == {}
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_figures_of_a_run_show_means_of_pixels(digits, likelihood):
+    vae = fitted(digits, likelihood=likelihood, scaling=None)
+    engine = vae._network.engine
+    samples = gallery.prior_samples(engine, 4, 3, 6, likelihood)
+    assert np.array_equal(samples, np.clip(vae.sample(6, random_state=3), 0, 1))
+    shown = gallery.reconstruct(engine, digits[:5].astype(np.float32), likelihood)
+    assert np.array_equal(shown, np.clip(vae.reconstruct(digits[:5]), 0, 1))
+    paths = gallery.interpolate(engine, digits[:2].astype(np.float32), digits[2:4].astype(np.float32), 5, likelihood)
+    assert np.allclose(paths, np.clip(vae.interpolate(digits[:2], digits[2:4], 5), 0, 1), atol=1e-6)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import naive
 import numpy as np
 import pytest
@@ -121,3 +125,39 @@ def test_the_oracle_agrees_with_the_reference_where_it_can():
     assert np.allclose(
         reference.continuous_bernoulli_log_likelihood(np.full((61, 1), 0.3), logits[:, None]), expected, atol=1e-9
     )
+
+
+FIRST_AT_ONCE = """
+import threading, sys
+import numpy as np
+from vaefast.engines.contract import State
+from vaefast.engines.numba_cpu import NumbaEngine
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.settings import ModelSettings, TrainingSettings
+
+def train(likelihood):
+    model = ModelSettings(20, (8,), 3, likelihood=likelihood)
+    engine = NumbaEngine(model, TrainingSettings(batch_size=4, binarize="none"), 3)
+    engine.load_state(State.initial(initial_parameters(Layout(model), "glorot", 0).astype(np.float32)))
+    values = np.random.default_rng(0).random((20, 20), np.float32)
+    values[values < 0.8] = 0  # lists of pixels, which kernels of their own make
+    terms = engine.train(engine.place(values), np.arange(20))
+    print(likelihood, np.isfinite(terms.elbo).all(), flush=True)
+
+threads = [threading.Thread(target=train, args=(name,)) for name in sys.argv[1:]]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_likelihoods_that_are_compiled_at_the_same_time_do_not_meet(tmp_path):
+    """Three workers of each of two engines come to code that is not compiled yet, in a process with an empty cache."""
+    names = ("gaussian", "continuous-bernoulli")
+    command = [sys.executable, "-c", FIRST_AT_ONCE, *names]
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.split("\n")[:2]) == sorted(f"{name} True" for name in names)

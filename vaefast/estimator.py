@@ -398,8 +398,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """The ELBO of each row in nats, (N,): a bound on log p(x) from one sample of q(z | x).
 
-        The noise of a row goes by its content, so its score is the same in any company and at each call. Low scores are rows
-        that the model has not seen the like of.
+        The noise of a row goes by its content, so its score is the same in any company and at each call: bit for bit on the
+        Numba engine, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model has
+        not seen the like of.
         """
         check_is_fitted(self)
         return self._network.bounds(self._entered(X)) - self._inputs.log_volume
