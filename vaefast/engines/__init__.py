@@ -14,23 +14,30 @@ ENGINES = ("numba", "reference")
 __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create"]
 
 
-def choose(name: str) -> str:
-    """The engine that `name` stands for: itself, or for `auto` the fastest that can run here.
+# What an engine cannot do yet; the others do it.
+LACKING: dict[str, tuple[str, ...]] = {}
+
+
+def choose(name: str, likelihood: str = "bernoulli") -> str:
+    """The engine that `name` stands for: itself, or for `auto` the fastest that can run here and has this likelihood.
 
     Raises
     ------
     SettingsError
         There is no such engine.
     EngineUnavailable
-        It cannot run here; the message holds the reason and the remedy.
+        It cannot run here, or lacks the likelihood; the message holds the reason and the remedy.
     """
     if name == "auto":
-        return next(engine for engine in ENGINES if why_not(engine) is None)
+        return next(engine for engine in ENGINES if why_not(engine) is None and likelihood not in LACKING.get(engine, ()))
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}: choose auto, {' or '.join(ENGINES)}")
     reason = why_not(name)
     if reason is not None:
         raise EngineUnavailable(f"engine {name} cannot run here: {reason}")
+    if likelihood in LACKING.get(name, ()):
+        able = " or ".join(engine for engine in ENGINES if likelihood not in LACKING.get(engine, ()))
+        raise EngineUnavailable(f"engine {name} has no likelihood {likelihood}: choose engine {able}")
     return name
 
 
@@ -43,7 +50,7 @@ def why_not(name: str) -> str | None:
 
 def create(name: str, model: ModelSettings, training: TrainingSettings, threads: int) -> Engine:
     """The engine of this name, `auto` included, for one model; its state is zero until `load_state`."""
-    chosen = choose(name)
+    chosen = choose(name, model.likelihood)
     if chosen == "numba":
         from vaefast.engines.numba_cpu import NumbaEngine
 

@@ -46,9 +46,10 @@ class Team:
     def _together(self, kernel: Any, arguments: Arguments) -> None:
         """Runs in the pool, where no signal can come between the submissions: a worker that never came would leave the
         others waiting at their barrier."""
-        if not kernel.signatures:
+        signature = tuple(numba.typeof(argument) for argument in arguments[0])
+        if signature not in kernel.overloads:
             # A compilation that fails in one thread only would leave the others waiting, too.
-            kernel.compile(tuple(numba.typeof(argument) for argument in arguments[0]))
+            kernel.compile(signature)
         others: list[Future[None]] = [self._pool.submit(kernel, *a) for a in arguments[1:]] if self._pool else []
         kernel(*arguments[0])
         for other in others:
