@@ -1,7 +1,7 @@
 """Everything is declared in pyproject.toml; compiled extensions, which need code to configure, are declared here.
 
-The Cython engine is optional: without Cython or a C compiler the installation succeeds, and `--engine cython` says what is missing.
-`VAEFAST_NATIVE=1` compiles for this machine's CPU alone.
+The Cython engine is optional: without Cython or a C compiler the installation succeeds, and `--engine cython` says what is
+missing. `VAEFAST_NATIVE=1` compiles for this machine's CPU alone.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vaefast.settings import ModelSettings
+from vaefast.settings import LIKELIHOODS, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
         return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
 
 
-CASES = [
+BERNOULLI = [
     Case("report", ModelSettings(784, (200, 200), 50), 40, 100, 0.2),
     Case("tanh", ModelSettings(64, (40, 24), 6, "tanh"), 32, 80, 0.5),
     Case("grey", ModelSettings(64, (33,), 5), 16, 40, 0.3, binarize="none"),
@@ -44,6 +44,12 @@ CASES = [
     Case("one of everything", ModelSettings(1, (1,), 1), 3, 7, 1.0),
     Case("wide", ModelSettings(40, (330,), 40), 12, 30, 0.3),
     Case("many rows", ModelSettings(300, (21, 10), 3), 150, 320, 0.2),
+]
+# Grey levels as they are under every other likelihood: the same models and the same data.
+CASES = BERNOULLI + [
+    replace(case, name=f"{likelihood} {case.name}", model=replace(case.model, likelihood=likelihood), binarize="none")
+    for likelihood in LIKELIHOODS[1:]
+    for case in BERNOULLI
 ]
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.

@@ -44,6 +44,24 @@ def bernoulli_log_likelihood(x, logits):
     return sum(xi * a - softplus(a) for xi, a in zip(x, logits, strict=True))
 
 
+def gaussian_log_likelihood(x, means, x_log_std):
+    total = 0.0
+    for xi, m, s in zip(x, means, x_log_std, strict=True):
+        variance = 0.0001 + math.exp(2 * s)
+        total -= 0.5 * math.log(2 * math.pi * variance) + (xi - m) ** 2 / (2 * variance)
+    return total
+
+
+def continuous_bernoulli_log_likelihood(x, logits):
+    """With lambda = sigmoid(a): log of lambda^x (1 - lambda)^(1 - x) C(lambda), as its authors define it."""
+    total = 0.0
+    for xi, a in zip(x, logits, strict=True):
+        p = 1 / (1 + math.exp(-a))
+        constant = 2.0 if a == 0 else 2 * math.atanh(1 - 2 * p) / (1 - 2 * p)
+        total += xi * math.log(p) + (1 - xi) * math.log(1 - p) + math.log(constant)
+    return total
+
+
 def gaussian_kl(mean, log_std):
     return 0.5 * sum(math.exp(2 * s) + m * m - 1 - 2 * s for m, s in zip(mean, log_std, strict=True))
 
@@ -57,7 +75,7 @@ def dense(inputs, weight, bias, activation=None):
     return out
 
 
-def elbo_terms(parameters, hidden_layers, activation, x, noise):
+def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bernoulli"):
     """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays."""
     h = list(x)
     for i in range(hidden_layers):
@@ -68,7 +86,13 @@ def elbo_terms(parameters, hidden_layers, activation, x, noise):
     for i in range(hidden_layers):
         g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
     logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
-    return bernoulli_log_likelihood(x, logits), gaussian_kl(mean, log_std)
+    if likelihood == "gaussian":
+        log_likelihood = gaussian_log_likelihood(x, logits, parameters["x_log_std"])
+    elif likelihood == "continuous-bernoulli":
+        log_likelihood = continuous_bernoulli_log_likelihood(x, logits)
+    else:
+        log_likelihood = bernoulli_log_likelihood(x, logits)
+    return log_likelihood, gaussian_kl(mean, log_std)
 
 
 def adam(parameter, gradients, learning_rate, beta1, beta2, epsilon):

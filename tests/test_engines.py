@@ -28,10 +28,13 @@ def settings(case, **changes):
 @cache
 def start(case):
     layout = Layout(case.model)
-    return initial_parameters(layout, "fan-in", 4)
+    stds = np.random.default_rng(6).uniform(0.15, 1.5, case.model.pixels)
+    return initial_parameters(layout, "fan-in", 4, pixel_stds=stds)
 
 
 def engine_at_start(name, case, threads=2, **changes):
+    if case.model.likelihood in engines.LACKING.get(name, ()):
+        pytest.skip(f"engine {name} has no likelihood {case.model.likelihood} yet")
     engine = engines.create(name, case.model, settings(case, **changes), threads)
     engine.load_state(State.initial(start(case)))
     return engine
@@ -89,7 +92,8 @@ def test_the_gradient_agrees_with_finite_differences(name, case):
     epsilon = normals(11, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
 
     def loss(parameters):
-        return -reference.lower_bound(layout.views(parameters), x, epsilon, case.model.activation).mean()
+        bound = reference.lower_bound(layout.views(parameters), x, epsilon, case.model.activation, case.model.likelihood)
+        return -bound.mean()
 
     for seed in range(4):
         direction = np.random.default_rng(seed).standard_normal(layout.size)
@@ -193,6 +197,20 @@ def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypat
     assert np.array_equal(states[0].second_moments, states[1].second_moments)
 
 
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_an_image_is_scored_with_the_noise_of_its_number(name):
+    case = CASES[1]
+    values = case.values()
+    engine = engine_at_start(name, case)
+    whole = engine.evaluate(engine.place(values)).elbo
+    some = np.array([7, 0, 31, 7])
+    numbered = engine.evaluate(engine.place(values[some]), some).elbo
+    # Only the reference's matrix products see the rows beside a row.
+    assert np.allclose(numbered, whole[some], rtol=0, atol=0 if name != "reference" else TOLERANCES["example_nats"])
+    assert not np.allclose(engine.evaluate(engine.place(values[some])).elbo, whole[some], rtol=0, atol=0.1)
+    assert np.array_equal(numbered, engine.evaluate(engine.place(values[some]), some).elbo)
+
+
 @by_engine
 def test_seeds_steps_and_epochs_change_the_noise_and_nothing_else_does(name):
     case = CASES[1]
@@ -231,3 +249,11 @@ def test_an_engine_that_cannot_run_says_why_and_auto_passes_it_over(monkeypatch)
     with pytest.raises(engines.EngineUnavailable, match=reason):
         engines.choose("numba")
     assert engines.choose("auto") == "reference"
+
+
+def test_a_likelihood_that_an_engine_lacks_is_refused_by_one_line_that_names_one_that_has_it(monkeypatch):
+    monkeypatch.setattr(engines, "LACKING", {"numba": ("gaussian",)})
+    with pytest.raises(engines.EngineUnavailable, match="engine numba has no likelihood gaussian: choose engine reference"):
+        engines.create("numba", ModelSettings(likelihood="gaussian"), TrainingSettings(binarize="none"), 1)
+    assert engines.choose("auto", "gaussian") == "reference"
+    assert engines.choose("auto", "bernoulli") == "numba"

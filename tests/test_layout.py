@@ -6,7 +6,9 @@ from cases import CASES
 
 from vaefast.initialization import initial_parameters
 from vaefast.layout import PANEL, Layout, padded
-from vaefast.settings import INITIALIZATIONS, ModelSettings
+from vaefast.likelihoods import expectation
+from vaefast.settings import INITIALIZATIONS, LIKELIHOODS, ModelSettings, TrainingSettings
+from vaefast.start import initial_state
 
 
 def test_the_reports_model_has_its_number_of_parameters():
@@ -65,3 +67,36 @@ def test_initial_parameters_depend_on_the_seed_alone_and_have_the_stated_spread(
     if scheme == "data-mean":
         p = 1 / (1 + np.exp(-weights["logits.bias"]))
         assert np.allclose(p, np.clip(means, 1e-3, 1 - 1e-3))
+
+
+def test_a_gaussian_likelihood_has_one_more_tensor_which_starts_at_the_spread_of_the_data():
+    layout = Layout(ModelSettings(9, (5,), 2, likelihood="gaussian"))
+    assert list(layout.tensors)[-1] == "x_log_std"
+    assert layout.tensors["x_log_std"].shape == (9,)
+    stds = np.array([0, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 4.0])
+    for scheme in INITIALIZATIONS:
+        start = initial_parameters(layout, scheme, 0, stds, stds)
+        assert np.allclose(np.exp(layout.views(start)["x_log_std"]), np.maximum(stds, 0.1))
+        assert not layout.views(initial_parameters(layout, scheme, 0, stds))["x_log_std"].any()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_data_mean_starts_at_the_mean_of_each_pixel(likelihood):
+    layout = Layout(ModelSettings(5, (4,), 2, likelihood=likelihood))
+    means = np.array([0.001, 0.2, 0.5, 0.77, 0.999])
+    bias = layout.views(initial_parameters(layout, "data-mean", 0, means))["logits.bias"]
+    assert np.allclose(expectation(likelihood, bias), means, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_initial_state_measures_the_data(dtype):
+    values = np.random.default_rng(0).integers(0, 256, (3000, 6), np.uint8)
+    values[:, 5] = 7
+    exact = values / 255
+    values = values if dtype == np.uint8 else exact.astype(np.float32)
+    model = ModelSettings(6, (4,), 2, likelihood="gaussian")
+    state = initial_state(model, TrainingSettings(initialization="data-mean"), values)
+    tensors = Layout(model).views(state.parameters)
+    assert np.allclose(np.exp(tensors["x_log_std"]), np.maximum(exact.std(axis=0), 0.1), rtol=1e-5)
+    assert np.allclose(tensors["logits.bias"], exact.mean(axis=0), rtol=1e-5)
+    assert state.step == 0

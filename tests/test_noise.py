@@ -123,3 +123,35 @@ def test_binarization_is_exact_at_the_ends_and_fair_between(dtype):
     rate = (words < threshold).mean(axis=0)
     spread = np.sqrt(probability * (1 - probability) / 4000)
     assert np.max(np.abs(rate - probability) - 4.5 * spread) <= 0
+
+
+def test_a_rows_key_depends_on_its_content_alone():
+    values = np.random.default_rng(0).random((5000, 30)).astype(np.float32)
+    keys = noise.row_keys(values)
+    assert keys.dtype == np.int64
+    assert keys.min() >= 0
+    assert keys.max() < 2**32
+    assert len(np.unique(keys)) >= 4999
+    order = np.random.default_rng(1).permutation(5000)
+    assert np.array_equal(noise.row_keys(values[order]), keys[order])
+    assert np.array_equal(noise.row_keys(np.asfortranarray(values)), keys)
+    assert np.abs(np.corrcoef(keys[:-1], keys[1:])[0, 1]) < 0.06
+    for column in (0, 17, 29):
+        changed = values.copy()
+        changed[:, column] = np.nextafter(changed[:, column], np.float32(2))
+        assert (noise.row_keys(changed) != keys).all()
+
+
+def test_a_byte_and_its_level_have_the_same_key_and_so_have_both_zeros():
+    levels = np.arange(256, dtype=np.uint8).reshape(-1, 1) * np.ones(3, np.uint8)
+    for divided in ((levels / 255).astype(np.float32), levels / np.float32(255), levels.astype(np.float32) / np.float32(255)):
+        assert np.array_equal(noise.row_keys(levels), noise.row_keys(divided))
+    zeros = np.zeros((1, 3), np.float32)
+    assert np.array_equal(noise.row_keys(zeros), noise.row_keys(-zeros))
+
+
+def test_keys_do_not_depend_on_how_many_rows_are_hashed_at_a_time(monkeypatch):
+    values = np.random.default_rng(2).integers(0, 256, (101, 7), np.uint8)
+    whole = noise.row_keys(values)
+    monkeypatch.setattr(noise, "KEYED_VALUES", 13)
+    assert np.array_equal(noise.row_keys(values), whole)

@@ -1,5 +1,6 @@
 """The specification itself: against loops that share nothing with it, and against finite differences in float64."""
 
+import decimal
 import math
 
 import naive
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 from cases import CASES, TOLERANCES
 
+from vaefast import likelihoods
 from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.noise import Purpose, normals
-from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
+from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
 
 SMALL = [case for case in CASES if case.model.pixels < 784]
 
@@ -21,7 +23,11 @@ SMALL = [case for case in CASES if case.model.pixels < 784]
 def inputs(case, rows=5):
     layout = Layout(case.model)
     vector = initial_parameters(layout, "fan-in", 1) * 2
-    x = (np.random.default_rng(2).random((rows, case.model.pixels)) < 0.5).astype(np.float64)
+    x = np.random.default_rng(2).random((rows, case.model.pixels))
+    if case.model.likelihood == "bernoulli":
+        x = (x < 0.5).astype(np.float64)
+    if case.model.likelihood == "gaussian":
+        layout.views(vector)["x_log_std"][...] = np.random.default_rng(3).uniform(-2, 0.5, case.model.pixels)
     epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(rows), case.model.latent)
     return layout, vector, x, epsilon
 
@@ -31,12 +37,14 @@ def test_lower_bound_is_the_oracles(case):
     layout, vector, x, epsilon = inputs(case)
     parameters = layout.views(vector)
     pass_ = reference.forward(parameters, x, epsilon, case.model.activation)
-    log_likelihood = reference.bernoulli_log_likelihood(x, pass_.logits)
+    likelihood = case.model.likelihood
+    log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood)
     kl = reference.gaussian_kl(pass_.mean, pass_.log_std)
     for row in range(len(x)):
-        expected = naive.elbo_terms(parameters, len(case.model.hidden), case.model.activation, x[row], epsilon[row])
+        hidden_layers, activation = len(case.model.hidden), case.model.activation
+        expected = naive.elbo_terms(parameters, hidden_layers, activation, x[row], epsilon[row], likelihood)
         assert np.allclose([log_likelihood[row], kl[row]], expected, rtol=1e-12)
-    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation)
+    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation, likelihood)
     assert np.allclose(bound, log_likelihood - kl, rtol=1e-14)
 
 
@@ -47,9 +55,9 @@ def test_gradients_agree_with_finite_differences_by_random_projection(case):
         assert abs(analytic - numeric) < TOLERANCES["finite_difference"] * max(1, abs(numeric))
 
 
-@pytest.mark.parametrize("name", ["encoder.0.weight", "log_std.bias", "decoder.1.weight", "logits.bias"])
+@pytest.mark.parametrize("name", ["encoder.0.weight", "log_std.bias", "decoder.1.weight", "logits.bias", "x_log_std"])
 def test_the_projection_notices_one_wrong_tensor(name):
-    case = next(case for case in CASES if case.name == "tanh")
+    case = next(case for case in CASES if case.name == ("gaussian tanh" if name == "x_log_std" else "tanh"))
     analytic, numeric = directional(case, 0, corrupt=name)
     assert abs(analytic - numeric) > 100 * TOLERANCES["finite_difference"]
 
@@ -59,14 +67,14 @@ def directional(case, projection, corrupt):
     layout, vector, x, epsilon = inputs(case)
     direction = np.random.default_rng(projection).standard_normal(layout.size)
     direction /= np.linalg.norm(direction)
-    activation = case.model.activation
+    activation, likelihood = case.model.activation, case.model.likelihood
 
     def loss(parameters):
-        return -reference.lower_bound(layout.views(parameters), x, epsilon, activation).mean()
+        return -reference.lower_bound(layout.views(parameters), x, epsilon, activation, likelihood).mean()
 
     parameters = layout.views(vector)
     pass_ = reference.forward(parameters, x, epsilon, activation)
-    gradients = reference.backward(parameters, pass_, epsilon, activation)
+    gradients = reference.backward(parameters, pass_, epsilon, activation, likelihood)
     if corrupt:
         gradients[corrupt] = gradients[corrupt] * 1.01
     h = 1e-6
@@ -74,19 +82,24 @@ def directional(case, projection, corrupt):
     return layout.flatten(gradients, np.float64) @ direction, numeric
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_spot_checks_of_every_tensor(activation):
-    model = ModelSettings(12, (9, 8), 4, activation)
+def test_spot_checks_of_every_tensor(activation, likelihood):
+    model = ModelSettings(12, (9, 8), 4, activation, likelihood)
     layout = Layout(model)
-    vector = initial_parameters(layout, "fan-in", 5) * 2
-    x = (np.random.default_rng(1).random((6, 12)) < 0.5).astype(np.float64)
+    vector = initial_parameters(layout, "fan-in", 5, pixel_stds=np.linspace(0.05, 0.6, 12))
+    vector *= 2
+    x = np.random.default_rng(1).random((6, 12))
+    if likelihood == "bernoulli":
+        x = (x < 0.5).astype(np.float64)
     epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(6), 4)
     parameters = layout.views(vector)
 
     def run(parameters):
         return reference.forward(parameters, x, epsilon, activation)
 
-    gradients = reference.backward(parameters, run(parameters), epsilon, activation)
+    gradients = reference.backward(parameters, run(parameters), epsilon, activation, likelihood)
+    assert set(gradients) == set(layout.tensors)
     checked, h = 0, 1e-5
     for name, gradient in gradients.items():
         for place in np.random.default_rng(7).integers(gradient.size, size=8):
@@ -95,7 +108,7 @@ def test_spot_checks_of_every_tensor(activation):
                 moved = layout.views(vector.copy())
                 moved[name].flat[place] += shift
                 pass_ = run(moved)
-                losses.append(-np.mean(reference.lower_bound(moved, x, epsilon, activation)))
+                losses.append(-np.mean(reference.lower_bound(moved, x, epsilon, activation, likelihood)))
                 signs.append([layer > 0 for layer in pass_.encoder[1:] + pass_.decoder[1:]])
             if activation == "relu" and any((a != b).any() for a, b in zip(*signs, strict=True)):
                 continue  # a unit's kink lies between the two points: no derivative to compare with
@@ -143,3 +156,58 @@ def test_the_engine_keeps_its_dtype_and_its_state(dtype):
     assert engine.step == 4
     assert before.step == 0
     assert not np.array_equal(before.parameters, engine.state().parameters)
+
+
+def test_the_continuous_bernoulli_is_a_density_and_its_mean_is_right():
+    x = (np.arange(20_000) + 0.5) / 20_000
+    for a in (-60.0, -3.0, -0.6, -0.4, -1e-3, 0.0, 1e-9, 1e-4, 0.49, 0.51, 5.0, 40.0):
+        density = np.exp(reference.continuous_bernoulli_log_likelihood(x[:, None], np.full((len(x), 1), a)))
+        assert density.mean() == pytest.approx(1, abs=1e-5)
+        assert (x * density).mean() == pytest.approx(float(likelihoods.continuous_bernoulli_mean(np.array(a))), abs=1e-5)
+
+
+def test_the_mean_of_a_continuous_bernoulli_against_exact_arithmetic():
+    for a in (*np.linspace(-1, 1, 101), -700.0, -30.0, -5.0, 5.0, 30.0, 700.0, 1e4):
+        expected = exact_mean(float(a))
+        assert float(likelihoods.continuous_bernoulli_mean(np.array(a))) == pytest.approx(expected, rel=0, abs=4e-15)
+        single = likelihoods.continuous_bernoulli_mean(np.array(a, np.float32))
+        assert single.dtype == np.float32
+        assert float(single) == pytest.approx(exact_mean(float(np.float32(a))), rel=0, abs=6e-7)
+
+
+def exact_mean(a):
+    """1 / (1 - exp(-a)) - 1 / a in 50 decimal digits."""
+    if a == 0:
+        return 0.5
+    with decimal.localcontext(prec=50):
+        exact = decimal.Decimal(a)
+        return float(1 / (1 - (-exact).exp()) - 1 / exact)
+
+
+def test_extreme_logits_of_a_continuous_bernoulli_are_finite_and_exact():
+    logits, x = np.array([[1e4, -1e4, 0.0, 800.0]]), np.array([[1.0, 0.0, 1.0, 0.0]])
+    expected = 2 * math.log(1e4) + 0 + (math.log(800) - 800)
+    assert reference.continuous_bernoulli_log_likelihood(x, logits) == pytest.approx(expected)
+    assert np.isnan(reference.continuous_bernoulli_log_likelihood(x, np.array([[np.nan, 0, 0, 0]]))).all()
+    assert np.isnan(likelihoods.continuous_bernoulli_mean(np.array([np.nan]))).all()
+
+
+def test_a_gaussians_variance_has_a_floor():
+    x, means = np.zeros((1, 1)), np.zeros((1, 1))
+    narrow = reference.gaussian_log_likelihood(x, means, np.array([-1e3]))
+    assert narrow == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-4))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_draws_have_the_mean_that_is_expected_of_them(likelihood):
+    outputs = np.linspace(-4, 4, 9)
+    x_log_std = np.linspace(-2, 0.5, 9) if likelihood == "gaussian" else None
+    repeated = np.repeat(outputs[None], 40_000, axis=0)
+    x = likelihoods.draw(likelihood, repeated, x_log_std, np.random.RandomState(0))
+    assert np.abs((x.mean(axis=0) - likelihoods.expectation(likelihood, outputs)) / x.std(axis=0)).max() < 4.5 / 200
+    if likelihood == "gaussian":
+        assert np.allclose(x.std(axis=0), np.sqrt(likelihoods.x_variance(x_log_std)), rtol=0.03)
+    else:
+        assert x.min() >= 0
+        assert x.max() <= 1
+    assert np.isin(x, [0, 1]).all() == (likelihood == "bernoulli")

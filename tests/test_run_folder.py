@@ -229,7 +229,9 @@ def test_a_model_file_gives_back_the_layouts_views(layout, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(content)
     with safe_open(tmp_path / "model.safetensors", "np") as file:
         metadata = file.metadata()
-    assert json.loads(metadata["model"]) == {"pixels": 9, "hidden": [5, 4], "latent": 2, "activation": "relu"}
+    assert json.loads(metadata["model"]) == {
+        "pixels": 9, "hidden": [5, 4], "latent": 2, "activation": "relu", "likelihood": "bernoulli",
+    }  # fmt: skip
     assert json.loads(metadata["training"]) == {"binarize": "dynamic", "note": 'ä "quoted"\n'}
 
 

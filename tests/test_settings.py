@@ -11,9 +11,11 @@ from vaefast.settings import (
     INITIALIZATIONS,
     LARGEST_SEED,
     LARGEST_SIZE,
+    LIKELIHOODS,
     AdamSettings,
     ModelSettings,
     TrainingSettings,
+    check_binarization,
 )
 
 # Class, field, smallest and largest value.
@@ -33,6 +35,7 @@ REAL_NUMBERS = [
 ]
 NAMES = [
     (ModelSettings, "activation", "activation", ACTIVATIONS),
+    (ModelSettings, "likelihood", "likelihood", LIKELIHOODS),
     (TrainingSettings, "binarize", "binarize", BINARIZATIONS),
     (TrainingSettings, "initialization", "init", INITIALIZATIONS),  # as the flag is called
 ]
@@ -114,3 +117,13 @@ def test_hidden_layers_are_a_tuple(wrong):
 def test_changed_settings_are_checked_again():
     with pytest.raises(SettingsError, match="pixels is 0"):
         dataclasses.replace(ModelSettings(), pixels=0)
+
+
+def test_only_a_bernoulli_likelihood_goes_with_binarised_pixels():
+    for likelihood in LIKELIHOODS:
+        check_binarization(likelihood, "none")
+    for binarize in ("dynamic", "threshold"):
+        check_binarization("bernoulli", binarize)
+        for likelihood in LIKELIHOODS[1:]:
+            with pytest.raises(SettingsError, match=f"binarize is '{binarize}', but likelihood {likelihood} .* choose none"):
+                check_binarization(likelihood, binarize)

@@ -48,9 +48,9 @@ METRICS = [
     "seconds", "evaluation_seconds", "images_per_second",
 ]  # fmt: skip
 FLAGS = {
-    "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--init",
+    "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
-    "--threads", "--out", "--checkpoint-every", "--resume", "--debug", "--version",
+    "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
 }  # fmt: skip
 DRAW = gallery.draw
 SMALL = ("--hidden", "16", "--latent", "3")
@@ -182,7 +182,7 @@ def test_a_run_folder_is_complete(digits_run):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
-        "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu"},
+        "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu", "likelihood": "bernoulli"},
         "training": asdict(TrainingSettings(epochs=2)),
     }
     surroundings = json.loads((folder / "environment.json").read_text())
@@ -457,7 +457,7 @@ def test_flags_win_over_the_configuration_file_and_both_over_the_defaults(comman
     assert (result.code, result.err) == (0, "")
     assert "engine reference, 1 thread |" in result.out
     settings = settings_in(tmp_path / "run")
-    assert settings["model"] == {"pixels": 64, "hidden": [12, 8], "latent": 6, "activation": "relu"}
+    assert settings["model"] == {"pixels": 64, "hidden": [12, 8], "latent": 6, "activation": "relu", "likelihood": "bernoulli"}
     training = settings["training"]
     assert (training["batch_size"], training["binarize"], training["initialization"]) == (90, "threshold", "he")
     assert (training["adam"]["learning_rate"], training["adam"]["beta1"], training["seed"]) == (1, 0.9, 0)

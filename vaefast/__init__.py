@@ -1,3 +1,30 @@
 """vaefast: variational auto-encoders at the speed the machine allows, every gradient derived by hand and checked."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vaefast.version import __version__
+
+if TYPE_CHECKING:
+    from vaefast.estimator import VAE, load
+    from vaefast.tensorboard import TensorBoard
+
+__all__ = ["VAE", "TensorBoard", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn alone takes a second to import: nothing is imported before somebody asks for it.
+    if name in ("VAE", "load"):
+        from vaefast import estimator
+
+        return getattr(estimator, name)
+    if name == "TensorBoard":
+        from vaefast.tensorboard import TensorBoard
+
+        return TensorBoard
+    raise AttributeError(f"module 'vaefast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,8 @@ from vaefast import figures, noise
 from vaefast.data import Dataset
 from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
+from vaefast.likelihoods import expectation
+from vaefast.settings import ModelSettings
 from vaefast.trainer import EpochMetrics
 
 PRIOR_SAMPLES = 25
@@ -27,7 +29,7 @@ def draw(
     data: Dataset,
     metrics: Sequence[EpochMetrics],
     *,
-    latent: int,
+    model: ModelSettings,
     binarize: str,
     seed: int,
     folder: Path,
@@ -40,7 +42,7 @@ def draw(
     with warnings.catch_warnings():
         # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        for name, figure in _figures(engine, data, shown, metrics, latent, seed):
+        for name, figure in _figures(engine, data, shown, metrics, model, seed):
             figures.save(figure, folder / f"{name}.png")
 
 
@@ -53,17 +55,18 @@ def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
 
 
 def _figures(
-    engine: Engine, data: Dataset, shown: NDArray[Any], metrics: Sequence[EpochMetrics], latent: int, seed: int
+    engine: Engine, data: Dataset, shown: NDArray[Any], metrics: Sequence[EpochMetrics], model: ModelSettings, seed: int
 ) -> Iterator[tuple[str, Any]]:
     """Each figure with its name, drawn when it is asked for."""
-    shape, data_name = data.test.shape, printable(data.name)
-    yield "prior_samples", figures.prior_samples(prior_samples(engine, latent, seed), shape, data_name=data_name)
+    shape, data_name, kind = data.test.shape, printable(data.name), model.likelihood
+    samples = prior_samples(engine, model.latent, seed, likelihood=kind)
+    yield "prior_samples", figures.prior_samples(samples, shape, data_name=data_name)
     first = shown[:RECONSTRUCTIONS]
-    yield "reconstructions", figures.reconstructions(first, reconstruct(engine, first), shape, data_name=data_name)
+    yield "reconstructions", figures.reconstructions(first, reconstruct(engine, first, kind), shape, data_name=data_name)
     pairs = min(INTERPOLATIONS, len(shown) // 2)
     if pairs:
         left, right = shown[0 : 2 * pairs : 2], shown[1 : 2 * pairs : 2]
-        paths = interpolate(engine, left, right, INTERPOLATION_STEPS)
+        paths = interpolate(engine, left, right, INTERPOLATION_STEPS, kind)
         yield "interpolations", figures.interpolations(paths, left, right, shape, data_name=data_name)
     if metrics:
         epochs, train, test = zip(*((m.epoch, m.train_elbo, m.test_elbo) for m in metrics), strict=True)
@@ -76,26 +79,30 @@ def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
     return levels if binarize == "none" else (levels >= 0.5).astype(np.float32)
 
 
-def prior_samples(engine: Engine, latent: int, seed: int, count: int = PRIOR_SAMPLES) -> NDArray[np.float32]:
+def prior_samples(
+    engine: Engine, latent: int, seed: int, count: int = PRIOR_SAMPLES, likelihood: str = "bernoulli"
+) -> NDArray[np.float32]:
     """Activation probabilities p(x | z), (count, X), of z ~ N(0, I), not binarised (the report's task 3.1)."""
     z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(count), latent)
-    return _probabilities(engine, z)
+    return _probabilities(engine, z, likelihood)
 
 
-def reconstruct(engine: Engine, x: NDArray[Any]) -> NDArray[np.float32]:
+def reconstruct(engine: Engine, x: NDArray[Any], likelihood: str = "bernoulli") -> NDArray[np.float32]:
     """Activation probabilities, (n, X), at the posterior means of x, (n, X) (the report's task 3.2)."""
-    return _probabilities(engine, engine.encode(x)[0])
+    return _probabilities(engine, engine.encode(x)[0], likelihood)
 
 
-def interpolate(engine: Engine, left: NDArray[Any], right: NDArray[Any], steps: int) -> NDArray[np.float32]:
+def interpolate(
+    engine: Engine, left: NDArray[Any], right: NDArray[Any], steps: int, likelihood: str = "bernoulli"
+) -> NDArray[np.float32]:
     """Activation probabilities, (n, steps, X), on the straight lines from the posterior means of left, (n, X), to those of
     right, (n, X), both ends included (the report's task 3.3)."""
     start, end = engine.encode(left)[0], engine.encode(right)[0]
     weight = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
     z = (1 - weight) * start[:, None, :] + weight * end[:, None, :]
-    return _probabilities(engine, z.reshape(-1, z.shape[-1])).reshape(len(left), steps, -1)
+    return _probabilities(engine, z.reshape(-1, z.shape[-1]), likelihood).reshape(len(left), steps, -1)
 
 
-def _probabilities(engine: Engine, z: NDArray[Any]) -> NDArray[np.float32]:
-    logits = engine.decode(z)
-    return np.exp(-np.logaddexp(np.float32(0), -logits))
+def _probabilities(engine: Engine, z: NDArray[Any], likelihood: str) -> NDArray[np.float32]:
+    """The mean of p(x | z), which for pixels that are 0 or 1 is a probability; a Gaussian's may leave [0, 1], paper cannot."""
+    return np.clip(expectation(likelihood, engine.decode(z)), 0, 1).astype(np.float32)

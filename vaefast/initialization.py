@@ -7,13 +7,22 @@ from numpy.typing import NDArray
 
 from vaefast import noise
 from vaefast.layout import Layout, Tensor
+from vaefast.likelihoods import continuous_bernoulli_mean
 
 # Burda et al. (2015), in their published code, keep the mean pixel this far from 0 and 1 before taking its logit.
 PIXEL_MARGIN = 1e-3
+# A pixel that never changes starts no narrower: with the smallest variance the first errors would be thousands of nats.
+SMALLEST_SPREAD = 0.1
+# Halvings of [-2000, 2000] until two float64 numbers are neighbours.
+HALVINGS = 64
 
 
 def initial_parameters(
-    layout: Layout, scheme: str, seed: int, mean_pixels: NDArray[np.float64] | None = None
+    layout: Layout,
+    scheme: str,
+    seed: int,
+    mean_pixels: NDArray[np.float64] | None = None,
+    pixel_stds: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Initial parameters in plain form, float64 (layout.size,).
 
@@ -27,12 +36,17 @@ def initial_parameters(
         `data-mean`: `glorot`, and the output bias is the logit of each pixel's mean (Burda et al. 2015). Made for `tanh`:
         with `relu` the model starts so near to the best one that ignores z that it stays there (KL 0, measured).
     mean_pixels
-        Mean of each pixel over the training set, (X,), in [0, 1]; needed by `data-mean` alone.
+        Mean of each pixel over the training set, (X,), in [0, 1] but for a Gaussian likelihood; needed by `data-mean` alone.
+    pixel_stds
+        Standard deviation of each pixel over the training set, (X,): where a Gaussian likelihood's own starts, whatever the
+        scheme, and the best it can be for a decoder that knows nothing of z. Without it they start at 1.
     """
     vector = np.zeros(layout.size)
     for number, (name, view) in enumerate(layout.views(vector).items()):
         tensor = layout.tensors[name]
-        if scheme == "report":
+        if name == "x_log_std":
+            view[...] = 0.0 if pixel_stds is None else np.log(np.maximum(pixel_stds, SMALLEST_SPREAD))
+        elif scheme == "report":
             view[...] = 0.01 * _normals(seed, number, tensor)
         elif scheme == "fan-in":
             inputs = layout.tensors[name.replace(".bias", ".weight")].inputs
@@ -44,9 +58,24 @@ def initial_parameters(
                 view[...] = _symmetric(seed, number, tensor) * np.sqrt(6.0 / (tensor.inputs + tensor.outputs))
     if scheme == "data-mean":
         assert mean_pixels is not None
-        p = np.clip(mean_pixels, PIXEL_MARGIN, 1.0 - PIXEL_MARGIN)
-        layout.views(vector)["logits.bias"][...] = np.log(p / (1.0 - p))
+        layout.views(vector)["logits.bias"][...] = _logits_of_means(mean_pixels, layout.model.likelihood)
     return vector
+
+
+def _logits_of_means(means: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
+    """The output of the decoder under which p(x | z) has these means, (X,)."""
+    if likelihood == "gaussian":
+        return means
+    p = np.clip(means, PIXEL_MARGIN, 1.0 - PIXEL_MARGIN)
+    if likelihood == "bernoulli":
+        return np.log(p / (1.0 - p))
+    # The mean of a continuous Bernoulli, 1 / (1 - exp(-a)) - 1 / a (23), grows with a and has no inverse in closed form.
+    low, high = np.full(p.shape, -2000.0), np.full(p.shape, 2000.0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        below = continuous_bernoulli_mean(middle) < p
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
 
 
 def _normals(seed: int, number: int, tensor: Tensor) -> NDArray[np.float64]:

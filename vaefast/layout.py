@@ -73,7 +73,8 @@ class Layout:
     tensors
         By name, in the order of the vector: `encoder.0.weight (X, H)`, `encoder.0.bias (H,)`, ..., `mean.weight (H, Z)`,
         `log_std.weight`, `mean.bias`, `log_std.bias`, `decoder.0.weight (Z, H)`, ..., `logits.weight (H, X)`,
-        `logits.bias (X,)`. A layer computes `x @ weight + bias`.
+        `logits.bias (X,)`. A layer computes `x @ weight + bias`. A Gaussian likelihood adds `x_log_std (X,)`, and its logits
+        are the means of the pixels.
     size, panel_size
         Elements of the flat vector in plain and in panel form.
     """
@@ -132,4 +133,6 @@ def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
     for i, size in enumerate(reversed(model.hidden)):
         dense(f"decoder.{i}", decoder[i], size)
     dense("logits", bottom, model.pixels)
+    if model.likelihood == "gaussian":
+        shapes.append(("x_log_std", (model.pixels,)))
     return shapes

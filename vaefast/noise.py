@@ -25,6 +25,8 @@ WEYL_0 = np.uint64(0x9E3779B9)
 WEYL_1 = np.uint64(0xBB67AE85)
 LOW_WORD = np.uint64(0xFFFFFFFF)
 WORD_BITS = np.uint64(32)
+# Values whose keys are computed in one go: the temporaries stay in a cache.
+KEYED_VALUES = 1 << 17
 
 
 class Purpose(IntEnum):
@@ -38,6 +40,8 @@ class Purpose(IntEnum):
     EVALUATION_LATENTS = 5
     PRIOR_SAMPLES = 6
     TRAIN_TEST_SPLIT = 7
+    IMPORTANCE_SAMPLES = 8
+    ROW_KEYS = 9
 
 
 def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
@@ -87,6 +91,25 @@ def permutation(seed: int, purpose: Purpose, step: int, n: int) -> NDArray[np.in
     return np.argsort(pair[:, 0] << WORD_BITS | pair[:, 1], kind="stable")
 
 
+def row_keys(values: NDArray[Any]) -> NDArray[np.int64]:
+    """A number in [0, 2^32) for each row of values, (N, X) uint8 or float32, that depends on nothing but the row: int64 (N,).
+
+    Evaluation draws the noise of an image under this number, so that its bound depends neither on its place in a set nor on
+    the images beside it. Bytes count as the float32 level / 255. Source: the multilinear hash of Carter & Wegman (1979):
+    the top half of the sum of 32-bit words times random 64-bit multipliers, modulo 2^64.
+    """
+    pair = words(0, Purpose.ROW_KEYS, 0, np.arange(values.shape[1]), 2).astype(np.uint64)
+    multipliers = pair[:, 0] << WORD_BITS | pair[:, 1]
+    keys = np.empty(len(values), np.int64)
+    step = max(1, KEYED_VALUES // values.shape[1])
+    for start in range(0, len(values), step):
+        block = values[start : start + step]
+        levels = block / np.float32(255) if block.dtype == np.uint8 else block + np.float32(0)  # -0 becomes 0
+        bits = np.ascontiguousarray(levels, np.float32).view(np.uint32).astype(np.uint64)
+        keys[start : start + step] = (bits @ multipliers) >> WORD_BITS
+    return keys
+
+
 def binarization_threshold(level: NDArray[np.generic]) -> NDArray[np.uint64]:
     """The integer t such that `word < t` turns a pixel of this grey level on with probability level (uint8: level / 255).
 
@@ -96,3 +119,13 @@ def binarization_threshold(level: NDArray[np.generic]) -> NDArray[np.uint64]:
     if level.dtype == np.uint8:
         return (level.astype(np.uint64) << WORD_BITS) // np.uint64(255)
     return np.floor(level.astype(np.float64) * 2.0**32).astype(np.uint64)
+
+
+def drawn_pixels(levels: NDArray[Any], seed: int, purpose: Purpose, step: int, examples: ArrayLike) -> NDArray[np.bool_]:
+    """Which pixels of grey levels, (N, X) uint8 or float32, are on in this draw, (N, X).
+
+    The n-th non-zero pixel takes word n of its example. A black one is never on, whatever its word.
+    """
+    index = np.maximum(np.cumsum(levels != 0, axis=1) - 1, 0)
+    drawn = np.take_along_axis(words(seed, purpose, step, examples, levels.shape[1]), index, axis=1)
+    return drawn < binarization_threshold(levels)

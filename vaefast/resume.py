@@ -16,7 +16,7 @@ AUTO = "auto"
 RUNS = Path("runs")
 
 # Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
-MODEL = {"hidden": "hidden", "latent": "latent", "activation": "activation"}
+MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
 TRAINING = {"init": "initialization", "binarize": "binarize", "batch_size": "batch_size", "seed": "seed", "epochs": "epochs"}
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 # The one that may change: a run can be made longer.

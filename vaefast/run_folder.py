@@ -12,12 +12,13 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from vaefast import __version__, atomic
+from vaefast import atomic
 from vaefast.checkpoint import CheckpointFolder
 from vaefast.errors import OutputError, SettingsError
 from vaefast.lock import NAME as LOCK
 from vaefast.lock import FolderLock
 from vaefast.trainer import EpochMetrics
+from vaefast.version import __version__
 
 # Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.
 LONGEST_NAME = 50

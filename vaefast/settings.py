@@ -9,11 +9,15 @@ from vaefast.errors import SettingsError
 
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
+LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
 # A width past this would need an index wider than the kernels' 32-bit pixel lists; no real layer comes near it.
 LARGEST_SIZE = 2**24
 LARGEST_SEED = 2**64 - 1
+# The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
+# density, and with it a bound, that grows without end.
+SMALLEST_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class ModelSettings:
         Number of Gaussian latents Z.
     activation
         `relu` or `tanh`, after every hidden layer.
+    likelihood
+        p(x | z): `bernoulli` for pixels that are 0 or 1 (grey ones give a cross-entropy), `gaussian` for any real numbers,
+        with a learned variance a pixel, or `continuous-bernoulli` for grey levels in [0, 1].
 
     Raises
     ------
@@ -41,6 +48,7 @@ class ModelSettings:
     hidden: tuple[int, ...] = (200, 200)
     latent: int = 50
     activation: str = "relu"
+    likelihood: str = "bernoulli"
 
     def __post_init__(self) -> None:
         _check_integer("pixels", self.pixels, 1, LARGEST_SIZE)
@@ -50,6 +58,7 @@ class ModelSettings:
             _check_integer("hidden", size, 1, LARGEST_SIZE)
         _check_integer("latent", self.latent, 1, LARGEST_SIZE)
         _check_choice("activation", self.activation, ACTIVATIONS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,18 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+
+
+def check_binarization(likelihood: str, binarize: str) -> None:
+    """Refuse to draw pixels on or off for a likelihood of grey levels.
+
+    Raises
+    ------
+    SettingsError
+        The two do not go together.
+    """
+    if likelihood != "bernoulli" and binarize != "none":
+        raise SettingsError(f"binarize is {binarize!r}, but likelihood {likelihood} is takes grey levels: choose none")
 
 
 def _check_integer(name: str, value: object, smallest: int, largest: int) -> None:

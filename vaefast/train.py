@@ -19,18 +19,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vaefast import __version__
 from vaefast.errors import DivergenceError, OutputError, SettingsError, VaefastError
 from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
 from vaefast.schedule import Schedule
-from vaefast.settings import ACTIVATIONS, BINARIZATIONS, INITIALIZATIONS, AdamSettings, ModelSettings, TrainingSettings
+from vaefast.settings import (
+    ACTIVATIONS,
+    BINARIZATIONS,
+    INITIALIZATIONS,
+    LIKELIHOODS,
+    AdamSettings,
+    ModelSettings,
+    TrainingSettings,
+    check_binarization,
+)
+from vaefast.version import __version__
 
 if TYPE_CHECKING:
     from vaefast.data import Dataset
-    from vaefast.engines.contract import Engine
+    from vaefast.engines.contract import Engine, State
     from vaefast.keeper import Keeper
     from vaefast.resume import Resumed
     from vaefast.run_folder import RunFolder
+    from vaefast.tensorboard import TensorBoard
     from vaefast.trainer import EpochMetrics, Position, Progress
 
 # Of a configuration file: far above any, and soon read.
@@ -52,6 +62,8 @@ class Options:
     resume: str | None
     schedule: Schedule
     given: Mapping[str, Any]  # by the user, this time
+    start_from: Path | None = None
+    tensorboard: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,7 +128,7 @@ def parse(arguments: list[str]) -> Options:
 def _options(given: Mapping[str, Any]) -> Options:
     """Checked settings from values by the names of their flags."""
     values = dict(given)
-    model = {name: values.pop(name) for name in ("hidden", "latent", "activation") if name in values}
+    model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
@@ -125,6 +137,9 @@ def _options(given: Mapping[str, Any]) -> Options:
         training["initialization"] = values.pop("init")
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
+    if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
+        training.setdefault("binarize", "none")
+        check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
         TrainingSettings(adam=AdamSettings(**adam), **training),
@@ -137,6 +152,8 @@ def _options(given: Mapping[str, Any]) -> Options:
         resume=None if _path(values.get("resume")) is None else values["resume"],
         schedule=Schedule(values.get("checkpoint_every", "auto")),
         given=given,
+        start_from=_path(values.get("start_from")),
+        tensorboard=values.get("tensorboard", False),
     )
 
 
@@ -163,11 +180,16 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
     from vaefast.run_folder import environment
     from vaefast.threads import thread_count
 
-    engine_name, threads = engines.choose(options.engine), thread_count(options.threads)
+    engine_name, threads = engines.choose(options.engine, options.model.likelihood), thread_count(options.threads)
+    if options.tensorboard:
+        _check_tensorboard()
     data = load(options.data, options.data_dir)
     model = replace(options.model, pixels=data.train.values.shape[1])
+    start_from = _read_start(options.start_from, model)
     surroundings = environment(engine_name, threads, data.sha256)
     if resumed is not None:
+        if start_from is not None:
+            raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
         resumed.check(options.given, engine_name, model.pixels, data.sha256)
         for change in resumed.changed_software(surroundings):
             _complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
@@ -178,7 +200,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
         try:
             if data.notice:
                 _complain(data.notice)
-            _train_in(folder, engine, data, replace(options, model=model), record, resumed, interruption)
+            _train_in(folder, engine, data, replace(options, model=model), record, resumed, start_from, interruption)
         finally:
             folder.close()
     finally:
@@ -202,10 +224,12 @@ def _train_in(
     options: Options,
     record: dict[str, Any],
     resumed: Resumed | None,
+    start_from: State | None,
     interruption: Interruption,
 ) -> None:
     """Train in a locked folder, from the beginning or from a checkpoint, and write the results."""
     from vaefast.keeper import Keeper
+    from vaefast.start import initial_state
     from vaefast.trainer import Position
 
     training = options.training
@@ -219,10 +243,11 @@ def _train_in(
         if resumed.values["epochs"] != training.epochs:
             keeper.write(position, resumed.checkpoint.state)  # with the new number of epochs, to be known whatever happens now
     start, before = time.perf_counter(), len(position.history)
+    board = _board(folder) if options.tensorboard else None
     try:
         if resumed is None:
-            _initialize(engine, data, options.model, training)
-        _train(engine, data, training, folder, position, keeper)
+            engine.load_state(start_from or initial_state(options.model, training, data.train.values))
+        _train(engine, data, training, folder, position, keeper, board)
     except DivergenceError as error:
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
@@ -252,16 +277,14 @@ def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: Training
     return position
 
 
-def _initialize(engine: Engine, data: Dataset, model: ModelSettings, training: TrainingSettings) -> None:
-    from vaefast.engines.contract import State
-    from vaefast.initialization import initial_parameters
-
-    means = _mean_pixels(data.train.values) if training.initialization == "data-mean" else None
-    engine.load_state(State.initial(initial_parameters(_layout(model), training.initialization, training.seed, means)))
-
-
 def _train(
-    engine: Engine, data: Dataset, training: TrainingSettings, folder: RunFolder, position: Position, keeper: Keeper
+    engine: Engine,
+    data: Dataset,
+    training: TrainingSettings,
+    folder: RunFolder,
+    position: Position,
+    keeper: Keeper,
+    board: TensorBoard | None,
 ) -> None:
     import numpy as np
     from threadpoolctl import threadpool_limits
@@ -284,6 +307,8 @@ def _train(
         )
         for line in epochs:
             folder.append_metrics(line)
+            if board is not None:
+                board.write(asdict(line))
             display.epoch(line)
 
 
@@ -309,10 +334,42 @@ def _write_results(
         for figure in figures:
             figure.unlink(missing_ok=True)
         folder.write("model.safetensors", content)
-    gallery.draw(
-        engine, data, metrics, latent=model.latent, binarize=training.binarize, seed=training.seed, folder=folder.figures
-    )
+    gallery.draw(engine, data, metrics, model=model, binarize=training.binarize, seed=training.seed, folder=folder.figures)
     return True
+
+
+def _read_start(path: Path | None, model: ModelSettings) -> State | None:
+    """The parameters of a saved model, its own or the estimator's, without moments.
+
+    Raises
+    ------
+    SettingsError
+        It is a model of other settings.
+    """
+    if path is None:
+        return None
+    from vaefast import model_file
+    from vaefast.engines.contract import State
+
+    saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
+    if saved.scaling:
+        raise SettingsError(f"--start-from {path} was trained on scaled columns, which only vaefast.VAE can go on with")
+    for field, wanted in asdict(model).items():
+        if (found := getattr(saved.model, field)) != wanted:
+            raise SettingsError(f"--start-from {path} has {field} {found}, this run {wanted}: give the same")
+    return State.initial(saved.parameters)
+
+
+def _check_tensorboard() -> None:
+    from vaefast.tensorboard import event_writer
+
+    event_writer()
+
+
+def _board(folder: RunFolder) -> TensorBoard:
+    from vaefast.tensorboard import TensorBoard
+
+    return TensorBoard(folder.path / "tensorboard")
 
 
 class _Display:
@@ -388,11 +445,6 @@ def _layout(model: ModelSettings) -> Any:
     return Layout(model)
 
 
-def _mean_pixels(values: Any) -> Any:
-    """Mean of each pixel in [0, 1], float64 (X,)."""
-    return values.mean(axis=0, dtype="float64") / (255 if values.dtype == "uint8" else 1)
-
-
 def _build_parser() -> _Parser:
     parser = _Parser(
         prog="python -m vaefast.train",
@@ -412,9 +464,11 @@ def _build_parser() -> _Parser:
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
+    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
+        f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
     add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
     add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
-        f"one half, or left grey (default: {training.binarize})")  # fmt: skip
+        f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip
     add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
     add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
     add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
@@ -435,6 +489,9 @@ def _build_parser() -> _Parser:
         "(default: auto)")  # fmt: skip
     add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
         "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
+    add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
+        "starts anew")  # fmt: skip
+    add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser
@@ -479,13 +536,13 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         raise SettingsError(f"{name}: {key} is {json.dumps(value, default=str)}: give one value")
     if action.nargs == "*" and not isinstance(value, list):
         value = [value]
-    if action.dest == "debug" and not isinstance(value, bool):
+    if action.nargs == 0 and not isinstance(value, bool):
         raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
     if action.dest == "checkpoint_every" and type(value) is int:
         value = str(value)
     if action.type is not None and isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
-    wants_text = action.type is None and action.dest != "debug"
+    wants_text = action.type is None and action.nargs != 0
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value

@@ -74,7 +74,7 @@ class Position:
 def train(
     engine: Engine,
     train_values: NDArray[Any],
-    test_values: NDArray[Any],
+    test_values: NDArray[Any] | None,
     *,
     epochs: int,
     batch_size: int,
@@ -88,7 +88,7 @@ def train(
     Parameters
     ----------
     train_values, test_values
-        Images, (N, X), uint8 or float32 in [0, 1].
+        Images, (N, X), uint8 or float32. Without a test set its metrics are NaN.
     seed
         Decides the order of the examples in each epoch; the engine has its own copy for the noise.
     on_progress
@@ -105,7 +105,7 @@ def train(
         A bound, a parameter or a moment is no longer a finite number.
     """
     position = position or Position()
-    placed, placed_test = engine.place(train_values), engine.place(test_values)
+    placed, test = engine.place(train_values), _TestSet(engine, test_values)
     engine.warm_up(placed)
     guard = Guard(engine, placed, batch_size)
     size, piece = len(train_values), 1
@@ -126,17 +126,18 @@ def train(
             on_progress(Progress(position.epoch, epochs, position.images, size, total / position.images))
             going_on = on_pause(position, guard.verified)
         if going_on:
-            position.end_epoch(_metrics(engine, position, placed_test, guard))
+            position.end_epoch(_metrics(engine, position, test, guard))
             yield position.history[-1]
             going_on = on_pause(position, guard.verified)
     guard.verified()
 
 
-def _metrics(engine: Engine, position: Position, placed_test: Any, guard: Guard) -> EpochMetrics:
+def _metrics(engine: Engine, position: Position, test: _TestSet, guard: Guard) -> EpochMetrics:
     """Of the epoch that has just been trained."""
     start = time.perf_counter()
-    train_terms, test_terms = position.terms, engine.evaluate(placed_test)
-    guard.evaluated(position.epoch, test_terms)
+    train_terms, test_terms = position.terms, test.terms()
+    if test.exists:
+        guard.evaluated(position.epoch, test_terms)
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
@@ -150,6 +151,20 @@ def _metrics(engine: Engine, position: Position, placed_test: Any, guard: Guard)
         evaluation_seconds=time.perf_counter() - start,
         images_per_second=position.images / position.seconds,
     )
+
+
+class _TestSet:
+    """Images that are scored after each epoch, each with noise that goes by its content; without any, the terms are NaN."""
+
+    def __init__(self, engine: Engine, values: NDArray[Any] | None) -> None:
+        self._engine, self.exists = engine, values is not None
+        self._placed = None if values is None else engine.place(values)
+        self._keys = None if values is None else noise.row_keys(values)
+
+    def terms(self) -> BoundTerms:
+        if not self.exists:
+            return BoundTerms(np.full(1, np.nan), np.full(1, np.nan))
+        return self._engine.evaluate(self._placed, self._keys)
 
 
 def _next_piece(piece: int, elapsed: float) -> int:

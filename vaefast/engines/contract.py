@@ -96,14 +96,17 @@ class Engine(Protocol):
         Returns the terms of each example in that order, each as it was when its minibatch was trained.
         """
 
-    def evaluate(self, placed: Any) -> BoundTerms:
-        """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call."""
+    def evaluate(self, placed: Any, examples: NDArray[np.int64] | None = None) -> BoundTerms:
+        """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call.
+
+        `examples`, (N,) in [0, 2^32), is the number under which each image draws its noise: its place without it.
+        """
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1], taken as it is."""
 
     def decode(self, z: NDArray[Any]) -> NDArray[Any]:
-        """Bernoulli logits, (N, X), for z (N, Z)."""
+        """Logits, or the means of a Gaussian likelihood, (N, X), for z (N, Z)."""
 
     def close(self) -> None:
         """Release threads and device memory."""

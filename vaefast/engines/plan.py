@@ -57,8 +57,8 @@ class Plan(NamedTuple):
     std: int
     spread: int  # exp(log_std) * noise
     d_z: int  # a matrix for each half
-    linear: int  # for each half, per row and lane: sum of x * a - max(a, 0)
-    product: int  # for each half, per row and lane: product of 1 + exp(-|a|)
+    linear: int  # for each half, per row and lane: the sum of what needs no logarithm
+    product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
 
 
 def pixel_blocks(pixels: int) -> int:

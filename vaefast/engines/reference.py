@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaefast import noise
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.layout import Layout
+from vaefast.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
 from vaefast.noise import Purpose
 from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
 
@@ -42,6 +43,36 @@ def bernoulli_log_likelihood(x: Array, logits: Array) -> Array:
     return np.sum(x * logits - np.logaddexp(0, logits), axis=-1)
 
 
+def gaussian_log_likelihood(x: Array, means: Array, x_log_std: Array) -> Array:
+    """log p(x | z) in nats of each row, (B,), under independent normals with a learned variance a pixel (18).
+
+    x and means are (B, X), x_log_std (X,); the variance is 1e-4 + exp(2 x_log_std) (17). Source: Kingma & Welling (2014),
+    appendix C.2, with a variance that does not depend on z.
+    """
+    variance = x_variance(x_log_std)
+    return -0.5 * np.sum(np.log(2 * np.pi * variance) + (x - means) ** 2 / variance, axis=-1)
+
+
+def continuous_bernoulli_log_likelihood(x: Array, logits: Array) -> Array:
+    """log p(x | z) in nats of each row, (B,), of grey levels in [0, 1]: the sum over pixels of x * a - kappa(a) (21).
+
+    kappa(a) = log((exp(a) - 1) / a) is taken as max(a, 0) + log((1 - exp(-|a|)) / |a|) (22): no overflow, and log(1) at 0.
+    x and logits are (B, X). Source: Loaiza-Ganem & Cunningham (2019).
+    """
+    u = np.abs(logits)
+    ratio = np.where(u == 0, 1, -np.expm1(-u) / np.where(u == 0, 1, u))
+    return np.sum(x * logits - np.maximum(logits, 0) - np.log(ratio), axis=-1)
+
+
+def log_likelihood(parameters: Parameters, x: Array, outputs: Array, likelihood: str) -> Array:
+    """log p(x | z) in nats of each row, (B,), from the decoder's outputs, (B, X)."""
+    if likelihood == "gaussian":
+        return gaussian_log_likelihood(x, outputs, parameters["x_log_std"])
+    if likelihood == "continuous-bernoulli":
+        return continuous_bernoulli_log_likelihood(x, outputs)
+    return bernoulli_log_likelihood(x, outputs)
+
+
 def gaussian_kl(mean: Array, log_std: Array) -> Array:
     """KL(q(z | x), N(0, I)) in nats of each row, (B,), in closed form (4); mean and log_std are (B, Z).
 
@@ -50,10 +81,12 @@ def gaussian_kl(mean: Array, log_std: Array) -> Array:
     return 0.5 * np.sum(np.exp(2 * log_std) + mean**2 - 1 - 2 * log_std, axis=-1)
 
 
-def lower_bound(parameters: Parameters, x: Array, standard_normals: Array, activation: str = "relu") -> Array:
+def lower_bound(
+    parameters: Parameters, x: Array, standard_normals: Array, activation: str = "relu", likelihood: str = "bernoulli"
+) -> Array:
     """The one-sample evidence lower bound of each row in nats, (B,), eq. (1); x is (B, X), the noise (B, Z)."""
     pass_ = forward(parameters, x, standard_normals, activation)
-    return bernoulli_log_likelihood(x, pass_.logits) - gaussian_kl(pass_.mean, pass_.log_std)
+    return log_likelihood(parameters, x, pass_.logits, likelihood) - gaussian_kl(pass_.mean, pass_.log_std)
 
 
 @dataclass(frozen=True)
@@ -65,7 +98,7 @@ class ForwardPass:
     log_std: Array  # (B, Z)
     z: Array  # (B, Z)
     decoder: list[Array]  # [z (B, Z), g1 (B, H), g2 (B, H), ...]
-    logits: Array  # (B, X)
+    logits: Array  # (B, X); the means of a Gaussian likelihood
 
 
 def forward(parameters: Parameters, x: Array, standard_normals: Array, activation: str) -> ForwardPass:
@@ -85,19 +118,20 @@ def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Arra
 
 
 def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Array], Array]:
-    """The generator network: its hidden layers [z, g1, ...] and the Bernoulli logits (B, X)."""
+    """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X)."""
     layers = _hidden_layers(parameters, "decoder", z, activation)
     return layers, _dense(parameters, "logits", layers[-1])
 
 
-def backward(parameters: Parameters, pass_: ForwardPass, standard_normals: Array, activation: str) -> Parameters:
+def backward(
+    parameters: Parameters, pass_: ForwardPass, standard_normals: Array, activation: str, likelihood: str = "bernoulli"
+) -> Parameters:
     """Gradients of the loss (6), the mean over the minibatch of -ELBO, for every parameter by name."""
-    x, mean, log_std = pass_.encoder[0], pass_.mean, pass_.log_std
-    B = len(x)
+    mean, log_std = pass_.mean, pass_.log_std
+    B = len(mean)
     gradients: Parameters = {}
 
-    # log p(x | z) = sum(x * logits - softplus(logits))                                                      (3)
-    d_logits = (_sigmoid(pass_.logits) - x) / B  # (B, X)                                                     (7)
+    d_logits = _likelihood_backward(parameters, gradients, pass_, likelihood)  # (B, X)
     # logits = g2 @ W + b                                                                                     (5)
     d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
     d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)  # (B, Z)
@@ -113,6 +147,23 @@ def backward(parameters: Parameters, pass_: ForwardPass, standard_normals: Array
     d_h = d_h + _dense_backward(parameters, gradients, "log_std", h, d_log_std)  #                           (13)
     _hidden_backward(parameters, gradients, "encoder", pass_.encoder, d_h, activation)
     return gradients
+
+
+def _likelihood_backward(parameters: Parameters, gradients: Parameters, pass_: ForwardPass, likelihood: str) -> Array:
+    """The gradient of the decoder's output, (B, X), and that of the Gaussian's x_log_std, (X,)."""
+    x, a, B = pass_.encoder[0], pass_.logits, len(pass_.logits)
+    if likelihood == "bernoulli":
+        # log p(x | z) = sum(x * a - softplus(a))                                                             (3)
+        return (sigmoid(a) - x) / B  #                                                                        (7)
+    if likelihood == "continuous-bernoulli":
+        # log p(x | z) = sum(x * a - kappa(a))                                                               (21)
+        return (continuous_bernoulli_mean(a) - x) / B  #                                                     (25)
+    # variance = 1e-4 + exp(2 x_log_std)                                                                     (17)
+    # log p(x | z) = -0.5 * sum(log(2 pi variance) + (x - a)^2 / variance)                                   (18)
+    variance, squared = x_variance(parameters["x_log_std"]), np.exp(2 * parameters["x_log_std"])
+    share = squared / variance
+    gradients["x_log_std"] = share * np.sum(1 - (x - a) ** 2 / variance, axis=0) / B  #                      (20)
+    return (a - x) / variance / B  #                                                                         (19)
 
 
 def adam_step(state: State, gradient: Array, adam: AdamSettings) -> None:
@@ -157,11 +208,6 @@ def _dense_backward(parameters: Parameters, gradients: Parameters, name: str, in
     return d_a @ parameters[f"{name}.weight"].T
 
 
-def _sigmoid(a: Array) -> Array:
-    e = np.exp(-np.abs(a))
-    return np.where(a >= 0, 1, e) / (1 + e)
-
-
 class ReferenceEngine:
     """The contract of `vaefast.engines`, written to be read."""
 
@@ -204,18 +250,18 @@ class ReferenceEngine:
             x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
             epsilon = self._normals(seed, Purpose.TRAINING_LATENTS, step, examples)
             pass_ = forward(parameters, x, epsilon, self.model.activation)
-            gradients = backward(parameters, pass_, epsilon, self.model.activation)
-            terms.append(_terms(x, pass_))
+            gradients = backward(parameters, pass_, epsilon, self.model.activation, self.model.likelihood)
+            terms.append(self._terms(x, pass_))
             adam_step(self._state, self.layout.flatten(gradients, self.dtype), self.training.adam)
         return BoundTerms.concatenate(terms)
 
-    def evaluate(self, placed: NDArray[Any]) -> BoundTerms:
-        terms = []
+    def evaluate(self, placed: NDArray[Any], examples: NDArray[np.int64] | None = None) -> BoundTerms:
+        numbers, terms = np.arange(len(placed)) if examples is None else examples, []
         for start in range(0, len(placed), EVALUATION_ROWS):
-            examples = np.arange(start, min(start + EVALUATION_ROWS, len(placed)))
-            x = self._pixels(placed[examples], examples, Purpose.EVALUATION_PIXELS, 0)
-            epsilon = self._normals(self.training.seed, Purpose.EVALUATION_LATENTS, 0, examples)
-            terms.append(_terms(x, forward(self._views(), x, epsilon, self.model.activation)))
+            some = numbers[start : start + EVALUATION_ROWS]
+            x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
+            epsilon = self._normals(self.training.seed, Purpose.EVALUATION_LATENTS, 0, some)
+            terms.append(self._terms(x, forward(self._views(), x, epsilon, self.model.activation)))
         return BoundTerms.concatenate(terms)
 
     def encode(self, x: NDArray[Any]) -> tuple[Array, Array]:
@@ -237,17 +283,13 @@ class ReferenceEngine:
     def _pixels(self, levels: NDArray[Any], examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the networks see it, (B, X)."""
         if self.training.binarize == "dynamic":
-            words = noise.words(self.training.seed, purpose, step, examples, self.model.pixels)
-            # The n-th non-zero pixel takes word n. A black one is never on, whatever its word.
-            index = np.maximum(np.cumsum(levels != 0, axis=1) - 1, 0)
-            return (np.take_along_axis(words, index, axis=1) < noise.binarization_threshold(levels)).astype(self.dtype)
+            return noise.drawn_pixels(levels, self.training.seed, purpose, step, examples).astype(self.dtype)
         if self.training.binarize == "threshold":
             return (levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype)
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)
 
-
-def _terms(x: Array, pass_: ForwardPass) -> BoundTerms:
-    return BoundTerms(
-        bernoulli_log_likelihood(x, pass_.logits).astype(np.float64),
-        gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),
-    )
+    def _terms(self, x: Array, pass_: ForwardPass) -> BoundTerms:
+        return BoundTerms(
+            log_likelihood(self._views(), x, pass_.logits, self.model.likelihood).astype(np.float64),
+            gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),
+        )

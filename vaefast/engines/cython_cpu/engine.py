@@ -122,12 +122,13 @@ class CythonEngine:
         self.step += steps
         return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 
-    def evaluate(self, placed: Placed) -> BoundTerms:
+    def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
         places = np.arange(placed.size)
+        keys = places if examples is None else _indices(examples)
         randomness = (self.training.seed, 0, int(Purpose.EVALUATION_PIXELS), int(Purpose.EVALUATION_LATENTS))
         code = BINARIZATION_CODES[self.training.binarize]
-        self._forward("evaluate", (placed.images, places, places, code, placed.sparse, randomness, log_likelihood, kl))
+        self._forward("evaluate", (placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl))
         return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -177,7 +178,7 @@ class CythonEngine:
         lists, workspace, partial, part, buffers = memory
         tensor = self.layout.tensors.get("x_log_std")
         return self._kernels.Worker(
-            number, self.threads, self._unit, plan, LIKELIHOOD_CODES[getattr(self.model, "likelihood", "bernoulli")],
+            number, self.threads, self._unit, plan, LIKELIHOOD_CODES[self.model.likelihood],
             tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
 
@@ -240,8 +241,8 @@ def _aligned(size: int) -> NDArray[np.float32]:
 
 
 def _lists(plan: Plan) -> tuple[NDArray[Any], ...]:
-    """The non-zero pixels of each row: numbers and values (rows * X,), row r from r * X; how many; how many belong to half 0 of
-    the logits; how many lie in its blocks of BLOCK_PIXELS up to each."""
+    """The non-zero pixels of each row: numbers and values (rows * X,), row r from r * X; how many; how many belong to half 0
+    of the logits; how many lie in its blocks of BLOCK_PIXELS up to each."""
     entries = plan.rows * plan.pixels
     return (
         np.empty(entries, np.uint16),

@@ -26,11 +26,13 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import caching, codegen, config, types
+from numba.core.compiler_lock import global_compiler_lock
 
-from vaefast import __version__, layout, noise
+from vaefast import layout, noise
 from vaefast.engines import plan
+from vaefast.version import __version__
 
-# How many compilations are under way inside each other; Numba's global lock keeps other threads out.
+# How many compilations are under way inside each other, in the thread that has Numba's global lock.
 _nesting = 0
 
 
@@ -65,7 +67,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     def template_without_literals(args: Any, kws: Any) -> Any:
         return template([types.unliteral(argument) for argument in args], kws)
 
-    def compile_piece(signature: Any) -> Any:
+    def compile_alone(signature: Any) -> Any:
         if _nesting:
             with _as_a_piece(dispatcher.targetctx.codegen()):
                 compiled = compile_whole(signature)
@@ -77,6 +79,11 @@ def kernel(function: Callable[..., Any]) -> Any:
             dispatcher._reset_overloads()
         with _nested():
             return compile_whole(signature)
+
+    def compile_piece(signature: Any) -> Any:
+        # Nesting is counted for the process: another thread that began to compile meanwhile would take its kernel for a piece.
+        with global_compiler_lock:
+            return compile_alone(signature)
 
     dispatcher.get_call_template = template_without_literals
     dispatcher.compile = compile_piece
@@ -118,8 +125,9 @@ def entry_point(function: Callable[..., Any]) -> Any:
 
 def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
     """Compile an entry point for these arguments, those of each worker, unless it is."""
-    if not kernel.signatures:
-        kernel.compile(tuple(numba.typeof(argument) for argument in arguments[0]))
+    signature = tuple(numba.typeof(argument) for argument in arguments[0])
+    if signature not in kernel.overloads:
+        kernel.compile(signature)
 
 
 def cache_folder() -> Path | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.layers import Backward
+from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.products import GROUP
@@ -68,6 +69,7 @@ class NumbaEngine:
         self.layout = Layout(model)
         self._team = Team(threads, compile_once)
         self.step = 0
+        self._likelihood = likelihood_of(self.layout)
         self._plan, size = make_plan(self.layout, training.batch_size)
         self._workspace = _aligned(size)
         self._pixels = _pixels(self._plan)
@@ -120,19 +122,21 @@ class NumbaEngine:
         self._team.run(
             train_steps,
             [
-                (w, self.threads, counters, self._plan, self._weights, self._workspace, self._pixels, self._rows[w],
-                 self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
+                (w, self.threads, counters, self._plan, self._likelihood, self._weights, self._workspace, self._pixels,
+                 self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],
         )  # fmt: skip
         self.step += steps
         return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 
-    def evaluate(self, placed: Placed) -> BoundTerms:
+    def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
         code = BINARIZATION_CODES[self.training.binarize]
-        shared = (placed.images, _read_only(np.arange(placed.size)), code, placed.sparse, randomness, log_likelihood, kl)
+        places = _read_only(np.arange(placed.size))
+        keys = places if examples is None else _read_only(examples.astype(np.int64, copy=False))
+        shared = (self._likelihood, placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl)
         self._forward(evaluate_images, shared, pixels=True)
         return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
 

@@ -91,10 +91,10 @@ def list_nonzero(images, lists):
 
 
 @kernel
-def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, pixels, sparse, row, first, last):
+def load_rows(images, binarize, seed, purpose, step, examples, keys, plan, workspace, pixels, sparse, row, first, last):
     """Fill rows first to last - 1 with examples[first:last]: the lists of their pixels if `sparse`, else x in the workspace.
 
-    The n-th non-zero pixel of an image takes word n of its example; a black pixel, which is never on, takes none.
+    The n-th non-zero pixel of row r takes word n of example keys[r]; a black pixel, which is never on, takes none.
     """
     lists = images.starts.size > 0
     for r in range(first, last):
@@ -108,7 +108,7 @@ def load_rows(images, binarize, seed, purpose, step, examples, plan, workspace, 
             start, stop = example * plan.pixels, (example + 1) * plan.pixels
             pixel = images.pixels
         if binarize == DYNAMIC:
-            fill_words(seed, purpose, step, example, stop - start, row.pixel_words)
+            fill_words(seed, purpose, step, keys[r], stop - start, row.pixel_words)
         if images.bytes.size > 0:
             _levels_of_bytes(images.bytes[start:stop], lists, binarize, row.pixel_words, row.pixels)
         else:

@@ -22,7 +22,7 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
-from vaefast.engines.numba_cpu.likelihoods import bernoulli_rows
+from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows, sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
@@ -69,8 +69,8 @@ class Share(NamedTuple):
 
 @entry_point
 def train_steps(
-    worker, workers, counters, plan, weights, workspace, pixels, row, backward, scratch, tasks, starts, images, examples,
-    binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
+    worker, workers, counters, plan, likelihood, weights, workspace, pixels, row, backward, scratch, tasks, starts, images,
+    examples, binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
 ):  # fmt: skip
     """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
 
@@ -81,26 +81,28 @@ def train_steps(
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
         now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
         _rows_phase(
-            _share(end - begin, worker, workers), counters, plan, weights.parameters, workspace, pixels, row, backward, images,
-            examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood, kl[begin:end], begin,
+            _share(end - begin, worker, workers), counters, plan, likelihood, weights.parameters, workspace, pixels, row,
+            backward, images, examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood,
+            kl[begin:end], begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
         _weights_phase(
-            worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, now, end - begin
-        )
+            worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, now,
+            end - begin,
+        )  # fmt: skip
         meet(counters, MEETING, workers)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
-    share, counters, plan, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse, randomness, step,
-    log_likelihood, kl, begin,
+    share, counters, plan, likelihood, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse,
+    randomness, step, log_likelihood, kl, begin,
 ):  # fmt: skip
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
     own_first, own_last, scale = share.own_first, share.own_last, np.float32(1.0 / examples.size)
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, plan, workspace, pixels, sparse, row,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse, row,
         own_first, own_last,
     )  # fmt: skip
     for i in range(plan.heads + 1):
@@ -116,7 +118,8 @@ def _rows_phase(
     for half in halves:
         if sparse:
             place_pixels(plan, workspace, pixels, first, last, half)
-        bernoulli_rows(plan, workspace, scale, log_likelihood[half, begin : begin + examples.size], first, last, half)
+        terms = log_likelihood[half, begin : begin + examples.size]
+        likelihood_rows(likelihood, plan, parameters, workspace, scale, terms, first, last, half)
     for i in range(plan.layers.shape[0] - 1, 0, -1):
         # A part may be overwritten when its readers have met again: two sets of parts, in turn.
         turn = i % 2
@@ -139,14 +142,16 @@ def _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half):
 
 
 @kernel
-def _weights_phase(worker, workers, counters, s, tasks, starts, plan, weights, workspace, pixels, sparse, scratch, adam, B):
+def _weights_phase(
+    worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B
+):  # fmt: skip
     groups, halves = _groups(workers)
     for turn in range(HALVES):
         half = (worker % halves + turn) % HALVES
         slot = (1 + groups) * LINE + HALVES * s + half
         task = starts[half] + fetch_add(counters, slot, 1)
         while task < starts[half + 1]:
-            update_task(tasks[task], plan, weights, workspace, pixels, sparse, scratch, adam, B)
+            update_task(tasks[task], plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B)
             task = starts[half] + fetch_add(counters, slot, 1)
 
 
@@ -181,17 +186,21 @@ def _group_begin(rows, group, groups):
 
 @entry_point
 def evaluate_images(
-    counters, plan, parameters, workspace, pixels, row, images, examples, binarize, sparse, randomness, log_likelihood, kl
+    counters, plan, parameters, workspace, pixels, row, likelihood, images, examples, keys, binarize, sparse, randomness,
+    log_likelihood, kl,
 ):  # fmt: skip
-    """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds."""
+    """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
+
+    keys, (n,): the number under which each draws its noise.
+    """
     mode = flush_denormals()
     block = _next_block(counters, plan)
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
-        rows, some = end - block, examples[block:end]
+        rows, some = end - block, keys[block:end]
         load_rows(
-            images, binarize, randomness.seed, randomness.pixels, randomness.step, some, plan, workspace, pixels, sparse,
-            row, 0, rows,
+            images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan, workspace,
+            pixels, sparse, row, 0, rows,
         )  # fmt: skip
         _encode(plan, parameters, workspace, pixels, sparse, rows)
         sample_rows(plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row, kl[block:end], 0, rows)
@@ -199,7 +208,8 @@ def evaluate_images(
         for half in range(HALVES):
             if sparse:
                 place_pixels(plan, workspace, pixels, 0, rows, half)
-            bernoulli_rows(plan, workspace, np.float32(1), log_likelihood[half, block:end], 0, rows, half)
+            terms = log_likelihood[half, block:end]
+            likelihood_rows(likelihood, plan, parameters, workspace, np.float32(1), terms, 0, rows, half)
         block = _next_block(counters, plan)
     restore_mode(mode)
 
@@ -212,7 +222,7 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
     while block < examples.size:
         end = min(block + plan.rows, examples.size)
         load_rows(
-            images, NONE, np.uint64(0), 0, 0, examples[block:end], plan, workspace, pixels, sparse,
+            images, NONE, np.uint64(0), 0, 0, examples[block:end], examples[block:end], plan, workspace, pixels, sparse,
             row, 0, end - block,
         )  # fmt: skip
         _encode(plan, parameters, workspace, pixels, sparse, end - block)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
+from vaefast.engines.numba_cpu.likelihoods import update_likelihood
 from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
@@ -58,13 +59,15 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def update_task(task, plan, weights, workspace, pixels, sparse, scratch, adam, B):
+def update_task(task, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B):
     """One row (half, layer, first, last) of `weight_tasks`."""
     half, i, first, last = task[0], task[1], task[2], task[3]
     if i == 0 and sparse:
         _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
     else:
         _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+        if i == plan.layers.shape[0] - 1:
+            update_likelihood(likelihood, plan, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
 @kernel

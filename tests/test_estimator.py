@@ -1,0 +1,393 @@
+"""`vaefast.VAE` as people use it: scikit-learn's own checks, training, scores, likelihoods, pandas, pipelines."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import vaefast
+from vaefast import VAE
+from vaefast.errors import DataError, SettingsError
+from vaefast.settings import LIKELIHOODS
+
+QUICK = {"hidden_layer_sizes": (16,), "epochs": 3, "batch_size": 50, "random_state": 0}
+CHECKED = [
+    VAE(),
+    VAE(likelihood="gaussian", hidden_layer_sizes=(20,), n_components=3),
+    VAE(likelihood="gaussian", scaling=None, activation="tanh", early_stopping=True, epochs=12),
+    VAE(likelihood="bernoulli", scaling="minmax", epochs=8),
+    VAE(likelihood="bernoulli", scaling="minmax", binarize="threshold", hidden_layer_sizes=(), epochs=8),
+    VAE(likelihood="continuous-bernoulli", scaling="minmax", hidden_layer_sizes=20, epochs=8),
+    VAE(engine="reference", hidden_layer_sizes=(8,), epochs=3),
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return (load_digits().data / 16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return VAE(5, **QUICK).fit(digits)
+
+
+@parametrize_with_checks(CHECKED)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+# --- Shapes, scores and noise
+
+
+def test_shapes_and_types(fitted, digits):
+    z = fitted.transform(digits[:7])
+    assert (z.shape, z.dtype) == ((7, 5), np.float32)
+    mean, std = fitted.posterior(digits[:7])
+    assert np.array_equal(mean, z)
+    assert (std > 0).all()
+    assert fitted.inverse_transform(z).shape == (7, 64)
+    assert np.array_equal(fitted.reconstruct(digits[:7]), fitted.inverse_transform(z))
+    assert fitted.score_samples(digits[:7]).shape == (7,)
+    assert fitted.log_likelihood(digits[:7], n_samples=3).shape == (7,)
+    assert fitted.sample(3).shape == (3, 64)
+    assert fitted.score(digits) == fitted.score_samples(digits).mean()
+    assert list(fitted.get_feature_names_out()) == ["vae0", "vae1", "vae2", "vae3", "vae4"]
+
+
+def test_interpolations_start_and_end_at_the_reconstructions(fitted, digits):
+    one = fitted.interpolate(digits[0], digits[1], 5)
+    many = fitted.interpolate(digits[:3], digits[1:4], 5)
+    assert one.shape == (5, 64)
+    assert many.shape == (3, 5, 64)
+    assert np.array_equal(many[0], one)
+    assert np.allclose(one[[0, -1]], fitted.reconstruct(digits[:2]), atol=1e-6)
+    for steps in (1, 0, -3):
+        with pytest.raises(SettingsError, match="steps"):
+            fitted.interpolate(digits[0], digits[1], steps)
+    with pytest.raises(DataError, match="as many"):
+        fitted.interpolate(digits[:2], digits[:3])
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_rows_scores_do_not_depend_on_its_company_or_its_type(digits, likelihood):
+    vae = VAE(4, likelihood=likelihood, **QUICK).fit(digits)
+    order = np.random.default_rng(0).permutation(len(digits))[:300]
+    # The reference's products see the rows beside a row in their last digits.
+    tolerance = 0 if vae.engine_ != "reference" else 1e-3
+    for method in (vae.score_samples, lambda X: vae.log_likelihood(X, 3), vae.transform):
+        whole = method(digits)
+        assert np.allclose(method(digits[order]), whole[order], rtol=0, atol=tolerance)
+        assert np.allclose(method(digits[7:8]), whole[7:8], rtol=0, atol=tolerance)
+        assert np.array_equal(method(digits.astype(np.float64)), whole)
+        assert np.array_equal(method(digits), whole)
+
+
+def test_the_noise_differs_from_row_to_row(fitted, digits):
+    nearly = np.repeat(digits[:1], 200, axis=0)
+    nearly[:, 0] = np.arange(200) * 1e-6
+    scores = fitted.score_samples(nearly)
+    assert len(np.unique(scores)) > 190
+
+
+def test_more_importance_samples_bring_the_estimate_up_to_its_limit(fitted, digits):
+    few, many = (fitted.log_likelihood(digits[:200], samples).mean() for samples in (5, 200))
+    assert fitted.score(digits[:200]) < few < many
+
+
+def test_importance_sampling_finds_an_integral_that_is_known():
+    """Without hidden layers and with a decoder that is made linear, a Gaussian model is factor analysis: log p(x) is known."""
+    X = np.random.default_rng(0).standard_normal((60, 4)) @ np.diag([1.0, 2.0, 0.5, 3.0])
+    vae = VAE(2, hidden_layer_sizes=(), likelihood="gaussian", epochs=400, learning_rate=5e-3, random_state=0).fit(X)
+    tensors = {name: tensor.astype(np.float64) for name, tensor in vae._network.parameters.items()}
+    scale, shift = vae._inputs.scale, vae._inputs.shift
+    loadings, noise = tensors["logits.weight"], 1e-4 + np.exp(2 * tensors["x_log_std"])
+    covariance = scale[:, None] * (loadings.T @ loadings + np.diag(noise)) * scale
+    centred = X - (tensors["logits.bias"] * scale + shift)
+    exact = -0.5 * (
+        np.linalg.slogdet(2 * np.pi * covariance)[1] + np.sum(centred @ np.linalg.inv(covariance) * centred, axis=1)
+    )
+    assert np.allclose(vae.log_likelihood(X, 4000), exact, atol=0.1)
+    assert vae.score(X) < exact.mean()
+
+
+def test_samples(fitted):
+    assert np.array_equal(fitted.sample(4, random_state=3), fitted.sample(4, random_state=3))
+    assert not np.array_equal(fitted.sample(4, random_state=3), fitted.sample(4, random_state=4))
+    state = np.random.RandomState(0)
+    assert not np.array_equal(fitted.sample(4, state), fitted.sample(4, state))
+    drawn = fitted.sample(50, random_state=3, noise_in_x=True)
+    assert set(np.unique(drawn)) == {0, 1}
+    for wrong in (0, -1, 2.5, None):
+        with pytest.raises(SettingsError, match="n_samples"):
+            fitted.sample(wrong)
+
+
+# --- Likelihoods and scaling
+
+
+def test_the_default_likelihood_is_chosen_by_the_values(digits):
+    chosen = {
+        "binary": (digits > 0.5, "bernoulli"), "grey": (digits, "bernoulli"),
+        "bytes": ((255 * digits).astype(np.uint8), "bernoulli"), "counts": (16 * digits, "gaussian"),
+        "negative": (-digits, "gaussian"), "integers": ((16 * digits).astype(np.int64), "gaussian"),
+    }  # fmt: skip
+    for X, likelihood in chosen.values():
+        vae = VAE(2, **QUICK).fit(X)
+        assert vae.likelihood_ == likelihood
+        assert vae.scaling_ == ("standard" if likelihood == "gaussian" else None)
+        assert vae.binarize_ == ("none" if likelihood == "gaussian" else "dynamic")
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli"])
+@pytest.mark.parametrize("value", [-0.001, 1.25, 300.0])
+def test_values_that_do_not_fit_a_likelihood_asked_for_are_refused_with_row_and_column(digits, likelihood, value):
+    X = digits.astype(np.float64)
+    X[1312, 17] = value
+    with pytest.raises(DataError, match=rf"row 1312, column 17 .* is {value}, but likelihood {likelihood} .*minmax"):
+        VAE(2, likelihood=likelihood, **QUICK).fit(X)
+    vae = VAE(2, likelihood=likelihood, **QUICK).fit(digits)
+    for method in (vae.transform, vae.score_samples, vae.log_likelihood, vae.reconstruct, vae.partial_fit):
+        with pytest.raises(DataError, match=r"row 1312, column 17"):
+            method(X)
+    assert np.isfinite(VAE(2, likelihood=likelihood, scaling="minmax", **QUICK).fit(X).score(X))
+
+
+def test_values_too_large_for_the_networks_are_refused(digits):
+    X = digits.astype(np.float64)
+    X[5, 3] = 1e39
+    with pytest.raises(DataError, match="row 5, column 3"):
+        VAE(2, likelihood="gaussian", scaling=None, **QUICK).fit(X)
+
+
+def test_bytes_are_grey_levels_and_small_bytes_are_numbers(digits):
+    levels = np.rint(255 * digits).astype(np.uint8)
+    from_bytes = VAE(3, binarize="none", **QUICK).fit(levels)
+    from_floats = VAE(3, binarize="none", **QUICK).fit(levels / 255)
+    assert np.array_equal(from_bytes.transform(levels), from_floats.transform(levels / 255))
+    assert np.array_equal(from_bytes.score_samples(levels), from_bytes.score_samples(levels / 255))
+    binary = (digits > 0.5).astype(np.uint8)
+    assert np.array_equal(
+        VAE(3, **QUICK).fit(binary).transform(binary), VAE(3, **QUICK).fit(binary * 1.0).transform(binary * 1.0)
+    )
+
+
+@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+def test_log_densities_are_those_of_the_values_as_given(scaling):
+    X = load_iris().data
+    units = np.array([1, 10, 1000, 1e-3])
+    likelihood = "gaussian" if scaling == "standard" else "continuous-bernoulli"
+    settings = {**QUICK, "likelihood": likelihood, "scaling": scaling}
+    here, there = VAE(2, **settings).fit(X), VAE(2, **settings).fit(X * units)
+    shift = np.log(units).sum()
+    assert np.allclose(here.score_samples(X), there.score_samples(X * units) + shift, atol=1e-3)
+    assert np.allclose(here.log_likelihood(X, 5), there.log_likelihood(X * units, 5) + shift, atol=1e-3)
+    assert here.history_["train_elbo"][-1] == pytest.approx(there.history_["train_elbo"][-1] + shift, abs=1e-3)
+    assert np.allclose(here.inverse_transform(here.transform(X)) * units, there.reconstruct(X * units), rtol=1e-4)
+
+
+def test_large_offsets_lose_no_digits():
+    X = load_iris().data
+    near, far = VAE(2, **QUICK).fit(X), VAE(2, **QUICK).fit(X + 2.0**20)
+    assert np.allclose(near.transform(X), far.transform(X + 2.0**20), atol=1e-4)
+    assert np.allclose(near.reconstruct(X), far.reconstruct(X + 2.0**20) - 2.0**20, atol=1e-3)
+
+
+def test_constant_columns_are_no_division_by_zero():
+    X = np.ones((40, 5)) * [0, 1, 1e8, -3.7, 0.1]
+    for likelihood, scaling in (("gaussian", "standard"), ("gaussian", None), ("bernoulli", "minmax")):
+        vae = VAE(2, likelihood=likelihood, scaling=scaling, **QUICK)
+        if scaling is not None:
+            assert np.isfinite(vae.fit(X).score_samples(X)).all()
+
+
+def test_settings_that_do_not_go_together_are_one_line(digits):
+    wrong = {
+        "scaling": ({"scaling": "log"}, {"likelihood": "bernoulli", "scaling": "standard"}),
+        "binarize": ({"likelihood": "gaussian", "binarize": "dynamic"}, {"binarize": "maybe"}),
+        "likelihood": ({"likelihood": "poisson"}, {"likelihood": None}),
+        "latent": ({"n_components": 0}, {"n_components": 2.5}, {"n_components": True}),
+        "hidden": ({"hidden_layer_sizes": (0,)}, {"hidden_layer_sizes": "ab"}),
+        "epochs": ({"epochs": -1},),
+        "batch_size": ({"batch_size": 0},),
+        "learning_rate": ({"learning_rate": np.nan},),
+        "validation_fraction": ({"early_stopping": True, "validation_fraction": 1.0},),
+        "n_iter_no_change": ({"early_stopping": True, "n_iter_no_change": 0},),
+        "engine": ({"engine": "abacus"},),
+        "threads": ({"n_jobs": 0},),
+        "seed": ({"random_state": -1},),
+    }
+    for name, cases in wrong.items():
+        for parameters in cases:
+            with pytest.raises(SettingsError, match=name) as caught:
+                VAE(**{**QUICK, **parameters}).fit(digits)
+            assert "\n" not in str(caught.value)
+
+
+# --- Training
+
+
+def test_the_seed_decides_everything_and_threads_nothing(digits):
+    first, second = VAE(4, **QUICK).fit(digits), VAE(4, **QUICK, n_jobs=1).fit(digits)
+    assert np.array_equal(first.transform(digits), second.transform(digits))
+    other = VAE(4, **{**QUICK, "random_state": 1}).fit(digits)
+    assert not np.array_equal(first.transform(digits), other.transform(digits))
+    assert (
+        VAE(4, **{**QUICK, "random_state": None}).fit(digits).seed_
+        != VAE(4, **{**QUICK, "random_state": None}).fit(digits).seed_
+    )
+
+
+def test_history_has_a_row_an_epoch(digits):
+    vae = VAE(4, **QUICK).fit(digits)
+    assert set(vae.history_) == {
+        "epoch", "step", "train_elbo", "train_log_likelihood", "train_kl", "seconds", "images_per_second",
+    }  # fmt: skip
+    assert vae.history_["epoch"] == [1, 2, 3]
+    assert vae.n_iter_ == 3
+    assert vae.history_["train_elbo"][-1] > vae.history_["train_elbo"][0]
+    vae.fit(digits, validation_data=digits[:100])
+    assert vae.history_["validation_elbo"][-1] == pytest.approx(vae.score(digits[:100]), abs=1e-9)
+
+
+def test_early_stopping_keeps_the_best_model(digits):
+    settings = {**QUICK, "epochs": 400, "hidden_layer_sizes": (100,), "n_iter_no_change": 3, "tol": 0.0}
+    vae = VAE(8, early_stopping=True, **{**settings, "binarize": "threshold"}).fit(digits[:200])
+    bounds = vae.history_["validation_elbo"]
+    assert vae.n_iter_ == len(bounds) < 400
+    assert vae.best_epoch_ == int(np.argmax(bounds)) + 1 == vae.n_iter_ - 3
+    held_out = vae._split(vae._checked(digits[:200]))[1]
+    assert vae.score(held_out) == pytest.approx(max(bounds), abs=1e-9)
+    assert max(bounds) > bounds[-1]
+
+
+def test_callbacks_see_the_model_and_can_stop_it(digits):
+    seen = []
+
+    def watch(vae, metrics):
+        seen.append((metrics["epoch"], vae.transform(digits[:2])))
+        return metrics["epoch"] == 2
+
+    vae = VAE(3, **{**QUICK, "epochs": 10}, callbacks=[watch]).fit(digits)
+    assert [epoch for epoch, _ in seen] == [1, 2] == vae.history_["epoch"]
+    assert not np.array_equal(seen[0][1], seen[1][1])
+    assert np.array_equal(seen[1][1], vae.transform(digits[:2]))
+
+
+def test_partial_fit_continues_where_it_was(digits):
+    whole = VAE(4, **QUICK).fit(digits)
+    parts = VAE(4, **QUICK)
+    for _ in range(3):
+        parts.partial_fit(digits)
+    assert np.array_equal(whole.transform(digits), parts.transform(digits))
+    assert parts.history_["epoch"] == [1, 2, 3]
+    again = pickle.loads(pickle.dumps(parts)).partial_fit(digits)
+    assert np.array_equal(parts.partial_fit(digits).transform(digits), again.transform(digits))
+    assert parts.n_iter_ == 4
+
+
+def test_epochs_zero_is_the_initial_model(digits):
+    vae = VAE(4, **{**QUICK, "epochs": 0}).fit(digits)
+    assert vae.n_iter_ == 0
+    assert vae.history_ == {}
+    assert np.isfinite(vae.score(digits))
+
+
+def test_the_bar_is_drawn_and_silence_is_silence(digits, capsys):
+    VAE(3, **QUICK, verbose=2).fit(digits, validation_data=digits[:50])
+    out, err = capsys.readouterr()
+    assert "100%" in err
+    assert "ELBO" in err
+    assert out.count("validation ELBO") == 3
+    VAE(3, **QUICK).fit(digits)
+    assert capsys.readouterr() == ("", "")
+
+
+# --- Manners
+
+
+def test_pandas_in_and_out(digits):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(digits, columns=[f"pixel{i}" for i in range(64)], index=range(100, 100 + len(digits)))
+    vae = VAE(2, **QUICK).set_output(transform="pandas").fit(frame)
+    latents = vae.transform(frame)
+    assert list(latents.columns) == ["vae0", "vae1"]
+    assert (latents.index == frame.index).all()
+    assert list(vae.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        vae.transform(frame[frame.columns[::-1]])
+    assert list(pandas.DataFrame(vae.history_)["epoch"]) == [1, 2, 3]
+
+
+def test_clone_pickle_and_copies(fitted, digits):
+    assert clone(fitted).get_params() == fitted.get_params()
+    assert not hasattr(clone(fitted), "likelihood_")
+    for twin in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted), copy.copy(fitted)):
+        assert np.array_equal(twin.transform(digits), fitted.transform(digits))
+        assert np.array_equal(twin.score_samples(digits), fitted.score_samples(digits))
+
+
+def test_pipeline_and_grid_search():
+    X = load_iris().data[np.random.default_rng(0).permutation(150)]
+    pipeline = make_pipeline(MinMaxScaler(clip=True), VAE(likelihood="continuous-bernoulli", **QUICK))
+    search = GridSearchCV(pipeline, {"vae__n_components": np.array([1, 2]), "vae__epochs": [0, 40]}, cv=2).fit(X)
+    assert search.best_params_["vae__epochs"] == 40
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.transform(X).shape[0] == 150
+
+
+def test_grid_search_in_processes():
+    X = load_iris().data
+    search = GridSearchCV(VAE(**QUICK), {"n_components": [1, 2]}, cv=2, n_jobs=2).fit(X)
+    alone = GridSearchCV(VAE(**QUICK), {"n_components": [1, 2]}, cv=2).fit(X)
+    assert np.array_equal(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+
+
+def test_inverse_transform_wants_as_many_latents_as_there_are(fitted):
+    with pytest.raises(DataError, match="4 columns: give the 5 latents"):
+        fitted.inverse_transform(np.zeros((2, 4)))
+
+
+def test_no_copy_of_the_data_in_float64(digits):
+    tracemalloc = pytest.importorskip("tracemalloc")
+    levels = np.tile(np.rint(255 * digits).astype(np.uint8), (30, 10))  # 34 MB
+    single = levels[:20_000] / np.float32(255)  # 51 MB
+    for X in (levels, single):
+        vae = VAE(2, **{**QUICK, "epochs": 1, "batch_size": 1000})
+        tracemalloc.start()
+        vae.fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * X.size  # a copy in float32 would be 4 bytes a value, one in float64 8
+
+
+def test_the_public_names_and_a_light_import():
+    program = """
+import sys, time
+import numpy
+start = time.perf_counter()
+import vaefast
+print(time.perf_counter() - start)
+print(*sorted({"numba", "sklearn", "matplotlib", "scipy", "tqdm", "joblib", "safetensors"} & {*sys.modules}))
+"""
+    seconds = []
+    for _ in range(3):
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+        first, *heavy = result.stdout.split()
+        seconds.append(float(first))
+        assert heavy == []
+    assert min(seconds) < 0.05
+    assert {"VAE", "load", "TensorBoard", "__version__"} <= set(dir(vaefast))
+    with pytest.raises(AttributeError, match="no attribute 'vea'"):
+        vaefast.vea  # noqa: B018

@@ -1,0 +1,138 @@
+"""A trained model as two ONNX graphs, for whatever runs models: opset 17, IR version 9, float32, any number of rows.
+
+The encoder takes x to mean and log_std, the decoder z to x_mean and logits. No graph holds a random node: whoever wants a
+sample of q(z | x) draws the noise. Scaling is part of the graphs, so both speak the units of the data. Node by node they are
+the reference engine's forward pass; a number in parentheses is an equation of DERIVATION.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import atomic
+from vaefast.errors import OutputError, SettingsError
+from vaefast.likelihoods import SERIES, SERIES_BELOW
+from vaefast.network import Network
+from vaefast.scaling import Inputs
+
+OPSET, IR_VERSION = 17, 9
+REMEDY = 'pip install "vaefast[onnx]"'
+
+
+def write(folder: Path, network: Network, inputs: Inputs) -> tuple[Path, Path]:
+    """Write `encoder.onnx` and `decoder.onnx` into a folder, made if need be; their paths.
+
+    Raises
+    ------
+    SettingsError
+        The package onnx is not installed.
+    OutputError
+        The folder or a file cannot be written.
+    """
+    encoder, decoder = encoder_model(network, inputs), decoder_model(network, inputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}; choose another") from error
+    paths = folder / "encoder.onnx", folder / "decoder.onnx"
+    for path, model in zip(paths, (encoder, decoder), strict=True):
+        atomic.write_bytes(path, model.SerializeToString())
+    return paths
+
+
+def encoder_model(network: Network, inputs: Inputs) -> Any:
+    """An ONNX model: x (N, X) to mean and log_std, (N, Z) each."""
+    graph, x = _Graph(network), "x"
+    if inputs.shift is not None and inputs.scale is not None:
+        x = graph.node("Div", graph.node("Sub", x, graph.array(inputs.shift)), graph.array(inputs.scale))
+    if inputs.method == "minmax":
+        x = graph.node("Clip", x, graph.array(0), graph.array(1))
+    if network.training.binarize == "threshold":
+        x = graph.node("Cast", graph.node("GreaterOrEqual", x, graph.array(0.5)), to=graph.float_type)
+    h = graph.hidden_layers("encoder", x)
+    graph.dense("mean", h, output="mean")
+    graph.dense("log_std", h, output="log_std")
+    latent = network.model.latent
+    return graph.model("encoder", ("x", network.model.pixels), [("mean", latent), ("log_std", latent)])
+
+
+def decoder_model(network: Network, inputs: Inputs) -> Any:
+    """An ONNX model: z (N, Z) to x_mean, the mean of p(x | z) in the units of the data, and logits, (N, X) each."""
+    graph, pixels = _Graph(network), network.model.pixels
+    a = graph.dense("logits", graph.hidden_layers("decoder", "z"), output="logits")
+    x = graph.expectation(a)
+    if inputs.shift is not None and inputs.scale is not None:
+        x = graph.node("Add", graph.node("Mul", x, graph.array(inputs.scale)), graph.array(inputs.shift))
+    graph.node("Identity", x, output="x_mean")
+    return graph.model("decoder", ("z", network.model.latent), [("x_mean", pixels), ("logits", pixels)])
+
+
+class _Graph:
+    """Nodes and constants under names that nobody has to make up."""
+
+    def __init__(self, network: Network) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            raise SettingsError(f"the package onnx is not installed, which writes ONNX files: {REMEDY}") from error
+        self._onnx = onnx
+        self.float_type = onnx.TensorProto.FLOAT
+        self._network, self._parameters = network, network.parameters
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def node(self, kind: str, *sources: str, output: str | None = None, **attributes: Any) -> str:
+        name = output or f"{kind.lower()}_{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(kind, sources, [name], **attributes))
+        return name
+
+    def array(self, values: NDArray[Any] | float, name: str | None = None) -> str:
+        name = name or f"constant_{len(self._constants)}"
+        self._constants.append(self._onnx.numpy_helper.from_array(np.asarray(values, np.float32), name))
+        return name
+
+    def dense(self, layer: str, source: str, output: str | None = None) -> str:
+        """a = source @ W + b (5)."""
+        tensors = [self.array(self._parameters[name], name) for name in (f"{layer}.weight", f"{layer}.bias")]
+        return self.node("Gemm", source, *tensors, output=output)
+
+    def hidden_layers(self, part: str, source: str) -> str:
+        activation = {"relu": "Relu", "tanh": "Tanh"}[self._network.model.activation]
+        for i in range(len(self._network.model.hidden)):
+            source = self.node(activation, self.dense(f"{part}.{i}", source))
+        return source
+
+    def expectation(self, a: str) -> str:
+        """The mean of p(x | z), as `vaefast.likelihoods.expectation` has it."""
+        if self._network.model.likelihood == "bernoulli":
+            return self.node("Sigmoid", a)
+        return a if self._network.model.likelihood == "gaussian" else self._continuous_bernoulli_mean(a)
+
+    def _continuous_bernoulli_mean(self, a: str) -> str:
+        """1 / (1 - exp(-a)) - 1 / a (23), by its series (24) near zero."""
+        one, half = self.array(1), self.array(0.5)
+        u = self.node("Abs", a)
+        near = self.node("Less", u, self.array(SERIES_BELOW))
+        large = self.node("Where", near, one, u)
+        growth = self.node("Sub", one, self.node("Exp", self.node("Neg", large)))
+        above = self.node("Sub", self.node("Reciprocal", growth), self.node("Reciprocal", large))
+        mean = self.node("Where", self.node("Less", a, self.array(0)), self.node("Sub", one, above), above)
+        square, series = self.node("Mul", a, a), self.array(SERIES[-1])
+        for coefficient in reversed(SERIES[:-1]):
+            series = self.node("Add", self.node("Mul", series, square), self.array(coefficient))
+        return self.node("Where", near, self.node("Add", half, self.node("Mul", a, series)), mean)
+
+    def model(self, name: str, source: tuple[str, int], results: list[tuple[str, int]]) -> Any:
+        """The checked model with this input and these outputs, each (rows, width)."""
+        helper = self._onnx.helper
+        infos = [helper.make_tensor_value_info(n, self.float_type, ["rows", width]) for n, width in [source, *results]]
+        graph = helper.make_graph(self._nodes, f"vaefast_{name}", infos[:1], infos[1:], self._constants)
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="vaefast")
+        helper.set_model_props(model, {"likelihood": self._network.model.likelihood})
+        self._onnx.checker.check_model(model, full_check=True)
+        return model

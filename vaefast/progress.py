@@ -1,0 +1,43 @@
+"""A bar over the epochs, on a terminal or in a notebook."""
+
+from __future__ import annotations
+
+from vaefast.trainer import EpochMetrics, Progress
+
+
+class Bar:
+    """Silent for verbose 0, a bar for 1, and a line an epoch beside it from 2.
+
+    `tqdm.auto` draws a widget in a notebook and characters on a terminal.
+    """
+
+    def __init__(self, epochs: int, verbose: int, offset: float = 0.0) -> None:
+        self._bar = None
+        self._lines, self._epochs, self._offset = verbose >= 2, epochs, offset
+        if verbose:
+            from tqdm.auto import tqdm
+
+            form = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
+            self._bar = tqdm(total=epochs, unit="epoch", bar_format=form)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def progress(self, progress: Progress) -> None:
+        """Called several times a second; bounds in nats, in the units of the inputs until `offset` is taken from them."""
+        if self._bar is not None:
+            done = self._epochs - (progress.epochs - progress.epoch + 1) + progress.images / progress.size
+            self._bar.set_postfix_str(f"ELBO {progress.elbo - self._offset:.2f}", refresh=False)
+            self._bar.update(done - self._bar.n)
+
+    def epoch(self, line: EpochMetrics, validated: bool) -> None:
+        """The metrics of an epoch in the user's units."""
+        if self._bar is not None and self._lines:
+            text = f"epoch {line.epoch}  ELBO {line.train_elbo:.2f}"
+            if validated:
+                text += f"  validation ELBO {line.test_elbo:.2f}"
+            self._bar.write(f"{text}  {line.seconds:.2f} s")

@@ -1,0 +1,41 @@
+"""Where a model starts: initial parameters for its settings and its training set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import State
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.settings import ModelSettings, TrainingSettings
+
+# Values squared in one go, so that the spread of a large set needs no second copy of it.
+BLOCK = 1 << 20
+
+
+def initial_state(model: ModelSettings, training: TrainingSettings, values: NDArray[Any]) -> State:
+    """Step 0 of training on values, (N, X) uint8 or float32: what the scheme and the likelihood need of them is measured."""
+    gaussian = model.likelihood == "gaussian"
+    means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
+    stds = pixel_stds(values, means) if gaussian and means is not None else None
+    return State.initial(initial_parameters(Layout(model), training.initialization, training.seed, means, stds))
+
+
+def mean_pixels(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean of each pixel, bytes counting as level / 255, float64 (X,)."""
+    return values.mean(axis=0, dtype=np.float64) / _white(values)
+
+
+def pixel_stds(values: NDArray[Any], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of each pixel about these means, float64 (X,)."""
+    step, total = max(1, BLOCK // values.shape[1]), np.zeros(values.shape[1])
+    for start in range(0, len(values), step):
+        total += np.square(values[start : start + step] / _white(values) - means).sum(axis=0)
+    return np.sqrt(total / len(values))
+
+
+def _white(values: NDArray[Any]) -> float:
+    return 255.0 if values.dtype == np.uint8 else 1.0
