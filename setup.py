@@ -25,7 +25,6 @@ def extension(name: str) -> Extension:
         [f"{FOLDER}/{source}" for source in (f"{name}.pyx", *UNITS)],
         depends=[f"{FOLDER}/{header}" for header in HEADERS],
         extra_compile_args=[*FLAGS, *native],
-        optional=True,
     )
 
 
@@ -36,7 +35,10 @@ def extensions() -> list[Extension]:
     except ImportError:
         print("vaefast: Cython is not installed, so the Cython engine is not built")
         return []
-    return cythonize([extension("kernels"), extension("checked")], build_dir="build")
+    translated = cythonize([extension("kernels"), extension("checked")], build_dir="build")
+    for each in translated:
+        each.optional = True  # here, because cythonize forgets it
+    return translated
 
 
 setup(ext_modules=extensions())

@@ -1,4 +1,4 @@
-"""The sdist and the wheel: what they hold, that the wheel runs where no source tree is, and an installation without a compiler."""
+"""The sdist and the wheel: what they hold, that the wheel runs without a source tree, an installation without a compiler."""
 
 import os
 import shutil
@@ -21,14 +21,8 @@ SOURCES_ASIDE = {name: value for name, value in os.environ.items() if name not i
 
 
 def run(*command, cwd, **environment):
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**SOURCES_ASIDE, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    words, variables = [str(part) for part in command], {**SOURCES_ASIDE, **environment}
+    result = subprocess.run(words, cwd=cwd, env=variables, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
 
@@ -99,7 +93,6 @@ def test_without_a_compiler_the_installation_succeeds_and_says_what_is_missing(s
     asked = [python, "-m", "vaefast.train", "--data", "digits", "--epochs", "1", "--out", "run", "--engine"]
     result = subprocess.run([*asked, "cython"], cwd=tmp_path, env=SOURCES_ASIDE, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].endswith(
-        "engine cython cannot run here: its extension was not built; install a C compiler (gcc or clang), then install vaefast again"
-    )
+    last = result.stderr.splitlines()[-1]
+    assert "engine cython cannot run here: its extension was not built; install a C compiler" in last
     assert "engine reference" in run(*asked, "reference", cwd=tmp_path)
