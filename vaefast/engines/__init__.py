@@ -62,11 +62,11 @@ def why_not(name: str) -> str | None:
 def _extension_fault() -> str | None:
     """What is wrong with the compiled extension of the Cython engine, and what would help; None where it can be used."""
     if importlib.util.find_spec("vaefast.engines.cython_cpu.kernels") is None:
-        return "its extension was not built; install a C compiler (gcc or clang), then install vaefast again"
+        return "its extension was not built; install a C compiler (gcc from 12, or clang), then install vaefast again"
     try:
         from vaefast.engines.cython_cpu import kernels  # noqa: F401
     except ImportError as error:
-        return f"its extension cannot be loaded ({error}); install vaefast again, with a C compiler (gcc or clang)"
+        return f"its extension cannot be loaded ({error}); install vaefast again, with a C compiler (gcc from 12, or clang)"
     return None
 
 
