@@ -97,17 +97,15 @@ def test_no_index_leaves_its_array_in_the_checked_build(case, monkeypatch):
 
 
 @needs_extension
-@pytest.mark.parametrize(
-    ("field", "complaint"), [("z", "elements .* of an array of"), ("linear", "elements .* of an array of"), ("rows", "")]
-)
-def test_the_checked_build_catches_a_wrong_offset_and_no_worker_waits_for_the_one_that_failed(field, complaint, monkeypatch):
+@pytest.mark.parametrize("field", ["z", "linear", "rows"])
+def test_the_checked_build_catches_a_wrong_offset_and_no_worker_waits_for_the_one_that_failed(field, monkeypatch):
     monkeypatch.setenv("VAEFAST_CHECKED", "1")
     case = CASES[1]
     engine = engine_of("cython", case)
     plan, size = make_plan(engine.layout, case.batch_size)
     workspace = np.zeros(size, np.float32)
     engine._workers = engine._train_workers(plan._replace(**{field: size}), workspace)
-    with pytest.raises((IndexError, RuntimeError), match=f"{complaint}|another worker failed"):
+    with pytest.raises((IndexError, RuntimeError), match=r"elements|bounds|another worker failed"):
         engine.train(engine.place(case.values()), np.arange(case.batch_size))
     engine.close()
 
