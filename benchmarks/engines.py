@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from vaefast.settings import ModelSettings, TrainingSettings
 NAMES = ("numba", "cython")
 
 
-def rounds(batch_size: int, threads: int, count: int, data_dir: str | None) -> list[list[float]]:
+def rounds(batch_size: int, threads: int, count: int, data_dir: Path | None) -> list[list[float]]:
     """Seconds of an epoch of each engine, in each round."""
     model, training = ModelSettings(), TrainingSettings(batch_size=batch_size)
     values = load("mnist", data_dir).train.values
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[200, 20])
-    parser.add_argument("--data-dir")
+    parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     for batch_size in options.batch_sizes:
         for threads in (1, 2):
