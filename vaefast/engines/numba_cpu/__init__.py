@@ -1,6 +1,6 @@
 """The fused CPU engine: register tiles, two phases a step, and worker threads that meet at a spin barrier.
 
-Read `plan.py` for what stands where, `rows.py` and `weights.py` for the two phases, `steps.py` for how they are chained,
+Read `vaefast/engines/plan.py` for what stands where, `rows.py` and `weights.py` for the two phases, `steps.py` for how they are chained,
 and `tiles.py` for the inner loops.
 """
 
