@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 
-def start_seconds(folder: Path, cache: Path, data_dir: str | None) -> float:
+def start_seconds(folder: Path, cache: Path, data_dir: str | None, engine: str) -> float:
     """Seconds from process start to the first training step, with the kernels that lie in `cache`."""
-    command = [sys.executable, "-m", "vaefast.train", "--data", "mnist", "--epochs", "1", "--engine", "numba"]
+    command = [sys.executable, "-m", "vaefast.train", "--data", "mnist", "--epochs", "1", "--engine", engine]
     command += ["--out", str(folder)] + (["--data-dir", data_dir] if data_dir else [])
     begin = time.time()
     result = subprocess.run(command, env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True)
@@ -35,11 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--warm", type=int, default=3, help="how many warm starts (default 3)")
     parser.add_argument("--data-dir")
+    parser.add_argument("--engine", default="numba", help="numba or cython, which has nothing to compile (default numba)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cold, *warm = (
-            start_seconds(folder / f"run{i}", folder / "kernels", options.data_dir) for i in range(options.warm + 1)
+            start_seconds(folder / f"run{i}", folder / "kernels", options.data_dir, options.engine)
+            for i in range(options.warm + 1)
         )
     print(f"cold {cold:.1f} s, warm {statistics.median(warm):.2f} s (median of {len(warm)})")
 

@@ -1195,3 +1195,14 @@ def test_message_stays_on_one_line_whatever_the_file_is_called(tmp_path: Path) -
     refused(path, "two\\nlines\\udc80.npy", "row 2, column 9")
     path.write_bytes(npy_bytes(GREY[:1]))
     refused(path, "two\\nlines\\udc80.npy")
+
+
+def test_the_digits_file_holds_what_the_function_of_scikit_learn_returns(monkeypatch):
+    import importlib.util
+
+    from vaefast.data import digits
+
+    quick = digits._read()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for got, expected in zip(quick, digits._read(), strict=True):
+        assert np.array_equal(got, expected)

@@ -16,7 +16,13 @@ from vaefast.layout import Layout
 from vaefast.noise import Purpose, normals
 from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
 
-FAST_ENGINES = [name for name in engines.ENGINES if name != "reference"]
+FAST_ENGINES = [
+    pytest.param(name, marks=pytest.mark.skipif(engines.why_not(name) is not None, reason=f"{name}: {engines.why_not(name)}"))
+    for name in engines.ENGINES
+    if name != "reference"
+]
+# Where each engine's threshold between lists of pixels and dense tiles stands.
+ENGINE_MODULES = {"cython": "vaefast.engines.cython_cpu.engine", "numba": "vaefast.engines.numba_cpu.engine"}
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 by_engine = pytest.mark.parametrize("name", FAST_ENGINES)
 
@@ -186,7 +192,7 @@ def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypat
     case = CASES[0]
     values, order, states = case.values(), np.arange(case.examples), []
     for below in (0.0, 2.0):
-        monkeypatch.setattr("vaefast.engines.numba_cpu.engine.SPARSE_BELOW", below)
+        monkeypatch.setattr(f"{ENGINE_MODULES[name]}.SPARSE_BELOW", below)
         fast = engine_at_start(name, case)
         placed = fast.place(values)
         assert placed.sparse == (below > 0)
@@ -197,7 +203,7 @@ def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypat
     assert np.array_equal(states[0].second_moments, states[1].second_moments)
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", [*FAST_ENGINES, "reference"])
 def test_an_image_is_scored_with_the_noise_of_its_number(name):
     case = CASES[1]
     values = case.values()
@@ -239,21 +245,22 @@ def test_not_a_number_is_never_hidden(name):
 
 
 def test_unknown_engines_are_refused_by_name():
-    with pytest.raises(SettingsError, match="choose auto, numba or reference"):
+    with pytest.raises(SettingsError, match="choose auto, cython, numba or reference"):
         engines.create("nmba", ModelSettings(), TrainingSettings(), 1)
 
 
 def test_an_engine_that_cannot_run_says_why_and_auto_passes_it_over(monkeypatch):
     reason = "no such thing; pip install it"
-    monkeypatch.setattr(engines, "why_not", lambda name: reason if name == "numba" else None)
+    monkeypatch.setattr(engines, "why_not", lambda name: None if name == "reference" else reason)
     with pytest.raises(engines.EngineUnavailable, match=reason):
         engines.choose("numba")
     assert engines.choose("auto") == "reference"
 
 
 def test_a_likelihood_that_an_engine_lacks_is_refused_by_one_line_that_names_one_that_has_it(monkeypatch):
-    monkeypatch.setattr(engines, "LACKING", {"numba": ("gaussian",)})
+    monkeypatch.setattr(engines, "LACKING", {"cython": ("gaussian",), "numba": ("gaussian",)})
     with pytest.raises(engines.EngineUnavailable, match="engine numba has no likelihood gaussian: choose engine reference"):
         engines.create("numba", ModelSettings(likelihood="gaussian"), TrainingSettings(binarize="none"), 1)
     assert engines.choose("auto", "gaussian") == "reference"
-    assert engines.choose("auto", "bernoulli") == "numba"
+    monkeypatch.setattr(engines, "why_not", lambda name: None)
+    assert engines.choose("auto", "bernoulli") == "cython"

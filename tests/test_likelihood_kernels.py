@@ -20,7 +20,7 @@ from vaefast.engines.numba_cpu.likelihoods import (
     variance,
     x_log_std_gradient,
 )
-from vaefast.engines.numba_cpu.plan import make_plan
+from vaefast.engines.plan import make_plan
 from vaefast.initialization import initial_parameters
 from vaefast.layout import PANEL, Layout
 from vaefast.likelihoods import continuous_bernoulli_mean, x_variance

@@ -30,7 +30,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vaefast import __version__, gallery, lock, options, threads, train, trainer
+from vaefast import __version__, engines, gallery, lock, options, threads, train, trainer
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.run_folder import RunFolder
@@ -187,7 +187,7 @@ def test_a_run_folder_is_complete(digits_run):
     }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__
-    assert surroundings["engine"] == "numba"
+    assert surroundings["engine"] == engines.choose("auto")
     assert surroundings["threads"] >= 1
     assert re.fullmatch(r"[0-9a-f]{64}", surroundings["data_sha256"])
 
@@ -231,7 +231,7 @@ def test_each_epoch_is_a_plain_line_and_the_last_line_sums_up(digits_run):
     line = metrics_of(folder)[-1]
     bounds = f"test ELBO {line['test_elbo']:.2f} nats (log-likelihood {line['test_log_likelihood']:.2f}, "
     assert last.startswith(f"digits 8x8: {bounds}KL {line['test_kl']:.2f}) | 2 epochs in ")
-    team = r"engine numba, \d+ threads? \| run"
+    team = rf"engine {engines.choose('auto')}, \d+ threads? \| run"
     assert re.search(rf" in [\d.]+ s, [\d.]+ s of it training, [\d,]+ images/s \| {team}$", last)
 
 
@@ -266,7 +266,7 @@ def test_the_number_of_threads_changes_no_bit(command, tmp_path, monkeypatch):
     def model(number: int, seed: int = 0) -> bytes:
         out = f"{number}-{seed}"
         result = command(*arguments, "--threads", str(number), "--seed", str(seed), "--out", out)
-        assert f"engine numba, {number} thread" in result.out
+        assert f"engine {engines.choose('auto')}, {number} thread" in result.out
         return (tmp_path / out / "model.safetensors").read_bytes()
 
     one = model(1)
@@ -277,7 +277,7 @@ def test_the_number_of_threads_changes_no_bit(command, tmp_path, monkeypatch):
 
 def test_the_engines_agree(command, tmp_path):
     lines = []
-    for engine in ("reference", "numba"):
+    for engine in ("reference", engines.choose("auto")):
         result = command("--data", "digits", *SMALL, "--epochs", "1", "--engine", engine, "--out", engine)
         assert f"engine {engine}," in result.out
         lines += metrics_of(tmp_path / engine)
@@ -373,7 +373,7 @@ def test_version(capsys):
         (("--activation", "gelu"), ("--activation", "gelu", "relu", "tanh")),
         (("--init", "xavier"), ("--init", "xavier", "glorot")),
         (("--binarize", "yes"), ("--binarize", "yes", "dynamic")),
-        (("--engine", "abacus"), ("engine", "abacus", "numba", "reference")),
+        (("--engine", "abacus"), ("engine", "abacus", "cython", "numba", "reference")),
         (("--threads", "0"), ("threads", "0", "from 1")),
         (("--threads", "-2"), ("threads", "-2", "from 1")),
         (("--hidden", "0"), ("hidden", "0", "from 1")),

@@ -131,7 +131,7 @@ def _build_parser() -> _Parser:
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
         "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
-    add("--engine", metavar="NAME", help="auto, numba or reference (default: auto, the fastest that works here)")
+    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: auto, the fastest that works here)")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")

@@ -19,7 +19,7 @@ import pickle
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from vaefast import layout, noise
+from vaefast.engines import plan
 from vaefast.version import __version__
 
 # How many compilations are under way inside each other, in the thread that has Numba's global lock.
@@ -122,6 +123,13 @@ def entry_point(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Compile an entry point for these arguments, those of each worker, unless it is."""
+    signature = tuple(numba.typeof(argument) for argument in arguments[0])
+    if signature not in kernel.overloads:
+        kernel.compile(signature)
+
+
 def cache_folder() -> Path | None:
     """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -143,7 +151,7 @@ def _key() -> str:
     """Changes with any kernel source, any version, and the CPU that code was compiled for."""
     digest = hashlib.sha256()
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    for path in [*sources, Path(noise.__file__), Path(layout.__file__)]:
+    for path in [*sources, Path(noise.__file__), Path(layout.__file__), Path(plan.__file__)]:
         digest.update(path.read_bytes())
     versions = (__version__, sys.version, numba.__version__, llvmlite.__version__)
     digest.update(repr((versions, numba.core.registry.cpu_target.target_context.codegen().magic_tuple())).encode())

@@ -9,20 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
-from vaefast.engines.numba_cpu.plan import (
-    BLOCK_PIXELS,
-    HALVES,
-    INPUTS,
-    Plan,
-    half_widths,
-    make_plan,
-    pixel_blocks,
-    weight_tasks,
-)
 from vaefast.engines.numba_cpu.products import GROUP
 from vaefast.engines.numba_cpu.steps import (
     LINE,
@@ -35,7 +26,17 @@ from vaefast.engines.numba_cpu.steps import (
 )
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
-from vaefast.engines.numba_cpu.workers import Team
+from vaefast.engines.plan import (
+    BLOCK_PIXELS,
+    HALVES,
+    INPUTS,
+    Plan,
+    half_widths,
+    make_plan,
+    pixel_blocks,
+    weight_tasks,
+)
+from vaefast.engines.workers import Team
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
@@ -66,7 +67,7 @@ class NumbaEngine:
     def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int) -> None:
         self.model, self.training, self.threads = model, training, threads
         self.layout = Layout(model)
-        self._team = Team(threads)
+        self._team = Team(threads, compile_once)
         self.step = 0
         self._likelihood = likelihood_of(self.layout)
         self._plan, size = make_plan(self.layout, training.batch_size)

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, fill, fma, tanh
-from vaefast.engines.numba_cpu.plan import (
+from vaefast.engines.numba_cpu.products import product
+from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.engines.numba_cpu.tiles import fold_tile, make_gather_tile, transpose_tile
+from vaefast.engines.plan import (
     ACTIVATION,
     BIAS,
     D_OUTPUT,
@@ -35,9 +38,6 @@ from vaefast.engines.numba_cpu.plan import (
     TANH,
     WEIGHT,
 )
-from vaefast.engines.numba_cpu.products import product
-from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.tiles import fold_tile, make_gather_tile, transpose_tile
 from vaefast.layout import PANEL
 
 GATHERS = UNIT.gathers

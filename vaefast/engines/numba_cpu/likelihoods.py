@@ -18,8 +18,8 @@ from numba.extending import overload
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.numba_cpu.plan import D_OUTPUT, OUTPUT
 from vaefast.engines.numba_cpu.tiles import adam_tile
+from vaefast.engines.plan import D_OUTPUT, OUTPUT
 from vaefast.layout import PANEL, Layout
 from vaefast.settings import SMALLEST_VARIANCE
 

@@ -11,8 +11,8 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.noise import fill_words
-from vaefast.engines.numba_cpu.plan import BLOCK_PIXELS, SPLIT
 from vaefast.engines.numba_cpu.prefetch import prefetch
+from vaefast.engines.plan import BLOCK_PIXELS, SPLIT
 from vaefast.layout import PANEL
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2

@@ -11,7 +11,7 @@ from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, fill, fma
 from vaefast.engines.numba_cpu.layers import fold_panel
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
-from vaefast.engines.numba_cpu.plan import OUTPUT
+from vaefast.engines.plan import OUTPUT
 from vaefast.layout import PANEL
 
 

@@ -24,9 +24,9 @@ from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
 from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
-from vaefast.engines.numba_cpu.plan import HALVES, OUTPUT
 from vaefast.engines.numba_cpu.sampling import sample_rows, sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
+from vaefast.engines.plan import HALVES, OUTPUT
 from vaefast.layout import PANEL
 
 # Slots of the counters, each group's in a cache line of its own: where all meet, where the groups meet, ticket counters.

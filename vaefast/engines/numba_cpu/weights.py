@@ -16,10 +16,10 @@ from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
 from vaefast.engines.numba_cpu.likelihoods import update_likelihood
-from vaefast.engines.numba_cpu.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, SOURCE, WEIGHT
 from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
+from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, SOURCE, WEIGHT
 from vaefast.layout import PANEL
 
 ROWS = UNIT.gradient_rows

@@ -1,14 +1,12 @@
-"""A team of threads that run the same compiled kernel side by side."""
+"""A team of threads that run the same compiled kernel side by side: what the engines for a CPU share."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
-
-import numba
 
 from vaefast.errors import SettingsError
 
@@ -20,10 +18,18 @@ class Team:
 
     The calling thread only waits, so a signal reaches it at once; it leaves `run` when the kernels have ended, because
     they hold the memory of the model.
+
+    Parameters
+    ----------
+    workers
+        How many.
+    prepare
+        Called with the kernel and all arguments before any thread runs it: to compile it. A compilation that fails in one
+        thread only would leave the others waiting.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, workers: int, prepare: Callable[[Any, Arguments], None] | None = None) -> None:
+        self.workers, self._prepare = workers, prepare
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
         self._one_call = threading.Lock()
@@ -46,10 +52,8 @@ class Team:
     def _together(self, kernel: Any, arguments: Arguments) -> None:
         """Runs in the pool, where no signal can come between the submissions: a worker that never came would leave the
         others waiting at their barrier."""
-        signature = tuple(numba.typeof(argument) for argument in arguments[0])
-        if signature not in kernel.overloads:
-            # A compilation that fails in one thread only would leave the others waiting, too.
-            kernel.compile(signature)
+        if self._prepare is not None:
+            self._prepare(kernel, arguments)
         others: list[Future[None]] = [self._pool.submit(kernel, *a) for a in arguments[1:]] if self._pool else []
         kernel(*arguments[0])
         for other in others:

@@ -1,0 +1,175 @@
+"""What is the Cython engine's alone: the Numba engine's bits, instruction sets, the build with bounds checks, no Numba."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cases import CASES, TOLERANCES
+
+from vaefast import engines
+from vaefast.engines.contract import State
+from vaefast.engines.plan import make_plan
+from vaefast.errors import EngineUnavailable, SettingsError
+from vaefast.initialization import initial_parameters
+from vaefast.layout import Layout
+from vaefast.settings import ModelSettings, TrainingSettings
+
+needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reason=f"cython: {engines.why_not('cython')}")
+by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Wide enough for every tile, small, grey and of odd sizes; each likelihood.
+SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
+
+
+def engine_of(name, case, threads=2):
+    training = TrainingSettings(batch_size=case.batch_size, binarize=case.binarize, seed=5)
+    engine = engines.create(name, case.model, training, threads)
+    layout = Layout(case.model)
+    stds = np.full(case.model.pixels, 0.3)
+    engine.load_state(State.initial(initial_parameters(layout, "glorot", 0, pixel_stds=stds)))
+    return engine
+
+
+def everything(engine, case):
+    """All that an engine returns for a case: terms, state, evaluation, codes and logits."""
+    placed = engine.place(case.values())
+    terms = engine.train(placed, np.random.default_rng(0).permutation(case.examples))
+    state, codes = engine.state(), engine.encode(np.random.default_rng(1).random((23, case.model.pixels)))
+    result = [state.parameters, state.first_moments, state.second_moments, *terms, *engine.evaluate(placed), *codes]
+    result.append(engine.decode(codes[0]))
+    engine.close()
+    return result
+
+
+def units():
+    """The instruction sets that this CPU has."""
+    from vaefast.engines.cython_cpu import kernels
+
+    found = []
+    for name in ("AVX-512", "AVX2", "base"):
+        try:
+            found.append(kernels.unit(name)[0])
+        except ValueError:
+            continue
+    return found
+
+
+@needs_extension
+@by_case
+def test_the_numba_engine_gives_the_same_bits(case, monkeypatch):
+    """Two compilers, one order of operations. The Numba engine's unit is asked for, as a fused multiply-add rounds once."""
+    target = pytest.importorskip("vaefast.engines.numba_cpu.target", reason="Numba is not installed")
+    monkeypatch.setenv("VAEFAST_VECTOR_UNIT", {"NEON": "base", "SSE": "base"}.get(target.UNIT.name, target.UNIT.name))
+    ours, theirs = everything(engine_of("cython", case), case), everything(engine_of("numba", case), case)
+    for got, expected in zip(ours, theirs, strict=True):
+        assert np.array_equal(got, expected)
+
+
+@needs_extension
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+def test_instruction_sets_with_a_fused_multiply_add_give_the_same_bits_and_others_nearly(case, monkeypatch):
+    results = {}
+    for name in units():
+        monkeypatch.setenv("VAEFAST_VECTOR_UNIT", name)
+        results[name] = everything(engine_of("cython", case), case)
+    assert results
+    for got, expected in zip(results.get("AVX2", []), results.get("AVX-512", []), strict=False):
+        assert np.array_equal(got, expected)
+    widest = results[units()[0]]
+    for terms in (3, 4, 5, 6):
+        assert np.allclose(results["base"][terms], widest[terms], rtol=0, atol=TOLERANCES["example_nats"])
+
+
+@needs_extension
+@by_case
+def test_no_index_leaves_its_array_in_the_checked_build(case, monkeypatch):
+    from vaefast.engines.cython_cpu import checked
+
+    released = everything(engine_of("cython", case), case)
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    for threads in (1, 2, 3):
+        engine = engine_of("cython", case, threads)
+        assert isinstance(engine._workers[0], checked.Worker)
+        for got, expected in zip(everything(engine, case), released, strict=True):
+            assert np.array_equal(got, expected)
+
+
+@needs_extension
+@pytest.mark.parametrize("field", ["z", "linear", "rows"])
+def test_the_checked_build_catches_a_wrong_offset_and_no_worker_waits_for_the_one_that_failed(field, monkeypatch):
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    case = CASES[1]
+    engine = engine_of("cython", case)
+    plan, size = make_plan(engine.layout, case.batch_size)
+    workspace = np.zeros(size, np.float32)
+    engine._workers = engine._train_workers(plan._replace(**{field: size}), workspace)
+    with pytest.raises((IndexError, RuntimeError), match=r"elements|bounds|another worker failed"):
+        engine.train(engine.place(case.values()), np.arange(case.batch_size))
+    engine.close()
+
+
+@needs_extension
+def test_an_example_that_is_not_there_is_caught_in_the_checked_build(monkeypatch):
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    case = CASES[1]
+    engine = engine_of("cython", case, threads=1)
+    placed = engine.place(case.values())
+    with pytest.raises(IndexError, match=r"elements|bounds"):
+        engine.train(placed, np.array([0, case.examples + 7]))
+    engine.close()
+
+
+@needs_extension
+def test_an_instruction_set_that_is_not_here_is_refused(monkeypatch):
+    monkeypatch.setenv("VAEFAST_VECTOR_UNIT", "MMX")
+    with pytest.raises(SettingsError, match=re.escape("VAEFAST_VECTOR_UNIT is 'MMX'")):
+        engine_of("cython", CASES[1])
+
+
+@needs_extension
+def test_the_floating_point_mode_is_put_back():
+    case = CASES[1]
+    engine_of("cython", case, threads=1).close()
+    assert np.float32(1e-38) * np.float32(0.5) > 0
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+sys.modules["llvmlite"] = None
+from vaefast.train import main
+code = main(["--data", "digits", "--engine", "cython", "--epochs", "1", "--hidden", "9", "--out", sys.argv[1]])
+raise SystemExit(code)
+"""
+
+
+@needs_extension
+def test_a_run_needs_no_numba(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path / "run")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "engine cython" in result.stdout
+
+
+def test_without_the_extension_one_line_says_what_to_do_and_auto_takes_another(monkeypatch):
+    found = importlib.util.find_spec
+
+    def without(name, package=None):
+        return None if name == "vaefast.engines.cython_cpu.kernels" else found(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    with pytest.raises(EngineUnavailable, match="engine cython cannot run here: its extension was not built; install"):
+        engines.create("cython", ModelSettings(), TrainingSettings(), 1)
+    assert engines.choose("auto") != "cython"
+
+
+@needs_extension
+def test_an_extension_that_cannot_be_loaded_says_why(monkeypatch):
+    import vaefast.engines.cython_cpu
+
+    monkeypatch.delattr(vaefast.engines.cython_cpu, "kernels", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: object())
+    monkeypatch.setitem(sys.modules, "vaefast.engines.cython_cpu.kernels", None)
+    assert "cannot be loaded" in engines.why_not("cython")

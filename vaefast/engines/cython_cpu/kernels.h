@@ -1,0 +1,85 @@
+/* What the inner loops offer, once for every instruction set: one struct of functions each, of which one is picked at run time.
+ *
+ * Layouts (PANEL = 16; vaefast/layout.py): element (i, j) of a matrix in panels stands at (j / 16) * panel_stride + i * 16 + j % 16.
+ * Strides count elements. B minibatch, X pixels, Z latents; a number in parentheses is an equation of DERIVATION.md.
+ */
+#ifndef VAEFAST_KERNELS_H
+#define VAEFAST_KERNELS_H
+
+#include <stdint.h>
+
+#define PANEL 16
+
+typedef int64_t index_t;
+
+/* The scalars of one step of Adam. */
+typedef struct {
+    float beta1, beta2, rest1, rest2, epsilon;
+    float size;       /* learning rate / (1 - beta1^t) */
+    float correction; /* 1 / (1 - beta2^t) */
+} Adam;
+
+/* Where a run's random numbers come from (vaefast/noise.py). */
+typedef struct {
+    uint64_t seed, purpose, step;
+} Source;
+
+typedef struct {
+    const char *name;
+    index_t group;         /* panels of weights in a product or weight-gradient tile */
+    index_t gradient_rows; /* rows of a weight matrix in a weight-gradient tile; divides PANEL */
+
+    /* Rows first to last - 1 of C = start + A @ W, `panels` panels wide; start is one row. */
+    void (*product)(const float *A, index_t a_panel, const float *W, index_t w_panel, const float *start, index_t s_panel,
+                    float *C, index_t c_panel, index_t K, index_t first, index_t last, index_t panels);
+    /* C = start + sum_n value[n] * W[index[n]], one row. */
+    void (*gather)(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
+                   const float *start, float *C, index_t c_panel, index_t panels);
+    /* Rows index[n] - base of G += value[n] * D, where D is one row. */
+    void (*scatter)(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
+                    float *G, index_t g_panel, index_t panels);
+    /* Adam on `panels` panels (at most a group) of a weight matrix, whose gradient is A^T @ D over B rows (8). */
+    void (*update)(const float *A, index_t a_panel, const float *D, index_t d_panel, float *parameters, float *first_moments,
+                   float *second_moments, index_t w_panel, index_t inputs, index_t B, index_t panels, float *scratch,
+                   const Adam *adam);
+    /* Adam on `count` contiguous panel rows. */
+    void (*adam)(const float *gradient, float *parameters, float *first_moments, float *second_moments, index_t count,
+                 const Adam *adam);
+    /* A panel (rows, 16) to 16 rows of `out`, (16, rows) in panels; a ragged last panel is padded with zeros. */
+    void (*transpose)(const float *source, index_t rows, float *out, index_t out_panel);
+    /* (rows, 16) = the sum of P and Q, each (16, rows) in panels, transposed back. */
+    void (*fold)(const float *P, const float *Q, index_t p_panel, index_t rows, float *out);
+    void (*activate)(float *h, index_t size, int activation);
+    void (*slope)(float *d_h, const float *h, index_t size, int activation);
+    /* Words 0 to count - 1 of an example, rounded up to whole vectors, for which `words` must have room. */
+    void (*words)(const Source *source, uint64_t example, index_t count, uint32_t *words);
+    /* z = mean + exp(log_std) * noise of one row (2); returns its KL in nats (4). */
+    double (*sample)(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean,
+                     const float *log_std, float *z, float *std, float *spread);
+    void (*mean_gradient)(float *mean, const float *d_z, index_t size, float scale);
+    void (*log_std_gradient)(float *log_std, const float *d_z, const float *spread, const float *std, index_t size, float scale);
+    /* log p(x | z) of rows of pixel panels begin to end - 1, nats; their logits become gradients. linear and product are
+     * (rows, 16). */
+    void (*bernoulli)(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
+                      float scale, float *linear, float *product, double *log_likelihood);
+    void (*gaussian)(float *means, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
+                     float scale, const float *x_log_std, float *linear, float *precision, double *log_likelihood);
+    void (*continuous_bernoulli)(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end,
+                                 index_t pixels, float scale, float *linear, double *log_likelihood);
+    /* d_x_log_std of one panel with `real` pixels (20). */
+    void (*x_log_std_gradient)(const float *d_means, index_t B, const float *x_log_std, index_t real, float *gradient);
+    /* row[i] = what level i becomes; where `lists`, no level is zero. */
+    void (*levels_of_bytes)(const uint8_t *levels, index_t size, int lists, int binarize, const uint32_t *words, float *row);
+    void (*levels_of_floats)(const float *levels, index_t size, int lists, int binarize, const uint32_t *words, float *row);
+    /* The entries of `row` that are not zero, with the pixel that each belongs to; returns how many. */
+    index_t (*list)(const float *row, const uint16_t *pixel, index_t size, uint16_t *indices, float *values);
+} Kernels;
+
+enum { LINEAR, RELU, TANH };
+enum { DYNAMIC, THRESHOLD, NONE };
+
+/* The widest instruction set that this CPU has and no wider than `limit` asks for: "AVX-512", "AVX2", "base", or "" for no limit;
+ * NULL where no such name is built. */
+const Kernels *choose_kernels(const char *limit);
+
+#endif

@@ -1,0 +1,470 @@
+/* Every kernel for one instruction set; see kernels.h for what each does. The including file says which, and its name. */
+#include "kernels.h"
+
+#include "tiles.h"
+
+#include "elementwise.h"
+
+#define HALF_LANES (LANES / 2)
+
+static inline index_t smaller(index_t a, index_t b) { return a < b ? a : b; }
+
+static inline void fill(float *target, index_t size, float value) {
+    for (index_t j = 0; j < size; j++) target[j] = value;
+}
+
+/* ---- products ---- */
+
+#define TILES(rows, panels)                                                                                                 \
+    for (; r + rows <= last; r += rows)                                                                                     \
+        product_tile(rows, panels, A + r * PANEL, a_panel, W, w_panel, S + r * s_row, s_row, s_panel, C + r * PANEL, c_panel, K);
+
+static void block(const float *A, index_t a_panel, const float *W, index_t w_panel, const float *S, index_t s_row,
+                  index_t s_panel, float *C, index_t c_panel, index_t K, index_t first, index_t last, index_t width) {
+    index_t r = first;
+#if GROUP > 1
+    if (width == GROUP) {
+        TILES(ROWS, GROUP)
+        TILES(SMALL_ROWS, GROUP)
+        TILES(1, GROUP)
+        return;
+    }
+#endif
+    TILES(ROWS, 1)
+#if SMALL_ROWS < ROWS
+    TILES(SMALL_ROWS, 1)
+#endif
+    TILES(1, 1)
+}
+
+/* A tile reads its right operand, DEPTH rows of one or two panels, once for every ten rows of the left one, so those 32 KB stay
+ * in the first-level cache. Between blocks the sums rest in the output as float32, which is exact. */
+static void product(const float *A, index_t a_panel, const float *W, index_t w_panel, const float *start, index_t s_panel,
+                    float *C, index_t c_panel, index_t K, index_t first, index_t last, index_t panels) {
+    for (index_t panel = 0; panel < panels; panel += GROUP) {
+        index_t width = smaller(GROUP, panels - panel);
+        const float *right = W + panel * w_panel;
+        float *out = C + panel * c_panel;
+        block(A, a_panel, right, w_panel, start + panel * s_panel, 0, s_panel, out, c_panel, smaller(DEPTH, K), first, last, width);
+        for (index_t k = DEPTH; k < K; k += DEPTH)
+            block(A + k / PANEL * a_panel, a_panel, right + k * PANEL, w_panel, out, PANEL, c_panel, out, c_panel,
+                  smaller(DEPTH, K - k), first, last, width);
+    }
+}
+
+static void gather(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
+                   const float *start, float *C, index_t c_panel, index_t panels) {
+    index_t panel = 0;
+#define GATHER(n)                                                                                                           \
+    for (; panel + n <= panels; panel += n)                                                                                 \
+        gather_tile(n, W + panel * w_panel, w_panel, index, value, count, start + panel * PANEL, C + panel * c_panel, c_panel);
+    GATHER(GATHER_WIDEST)
+#if GATHER_WIDEST > 4
+    GATHER(4)
+#endif
+    GATHER(2)
+    GATHER(1)
+}
+
+static void scatter(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
+                    float *G, index_t g_panel, index_t panels) {
+    index_t panel = 0;
+#define SCATTER(n)                                                                                                          \
+    for (; panel + n <= panels; panel += n)                                                                                 \
+        scatter_tile(n, D + panel * d_panel, d_panel, index, value, count, base, G + panel * g_panel, g_panel);
+    SCATTER(GATHER_WIDEST)
+#if GATHER_WIDEST > 4
+    SCATTER(4)
+#endif
+    SCATTER(2)
+    SCATTER(1)
+}
+
+/* ---- weights ---- */
+
+static void adam_rows(const float *gradient, float *parameters, float *first, float *second, index_t count, const Adam *adam) {
+    for (index_t place = 0; place < count * PANEL; place += LANES)
+        adam_vector(parameters + place, first + place, second + place, load(gradient + place), adam);
+}
+
+INLINE void update_panels(const int panels, const float *A, index_t a_panel, const float *D, index_t d_panel,
+                          float *parameters, float *first, float *second, index_t w_panel, index_t inputs, index_t B,
+                          float *scratch, const Adam *adam) {
+    for (index_t k = 0; k < inputs; k += PANEL) {
+        const float *a = A + k / PANEL * a_panel;
+        index_t height = smaller(PANEL, inputs - k), row = 0;
+        for (; row + GRADIENT_ROWS <= height; row += GRADIENT_ROWS) {
+            index_t w = (k + row) * PANEL;
+            update_tile(GRADIENT_ROWS, panels, a + row, D, d_panel, parameters + w, first + w, second + w, w_panel, B, adam);
+        }
+        if (row < height) {
+            /* A tile has more rows than are left here: its gradient goes by way of memory. */
+            gradient_tile(GRADIENT_ROWS, panels, a + row, D, d_panel, scratch, GRADIENT_ROWS * PANEL, B);
+            for (int q = 0; q < panels; q++) {
+                index_t w = (k + row) * PANEL + q * w_panel;
+                adam_rows(scratch + q * GRADIENT_ROWS * PANEL, parameters + w, first + w, second + w, height - row, adam);
+            }
+        }
+    }
+}
+
+static void update(const float *A, index_t a_panel, const float *D, index_t d_panel, float *parameters, float *first,
+                   float *second, index_t w_panel, index_t inputs, index_t B, index_t panels, float *scratch,
+                   const Adam *adam) {
+    if (panels == GROUP)
+        update_panels(GROUP, A, a_panel, D, d_panel, parameters, first, second, w_panel, inputs, B, scratch, adam);
+    else
+        update_panels(1, A, a_panel, D, d_panel, parameters, first, second, w_panel, inputs, B, scratch, adam);
+}
+
+/* ---- transposition ---- */
+
+static void transpose(const float *source, index_t rows, float *out, index_t out_panel) {
+    for (index_t r = 0; r < rows; r += PANEL, source += PANEL * PANEL, out += out_panel) {
+        if (r + PANEL <= rows) {
+            transpose_block(source, 0, out);
+            continue;
+        }
+        fill(out, PANEL * PANEL, 0.0f);
+        for (index_t row = 0; row < rows - r; row++)
+            for (index_t j = 0; j < PANEL; j++) out[j * PANEL + row] = source[row * PANEL + j];
+    }
+}
+
+static void fold(const float *P, const float *Q, index_t p_panel, index_t rows, float *out) {
+    for (index_t r = 0; r < rows; r += PANEL, P += p_panel, Q += p_panel, out += PANEL * PANEL) {
+        if (r + PANEL <= rows) {
+            transpose_block(P, Q, out);
+            continue;
+        }
+        for (index_t row = 0; row < rows - r; row++)
+            for (index_t j = 0; j < PANEL; j++) out[row * PANEL + j] = P[j * PANEL + row] + Q[j * PANEL + row];
+    }
+}
+
+/* ---- activations ---- */
+
+static void activate(float *h, index_t size, int activation) {
+    if (activation == RELU)
+        /* NaN is neither below nor above zero and goes through, for the guard to see. */
+        for (index_t j = 0; j < size; j++) h[j] = h[j] < 0.0f ? 0.0f : h[j];
+    else if (activation == TANH)
+        for (index_t j = 0; j < size; j++) h[j] = tanh_of(h[j]);
+}
+
+static void slope(float *restrict d_h, const float *restrict h, index_t size, int activation) {
+    if (activation == RELU) /* h = relu(a) (9) */
+        for (index_t j = 0; j < size; j++) d_h[j] = h[j] > 0.0f ? d_h[j] : 0.0f;
+    else if (activation == TANH) /* h = tanh(a) (10) */
+        for (index_t j = 0; j < size; j++) d_h[j] = d_h[j] * fused(-h[j], h[j], 1.0f);
+}
+
+/* ---- noise: vaefast/noise.py ---- */
+
+typedef uint64_t counters __attribute__((vector_size(LANES * 4)));
+typedef uint64_t counters_anywhere __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+#if LANES == 16
+#define LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+#define PAIRS_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define PAIRS_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES == 8
+#define LANE_NUMBERS 0, 1, 2, 3
+#define PAIRS_LOW 0, 4, 1, 5
+#define PAIRS_HIGH 2, 6, 3, 7
+#else
+#define LANE_NUMBERS 0, 1
+#define PAIRS_LOW 0, 2
+#define PAIRS_HIGH 1, 3
+#endif
+
+/* The product of the low 32 bits of each lane. */
+INLINE counters low_product(counters a, counters b) {
+#if defined(UNIT_AVX512)
+    return (counters)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(UNIT_AVX2)
+    return (counters)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return (counters)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+    return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
+}
+
+/* Philox4x32-10 on vectors of counters, a 64-bit lane each. */
+static void fill_words(const Source *source, uint64_t example, index_t count, uint32_t *words) {
+    const counters zero = {0}, low = zero + 0xFFFFFFFFu, multiplier_0 = zero + 0xD2511F53u, multiplier_1 = zero + 0xCD9E8D57u;
+    for (index_t place = 0; place < count; place += 2 * LANES) {
+        counters c0 = (counters){LANE_NUMBERS} + (uint64_t)(place / 4), c1 = zero + example;
+        counters c2 = zero + source->step, c3 = zero + source->purpose;
+        uint64_t key_0 = source->seed & 0xFFFFFFFFu, key_1 = source->seed >> 32;
+        UNROLL for (int round = 0; round < 10; round++) {
+            counters product_0 = low_product(multiplier_0, c0), product_1 = low_product(multiplier_1, c2);
+            c0 = (product_1 >> 32) ^ c1 ^ (zero + key_0);
+            c1 = product_1 & low;
+            c2 = (product_0 >> 32) ^ c3 ^ (zero + key_1);
+            c3 = product_0 & low;
+            key_0 = (key_0 + 0x9E3779B9u) & 0xFFFFFFFFu;
+            key_1 = (key_1 + 0xBB67AE85u) & 0xFFFFFFFFu;
+        }
+        counters first = c0 | c1 << 32, second = c2 | c3 << 32;
+        *(counters_anywhere *)(words + place) = __builtin_shufflevector(first, second, PAIRS_LOW);
+        *(counters_anywhere *)(words + place + LANES) = __builtin_shufflevector(first, second, PAIRS_HIGH);
+    }
+}
+
+static inline float uniform(uint32_t word) { return ((float)(int32_t)(word >> 9) + 0.5f) * 0x1p-23f; }
+
+/* Standard normals by Box & Muller's transform of words 2 i and 2 i + 1. */
+static void fill_normals(const uint32_t *restrict words, index_t size, float *restrict normals) {
+    for (index_t i = 0; i < size / 2; i++) {
+        float radius = __builtin_sqrtf(-2.0f * log_of(uniform(words[2 * i])));
+        float turn = uniform(words[2 * i + 1]);
+        normals[2 * i] = radius * sine_of_turns(turn, 1);
+        normals[2 * i + 1] = radius * sine_of_turns(turn, 0);
+    }
+}
+
+/* ---- the sample ---- */
+
+static double sample(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean,
+                     const float *log_std, float *z, float *std, float *spread) {
+    float divergence[PANEL] = {0};
+    fill_normals(words, panels * PANEL, noise);
+    for (index_t panel = 0; panel < panels; panel++) {
+        index_t place = panel * stride;
+        for (int j = 0; j < PANEL; j++) {
+            float m = mean[place + j], s = log_std[place + j], deviation = exp_of(s);
+            float shift = deviation * noise[panel * PANEL + j];
+            std[place + j] = deviation;
+            spread[place + j] = shift;
+            z[place + j] = m + shift;
+            divergence[j] += fused(deviation, deviation, m * m) - 1.0f - 2.0f * s;
+        }
+    }
+    double total = 0.0;
+    for (int j = 0; j < PANEL; j++) total += (double)divergence[j];
+    return 0.5 * total;
+}
+
+/* z = mean + exp(log_std) * noise (2); KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std) (4) */
+static void mean_gradient(float *restrict mean, const float *restrict d_z, index_t size, float scale) {
+    for (index_t j = 0; j < size; j++) mean[j] = fused(mean[j], scale, d_z[j]); /* d_mean (11), in place */
+}
+
+static void log_std_gradient(float *restrict log_std, const float *restrict d_z, const float *restrict spread,
+                             const float *restrict std, index_t size, float scale) {
+    for (index_t j = 0; j < size; j++) /* d_log_std (12), in place */
+        log_std[j] = fused(d_z[j], spread[j], fused(std[j], std[j], -1.0f) * scale);
+}
+
+/* ---- likelihoods ---- */
+
+/* 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38. */
+#define FACTORS 64
+/* ... and a float64 that of half the lanes' products: (2^64)^8 = 2^512 < 1.8e308. */
+#define LANES_A_LOGARITHM 8
+
+static void subtract_logarithms(const float *product, index_t rows, double *log_likelihood) {
+    for (index_t r = 0; r < rows; r++)
+        for (int lane = 0; lane < PANEL; lane += LANES_A_LOGARITHM) {
+            double factor = 1.0;
+            for (int j = 0; j < LANES_A_LOGARITHM; j++) factor *= (double)product[r * PANEL + lane + j];
+            log_likelihood[r] -= log(factor);
+        }
+}
+
+static void add_lanes(const float *linear, index_t rows, double *log_likelihood) {
+    for (index_t r = 0; r < rows; r++) {
+        double total = 0.0;
+        for (int j = 0; j < PANEL; j++) total += (double)linear[r * PANEL + j];
+        log_likelihood[r] += total;
+    }
+}
+
+static void bernoulli_panel(float *restrict a, const float *restrict x, index_t size, float *restrict linear,
+                            float *restrict product, float scale) {
+    for (index_t j = 0; j < size; j++) {
+        float logit = a[j];
+        float e = exp_of_negative(-__builtin_fabsf(logit));
+        float factor = 1.0f + e;
+        float positive = logit < 0.0f ? 0.0f : logit;
+        linear[j] += fused(x[j], logit, -positive);
+        product[j] *= factor;
+        float sigmoid = (logit < 0.0f ? e : 1.0f) / factor;
+        /* log p(x | z) = sum(x * a - softplus(a)) (3) */
+        a[j] = (sigmoid - x[j]) * scale; /* d_logits (7), in place */
+    }
+}
+
+/* softplus(a) = max(a, 0) + log(1 + exp(-|a|)). The factors are multiplied over up to 64 panels, then over eight lanes in
+ * float64, so that one logarithm serves hundreds of pixels. */
+static void bernoulli(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
+                      float scale, float *linear, float *product, double *log_likelihood) {
+    fill(linear, rows * PANEL, 0.0f);
+    fill(product, rows * PANEL, 1.0f);
+    for (index_t r = 0; r < rows; r++) log_likelihood[r] = 0.0;
+    for (index_t panel = begin; panel < end; panel++) {
+        float *a = logits + panel * stride;
+        const float *seen = x + panel * stride;
+        index_t real = smaller(PANEL, pixels - panel * PANEL);
+        if (real == PANEL)
+            bernoulli_panel(a, seen, rows * PANEL, linear, product, scale);
+        else
+            for (index_t r = 0; r < rows * PANEL; r += PANEL)
+                bernoulli_panel(a + r, seen + r, real, linear + r, product + r, scale);
+        if ((panel - begin + 1) % FACTORS == 0) {
+            subtract_logarithms(product, rows, log_likelihood);
+            fill(product, rows * PANEL, 1.0f);
+        }
+    }
+    subtract_logarithms(product, rows, log_likelihood);
+    add_lanes(linear, rows, log_likelihood);
+}
+
+/* v = 1e-4 + exp(2 x_log_std) (17) */
+static inline float variance(float x_log_std) { return exp_of(2.0f * x_log_std) + 1e-4f; }
+
+/* precision, (rows, 16) = 1 / v of a panel in each row; returns the sum of log(2 pi v) over its real pixels. */
+static double precisions(const float *x_log_std, index_t real, index_t rows, float *precision) {
+    float head[PANEL];
+    double logarithms = 0.0;
+    if (rows == 0) return 0.0;
+    for (int j = 0; j < PANEL; j++) head[j] = log_of(TWO_PI * variance(x_log_std[j]));
+    for (int j = 0; j < PANEL; j++) logarithms += j < real ? (double)head[j] : 0.0;
+    for (int j = 0; j < PANEL; j++) head[j] = 1.0f / variance(x_log_std[j]);
+    for (index_t r = 0; r < rows; r++) memcpy(precision + r * PANEL, head, sizeof head);
+    return logarithms;
+}
+
+/* log p(x | z) = -0.5 * sum(log(2 pi v) + (x - a)^2 / v) (18); padded columns hold a = x = 0 and add nothing but a logarithm,
+ * which is left out. */
+static void gaussian(float *means, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
+                     float scale, const float *x_log_std, float *restrict linear, float *restrict precision,
+                     double *log_likelihood) {
+    double logarithms = 0.0;
+    fill(linear, rows * PANEL, 0.0f);
+    for (index_t panel = begin; panel < end; panel++) {
+        float *restrict a = means + panel * stride;
+        const float *restrict seen = x + panel * stride;
+        logarithms += precisions(x_log_std + panel * PANEL, smaller(PANEL, pixels - panel * PANEL), rows, precision);
+        for (index_t j = 0; j < rows * PANEL; j++) {
+            float error = a[j] - seen[j];
+            float weighted = error * precision[j];
+            linear[j] = fused(error * -0.5f, weighted, linear[j]);
+            a[j] = weighted * scale; /* d_a (19), in place */
+        }
+    }
+    for (index_t r = 0; r < rows; r++) log_likelihood[r] = -0.5 * logarithms;
+    add_lanes(linear, rows, log_likelihood);
+}
+
+/* From d_a = (a - x) / v / B (19) as the rows phase left it: the mean over the minibatch of (x - a)^2 / v is v B times the sum of
+ * d_a^2, taken in ascending order of the rows. */
+static void x_log_std_gradient(const float *d_means, index_t B, const float *x_log_std, index_t real, float *gradient) {
+    float squares[PANEL] = {0};
+    for (index_t r = 0; r < B; r++)
+        for (int j = 0; j < PANEL; j++) squares[j] = fused(d_means[r * PANEL + j], d_means[r * PANEL + j], squares[j]);
+    for (int j = 0; j < PANEL; j++) {
+        float v = variance(x_log_std[j]);
+        float slope_of_log = exp_of(2.0f * x_log_std[j]) / v;
+        float value = slope_of_log * fused(-squares[j] * v, (float)B, 1.0f);
+        gradient[j] = j < real ? value : 0.0f;
+    }
+}
+
+/* kappa(a) = max(a, 0) + log((1 - exp(-|a|)) / |a|) and its slope 1 / (1 - exp(-a)) - 1 / a (22, 23) where |a| >= 1, and their
+ * series (24) below: both are computed and one is taken, so that nothing is divided by zero and nothing branches. */
+static void continuous_panel(float *restrict a, const float *restrict x, index_t size, float *restrict linear, float scale) {
+    for (index_t j = 0; j < size; j++) {
+        float logit = a[j];
+        float u = __builtin_fabsf(logit);
+        float large = u < 1.0f ? 1.0f : u;
+        float growth = 1.0f - exp_of_negative(-large), inverse = 1.0f / large;
+        float positive = logit < 0.0f ? 0.0f : logit;
+        float closed = positive + log_of(growth * inverse);
+        float above = 1.0f / growth - inverse;
+        float mean = logit < 0.0f ? 1.0f - above : above;
+        float square = logit * logit;
+        float p = fused((float)(-1.0 / 9676800), square, (float)(1.0 / 181440));
+        p = fused(fused(p, square, (float)(-1.0 / 2880)), square, (float)(1.0 / 24));
+        float series = fused(square, p, 0.5f * logit);
+        float q = fused((float)(1.0 / 47900160), square, (float)(-1.0 / 1209600));
+        q = fused(fused(q, square, (float)(1.0 / 30240)), square, (float)(-1.0 / 720));
+        q = fused(q, square, (float)(1.0 / 12));
+        float slope_of_series = fused(logit, q, 0.5f);
+        float kappa = u < 1.0f ? series : closed;
+        mean = u < 1.0f ? slope_of_series : mean;
+        linear[j] += fused(x[j], logit, -kappa);
+        /* log p(x | z) = sum(x * a - kappa(a)) (21) */
+        a[j] = (mean - x[j]) * scale; /* d_logits (25), in place */
+    }
+}
+
+static void continuous_bernoulli(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end,
+                                 index_t pixels, float scale, float *linear, double *log_likelihood) {
+    fill(linear, rows * PANEL, 0.0f);
+    for (index_t panel = begin; panel < end; panel++) {
+        float *a = logits + panel * stride;
+        const float *seen = x + panel * stride;
+        index_t real = smaller(PANEL, pixels - panel * PANEL);
+        if (real == PANEL)
+            continuous_panel(a, seen, rows * PANEL, linear, scale);
+        else
+            for (index_t r = 0; r < rows * PANEL; r += PANEL) continuous_panel(a + r, seen + r, real, linear + r, scale);
+    }
+    for (index_t r = 0; r < rows; r++) log_likelihood[r] = 0.0;
+    add_lanes(linear, rows, log_likelihood);
+}
+
+/* ---- pixels ---- */
+
+/* The last word that turns a level from 1 to 255 on: floor(level * 2^32 / 255) - 1, and 2^32 = 255 * 16843009 + 1. */
+static inline uint32_t last_on(uint8_t level) { return (uint32_t)level * 16843009u - (level == 255 ? 0u : 1u); }
+
+static void levels_of_bytes(const uint8_t *restrict levels, index_t size, int lists, int binarize,
+                            const uint32_t *restrict words, float *restrict row) {
+    if (binarize == DYNAMIC && lists)
+        for (index_t i = 0; i < size; i++) row[i] = words[i] <= last_on(levels[i]) ? 1.0f : 0.0f;
+    else if (binarize == DYNAMIC)
+        for (index_t i = 0, n = 0; i < size; i++) {
+            row[i] = levels[i] != 0 && words[n] <= last_on(levels[i]) ? 1.0f : 0.0f;
+            n += levels[i] != 0;
+        }
+    else if (binarize == THRESHOLD)
+        for (index_t i = 0; i < size; i++) row[i] = levels[i] >= 128 ? 1.0f : 0.0f;
+    else
+        for (index_t i = 0; i < size; i++) row[i] = (float)levels[i] / 255.0f;
+}
+
+static void levels_of_floats(const float *restrict levels, index_t size, int lists, int binarize,
+                             const uint32_t *restrict words, float *restrict row) {
+    if (binarize == DYNAMIC)
+        for (index_t i = 0, n = 0; i < size; i++) {
+            /* word < floor(level * 2^32), exact in float64 */
+            row[i] = (double)words[n] + 1.0 <= (double)levels[i] * 0x1p32 ? 1.0f : 0.0f;
+            n += lists || levels[i] != 0.0f;
+        }
+    else if (binarize == THRESHOLD)
+        for (index_t i = 0; i < size; i++) row[i] = levels[i] >= 0.5f ? 1.0f : 0.0f;
+    else
+        memcpy(row, levels, (size_t)size * sizeof(float));
+}
+
+/* No branch: each is written, and overwritten by the next unless it counts. */
+static index_t list_pixels(const float *restrict row, const uint16_t *restrict pixel, index_t size,
+                           uint16_t *restrict indices, float *restrict values) {
+    index_t count = 0;
+    for (index_t i = 0; i < size; i++) {
+        indices[count] = pixel[i];
+        values[count] = row[i];
+        count += row[i] != 0.0f;
+    }
+    return count;
+}
+
+const Kernels UNIT_KERNELS = {
+    UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, scatter, update, adam_rows, transpose, fold, activate, slope,
+    fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli, x_log_std_gradient,
+    levels_of_bytes, levels_of_floats, list_pixels,
+};
