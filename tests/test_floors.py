@@ -58,6 +58,7 @@ FLOORS: dict[str, set[str]] = {
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
     "resume": {"checkpoint", "errors", "run_folder"},
+    "options": {"errors", "schedule", "settings", "version"},
     "figures": {"atomic"},
     "gallery": {"data", "engines.contract", "figures", "likelihoods", "noise", "settings", "trainer"},
     "network": {"engines", "engines.contract", "engines.reference", "layout", "noise", "settings"},
@@ -70,8 +71,8 @@ FLOORS: dict[str, set[str]] = {
         "scaling", "settings", "start", "threads", "trainer",
     },
     "train": {
-        "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout", "model_file", "resume",
-        "run_folder", "schedule", "settings", "start", "tensorboard", "threads", "trainer", "version",
+        "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout", "model_file",
+        "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
     },
 }  # fmt: skip
 
@@ -232,7 +233,7 @@ def test_the_checker_catches(module, text, complaint):
     [
         ("engines.numba_cpu.layers", "from numba import njit\nfrom vaefast.engines.plan import Plan"),
         ("data.digits", "import os.path\nfrom vaefast.data import images\nfrom sklearn import datasets"),
-        ("train", "from vaefast import engines, version\nfrom vaefast.engines import ENGINES"),
+        ("train", "from vaefast import engines, options\nfrom vaefast.engines import ENGINES"),
         ("settings", "x = 'import numba'  # import numba"),
     ],
 )

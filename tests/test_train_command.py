@@ -30,7 +30,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vaefast import __version__, engines, gallery, lock, threads, train, trainer
+from vaefast import __version__, engines, gallery, lock, options, threads, train, trainer
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.run_folder import RunFolder
@@ -352,7 +352,7 @@ def test_help_is_quick_and_lists_every_flag(tmp_path):
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
-        train.parse(["--version"])
+        options.parse(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"vaefast {__version__}\n"
 

@@ -1,38 +1,22 @@
-"""`python -m vaefast.train`: settings from flags and a TOML file, one run, its folder and its figures."""
+"""`python -m vaefast.train`: one run, its folder and its figures, and what the exit code is."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import difflib
 import io
-import json
 import os
-import stat
 import sys
 import time
-import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from vaefast.errors import DivergenceError, OutputError, SettingsError, VaefastError
 from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
-from vaefast.schedule import Schedule
-from vaefast.settings import (
-    ACTIVATIONS,
-    BINARIZATIONS,
-    INITIALIZATIONS,
-    LIKELIHOODS,
-    AdamSettings,
-    ModelSettings,
-    TrainingSettings,
-    check_binarization,
-)
-from vaefast.version import __version__
+from vaefast.options import Options, checked, parse
 
 if TYPE_CHECKING:
     from vaefast.data import Dataset
@@ -40,45 +24,9 @@ if TYPE_CHECKING:
     from vaefast.keeper import Keeper
     from vaefast.resume import Resumed
     from vaefast.run_folder import RunFolder
+    from vaefast.settings import ModelSettings, TrainingSettings
     from vaefast.tensorboard import TensorBoard
     from vaefast.trainer import EpochMetrics, Position, Progress
-
-# Of a configuration file: far above any, and soon read.
-LARGEST_CONFIG = 1 << 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that flags and the configuration file decide."""
-
-    model: ModelSettings
-    training: TrainingSettings
-    data: str | None
-    data_dir: Path | None
-    engine: str
-    threads: int | None
-    out: Path | None
-    debug: bool
-    resume: str | None
-    schedule: Schedule
-    given: Mapping[str, Any]  # by the user, this time
-    start_from: Path | None = None
-    tensorboard: bool = False
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong flag, with the nearest right one."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}{self._nearest(message)}; python -m vaefast.train --help lists the flags")
-
-    def _nearest(self, message: str) -> str:
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        for word in message.split():
-            near = difflib.get_close_matches(word.split("=")[0], flags, 1)
-            if word.startswith("--") and word not in flags and near:
-                return f" (did you mean {near[0]}?)"
-        return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,52 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> Options:
-    """Flags over the configuration file over the defaults.
-
-    Raises
-    ------
-    SettingsError
-        A flag, a key or a value is not usable.
-    """
-    parser = _build_parser()
-    given = vars(parser.parse_args(arguments))
-    config = _read_config(given.pop("config"), parser) if "config" in given else {}
-    return _options({**config, **given})
-
-
-def _options(given: Mapping[str, Any]) -> Options:
-    """Checked settings from values by the names of their flags."""
-    values = dict(given)
-    model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
-    adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
-    training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
-    }
-    if "init" in values:
-        training["initialization"] = values.pop("init")
-    if "hidden" in model:
-        model["hidden"] = tuple(model["hidden"])
-    if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
-        training.setdefault("binarize", "none")
-        check_binarization(model["likelihood"], training["binarize"])
-    return Options(
-        ModelSettings(**model),
-        TrainingSettings(adam=AdamSettings(**adam), **training),
-        data=_expanded(values.get("data")),
-        data_dir=_path(values.get("data_dir")),
-        engine=values.get("engine", "auto"),
-        threads=values.get("threads"),
-        out=_path(values.get("out")),
-        debug=values.get("debug", False),
-        resume=None if _path(values.get("resume")) is None else values["resume"],
-        schedule=Schedule(values.get("checkpoint_every", "auto")),
-        given=given,
-        start_from=_path(values.get("start_from")),
-        tensorboard=values.get("tensorboard", False),
-    )
-
-
 def run(options: Options, interruption: Interruption) -> None:
     """Load the data, train or go on training, and leave a complete run folder."""
     from vaefast import resume
@@ -166,7 +68,7 @@ def run(options: Options, interruption: Interruption) -> None:
         if resumed is not None:
             for damage in resumed.damages:
                 _complain(f"{damage}: going back to checkpoint {resumed.number}")
-            given, options = options.given, _options({**resumed.values, **options.given})
+            given, options = options.given, checked({**resumed.values, **options.given})
             options = replace(options, given=given)
         _run(options, resumed, interruption)
     finally:
@@ -443,121 +345,6 @@ def _layout(model: ModelSettings) -> Any:
     from vaefast.layout import Layout
 
     return Layout(model)
-
-
-def _build_parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m vaefast.train",
-        description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    model, training = ModelSettings(), TrainingSettings()
-    adam = training.adam
-    add = parser.add_argument
-    add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
-    add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
-        "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
-    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: auto, the fastest that works here)")
-    add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
-        f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
-    add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
-    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
-        f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
-    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
-    add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
-        f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip
-    add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
-    add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
-    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
-    add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
-    add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
-    add(
-        "--epsilon",
-        metavar="E",
-        type=float,
-        help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
-    )
-    add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
-    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
-        "changes no result")  # fmt: skip
-    add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
-    add("--checkpoint-every", metavar="WHEN", help="so many epochs, such as 5, or minutes, such as 10m; auto: twice a minute, "
-        "but never for more than 1/200 of the time; never: only before the first step, at the end, and on SIGINT or SIGTERM "
-        "(default: auto)")  # fmt: skip
-    add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
-        "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
-    add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
-        "starts anew")  # fmt: skip
-    add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("--version", action="version", version=f"vaefast {__version__}")
-    return parser
-
-
-def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
-    """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
-    try:
-        content = tomllib.loads(_config_text(name))
-    except OSError as error:
-        raise SettingsError(f"cannot read {name}: {error.strerror}; give --config an existing TOML file") from error
-    except SettingsError:
-        raise
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors, too
-        raise SettingsError(f"{name} is not TOML: {' '.join(str(error).split())[:160]}") from error
-    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "version", "config")}
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        dest = key.replace("-", "_")
-        if dest not in actions:
-            near = difflib.get_close_matches(dest, actions, 1)
-            hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(actions)}"
-            raise SettingsError(f"{name} has the unknown key {key!r}; {hint}")
-        if dest in values:
-            raise SettingsError(f"{name} has {key!r} twice, with a hyphen and with an underscore: keep one")
-        values[dest] = _config_value(name, key, value, actions[dest])
-    return values
-
-
-def _config_text(name: str) -> str:
-    status = os.stat(name)
-    # Asked before opening: to open a FIFO waits for its writer, and to open a device may act on it.
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise SettingsError(f"cannot read {name}: it is no file; give --config an existing TOML file")
-    if status.st_size > LARGEST_CONFIG:
-        raise SettingsError(f"cannot read {name}: it has more than {LARGEST_CONFIG} bytes; give --config a TOML file")
-    return Path(name).read_text(encoding="utf-8")
-
-
-def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> Any:
-    if isinstance(value, dict) or (isinstance(value, list) and action.nargs != "*"):
-        raise SettingsError(f"{name}: {key} is {json.dumps(value, default=str)}: give one value")
-    if action.nargs == "*" and not isinstance(value, list):
-        value = [value]
-    if action.nargs == 0 and not isinstance(value, bool):
-        raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
-    if action.dest == "checkpoint_every" and type(value) is int:
-        value = str(value)
-    if action.type is not None and isinstance(value, str):
-        raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
-    wants_text = action.type is None and action.nargs != 0
-    if wants_text and not isinstance(value, str):
-        raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
-    return value
-
-
-def _expanded(text: str | None) -> str | None:
-    """The text with `~` for a home folder, which a shell replaces in few places and TOML nowhere."""
-    return None if text is None else os.path.expanduser(text)
-
-
-def _path(text: str | None) -> Path | None:
-    expanded = _expanded(text)
-    if expanded is not None and "\0" in expanded:
-        raise SettingsError(f"{expanded!r} holds a null character: give the path of a folder")
-    return None if expanded is None else Path(expanded)
 
 
 def _report(error: BaseException, message: str, debug: bool) -> None:

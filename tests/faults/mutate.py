@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.faults import Failed
 from tests.faults.runs import TINY, command, tiny_images
-from vaefast import checkpoint, model_file, train
+from vaefast import checkpoint, model_file, options
 from vaefast.checkpoint import CheckpointFolder, Damaged
 from vaefast.data import load
 from vaefast.errors import VaefastError
@@ -184,7 +184,7 @@ def _packed_reader(path: Path) -> Callable[[bytes], object]:
 def _config_reader(path: Path) -> Callable[[bytes], object]:
     def read(content: bytes) -> object:
         path.write_bytes(content)
-        return train.parse(["--config", str(path)])
+        return options.parse(["--config", str(path)])
 
     return read
 
@@ -212,9 +212,9 @@ def _checkpoint_target(folder: Path, *, sealed: bool) -> Target:
             return _one_line(str(damage))
         found.folder.path = out
         values = found.values
-        options = train._options(values)
+        asked = options.checked(values)
         found.changed_software(environment("reference", 1, ""))
-        position_in(found.checkpoint, 18, options.training.batch_size)
+        position_in(found.checkpoint, 18, asked.training.batch_size)
         return found.check({}, "reference", 4, "")
 
     return Target([bytes([i]) + whole for i, whole in enumerate(contents) if i > 0 or not sealed], read)
