@@ -45,7 +45,7 @@ def _best(likelihood: str) -> str:
     """What `auto` stands for: the engine whose run ends first, short or long.
 
     Cython wherever its extension was built, whatever the length: an epoch takes as long as Numba's, in paired rounds of MNIST
-    on two cores of an Intel Xeon 1.02 and 1.01 of it at batch 200 and 0.99 and 0.98 at batch 20 (one thread, two), so no run
+    on two cores of an Intel Xeon 1.00 and 0.99 of it at batch 200 and 0.99 and 0.99 at batch 20 (one thread, two), so no run
     is long enough for Numba to earn back its start, of 15 s with cold kernels and 1.5 s with warm ones. Both give the same
     bits.
     """
