@@ -24,9 +24,7 @@ def final_test_elbo(scheme: str, seed: int, epochs: int, threads: int, data_dir:
     engine = engines.create("auto", model, training, threads)
     means = data.train.values.mean(axis=0) / 255
     engine.load_state(State.initial(initial_parameters(layout, scheme, seed, means)))
-    lines = trainer.train(
-        engine, data.train.values, data.test.values, epochs=epochs, batch_size=training.batch_size, seed=seed
-    )
+    lines = trainer.train(engine, data.train.values, data.test.values, training)
     result = [line.test_elbo for line in lines][-1]
     engine.close()
     return result

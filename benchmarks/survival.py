@@ -110,7 +110,7 @@ def _measured(text: str, folder: Path, engine: Any, images: data.Dataset, epochs
     start = time.perf_counter()
     with guarded_by(guard):
         values = images.train.values, images.test.values
-        lines = list(trainer.train(engine, *values, epochs=epochs, batch_size=200, seed=0, on_pause=pause))
+        lines = list(trainer.train(engine, *values, TrainingSettings(epochs=epochs), on_pause=pause))
     seconds = time.perf_counter() - start
     result = f"median epoch {statistics.median(line.seconds for line in lines):.3f} s"
     if text != "none":

@@ -27,7 +27,7 @@ def checkpoint(step: int = 7, images: int = 5, dtype: Any = np.float32) -> Check
     vectors = [rng.standard_normal(SIZE).astype(dtype) for _ in range(3)]
     # Values that a text would lose: a denormal, a negative zero, the largest and the smallest.
     vectors[0][:4] = 1e-42, -0.0, np.finfo(dtype).max, np.finfo(dtype).tiny
-    terms = BoundTerms(rng.standard_normal(images), rng.standard_normal(images))
+    terms = BoundTerms.of_elbo(rng.standard_normal(images), rng.standard_normal(images))
     return Checkpoint(State(*vectors, step), 2, images, 0.1 + 0.2, terms, [LINE], {"settings": {"a": [1, 2.5, "ä"]}})
 
 
@@ -62,7 +62,7 @@ def test_it_is_safetensors_and_json_and_a_manifest(folder):
     names = {path.name for path in folder.path.iterdir()}
     assert names == {f"checkpoint-000001.{part}" for part in ("safetensors", "json", "manifest.json")}
     tensors = load((folder.path / "checkpoint-000001.safetensors").read_bytes())
-    assert set(tensors) == {"parameters", "first_moments", "second_moments", "log_likelihood", "kl"}
+    assert set(tensors) == {"parameters", "first_moments", "second_moments", "log_likelihood", "kl", "objective"}
     content = json.loads((folder.path / "checkpoint-000001.json").read_text())
     assert content["position"] == {"step": 7, "epoch": 2, "images": 5, "seconds": 0.1 + 0.2}
     assert content["history"] == [LINE]

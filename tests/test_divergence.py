@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cases import CASES
 from tests.faults import runs
 from vaefast import divergence, engines, trainer
 from vaefast.checkpoint import CheckpointFolder
-from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.contract import BoundTerms, Pace, State
 from vaefast.errors import DivergenceError
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
@@ -31,6 +32,10 @@ def engine_at_start(name: str, **changes: Any) -> Any:
     return engine
 
 
+def at_step(pace: Any, step: int) -> Any:
+    return None if pace is None else Pace(*(values[step : step + 1] for values in pace))
+
+
 class Poisoned:
     """An engine in whose state a number goes wrong after one step, each time that this step is taken."""
 
@@ -40,11 +45,11 @@ class Poisoned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def train(self, placed: Any, order: Any) -> BoundTerms:
+    def train(self, placed: Any, order: Any, pace: Any = None) -> BoundTerms:
         size = self.engine.training.batch_size
         parts = []
         for first in range(0, len(order), size):
-            parts.append(self.engine.train(placed, order[first : first + size]))
+            parts.append(self.engine.train(placed, order[first : first + size], at_step(pace, first // size)))
             if self.engine.step == self.at:
                 state = self.engine.state()
                 self.engine.layout.views(getattr(state, self.vector))[self.tensor].flat[-1] = self.value
@@ -56,7 +61,7 @@ def complaint(engine: Any, epochs: int = 4, **options: Any) -> str:
     """What training says when it ends with a DivergenceError."""
     values = CASE.values()
     with pytest.raises(DivergenceError) as caught, np.errstate(all="ignore"):
-        list(trainer.train(engine, values, values[:7], epochs=epochs, batch_size=CASE.batch_size, seed=0, **options))
+        list(trainer.train(engine, values, values[:7], replace(engine.training, epochs=epochs), **options))
     assert caught.value.exit_code == 5
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -91,7 +96,7 @@ def test_what_hides_behind_a_relu_is_found(name, vector, often, monkeypatch):
     poisoned = Poisoned(engine, 3, vector, "encoder.0.bias", value)
     values = case.values()
     with pytest.raises(DivergenceError) as caught, np.errstate(all="ignore"):
-        list(trainer.train(poisoned, values, values[:3], epochs=2, batch_size=case.batch_size, seed=0))
+        list(trainer.train(poisoned, values, values[:3], replace(training, epochs=2)))
     words = {"parameters": "", "first_moments": "the first moment of ", "second_moments": "the second moment of "}[vector]
     assert str(caught.value).startswith(f"{words}encoder.0.bias no longer finite in epoch 1, minibatch 3 (step 3)")
 
@@ -198,7 +203,7 @@ def test_looking_at_the_state_takes_no_more_than_its_share(monkeypatch):
 
     engine.state = slow
     guard = divergence.Guard(engine, None, CASE.batch_size)
-    terms = BoundTerms(np.zeros(5), np.zeros(5))
+    terms = BoundTerms.of_elbo(np.zeros(5), np.zeros(5))
     while now[0] < 200:
         now[0] += 0.1
         guard.trained(1, 0, np.arange(5), terms)

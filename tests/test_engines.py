@@ -258,9 +258,9 @@ def test_an_engine_that_cannot_run_says_why_and_auto_passes_it_over(monkeypatch)
 
 
 def test_a_likelihood_that_an_engine_lacks_is_refused_by_one_line_that_names_one_that_has_it(monkeypatch):
-    monkeypatch.setattr(engines, "LACKING", {"cython": ("gaussian",), "numba": ("gaussian",)})
-    with pytest.raises(engines.EngineUnavailable, match="engine numba has no likelihood gaussian: choose engine reference"):
+    monkeypatch.setattr(engines, "LACKING", {"cython": ("likelihood gaussian",), "numba": ("likelihood gaussian",)})
+    with pytest.raises(engines.EngineUnavailable, match="engine numba lacks likelihood gaussian: choose engine reference"):
         engines.create("numba", ModelSettings(likelihood="gaussian"), TrainingSettings(binarize="none"), 1)
-    assert engines.choose("auto", "gaussian") == "reference"
+    assert engines.choose("auto", ["likelihood gaussian"]) == "reference"
     monkeypatch.setattr(engines, "why_not", lambda name: None)
-    assert engines.choose("auto", "bernoulli") == "cython"
+    assert engines.choose("auto", ["likelihood bernoulli"]) == "cython"

@@ -252,7 +252,7 @@ def test_the_seed_decides_everything_and_threads_nothing(digits):
 def test_history_has_a_row_an_epoch(digits):
     vae = VAE(4, **QUICK).fit(digits)
     assert set(vae.history_) == {
-        "epoch", "step", "train_elbo", "train_log_likelihood", "train_kl", "seconds", "images_per_second",
+        "epoch", "step", "train_objective", "train_elbo", "train_log_likelihood", "train_kl", "seconds", "images_per_second",
     }  # fmt: skip
     assert vae.history_["epoch"] == [1, 2, 3]
     assert vae.n_iter_ == 3

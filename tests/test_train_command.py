@@ -44,10 +44,11 @@ KERNELS = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") 
 FONTS = matplotlib.get_cachedir()
 
 METRICS = [
-    "epoch", "step", "train_elbo", "train_log_likelihood", "train_kl", "test_elbo", "test_log_likelihood", "test_kl",
-    "seconds", "evaluation_seconds", "images_per_second",
+    "epoch", "step", "train_objective", "train_elbo", "train_log_likelihood", "train_kl", "test_elbo", "test_log_likelihood",
+    "test_kl", "seconds", "evaluation_seconds", "images_per_second",
 ]  # fmt: skip
 FLAGS = {
+    "--objective", "--samples", "--kl", "--beta", "--kl-warm-up", "--warm-up-epochs", "--free-nats",
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",

@@ -29,7 +29,7 @@ from vaefast import atomic
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.errors import CheckpointError, OutputError
 
-FORMAT, FORMAT_VERSION = "vaefast checkpoint", 1
+FORMAT, FORMAT_VERSION = "vaefast checkpoint", 2
 KEPT = 2
 # Far above what a manifest takes; nothing larger is read before its SHA-256 is known.
 LARGEST_MANIFEST = 1 << 16
@@ -268,7 +268,7 @@ def _checkpoint(tensors: bytes, description: bytes) -> Checkpoint:
     seconds = position.get("seconds")
     if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise Damaged("its seconds are no number")
-    terms = BoundTerms(arrays["log_likelihood"], arrays["kl"])
+    terms = BoundTerms(*(arrays[name] for name in BoundTerms._fields))
     if not all(isinstance(line, dict) for line in history):
         raise Damaged("its history is no list of lines")
     if len(terms.kl) != images or epoch != len(history) + 1:

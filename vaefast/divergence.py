@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, Engine, State
+from vaefast.engines.contract import BoundTerms, Engine, Pace, State
 from vaefast.errors import DivergenceError
 
 # The losses are looked at after every piece. The whole state is taken out and looked at every so many seconds, but never for
@@ -35,7 +35,7 @@ class Guard:
             It is not finite.
         """
         self._engine, self._placed, self._batch_size = engine, placed, batch_size
-        self._since: list[tuple[int, int, NDArray[np.int64]]] = []
+        self._since: list[tuple[int, int, NDArray[np.int64], Pace | None]] = []
         self._interval = STATE_SECONDS
         self._state = engine.state()
         self._looked = time.monotonic()
@@ -43,7 +43,7 @@ class Guard:
         if wrong:
             raise DivergenceError(f"{wrong[0]} is not finite before the first step: choose another --init")
 
-    def trained(self, epoch: int, begin: int, order: NDArray[np.int64], terms: BoundTerms) -> None:
+    def trained(self, epoch: int, begin: int, order: NDArray[np.int64], terms: BoundTerms, pace: Pace | None = None) -> None:
         """The examples of `order`, the first of which has place `begin` in the epoch, have been trained with these terms.
 
         Raises
@@ -51,7 +51,7 @@ class Guard:
         DivergenceError
             A term, or at times the state, is not finite; the message names epoch, step and tensor.
         """
-        self._since.append((epoch, begin, order))
+        self._since.append((epoch, begin, order, pace))
         if not _are_finite(terms):
             self._name()
         if time.monotonic() - self._looked >= self._interval:
@@ -93,9 +93,11 @@ class Guard:
         """Train again, minibatch by minibatch, what was trained since the last finite state, up to the first wrong step."""
         engine, size = self._engine, self._batch_size
         engine.load_state(self._state)
-        for epoch, begin, order in self._since:
+        for epoch, begin, order, pace in self._since:
             for first in range(0, len(order), size):
-                terms = engine.train(self._placed, order[first : first + size])
+                step = first // size
+                one = None if pace is None else Pace(*(values[step : step + 1] for values in pace))
+                terms = engine.train(self._placed, order[first : first + size], one)
                 wrong = self._not_finite(engine.state())
                 if wrong or not _are_finite(terms):
                     raise DivergenceError(_message(epoch, (begin + first) // size + 1, engine.step, terms, wrong))
@@ -116,7 +118,7 @@ class Guard:
 
 
 def _are_finite(terms: BoundTerms) -> bool:
-    return bool(np.isfinite(terms.log_likelihood).all() and np.isfinite(terms.kl).all())
+    return all(bool(np.isfinite(values).all()) for values in terms)
 
 
 def _term(terms: BoundTerms) -> str:

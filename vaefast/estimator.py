@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
 from vaefast.noise import Purpose
 from vaefast.progress import Bar
-from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings, check_binarization
+from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings, check_binarization
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
 from vaefast.trainer import EpochMetrics
@@ -99,8 +99,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     likelihood_, scaling_, binarize_ : str
         What was chosen where the parameter is `auto`.
     history_ : dict of list
-        `epoch`, `step`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with validation data
-        `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
+        `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
+        validation data `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
     n_iter_ : int
         Epochs trained.
     best_epoch_ : int
@@ -288,9 +288,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 network.engine,
                 values,
                 validation,
-                epochs=self.n_iter_ + epochs,
-                batch_size=self.batch_size_,
-                seed=self.seed_,
+                replace(network.training, epochs=self.n_iter_ + epochs),
                 position=trainer.Position(epoch=self.n_iter_ + 1),
                 on_progress=bar.progress,
             )
@@ -315,7 +313,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         for key, value in asdict(line).items():
             if key in VALIDATION and not validated:
                 continue
-            if key.endswith(("elbo", "log_likelihood")):
+            if key.endswith(("objective", "elbo", "log_likelihood")):
                 value -= self._inputs.log_volume
             self.history_.setdefault(key.replace("test_", "validation_"), []).append(value)
 
@@ -531,7 +529,8 @@ def load(path: str | Path) -> VAE:
 def _restored(saved: model_file.SavedModel) -> VAE:
     model, about = saved.model, dict(saved.estimator)
     adam = AdamSettings(**saved.training.get("adam", {}))
-    training = TrainingSettings(**{**saved.training, "adam": adam})
+    objective = ObjectiveSettings(**saved.training.get("objective", {}))
+    training = TrainingSettings(**{**saved.training, "adam": adam, "objective": objective})
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from vaefast import engines, noise
 from vaefast.engines.contract import Engine, State
-from vaefast.engines.reference import log_likelihood
 from vaefast.layout import Layout
-from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
@@ -45,7 +43,7 @@ class Network:
 
     def __init__(self, model: ModelSettings, training: TrainingSettings, engine: str, threads: int, state: State) -> None:
         self.model, self.training = model, training
-        self.engine_name, self.threads = engines.choose(engine, model.likelihood), threads
+        self.engine_name, self.threads = engines.choose(engine, engines.needs(model, training)), threads
         self.layout = Layout(model)
         self._state = state
         self._engine: Engine | None = None
@@ -106,37 +104,9 @@ class Network:
 
     def log_likelihoods(self, values: NDArray[Any], samples: int) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
-        result = np.empty(len(values))
-        keys = noise.row_keys(values)
         with self._quiet():
-            for rows in _blocks(len(values)):
-                result[rows] = self._importance_sampled(self._drawn(values[rows], keys[rows]), keys[rows], samples)
-        return result
-
-    def _importance_sampled(self, x: NDArray[np.float32], keys: NDArray[np.int64], samples: int) -> NDArray[np.float64]:
-        """log of the mean over z ~ q(z | x) of p(x | z) p(z) / q(z | x), its sum kept relative to the largest term so far."""
-        mean, log_std = (head.astype(np.float64) for head in self.engine.encode(x))
-        exact, parameters = x.astype(np.float64), self.parameters
-        largest, total = np.full(len(x), -np.inf), np.zeros(len(x))
-        for sample in range(samples):
-            epsilon = noise.normals(self.training.seed, Purpose.IMPORTANCE_SAMPLES, sample, keys, self.model.latent)
-            z = mean + np.exp(log_std) * epsilon
-            outputs = self.engine.decode(z).astype(np.float64)
-            # log p(z) - log q(z | x): the normalising constants are the same and leave
-            weight = np.sum(0.5 * (epsilon**2 - z**2) + log_std, axis=1)
-            weight += log_likelihood(parameters, exact, outputs, self.model.likelihood)
-            higher = np.maximum(largest, weight)
-            total = total * np.exp(largest - higher) + np.exp(weight - higher)
-            largest = higher
-        return largest + np.log(total / samples)
-
-    def _drawn(self, values: NDArray[Any], keys: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows as evaluation sees them, (N, X): the same draw of the pixels as for the ELBO."""
-        if self.training.binarize == "dynamic":
-            drawn = noise.drawn_pixels(values, self.training.seed, Purpose.EVALUATION_PIXELS, 0, keys)
-            return drawn.astype(np.float32)
-        x = levels(values)
-        return (x >= 0.5).astype(np.float32) if self.training.binarize == "threshold" else x
+            placed = self.engine.place(values)
+            return self.engine.importance_sample(placed, samples, noise.row_keys(values)).log_likelihood
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ and a 64-bit key to four 32-bit words. Nothing is drawn from a stream, so no num
 how a batch is split, or where a run was interrupted:
 
     key     = (low half of seed, high half of seed)
-    counter = (index // 4, example, step, purpose)          word = output[index % 4]
+    counter = (index // 4, example, step, purpose + 2^16 sample)          word = output[index % 4]
+
+Of several samples of the latents of one example in one step, each has its number; everything else is sample 0.
 
 This file is the definition, in NumPy; compiled engines have forms of their own, held to the same bits by the tests.
 """
@@ -58,11 +60,12 @@ def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[An
     return c0, c1, c2, c3
 
 
-def words(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int) -> NDArray[np.uint32]:
+def words(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int, sample: int = 0) -> NDArray[np.uint32]:
     """Words 0 to count - 1 of each example: uint32, (len(examples), count)."""
     blocks = np.arange(-(-count // 4), dtype=np.uint64)[None, :]
     rows = np.asarray(examples, dtype=np.uint64)[:, None]
-    four = philox4x32(blocks, rows, np.uint64(step), np.uint64(purpose), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32))
+    low, high = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+    four = philox4x32(blocks, rows, np.uint64(step), np.uint64(purpose + (sample << 16)), low, high)
     return np.stack(four, axis=-1).reshape(rows.shape[0], -1)[:, :count].astype(np.uint32)
 
 
@@ -72,13 +75,13 @@ def uniforms(random_words: NDArray[np.uint32]) -> NDArray[np.float64]:
     return (cells + 0.5) * 2.0**-23
 
 
-def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int) -> NDArray[np.float64]:
+def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int, sample: int = 0) -> NDArray[np.float64]:
     """Standard normals 0 to count - 1 of each example: float64, (len(examples), count).
 
     Box & Muller's transform of words 2i and 2i + 1 gives normals 2i (cosine) and 2i + 1 (sine); the largest possible
     magnitude is sqrt(2 * 24 * ln 2) = 5.77.
     """
-    u = uniforms(words(seed, purpose, step, examples, count + count % 2))
+    u = uniforms(words(seed, purpose, step, examples, count + count % 2, sample))
     radius = np.sqrt(-2.0 * np.log(u[:, 0::2]))
     angle = 2.0 * np.pi * u[:, 1::2]
     pairs = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)

@@ -18,10 +18,15 @@ from vaefast.schedule import Schedule
 from vaefast.settings import (
     ACTIVATIONS,
     BINARIZATIONS,
+    IMPORTANCE_WEIGHTED,
     INITIALIZATIONS,
+    KL_ESTIMATORS,
     LIKELIHOODS,
+    OBJECTIVES,
+    WARM_UPS,
     AdamSettings,
     ModelSettings,
+    ObjectiveSettings,
     TrainingSettings,
     check_binarization,
 )
@@ -29,6 +34,8 @@ from vaefast.version import __version__
 
 # Of a configuration file: far above any, and soon read.
 LARGEST_CONFIG = 1 << 20
+# Samples of an importance-weighted objective that does not say how many: with one it would be the ELBO.
+IMPORTANCE_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     values = dict(given)
     model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
+    objective = _objective(values)
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
     }
@@ -102,7 +110,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
-        TrainingSettings(adam=AdamSettings(**adam), **training),
+        TrainingSettings(adam=AdamSettings(**adam), objective=objective, **training),
         data=_expanded(values.get("data")),
         data_dir=_path(values.get("data_dir")),
         engine=values.get("engine", "auto"),
@@ -117,6 +125,17 @@ def checked(given: Mapping[str, Any]) -> Options:
     )
 
 
+def _objective(values: dict[str, Any]) -> ObjectiveSettings:
+    """Taken out of the values by the names of their flags."""
+    names = {"objective": "name", "kl_warm_up": "warm_up"} | {
+        name: name for name in ("samples", "kl", "beta", "warm_up_epochs", "free_nats")
+    }
+    given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
+    if given.get("name") in IMPORTANCE_WEIGHTED:
+        given.setdefault("samples", IMPORTANCE_SAMPLES)
+    return ObjectiveSettings(**given)
+
+
 def _build_parser() -> _Parser:
     parser = _Parser(
         prog="python -m vaefast.train",
@@ -125,7 +144,7 @@ def _build_parser() -> _Parser:
         allow_abbrev=False,
     )
     model, training = ModelSettings(), TrainingSettings()
-    adam = training.adam
+    adam, objective = training.adam, training.objective
     add = parser.add_argument
     add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
@@ -138,6 +157,20 @@ def _build_parser() -> _Parser:
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
     add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
         f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
+    add("--objective", choices=OBJECTIVES, help="what is maximised: the evidence lower bound; the same with a weight on the "
+        "KL divergence (beta) or a floor under it (free-bits); the importance-weighted bound (iwae), or that with the doubly "
+        f"reparameterised gradient (dreg) (default: {objective.name})")  # fmt: skip
+    add("--samples", metavar="K", type=int, help="samples of the latents an image and step "
+        f"(default: {objective.samples}; {IMPORTANCE_SAMPLES} for iwae and dreg)")  # fmt: skip
+    add("--kl", choices=KL_ESTIMATORS, help="for elbo: the KL divergence in closed form or from the samples "
+        f"(default: {objective.kl})")  # fmt: skip
+    add("--beta", metavar="B", type=float, help=f"for beta: weight of the KL divergence (default: {objective.beta:g})")
+    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once or again and again "
+        f"(default: {objective.warm_up})")  # fmt: skip
+    add("--warm-up-epochs", metavar="N", type=int, help="epochs of the linear warm-up, or of one cycle "
+        f"(default: {objective.warm_up_epochs})")  # fmt: skip
+    add("--free-nats", metavar="N", type=float, help="for free-bits: nats a latent that cost nothing "
+        f"(default: {objective.free_nats:g})")  # fmt: skip
     add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
     add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
         f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip

@@ -19,6 +19,10 @@ RUNS = Path("runs")
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
 TRAINING = {"init": "initialization", "binarize": "binarize", "batch_size": "batch_size", "seed": "seed", "epochs": "epochs"}
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
+OBJECTIVE = {
+    "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",
+    "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
+}  # fmt: skip
 # The one that may change: a run can be made longer.
 FREE = "epochs"
 # On which the last bits of a result depend.
@@ -49,6 +53,7 @@ class Resumed:
             values = {flag: model[name] for flag, name in MODEL.items()}
             values |= {flag: training[name] for flag, name in TRAINING.items()}
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
+            values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
             values |= {flag: source[flag] for flag in ("data", "data_dir") if source[flag] is not None}
             values["engine"] = run["environment"]["engine"]
         except (KeyError, TypeError) as error:
@@ -73,7 +78,7 @@ class Resumed:
             Something differs; the message lists all of it.
         """
         values, run = self.values, self.checkpoint.run
-        then: dict[str, Any] = {name: values[name] for name in (*MODEL, *TRAINING, *ADAM) if name != FREE}
+        then: dict[str, Any] = {name: values[name] for name in (*MODEL, *TRAINING, *ADAM, *OBJECTIVE) if name != FREE}
         now = {name: given.get(name, value) for name, value in then.items()}
         now["hidden"] = list(now["hidden"])
         then |= {"engine": values["engine"], "pixels": run["settings"]["model"].get("pixels")}

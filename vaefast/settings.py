@@ -10,11 +10,18 @@ from vaefast.errors import SettingsError
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
 LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
+OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
+# Those whose samples are weighted by their importance; the others average over them.
+IMPORTANCE_WEIGHTED = ("iwae", "dreg")
+KL_ESTIMATORS = ("closed", "sampled")
+WARM_UPS = ("none", "linear", "cyclic")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
 # A width past this would need an index wider than the kernels' 32-bit pixel lists; no real layer comes near it.
 LARGEST_SIZE = 2**24
 LARGEST_SEED = 2**64 - 1
+# Samples are numbered in 16 bits of the noise's counter.
+LARGEST_SAMPLES = 2**16
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
 # density, and with it a bound, that grows without end.
 SMALLEST_VARIANCE = 1e-4
@@ -79,6 +86,65 @@ class AdamSettings:
 
 
 @dataclass(frozen=True)
+class ObjectiveSettings:
+    """What training maximises, of every image; DERIVATION.md, section 8.
+
+    Parameters
+    ----------
+    name
+        `elbo`; `beta`: the KL divergence times `beta` (Higgins et al. 2017), with warm-up; `free-bits`: each latent's KL
+        divergence, averaged over the minibatch, counts for at least `free_nats` (Kingma et al. 2016); `iwae`: the
+        importance-weighted bound of `samples` samples (Burda et al. 2015); `dreg`: the same bound with the doubly
+        reparameterised gradient of the encoder (Tucker et al. 2018).
+    samples
+        Samples k of the latents an image and step; one pass of the encoder serves them all.
+    kl
+        For `elbo`: the KL divergence in closed form, or `sampled` with the latents themselves, as a difference of
+        log-densities; then one sample is the same as `iwae` with one.
+    beta
+        Of `beta`: the factor of the KL divergence, after the warm-up.
+    warm_up, warm_up_epochs
+        Of `beta`: `linear` raises the factor from 0 over so many epochs; `cyclic` begins anew after each so many, and raises
+        it in the first half of them (Fu et al. 2019).
+    free_nats
+        Of `free-bits`: nats a latent.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range, or belongs to another objective.
+    """
+
+    name: str = "elbo"
+    samples: int = 1
+    kl: str = "closed"
+    beta: float = 1.0
+    warm_up: str = "none"
+    warm_up_epochs: int = 10
+    free_nats: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("objective", self.name, OBJECTIVES)
+        _check_integer("samples", self.samples, 1, LARGEST_SAMPLES)
+        _check_choice("kl", self.kl, KL_ESTIMATORS)
+        _check_real("beta", self.beta, 0.0, 1e6)
+        _check_choice("warm_up", self.warm_up, WARM_UPS)
+        _check_integer("warm_up_epochs", self.warm_up_epochs, 1, LARGEST_SIZE)
+        _check_real("free_nats", self.free_nats, 0.0, 1e6)
+        for setting, owner in (("kl", "elbo"), ("beta", "beta"), ("warm_up", "beta"), ("free_nats", "free-bits")):
+            default = type(self).__dataclass_fields__[setting].default
+            if self.name != owner and getattr(self, setting) != default:
+                raise SettingsError(
+                    f"{setting} is {getattr(self, setting)!r}, but objective {self.name} has none: leave it "
+                    f"out, or choose objective {owner}"
+                )
+
+    @property
+    def importance_weighted(self) -> bool:
+        return self.name in IMPORTANCE_WEIGHTED
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
@@ -92,6 +158,7 @@ class TrainingSettings:
     initialization: str = "glorot"  # the best of five over three seeds: README.md, python -m benchmarks.initializations
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)

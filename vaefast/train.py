@@ -82,7 +82,8 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
     from vaefast.run_folder import environment
     from vaefast.threads import thread_count
 
-    engine_name, threads = engines.choose(options.engine, options.model.likelihood), thread_count(options.threads)
+    needed = engines.needs(options.model, options.training)
+    engine_name, threads = engines.choose(options.engine, needed), thread_count(options.threads)
     if options.tensorboard:
         _check_tensorboard()
     data = load(options.data, options.data_dir)
@@ -200,9 +201,7 @@ def _train(
             engine,
             data.train.values,
             data.test.values,
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            seed=training.seed,
+            training,
             on_progress=display.progress,
             position=position,
             on_pause=keeper,

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from vaefast import noise
 from vaefast.divergence import Guard
 from vaefast.engines.contract import BoundTerms, Engine, State
+from vaefast.pace import pace
+from vaefast.settings import TrainingSettings
 
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1
@@ -24,6 +26,7 @@ class EpochMetrics:
 
     epoch: int
     step: int
+    train_objective: float
     train_elbo: float
     train_log_likelihood: float
     train_kl: float
@@ -59,7 +62,7 @@ class Position:
     @property
     def terms(self) -> BoundTerms:
         """The ELBO terms of the images trained in the running epoch, in their order."""
-        return BoundTerms.concatenate(self.parts) if self.parts else BoundTerms(np.empty(0), np.empty(0))
+        return BoundTerms.concatenate(self.parts) if self.parts else BoundTerms.of_elbo(np.empty(0), np.empty(0))
 
     def add(self, terms: BoundTerms, seconds: float) -> None:
         self.parts.append(terms)
@@ -75,22 +78,20 @@ def train(
     engine: Engine,
     train_values: NDArray[Any],
     test_values: NDArray[Any] | None,
+    training: TrainingSettings,
     *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     position: Position | None = None,
     on_pause: Callable[[Position, Callable[[], State]], bool] = lambda position, state: True,
 ) -> Iterator[EpochMetrics]:
-    """Train `engine` until so many epochs are complete, yielding the metrics of each when it ends.
+    """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
     Parameters
     ----------
     train_values, test_values
         Images, (N, X), uint8 or float32. Without a test set its metrics are NaN.
-    seed
-        Decides the order of the examples in each epoch; the engine has its own copy for the noise.
+    training
+        What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
         Called several times a second.
     position
@@ -107,23 +108,26 @@ def train(
     position = position or Position()
     placed, test = engine.place(train_values), _TestSet(engine, test_values)
     engine.warm_up(placed)
-    guard = Guard(engine, placed, batch_size)
-    size, piece = len(train_values), 1
+    guard = Guard(engine, placed, training.batch_size)
+    size, piece, batch_size = len(train_values), 1, training.batch_size
+    epoch_steps = -(-size // batch_size)
     going_on = on_pause(position, guard.verified)
-    while going_on and position.epoch <= epochs:
-        order = noise.permutation(seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
+    while going_on and position.epoch <= training.epochs:
+        order = noise.permutation(training.seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
         total = float(position.terms.elbo.sum())
         while going_on and position.images < size:
             begin = position.images
             examples = order[begin : begin + piece * batch_size]
+            step = (position.epoch - 1) * epoch_steps + begin // batch_size
+            now = pace(training, epoch_steps, step, -(-len(examples) // batch_size))
             start = time.perf_counter()
-            terms = engine.train(placed, examples)
+            terms = engine.train(placed, examples, now)
             elapsed = time.perf_counter() - start
-            guard.trained(position.epoch, begin, examples, terms)
+            guard.trained(position.epoch, begin, examples, terms, now)
             position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(position.epoch, epochs, position.images, size, total / position.images))
+            on_progress(Progress(position.epoch, training.epochs, position.images, size, total / position.images))
             going_on = on_pause(position, guard.verified)
         if going_on:
             position.end_epoch(_metrics(engine, position, test, guard))
@@ -141,6 +145,7 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, guard: Guard) -
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
+        train_objective=float(train_terms.objective.mean()),
         train_elbo=float(train_terms.elbo.mean()),
         train_log_likelihood=float(train_terms.log_likelihood.mean()),
         train_kl=float(train_terms.kl.mean()),
@@ -163,7 +168,7 @@ class _TestSet:
 
     def terms(self) -> BoundTerms:
         if not self.exists:
-            return BoundTerms(np.full(1, np.nan), np.full(1, np.nan))
+            return BoundTerms.of_elbo(np.full(1, np.nan), np.full(1, np.nan))
         return self._engine.evaluate(self._placed, self._keys)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
@@ -11,37 +12,51 @@ from vaefast.settings import ModelSettings, TrainingSettings
 # Best first: `auto` takes the first that can run here; see `_best`.
 ENGINES = ("cython", "numba", "reference")
 
-__all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create"]
+__all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "needs"]
 
 
-# What an engine cannot do yet; the others do it.
-LACKING: dict[str, tuple[str, ...]] = {}
+# What an engine cannot do, in the words of `needs`; the others do it.
+LACKING: dict[str, tuple[str, ...]] = {
+    "cython": ("objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples", "a sampled KL"),
+}
 
 
-def choose(name: str, likelihood: str = "bernoulli") -> str:
-    """The engine that `name` stands for: itself, or for `auto` the fastest that can run here and has this likelihood.
+def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
+    """What of the things that not every engine has this training takes."""
+    objective = training.objective
+    extras = {"several samples": objective.samples > 1, "a sampled KL": objective.kl == "sampled"}
+    wanted = (extra for extra, needed in extras.items() if needed)
+    return (f"likelihood {model.likelihood}", f"objective {objective.name}", *wanted)
+
+
+def choose(name: str, needed: Collection[str] = ()) -> str:
+    """The engine that `name` stands for: itself, or for `auto` the fastest that can run here and has what is needed.
 
     Raises
     ------
     SettingsError
         There is no such engine.
     EngineUnavailable
-        It cannot run here, or lacks the likelihood; the message holds the reason and the remedy.
+        It cannot run here, or lacks what is needed; the message holds the reason and the remedy.
     """
     if name == "auto":
-        return _best(likelihood)
+        return _best(needed)
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}: choose auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     reason = why_not(name)
     if reason is not None:
         raise EngineUnavailable(f"engine {name} cannot run here: {reason}")
-    if likelihood in LACKING.get(name, ()):
-        able = " or ".join(engine for engine in ENGINES if likelihood not in LACKING.get(engine, ()))
-        raise EngineUnavailable(f"engine {name} has no likelihood {likelihood}: choose engine {able}")
+    if missing := _missing(name, needed):
+        able = " or ".join(engine for engine in ENGINES if not _missing(engine, needed))
+        raise EngineUnavailable(f"engine {name} lacks {' and '.join(missing)}: choose engine {able}")
     return name
 
 
-def _best(likelihood: str) -> str:
+def _missing(name: str, needed: Collection[str]) -> list[str]:
+    return [need for need in needed if need in LACKING.get(name, ())]
+
+
+def _best(needed: Collection[str]) -> str:
     """What `auto` stands for: the engine whose run ends first, short or long.
 
     Cython wherever its extension was built, whatever the length: an epoch takes as long as Numba's, in paired rounds of MNIST
@@ -49,7 +64,7 @@ def _best(likelihood: str) -> str:
     is long enough for Numba to earn back its start, of 15 s with cold kernels and 1.5 s with warm ones. Both give the same
     bits.
     """
-    return next(engine for engine in ENGINES if why_not(engine) is None and likelihood not in LACKING.get(engine, ()))
+    return next(engine for engine in ENGINES if why_not(engine) is None and not _missing(engine, needed))
 
 
 def why_not(name: str) -> str | None:
@@ -72,7 +87,7 @@ def _extension_fault() -> str | None:
 
 def create(name: str, model: ModelSettings, training: TrainingSettings, threads: int) -> Engine:
     """The engine of this name, `auto` included, for one model; its state is zero until `load_state`."""
-    chosen = choose(name, model.likelihood)
+    chosen = choose(name, needs(model, training))
     if chosen == "numba":
         from vaefast.engines.numba_cpu import NumbaEngine
 

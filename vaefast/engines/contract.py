@@ -46,10 +46,15 @@ class State:
 
 
 class BoundTerms(NamedTuple):
-    """The two terms of the ELBO in nats, one value an example, float64 (N,): ELBO = log_likelihood - kl."""
+    """What is known of each example's bound, in nats, float64 (N,): ELBO = log_likelihood - kl.
+
+    Of several samples log_likelihood is their mean; kl is the divergence in closed form. `objective` is what training
+    maximises (`ObjectiveSettings`), and in evaluation the ELBO.
+    """
 
     log_likelihood: NDArray[np.float64]
     kl: NDArray[np.float64]
+    objective: NDArray[np.float64]
 
     @property
     def elbo(self) -> NDArray[np.float64]:
@@ -57,7 +62,30 @@ class BoundTerms(NamedTuple):
 
     @classmethod
     def concatenate(cls, parts: Sequence[BoundTerms]) -> BoundTerms:
-        return cls(*(np.concatenate([part[i] for part in parts]) for i in range(2)))
+        return cls(*(np.concatenate([part[i] for part in parts]) for i in range(len(cls._fields))))
+
+    @classmethod
+    def of_elbo(cls, log_likelihood: NDArray[np.float64], kl: NDArray[np.float64]) -> BoundTerms:
+        """Where the ELBO is what is maximised."""
+        return cls(log_likelihood, kl, log_likelihood - kl)
+
+
+class ImportanceTerms(NamedTuple):
+    """log p(x) of each example by importance sampling (26), float64 (N,)."""
+
+    log_likelihood: NDArray[np.float64]  # nats
+    effective_samples: NDArray[np.float64]  # (sum of weights)^2 / sum of squared weights: from 1 to the number of samples
+
+
+class Pace(NamedTuple):
+    """What changes from step to step and is known beforehand, float64 (steps,)."""
+
+    learning_rates: NDArray[np.float64]
+    kl_weights: NDArray[np.float64]  # factor of the KL divergence
+
+    @classmethod
+    def constant(cls, learning_rate: float, kl_weight: float, steps: int) -> Pace:
+        return cls(np.full(steps, float(learning_rate)), np.full(steps, float(kl_weight)))
 
 
 class Engine(Protocol):
@@ -90,8 +118,10 @@ class Engine(Protocol):
     def warm_up(self, placed: Any) -> None:
         """Compile whatever `train` and `evaluate` will run on these images; changes no state."""
 
-    def train(self, placed: Any, order: NDArray[np.int64]) -> BoundTerms:
+    def train(self, placed: Any, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         """Train on the examples of `order`, (N,), in minibatches of `batch_size`, the last of which may be smaller.
+
+        `pace` holds a value for each of these steps; without it they have the learning rate and beta of the settings.
 
         Returns the terms of each example in that order, each as it was when its minibatch was trained.
         """
@@ -100,6 +130,12 @@ class Engine(Protocol):
         """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call.
 
         `examples`, (N,) in [0, 2^32), is the number under which each image draws its noise: its place without it.
+        """
+
+    def importance_sample(self, placed: Any, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
+        """log p(x) of every image from so many samples of q(z | x) (26), the images as `evaluate` sees them.
+
+        The noise of each sample is a function of the image's number and the sample's: no result depends on the images beside.
         """
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast import noise
-from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.objectives import (
+    Credit,
+    log_mean_exp,
+    log_weights,
+    normalised_weights,
+    value_and_credit,
+)
 from vaefast.layout import Layout
 from vaefast.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
 from vaefast.noise import Purpose
@@ -96,15 +103,16 @@ class ForwardPass:
     encoder: list[Array]  # [x (B, X), h1 (B, H), h2 (B, H), ...]
     mean: Array  # (B, Z)
     log_std: Array  # (B, Z)
-    z: Array  # (B, Z)
-    decoder: list[Array]  # [z (B, Z), g1 (B, H), g2 (B, H), ...]
-    logits: Array  # (B, X); the means of a Gaussian likelihood
+    z: Array  # (B k, Z), the k samples of an image together
+    decoder: list[Array]  # [z (B k, Z), g1 (B k, H), g2 (B k, H), ...]
+    logits: Array  # (B k, X); the means of a Gaussian likelihood
 
 
 def forward(parameters: Parameters, x: Array, standard_normals: Array, activation: str) -> ForwardPass:
-    """Both networks and the sampling between them; x is (B, X), the noise (B, Z)."""
+    """Both networks and the sampling between them; x is (B, X), the noise (B k, Z) for k samples an image."""
     encoder, mean, log_std = encode(parameters, x, activation)
-    z = sample_diagonal_gaussian(mean, log_std, standard_normals)
+    samples = len(standard_normals) // len(x)
+    z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(log_std, samples, axis=0), standard_normals)
     decoder, logits = decode(parameters, z, activation)
     return ForwardPass(encoder, mean, log_std, z, decoder, logits)
 
@@ -124,22 +132,27 @@ def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Arra
 
 
 def backward(
-    parameters: Parameters, pass_: ForwardPass, standard_normals: Array, activation: str, likelihood: str = "bernoulli"
+    parameters: Parameters,
+    pass_: ForwardPass,
+    standard_normals: Array,
+    activation: str,
+    likelihood: str = "bernoulli",
+    credit: Credit | None = None,
 ) -> Parameters:
-    """Gradients of the loss (6), the mean over the minibatch of -ELBO, for every parameter by name."""
-    mean, log_std = pass_.mean, pass_.log_std
-    B = len(mean)
+    """Gradients of the loss (6), the mean over the minibatch of minus the objective, for every parameter by name.
+
+    Without a `credit` the objective is the one-sample ELBO.
+    """
+    B, Z = pass_.mean.shape
+    if credit is None:
+        credit = Credit(np.ones((B, 1), pass_.mean.dtype), np.ones(Z, pass_.mean.dtype), False)
     gradients: Parameters = {}
 
-    d_logits = _likelihood_backward(parameters, gradients, pass_, likelihood)  # (B, X)
+    d_logits = _likelihood_backward(parameters, gradients, pass_, credit.samples.reshape(-1, 1) / B, likelihood)
     # logits = g2 @ W + b                                                                                     (5)
     d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
-    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)  # (B, Z)
-
-    # z = mean + exp(log_std) * noise                                                                         (2)
-    # KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std)                                                 (4)
-    d_mean = d_z + mean / B  # (B, Z)                                                                        (11)
-    d_log_std = d_z * np.exp(log_std) * standard_normals + (np.exp(2 * log_std) - 1) / B  # (B, Z)           (12)
+    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)  # (B k, Z)
+    d_mean, d_log_std = _sampling_backward(pass_, d_z, standard_normals, credit)
 
     # mean = h2 @ W_mean + b_mean, log_std = h2 @ W_log_std + b_log_std                                       (5)
     h = pass_.encoder[-1]
@@ -149,24 +162,57 @@ def backward(
     return gradients
 
 
-def _likelihood_backward(parameters: Parameters, gradients: Parameters, pass_: ForwardPass, likelihood: str) -> Array:
-    """The gradient of the decoder's output, (B, X), and that of the Gaussian's x_log_std, (X,)."""
-    x, a, B = pass_.encoder[0], pass_.logits, len(pass_.logits)
+def _sampling_backward(pass_: ForwardPass, d_z: Array, standard_normals: Array, credit: Credit) -> tuple[Array, Array]:
+    """d_mean and d_log_std, (B, Z) each, from the gradient that the decoder gives each sample, (B k, Z)."""
+    mean, log_std = pass_.mean, pass_.log_std
+    B, samples = credit.samples.shape
+    std = np.repeat(np.exp(log_std), samples, axis=0)  # (B k, Z)
+    w = credit.samples.reshape(-1, 1)  # (B k, 1)
+
+    # z = mean + exp(log_std) * noise                                                                         (2)
+    # KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std)                                                 (4)
+    if credit.kl_weights is not None:
+        d_mean = _over_samples(d_z, B) + credit.kl_weights * mean / B  # (B, Z)                              (11)
+        d_log_std = _over_samples(d_z * std * standard_normals, B)
+        return d_mean, d_log_std + credit.kl_weights * (np.exp(2 * log_std) - 1) / B  #                      (12)
+
+    # log w = log p(x | z) + log p(z) - log q(z | x) = ... + 0.5 * sum(noise^2 - z^2) + sum(log_std)         (30)
+    if credit.doubly:
+        d_z = w * (d_z + w * (pass_.z - standard_normals / std) / B)  # (B k, Z)                             (36)
+        return _over_samples(d_z, B), _over_samples(d_z * std * standard_normals, B)
+    d_z = d_z + w * pass_.z / B  # (B k, Z)                                                                  (34)
+    return _over_samples(d_z, B), _over_samples(d_z * std * standard_normals, B) - 1 / B  #                  (35)
+
+
+def _over_samples(d: Array, B: int) -> Array:
+    """The sum over the k samples of each image: (B k, Z) to (B, Z)."""
+    return d.reshape(B, -1, d.shape[1]).sum(axis=1)
+
+
+def _likelihood_backward(
+    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, factors: Array, likelihood: str
+) -> Array:
+    """The gradient of the decoder's output, (B k, X), and that of the Gaussian's x_log_std, (X,).
+
+    factors, (B k, 1): what each sample counts for in the loss, 1 / B for one sample an image (33).
+    """
+    a = pass_.logits
+    x = np.repeat(pass_.encoder[0], len(a) // len(pass_.mean), axis=0)
     if likelihood == "bernoulli":
         # log p(x | z) = sum(x * a - softplus(a))                                                             (3)
-        return (sigmoid(a) - x) / B  #                                                                        (7)
+        return (sigmoid(a) - x) * factors  #                                                                        (7)
     if likelihood == "continuous-bernoulli":
         # log p(x | z) = sum(x * a - kappa(a))                                                               (21)
-        return (continuous_bernoulli_mean(a) - x) / B  #                                                     (25)
+        return (continuous_bernoulli_mean(a) - x) * factors  #                                                     (25)
     # variance = 1e-4 + exp(2 x_log_std)                                                                     (17)
     # log p(x | z) = -0.5 * sum(log(2 pi variance) + (x - a)^2 / variance)                                   (18)
     variance, squared = x_variance(parameters["x_log_std"]), np.exp(2 * parameters["x_log_std"])
     share = squared / variance
-    gradients["x_log_std"] = share * np.sum(1 - (x - a) ** 2 / variance, axis=0) / B  #                      (20)
-    return (a - x) / variance / B  #                                                                         (19)
+    gradients["x_log_std"] = share * np.sum((1 - (x - a) ** 2 / variance) * factors, axis=0)  #                      (20)
+    return (a - x) / variance * factors  #                                                                         (19)
 
 
-def adam_step(state: State, gradient: Array, adam: AdamSettings) -> None:
+def adam_step(state: State, gradient: Array, adam: AdamSettings, learning_rate: float | None = None) -> None:
     """One step of Adam in place (14-16), as in Kingma & Ba (2015), algorithm 1, and in the report; all (P,)."""
     state.step += 1
     m, v = state.first_moments, state.second_moments
@@ -174,7 +220,8 @@ def adam_step(state: State, gradient: Array, adam: AdamSettings) -> None:
     v[...] = adam.beta2 * v + (1 - adam.beta2) * gradient**2
     m_hat = m / (1 - adam.beta1**state.step)
     v_hat = v / (1 - adam.beta2**state.step)
-    state.parameters -= adam.learning_rate * m_hat / (np.sqrt(v_hat) + adam.epsilon)
+    rate = adam.learning_rate if learning_rate is None else learning_rate
+    state.parameters -= rate * m_hat / (np.sqrt(v_hat) + adam.epsilon)
 
 
 def _hidden_layers(parameters: Parameters, network: str, inputs: Array, activation: str) -> list[Array]:
@@ -241,28 +288,63 @@ class ReferenceEngine:
     def warm_up(self, placed: NDArray[Any]) -> None:
         """NumPy needs no compilation."""
 
-    def train(self, placed: NDArray[Any], order: NDArray[np.int64]) -> BoundTerms:
-        size, parameters = self.training.batch_size, self._views()
+    def train(self, placed: NDArray[Any], order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
+        size, objective, adam = self.training.batch_size, self.training.objective, self.training.adam
+        starts = range(0, len(order), size)
+        pace = pace or Pace.constant(adam.learning_rate, objective.beta, len(starts))
         terms = []
-        for start in range(0, len(order), size):
-            examples = order[start : start + size]
-            seed, step = self.training.seed, self._state.step
-            x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
-            epsilon = self._normals(seed, Purpose.TRAINING_LATENTS, step, examples)
-            pass_ = forward(parameters, x, epsilon, self.model.activation)
-            gradients = backward(parameters, pass_, epsilon, self.model.activation, self.model.likelihood)
-            terms.append(self._terms(x, pass_))
-            adam_step(self._state, self.layout.flatten(gradients, self.dtype), self.training.adam)
+        for start, learning_rate, kl_weight in zip(starts, *pace, strict=True):
+            gradients, term = self._gradients(placed, order[start : start + size], float(kl_weight))
+            adam_step(self._state, self.layout.flatten(gradients, self.dtype), adam, float(learning_rate))
+            terms.append(term)
         return BoundTerms.concatenate(terms)
+
+    def _gradients(self, placed: NDArray[Any], examples: NDArray[np.int64], kl_weight: float) -> tuple[Parameters, BoundTerms]:
+        """Of one minibatch in the next step: the gradient of the loss, and the terms of each image."""
+        objective, parameters, step = self.training.objective, self._views(), self._state.step
+        activation, likelihood = self.model.activation, self.model.likelihood
+        x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
+        epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
+        pass_ = forward(parameters, x, epsilon, activation)
+        log_p = log_likelihood(parameters, np.repeat(x, objective.samples, axis=0), pass_.logits, likelihood)
+        log_p = log_p.reshape(len(examples), -1)  # (B, k)
+        heads = pass_.mean, pass_.log_std
+        value, credit = value_and_credit(objective, kl_weight, log_p, *heads, pass_.z, epsilon)
+        terms = (log_p.mean(axis=1), gaussian_kl(*heads), value)
+        gradients = backward(parameters, pass_, epsilon, activation, likelihood, credit)
+        return gradients, BoundTerms(*(term.astype(np.float64) for term in terms))
 
     def evaluate(self, placed: NDArray[Any], examples: NDArray[np.int64] | None = None) -> BoundTerms:
         numbers, terms = np.arange(len(placed)) if examples is None else examples, []
         for start in range(0, len(placed), EVALUATION_ROWS):
             some = numbers[start : start + EVALUATION_ROWS]
             x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
-            epsilon = self._normals(self.training.seed, Purpose.EVALUATION_LATENTS, 0, some)
+            epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, some)
             terms.append(self._terms(x, forward(self._views(), x, epsilon, self.model.activation)))
         return BoundTerms.concatenate(terms)
+
+    def importance_sample(
+        self, placed: NDArray[Any], samples: int, examples: NDArray[np.int64] | None = None
+    ) -> ImportanceTerms:
+        numbers, estimates = np.arange(len(placed)) if examples is None else examples, []
+        for start in range(0, len(placed), EVALUATION_ROWS):
+            some = numbers[start : start + EVALUATION_ROWS]
+            x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
+            estimates.append(self._importance(x, some, samples))
+        return ImportanceTerms(*(np.concatenate(values) for values in zip(*estimates, strict=True)))
+
+    def _importance(self, x: Array, numbers: NDArray[np.int64], samples: int) -> ImportanceTerms:
+        """All samples of some images, one after the other."""
+        parameters = self._views()
+        _, mean, log_std = encode(parameters, x, self.model.activation)
+        log_w = np.empty((len(x), samples), np.float64)
+        for sample in range(samples):
+            epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
+            z = sample_diagonal_gaussian(mean, log_std, epsilon)
+            log_p = log_likelihood(parameters, x, decode(parameters, z, self.model.activation)[1], self.model.likelihood)
+            log_w[:, sample] = log_weights(log_p[:, None], z, log_std, epsilon)[:, 0]  #                     (30)
+        w = normalised_weights(log_w)
+        return ImportanceTerms(log_mean_exp(log_w).astype(np.float64), 1 / np.sum(w**2, axis=1))  #           (26)
 
     def encode(self, x: NDArray[Any]) -> tuple[Array, Array]:
         _, mean, log_std = encode(self._views(), x.astype(self.dtype), self.model.activation)
@@ -277,8 +359,11 @@ class ReferenceEngine:
     def _views(self) -> Parameters:
         return self.layout.views(self._state.parameters)
 
-    def _normals(self, seed: int, purpose: Purpose, step: int, examples: NDArray[np.int64]) -> Array:
-        return noise.normals(seed, purpose, step, examples, self.model.latent).astype(self.dtype)
+    def _normals(self, purpose: Purpose, step: int, examples: NDArray[np.int64], samples: int = 1) -> Array:
+        """(B k, Z), the k samples of an image together."""
+        seed, latent = self.training.seed, self.model.latent
+        each = [noise.normals(seed, purpose, step, examples, latent, sample) for sample in range(samples)]
+        return np.stack(each, axis=1).reshape(-1, latent).astype(self.dtype)
 
     def _pixels(self, levels: NDArray[Any], examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the networks see it, (B, X)."""
@@ -289,7 +374,7 @@ class ReferenceEngine:
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)
 
     def _terms(self, x: Array, pass_: ForwardPass) -> BoundTerms:
-        return BoundTerms(
+        return BoundTerms.of_elbo(
             log_likelihood(self._views(), x, pass_.logits, self.model.likelihood).astype(np.float64),
             gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),
         )

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.importance import importance_sample
 from vaefast.engines.plan import BLOCK_PIXELS, HALVES, INPUTS, Plan, half_widths, make_plan, pixel_blocks, weight_tasks
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
@@ -53,6 +54,7 @@ class Placed(NamedTuple):
     images: Images
     sparse: bool
     size: int
+    values: NDArray[Any]  # as they came
 
 
 class CythonEngine:
@@ -93,16 +95,17 @@ class CythonEngine:
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
         sparse = _is_sparse(values)
-        return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
+        return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
 
     def warm_up(self, placed: Placed) -> None:
         """Nothing is left to compile."""
 
-    def train(self, placed: Placed, order: NDArray[np.int64]) -> BoundTerms:
+    def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
-        corrections = np.stack((adam.learning_rate / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
+        rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
+        corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
         log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
         arguments = (
             np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64),
@@ -120,7 +123,7 @@ class CythonEngine:
         )
         self._run("train", self._workers, arguments)
         self.step += steps
-        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
+        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
@@ -129,7 +132,10 @@ class CythonEngine:
         randomness = (self.training.seed, 0, int(Purpose.EVALUATION_PIXELS), int(Purpose.EVALUATION_LATENTS))
         code = BINARIZATION_CODES[self.training.binarize]
         self._forward("evaluate", (placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl))
-        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
+        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+
+    def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
+        return importance_sample(self, self.model, self.training, placed.values, samples, examples)
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.

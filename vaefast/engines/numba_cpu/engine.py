@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.importance import importance_sample
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
@@ -57,6 +58,7 @@ class Placed(NamedTuple):
     images: Images
     sparse: bool
     size: int
+    values: NDArray[Any]  # as they came
 
 
 class NumbaEngine:
@@ -93,17 +95,18 @@ class NumbaEngine:
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
         sparse = _is_sparse(values)
-        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
+        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
 
     def warm_up(self, placed: Placed) -> None:
         self.train(placed, np.empty(0, np.int64))
         self.evaluate(placed._replace(size=0))
 
-    def train(self, placed: Placed, order: NDArray[np.int64]) -> BoundTerms:
+    def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
-        corrections = np.stack((adam.learning_rate / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
+        rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
+        corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
         log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
         shared = (
@@ -128,7 +131,7 @@ class NumbaEngine:
             ],
         )  # fmt: skip
         self.step += steps
-        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
+        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
@@ -138,7 +141,10 @@ class NumbaEngine:
         keys = places if examples is None else _read_only(examples.astype(np.int64, copy=False))
         shared = (self._likelihood, placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl)
         self._forward(evaluate_images, shared, pixels=True)
-        return BoundTerms(log_likelihood[0] + log_likelihood[1], kl)
+        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+
+    def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
+        return importance_sample(self, self.model, self.training, placed.values, samples, examples)
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
