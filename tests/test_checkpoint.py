@@ -169,7 +169,7 @@ def rewritten(folder: CheckpointFolder, part: str, content: bytes) -> None:
         ({"second_moments": np.full(SIZE, np.inf, np.float32)}, "not finite"),
         ({"kl": np.zeros(5, np.float32)}, "lacks a vector"),
         ({"kl": np.zeros((5, 1))}, "lacks a vector"),
-        ({"kl": np.zeros(6), "log_likelihood": np.zeros(6)}, "position does not fit"),
+        ({"kl": np.zeros(6), "log_likelihood": np.zeros(6), "objective": np.zeros(6)}, "position does not fit"),
         ({"parameters": None}, "lacks a vector"),
     ],
     ids=str,
@@ -186,7 +186,7 @@ def test_tensors_that_another_program_wrote(folder, change, words):
     ("change", "words"),
     [
         ({"format": "another"}, "another format"),
-        ({"format_version": 2}, "version 2, this vaefast reads version 1"),
+        ({"format_version": 3}, "version 3, this vaefast reads version 2"),
         ({"position": None}, "lacks position"),
         ({"position": {"step": 1.5, "epoch": 2, "images": 5, "seconds": 0}}, "step is no whole number"),
         ({"position": {"step": 7, "epoch": 9, "images": 5, "seconds": 0}}, "position does not fit"),
