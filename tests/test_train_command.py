@@ -184,7 +184,7 @@ def test_a_run_folder_is_complete(digits_run):
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
         "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu", "likelihood": "bernoulli"},
-        "training": asdict(TrainingSettings(epochs=2)),
+        "training": json.loads(json.dumps(asdict(TrainingSettings(epochs=2)))),
     }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +23,15 @@ from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
 from vaefast.noise import Purpose
 from vaefast.progress import Bar
-from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings, check_binarization
+from vaefast.settings import (
+    LIKELIHOODS,
+    AdamSettings,
+    ModelSettings,
+    RateSchedule,
+    TrainingSettings,
+    check_binarization,
+    restored_training,
+)
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
 from vaefast.trainer import EpochMetrics
@@ -71,6 +79,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Rows a minibatch; `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
     learning_rate, beta1, beta2, epsilon : float
         Adam's.
+    learning_rate_schedule : {'constant', 'steps', 'cosine', 'staged'}, default='constant'
+        How the learning rate changes over the epochs: not; at those of `learning_rate_steps`; along half a cosine over
+        `epochs`, down to `final_learning_rate`; or 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al., 2015).
+    learning_rate_steps : sequence of (int, float) or None, default=None
+        For `steps`: `[(20, 0.1), (30, 0.01)]` is a tenth of `learning_rate` after 20 epochs and a hundredth after 30.
+    final_learning_rate : float, default=0.0
+        For `cosine`.
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
         Initial weights.
     early_stopping : bool, default=False
@@ -137,6 +152,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        learning_rate_schedule: str = "constant",
+        learning_rate_steps: Sequence[tuple[int, float]] | None = None,
+        final_learning_rate: float = 0.0,
         init: str = "glorot",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -160,6 +178,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
+        self.learning_rate_schedule = learning_rate_schedule
+        self.learning_rate_steps = learning_rate_steps
+        self.final_learning_rate = final_learning_rate
         self.init = init
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -257,7 +278,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         model = ModelSettings(pixels, hidden, _whole(self.n_components), self.activation, self.likelihood_)
         adam = AdamSettings(*map(_real, (self.learning_rate, self.beta1, self.beta2, self.epsilon)))
         epochs = _whole(self.epochs)
-        return model, TrainingSettings(self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam)
+        steps = tuple((_whole(epoch), _real(factor)) for epoch, factor in self.learning_rate_steps or ())
+        schedule = RateSchedule(self.learning_rate_schedule, steps, _real(self.final_learning_rate))
+        return model, TrainingSettings(
+            self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, rate_schedule=schedule
+        )
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -288,7 +313,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 network.engine,
                 values,
                 validation,
-                replace(network.training, epochs=self.n_iter_ + epochs),
+                network.training,
+                until=self.n_iter_ + epochs,
                 position=trainer.Position(epoch=self.n_iter_ + 1),
                 on_progress=bar.progress,
             )
@@ -528,14 +554,14 @@ def load(path: str | Path) -> VAE:
 
 def _restored(saved: model_file.SavedModel) -> VAE:
     model, about = saved.model, dict(saved.estimator)
-    adam = AdamSettings(**saved.training.get("adam", {}))
-    objective = ObjectiveSettings(**saved.training.get("objective", {}))
-    training = TrainingSettings(**{**saved.training, "adam": adam, "objective": objective})
+    training = restored_training(saved.training)
+    schedule = training.rate_schedule
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
-        init=training.initialization, random_state=training.seed, **asdict(adam),
+        init=training.initialization, random_state=training.seed, **asdict(training.adam),
+        learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
     )  # fmt: skip
     given = about.get("parameters", {})
     vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

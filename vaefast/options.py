@@ -23,10 +23,12 @@ from vaefast.settings import (
     KL_ESTIMATORS,
     LIKELIHOODS,
     OBJECTIVES,
+    RATE_SCHEDULES,
     WARM_UPS,
     AdamSettings,
     ModelSettings,
     ObjectiveSettings,
+    RateSchedule,
     TrainingSettings,
     check_binarization,
 )
@@ -83,7 +85,10 @@ def parse(arguments: list[str]) -> Options:
     parser = _build_parser()
     given = vars(parser.parse_args(arguments))
     config = _read_config(given.pop("config"), parser) if "config" in given else {}
-    return checked({**config, **given})
+    values = {**config, **given}
+    if "learning_rate_steps" in values:
+        values["learning_rate_steps"] = [_rate_step(text) for text in values["learning_rate_steps"]]
+    return checked(values)
 
 
 def checked(given: Mapping[str, Any]) -> Options:
@@ -97,7 +102,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     values = dict(given)
     model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
-    objective = _objective(values)
+    objective, schedule = _objective(values), _rate_schedule(values)
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
     }
@@ -110,7 +115,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
-        TrainingSettings(adam=AdamSettings(**adam), objective=objective, **training),
+        TrainingSettings(adam=AdamSettings(**adam), objective=objective, rate_schedule=schedule, **training),
         data=_expanded(values.get("data")),
         data_dir=_path(values.get("data_dir")),
         engine=values.get("engine", "auto"),
@@ -134,6 +139,34 @@ def _objective(values: dict[str, Any]) -> ObjectiveSettings:
     if given.get("name") in IMPORTANCE_WEIGHTED:
         given.setdefault("samples", IMPORTANCE_SAMPLES)
     return ObjectiveSettings(**given)
+
+
+def _rate_schedule(values: dict[str, Any]) -> RateSchedule:
+    """Taken out of the values by the names of their flags; what belongs to one schedule alone chooses it."""
+    names = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+    given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
+    if "steps" in given:
+        given["steps"] = tuple((epoch, factor) for epoch, factor in given["steps"])
+    if given.get("steps"):
+        given.setdefault("name", "steps")
+    if given.get("final"):
+        given.setdefault("name", "cosine")
+    return RateSchedule(**given)
+
+
+def _rate_step(text: object) -> list[int | float]:
+    """`20:0.1` as [20, 0.1].
+
+    Raises
+    ------
+    SettingsError
+        It is no such pair.
+    """
+    epoch, _, factor = text.partition(":") if isinstance(text, str) else ("", "", "")
+    try:
+        return [int(epoch), float(factor)]
+    except ValueError as error:
+        raise SettingsError(f"learning_rate_steps has {text!r}: give an epoch and a factor, such as 20:0.1") from error
 
 
 def _build_parser() -> _Parser:
@@ -177,6 +210,13 @@ def _build_parser() -> _Parser:
     add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
     add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
     add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
+    add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how it changes over the epochs: not; at some of them; along "
+        "half a cosine over all of them; or in the stages of Burda et al., 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... "
+        f"(default: {training.rate_schedule.name})")  # fmt: skip
+    add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 is 0.1 times the first "
+        "rate after 20 epochs and 0.01 times it after 30")  # fmt: skip
+    add("--final-learning-rate", metavar="R", type=float, help="for cosine: the rate at the end "
+        f"(default: {training.rate_schedule.final:g})")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
     add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
     add(
@@ -247,7 +287,7 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         value = str(value)
     if action.type is not None and isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
-    wants_text = action.type is None and action.nargs != 0
+    wants_text = action.type is None and action.nargs not in (0, "*")
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value

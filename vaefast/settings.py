@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vaefast.errors import SettingsError
 
@@ -14,6 +16,7 @@ OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")
 KL_ESTIMATORS = ("closed", "sampled")
+RATE_SCHEDULES = ("constant", "steps", "cosine", "staged")
 WARM_UPS = ("none", "linear", "cyclic")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
@@ -83,6 +86,56 @@ class AdamSettings:
         _check_real("beta2", self.beta2, 0.0, 1.0, below=True)
         # In float32 sqrt(v) underflows to 0 for gradients under 1e-21, and 0 / (0 + epsilon) must stay finite.
         _check_real("epsilon", self.epsilon, 1e-30, 1e6)
+
+
+@dataclass(frozen=True)
+class RateSchedule:
+    """How the learning rate changes over the epochs, from Adam's `learning_rate` on.
+
+    Parameters
+    ----------
+    name
+        `constant`; `steps`; `cosine`: falls from step to step along half a cosine, over all epochs (Loshchilov & Hutter 2017,
+        without restarts); `staged`: 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al. 2015, section 5).
+    steps
+        Of `steps`: pairs of an epoch and a factor. Once so many epochs are trained the rate is `factor` times the first one,
+        not times the one before.
+    final
+        Of `cosine`: the rate that the last step comes near.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range, or belongs to another schedule.
+    """
+
+    name: str = "constant"
+    steps: tuple[tuple[int, float], ...] = ()
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("learning_rate_schedule", self.name, RATE_SCHEDULES)
+        _check_real("final_learning_rate", self.final, 0.0, 1e6)
+        for epoch, factor in self.steps:
+            _check_integer("epoch of learning_rate_steps", epoch, 1, LARGEST_SIZE)
+            _check_real("factor of learning_rate_steps", factor, 0.0, 1e6)
+        epochs = [epoch for epoch, _ in self.steps]
+        if epochs != sorted({*epochs}):
+            raise SettingsError(
+                f"learning_rate_steps has the epochs {epochs}: give each once, in order, such as 20:0.1 30:0.01"
+            )
+        if self.name == "steps" and not self.steps:
+            raise SettingsError(
+                "learning_rate_schedule is steps, without any: give learning_rate_steps, such as 20:0.1 30:0.01"
+            )
+        for setting, value, owner in (
+            ("learning_rate_steps", self.steps, "steps"),
+            ("final_learning_rate", self.final, "cosine"),
+        ):
+            if value and self.name != owner:
+                raise SettingsError(
+                    f"{setting} is given, but schedule {self.name} has none: choose learning_rate_schedule {owner}"
+                )
 
 
 @dataclass(frozen=True)
@@ -159,6 +212,7 @@ class TrainingSettings:
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    rate_schedule: RateSchedule = field(default_factory=RateSchedule)
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -166,6 +220,29 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        if self.rate_schedule.final > self.adam.learning_rate:
+            raise SettingsError(
+                f"final_learning_rate is {self.rate_schedule.final:g}, above learning_rate {self.adam.learning_rate:g}: "
+                "give a rate to fall to, not a share"
+            )
+
+
+def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
+    """Training settings from what `asdict` made of them and JSON kept; what an older version did not have is as by default.
+
+    Raises
+    ------
+    SettingsError, TypeError, ValueError
+        They are none.
+    """
+    schedule = dict(values.get("rate_schedule", {}))
+    schedule["steps"] = tuple((epoch, factor) for epoch, factor in schedule.get("steps", ()))
+    parts = {
+        "adam": AdamSettings(**values.get("adam", {})),
+        "objective": ObjectiveSettings(**values.get("objective", {})),
+        "rate_schedule": RateSchedule(**schedule),
+    }
+    return TrainingSettings(**{**values, **parts})
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:

@@ -83,8 +83,9 @@ def train(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     position: Position | None = None,
     on_pause: Callable[[Position, Callable[[], State]], bool] = lambda position, state: True,
+    until: int | None = None,
 ) -> Iterator[EpochMetrics]:
-    """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
+    """Train `engine` until `training.epochs` epochs, or `until`, are complete, yielding the metrics of each when it ends.
 
     Parameters
     ----------
@@ -105,14 +106,14 @@ def train(
     DivergenceError
         A bound, a parameter or a moment is no longer a finite number.
     """
-    position = position or Position()
+    position, last = position or Position(), training.epochs if until is None else until
     placed, test = engine.place(train_values), _TestSet(engine, test_values)
     engine.warm_up(placed)
     guard = Guard(engine, placed, training.batch_size)
     size, piece, batch_size = len(train_values), 1, training.batch_size
     epoch_steps = -(-size // batch_size)
     going_on = on_pause(position, guard.verified)
-    while going_on and position.epoch <= training.epochs:
+    while going_on and position.epoch <= last:
         order = noise.permutation(training.seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
         total = float(position.terms.elbo.sum())
         while going_on and position.images < size:
@@ -127,7 +128,7 @@ def train(
             position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(position.epoch, training.epochs, position.images, size, total / position.images))
+            on_progress(Progress(position.epoch, last, position.images, size, total / position.images))
             going_on = on_pause(position, guard.verified)
         if going_on:
             position.end_epoch(_metrics(engine, position, test, guard))
