@@ -36,6 +36,7 @@ FLOORS: dict[str, set[str]] = {
     "lock": {"errors"},
     "interruption": set(),
     "schedule": {"errors"},
+    "console": {"errors", "interruption"},
     "data": {"data", "errors", "noise"},
     "engines.contract": {"layout"},
     "engines.objectives": {"settings"},
@@ -75,8 +76,8 @@ FLOORS: dict[str, set[str]] = {
         "scaling", "settings", "start", "threads", "trainer",
     },
     "train": {
-        "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout", "model_file",
-        "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
+        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout",
+        "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
     },
 }  # fmt: skip
 
@@ -91,6 +92,7 @@ PACKAGES: dict[str, set[str]] = {
         "threads",
         "atomic",
         "lock",
+        "console",
         "interruption",
         "schedule",
         "keeper",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast.errors import DivergenceError, OutputError, SettingsError, VaefastError
-from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
+from vaefast import console
+from vaefast.console import complain, say
+from vaefast.errors import DivergenceError, SettingsError
+from vaefast.interruption import Interruption
 from vaefast.options import Options, checked, parse
 
 if TYPE_CHECKING:
@@ -30,33 +29,8 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 1 internal error, 2 settings, 3 data, 4 checkpoint, 5 diverged,
-    6 output, 130 SIGINT, 143 SIGTERM)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
-    interruption = Interruption()
-    interruption.listen()
-    try:
-        options = parse(arguments)
-        debug = debug or options.debug
-        run(options, interruption)
-    except Interrupted as interrupted:
-        _complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}")
-        return EXIT_CODES[interrupted.signal]
-    except VaefastError as error:
-        _report(error, str(error), debug)
-        return error.exit_code
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _report(error, f"{place}{error.strerror or error}", debug)
-        return OutputError.exit_code
-    except MemoryError as error:
-        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug)
-        return SettingsError.exit_code
-    except Exception as error:
-        _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
-        return VaefastError.exit_code
-    return 0
+    """Run the command line; returns the exit code of `console.command`."""
+    return console.command(parse, run, arguments)
 
 
 def run(options: Options, interruption: Interruption) -> None:
@@ -67,7 +41,7 @@ def run(options: Options, interruption: Interruption) -> None:
     try:
         if resumed is not None:
             for damage in resumed.damages:
-                _complain(f"{damage}: going back to checkpoint {resumed.number}")
+                complain(f"{damage}: going back to checkpoint {resumed.number}")
             given, options = options.given, checked({**resumed.values, **options.given})
             options = replace(options, given=given)
         _run(options, resumed, interruption)
@@ -95,14 +69,14 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
             raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
         resumed.check(options.given, engine_name, model.pixels, data.sha256)
         for change in resumed.changed_software(surroundings):
-            _complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
+            complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
     record = {"settings": _settings(options, model, data.name), "environment": surroundings, "source": _source(options, data)}
     engine = engines.create(engine_name, model, options.training, threads)
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:
             if data.notice:
-                _complain(data.notice)
+                complain(data.notice)
             _train_in(folder, engine, data, replace(options, model=model), record, resumed, start_from, interruption)
         finally:
             folder.close()
@@ -116,7 +90,7 @@ def _new_folder(options: Options, data: str) -> RunFolder:
     path = options.out or claim_default(data, datetime.now())
     if options.resume is None:
         return RunFolder(path)
-    _say(f"nothing to resume: a new run starts in {path}")
+    say(f"nothing to resume: a new run starts in {path}")
     return RunFolder(path, existing=is_barely_begun(path))
 
 
@@ -157,9 +131,9 @@ def _train_in(
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
     wall = time.perf_counter() - start
     if _write_results(folder, engine, data, options.model, training, record["settings"], position.history):
-        _say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
+        say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
     else:
-        _say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+        say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
@@ -176,7 +150,7 @@ def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: Training
         raise SettingsError(f"epochs is {training.epochs}, and {begun} are begun: a run can be made longer, not shorter")
     engine.load_state(checkpoint.state)
     place = f"{len(position.history)} of {training.epochs} epochs and {position.images:,} of {size:,} images"
-    _say(f"resuming {resumed.folder.path} from checkpoint {resumed.number}: {place} trained")
+    say(f"resuming {resumed.folder.path} from checkpoint {resumed.number}: {place} trained")
     return position
 
 
@@ -303,7 +277,7 @@ class _Display:
             f"{line.seconds:.2f} s  {line.images_per_second:,.0f} images/s"
         )
         if self._bar.disable:
-            _say(text)
+            say(text)
 
 
 def _summary(
@@ -346,40 +320,5 @@ def _layout(model: ModelSettings) -> Any:
     return Layout(model)
 
 
-def _report(error: BaseException, message: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    _complain(message)
-
-
-def _complain(message: str) -> None:
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    """A line on stdout. A reader that has gone (`| head`) is no error of ours: the run goes on without it."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
-
-
-def _open_standard_streams() -> None:
-    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 if __name__ == "__main__":
-    _open_standard_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(main())
+    console.exit_with(main)
