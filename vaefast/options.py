@@ -59,11 +59,11 @@ class Options:
     tensorboard: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """One line for a wrong flag, with the nearest right one."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}{self._nearest(message)}; python -m vaefast.train --help lists the flags")
+        raise SettingsError(f"{message}{self._nearest(message)}; {self.prog} --help lists the flags")
 
     def _nearest(self, message: str) -> str:
         flags = [flag for action in self._actions for flag in action.option_strings]
@@ -106,6 +106,8 @@ def checked(given: Mapping[str, Any]) -> Options:
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
     }
+    if "initial_second_moments" in values:
+        training["second_moments"] = values.pop("initial_second_moments")
     if "init" in values:
         training["initialization"] = values.pop("init")
     if "hidden" in model:
@@ -169,8 +171,8 @@ def _rate_step(text: object) -> list[int | float]:
         raise SettingsError(f"learning_rate_steps has {text!r}: give an epoch and a factor, such as 20:0.1") from error
 
 
-def _build_parser() -> _Parser:
-    parser = _Parser(
+def _build_parser() -> Parser:
+    parser = Parser(
         prog="python -m vaefast.train",
         description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
         argument_default=argparse.SUPPRESS,
@@ -225,6 +227,8 @@ def _build_parser() -> _Parser:
         type=float,
         help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
     )
+    add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
+        f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip
@@ -242,7 +246,7 @@ def _build_parser() -> _Parser:
     return parser
 
 
-def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
+def _read_config(name: str, parser: Parser) -> dict[str, Any]:
     """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
     try:
         content = tomllib.loads(_config_text(name))

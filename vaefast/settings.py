@@ -213,6 +213,7 @@ class TrainingSettings:
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     rate_schedule: RateSchedule = field(default_factory=RateSchedule)
+    second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -220,6 +221,7 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        _check_real("initial_second_moments", self.second_moments, 0.0, 1e30)
         if self.rate_schedule.final > self.adam.learning_rate:
             raise SettingsError(
                 f"final_learning_rate is {self.rate_schedule.final:g}, above learning_rate {self.adam.learning_rate:g}: "

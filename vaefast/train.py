@@ -123,7 +123,9 @@ def _train_in(
     board = _board(folder) if options.tensorboard else None
     try:
         if resumed is None:
-            engine.load_state(start_from or initial_state(options.model, training, data.train.values))
+            state = start_from or initial_state(options.model, training, data.train.values)
+            state.second_moments[...] = training.second_moments
+            engine.load_state(state)
         _train(engine, data, training, folder, position, keeper, board)
     except DivergenceError as error:
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
