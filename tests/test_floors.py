@@ -58,7 +58,8 @@ FLOORS: dict[str, set[str]] = {
     "checkpoint": {"atomic", "engines.contract", "errors"},
     "divergence": {"engines.contract", "errors"},
     "pace": {"engines.contract", "settings"},
-    "trainer": {"divergence", "engines.contract", "noise", "pace", "settings"},
+    "trainer": {"divergence", "engines.contract", "noise", "pace", "settings", "validation"},
+    "validation": {"engines.contract", "errors", "noise"},
     "keeper": {"checkpoint", "engines.contract", "errors", "interruption", "schedule", "trainer"},
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
@@ -79,11 +80,12 @@ FLOORS: dict[str, set[str]] = {
     "onnx_export": {"atomic", "errors", "layout", "likelihoods", "network", "scaling", "settings"},
     "estimator": {
         "atomic", "engines", "errors", "layout", "likelihoods", "model_file", "network", "noise", "onnx_export", "progress",
-        "scaling", "settings", "start", "threads", "trainer",
+        "scaling", "settings", "start", "threads", "trainer", "validation",
     },
     "train": {
         "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout",
         "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
+        "validation",
     },
     "reproduce": {
         "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "interruption", "lock",

@@ -52,7 +52,7 @@ FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
-    "--initial-second-moments",
+    "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
 }  # fmt: skip
 DRAW = gallery.draw

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from vaefast.figures import DPI, LABEL_SIZE, QUIET, TAG_GAP, Sheet, move_labels_in, nats, style, text_width
+from vaefast.figures import DPI, LABEL_SIZE, TAG_GAP, Sheet, move_labels_in, nats, style, text_width
 
 WIDTH, HEIGHT, BELOW = 1300, 680, 110
 GRID = "#e4e4e4"
@@ -62,15 +62,13 @@ def nll_curves(
         axes.plot(curve.epochs, curve.values, color=color, marker=marker, markersize=3.5, linewidth=1.1, label=name)
         if curve.published is not None:
             axes.axhline(curve.published, color=color, linewidth=0.8, linestyle=(0, (4, 2)))
-    _frame(axes, "epoch (logarithmic)", "nats per image")
+    _frame(axes, "epoch (logarithmic)     points: importance sampling     thin: minus the test ELBO", "nats per image")
     _limit(axes, curves)
     ends = [(curve.values[-1], tags[name]) for name, curve in curves.items()]
     ends += [(curve.published, goals[name]) for name, curve in curves.items() if curve.published is not None]
     colors = [color for color, _ in SERIES[: len(curves)]]
     colors += [color for curve, color in zip(curves.values(), colors, strict=True) if curve.published is not None]
     _tag(axes, ends, colors)
-    note = "points: importance sampling; thin: minus the test ELBO"
-    axes.annotate(note, (0.985, 0.95), xycoords="axes fraction", horizontalalignment="right", color=QUIET)
     move_labels_in(axes)
     return sheet.figure
 
@@ -94,7 +92,7 @@ def _limit(axes: Axes, curves: Mapping[str, Curve]) -> None:
     axes.set_xticklabels([f"{epoch:g}" for epoch in ends])
     values = [value for curve in curves.values() for value in (*curve.values, curve.published) if value is not None]
     span = max(max(values) - min(values), 1.0)
-    axes.set_ylim(min(values) - 0.06 * span, max(values) + 0.15 * span)
+    axes.set_ylim(min(values) - 0.06 * span, max(values) + 0.06 * span)
 
 
 def _tag(axes: Axes, ends: Sequence[tuple[float, str]], colors: Sequence[str]) -> None:

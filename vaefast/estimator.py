@@ -35,6 +35,7 @@ from vaefast.settings import (
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
 from vaefast.trainer import EpochMetrics
+from vaefast.validation import Stopping, held_out
 
 Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
 
@@ -301,13 +302,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             raise SettingsError(f"validation_fraction is {fraction!r}: give a number between 0 and 1, such as 0.1")
         if len(X) < 2:
             raise DataError("X has 1 sample: early_stopping needs at least 2, one to train on and one to validate on")
-        order = noise.permutation(self.seed_, Purpose.TRAIN_TEST_SPLIT, 0, len(X))
-        count = min(max(1, round(fraction * len(X))), len(X) - 1)
-        return X[order[count:]], X[order[:count]]
+        kept, out = held_out(len(X), min(max(1, round(fraction * len(X))), len(X) - 1), self.seed_)
+        return X[kept], X[out]
 
     def _train(self, values: NDArray[Any], validation: NDArray[Any] | None, epochs: int) -> None:
         """The project's one training loop, with what a person at a notebook wants around it."""
-        network, stopping = self._network, _Stopping(self) if self.early_stopping and validation is not None else None
+        network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
         with Bar(epochs, self.verbose, self._inputs.log_volume) as bar:
             lines = trainer.train(
                 network.engine,
@@ -315,17 +315,24 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 validation,
                 network.training,
                 until=self.n_iter_ + epochs,
-                position=trainer.Position(epoch=self.n_iter_ + 1),
+                position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
             )
             for line in network.trained(lines):
                 self._record(line, validation is not None)
                 bar.epoch(line, validation is not None)
-                wishes = self._called_back()
-                if (stopping is not None and stopping.after(line)) or wishes:
+                if stopping is not None:
+                    self.best_epoch_ = stopping.best_epoch
+                if self._called_back():
                     break
-        if stopping is not None:
-            stopping.restore()
+        if stopping is not None and stopping.best is not None:
+            network.state = stopping.best
+
+    def _stopping(self) -> Stopping:
+        tolerance = float(self.tol)
+        if not tolerance >= 0:
+            raise SettingsError(f"tol is {tolerance}: give a number from 0")
+        return Stopping(_count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
 
     def _called_back(self) -> bool:
         """Call every callback; whether one of them wishes to stop."""
@@ -336,7 +343,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
         """One more row of `history_`, its densities in the units of the values as given."""
         self.n_iter_ = line.epoch
-        for key, value in asdict(line).items():
+        for key, value in line.as_dict().items():
             if key in VALIDATION and not validated:
                 continue
             if key.endswith(("objective", "elbo", "log_likelihood")):
@@ -505,30 +512,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-class _Stopping:
-    """Watches the validation bound, and keeps the best model so far."""
-
-    def __init__(self, vae: VAE) -> None:
-        self._vae, self._network = vae, vae._network
-        self._patience, self._tolerance = _count("n_iter_no_change", vae.n_iter_no_change, 1), float(vae.tol)
-        if not self._tolerance >= 0:
-            raise SettingsError(f"tol is {self._tolerance}: give a number from 0")
-        self._best, self._waited = -np.inf, 0
-        self._state: State | None = None
-
-    def after(self, line: EpochMetrics) -> bool:
-        """Whether to stop after this epoch."""
-        self._waited = 0 if line.test_elbo > self._best + self._tolerance else self._waited + 1
-        if line.test_elbo > self._best:
-            self._best, self._state = line.test_elbo, self._network.state
-            self._vae.best_epoch_ = line.epoch
-        return self._waited >= self._patience
-
-    def restore(self) -> None:
-        if self._state is not None:
-            self._network.state = self._state
 
 
 def load(path: str | Path) -> VAE:

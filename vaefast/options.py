@@ -30,6 +30,7 @@ from vaefast.settings import (
     ObjectiveSettings,
     RateSchedule,
     TrainingSettings,
+    ValidationSettings,
     check_binarization,
 )
 from vaefast.version import __version__
@@ -103,6 +104,8 @@ def checked(given: Mapping[str, Any]) -> Options:
     model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     objective, schedule = _objective(values), _rate_schedule(values)
+    named = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
+    validation = ValidationSettings(**{named[flag]: values.pop(flag) for flag in [*values] if flag in named})
     training: dict[str, Any] = {
         name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
     }
@@ -117,7 +120,9 @@ def checked(given: Mapping[str, Any]) -> Options:
         check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
-        TrainingSettings(adam=AdamSettings(**adam), objective=objective, rate_schedule=schedule, **training),
+        TrainingSettings(
+            adam=AdamSettings(**adam), objective=objective, rate_schedule=schedule, validation=validation, **training
+        ),
         data=_expanded(values.get("data")),
         data_dir=_path(values.get("data_dir")),
         engine=values.get("engine", "auto"),
@@ -229,6 +234,12 @@ def _build_parser() -> Parser:
     )
     add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
         f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
+    add("--validation", metavar="N", type=float, help="hold out so many training images, or this share of them, and report "
+        f"their ELBO (default: {training.validation.held_out:g})")  # fmt: skip
+    add("--patience", metavar="P", type=int, help="stop once the validation ELBO has not risen for so many epochs, and keep "
+        "the best epoch's model (default: never)")  # fmt: skip
+    add("--min-improvement", metavar="D", type=float, help="nats that count as a rise "
+        f"(default: {training.validation.min_improvement:g})")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip

@@ -25,6 +25,7 @@ OBJECTIVE = {
     "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
 }  # fmt: skip
 SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
 # The one that may change: a run can be made longer.
 FREE = "epochs"
 # The schedule that depends on it.
@@ -59,6 +60,7 @@ class Resumed:
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
             values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
             values |= {flag: training["rate_schedule"][name] for flag, name in SCHEDULE.items()}
+            values |= {flag: training["validation"][name] for flag, name in VALIDATION.items()}
             values |= {flag: source[flag] for flag in ("data", "data_dir") if source[flag] is not None}
             values["engine"] = run["environment"]["engine"]
         except (KeyError, TypeError) as error:
@@ -83,7 +85,7 @@ class Resumed:
             Something differs; the message lists all of it.
         """
         values, run = self.values, self.checkpoint.run
-        names = [*MODEL, *TRAINING, *ADAM, *OBJECTIVE, *SCHEDULE]
+        names = [*MODEL, *TRAINING, *ADAM, *OBJECTIVE, *SCHEDULE, *VALIDATION]
         if values["learning_rate_schedule"] != OVER_ALL_EPOCHS:
             names.remove(FREE)
         then: dict[str, Any] = {name: values[name] for name in names}

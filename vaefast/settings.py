@@ -198,6 +198,42 @@ class ObjectiveSettings:
 
 
 @dataclass(frozen=True)
+class ValidationSettings:
+    """What of the training set is held out, and when training stops by it.
+
+    Parameters
+    ----------
+    held_out
+        Below 1 a share of the training set, from 1 on a number of images; 0 is none.
+    patience
+        Epochs without a better validation ELBO after which training stops, and the best epoch's model is kept; 0 is never.
+    min_improvement
+        The smallest rise that counts, in nats.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range.
+    """
+
+    held_out: float = 0.0
+    patience: int = 0
+    min_improvement: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_real("validation", self.held_out, 0.0, LARGEST_SIZE)
+        if self.held_out >= 1 and self.held_out != int(self.held_out):
+            raise SettingsError(f"validation is {self.held_out!r}: give a whole number of images, or a share below 1")
+        _check_integer("patience", self.patience, 0, LARGEST_SIZE)
+        _check_real("min_improvement", self.min_improvement, 0.0, 1e6)
+        if self.patience and not self.held_out:
+            raise SettingsError(
+                f"patience is {self.patience}, and nothing is held out to stop by, which is never the test set: give "
+                "validation, such as 0.1"
+            )
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
@@ -213,6 +249,7 @@ class TrainingSettings:
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     rate_schedule: RateSchedule = field(default_factory=RateSchedule)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
     second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
 
     def __post_init__(self) -> None:
@@ -243,6 +280,7 @@ def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
         "adam": AdamSettings(**values.get("adam", {})),
         "objective": ObjectiveSettings(**values.get("objective", {})),
         "rate_schedule": RateSchedule(**schedule),
+        "validation": ValidationSettings(**values.get("validation", {})),
     }
     return TrainingSettings(**{**values, **parts})
 

@@ -18,6 +18,8 @@ from vaefast.interruption import Interruption
 from vaefast.options import Options, checked, parse
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vaefast.data import Dataset
     from vaefast.engines.contract import Engine, State
     from vaefast.keeper import Keeper
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from vaefast.settings import ModelSettings, TrainingSettings
     from vaefast.tensorboard import TensorBoard
     from vaefast.trainer import EpochMetrics, Position, Progress
+    from vaefast.validation import Stopping
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,13 +74,16 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
         for change in resumed.changed_software(surroundings):
             complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
     record = {"settings": _settings(options, model, data.name), "environment": surroundings, "source": _source(options, data)}
+    data, validation = _held_out(data, options.training)
     engine = engines.create(engine_name, model, options.training, threads)
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:
             if data.notice:
                 complain(data.notice)
-            _train_in(folder, engine, data, replace(options, model=model), record, resumed, start_from, interruption)
+            _train_in(
+                folder, engine, data, validation, replace(options, model=model), record, resumed, start_from, interruption
+            )
         finally:
             folder.close()
     finally:
@@ -98,6 +104,7 @@ def _train_in(
     folder: RunFolder,
     engine: Engine,
     data: Dataset,
+    validation: NDArray[Any] | None,
     options: Options,
     record: dict[str, Any],
     resumed: Resumed | None,
@@ -111,6 +118,7 @@ def _train_in(
 
     training = options.training
     position = Position() if resumed is None else _take_up(resumed, engine, data, training)
+    position.stopping = _stopping(training, position, resumed)
     folder.write_json("settings.json", record["settings"])
     folder.write_json("environment.json", record["environment"])
     folder.restore_metrics(position.history)
@@ -126,16 +134,73 @@ def _train_in(
             state = start_from or initial_state(options.model, training, data.train.values)
             state.second_moments[...] = training.second_moments
             engine.load_state(state)
-        _train(engine, data, training, folder, position, keeper, board)
+        _train(engine, data, validation, training, folder, position, keeper, board)
     except DivergenceError as error:
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
     wall = time.perf_counter() - start
-    if _write_results(folder, engine, data, options.model, training, record["settings"], position.history):
+    settings = record["settings"]
+    if position.stopping is not None and position.stopping.best is not None:
+        settings = {
+            **settings,
+            "kept": {"epoch": position.stopping.best_epoch, "validation_elbo": position.stopping.best_bound},
+        }
+        engine.load_state(position.stopping.best)
+        folder.write_json("settings.json", settings)
+    if _write_results(folder, engine, data, options.model, training, settings, position.history):
         say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
+    elif position.is_over:
+        say(f"nothing to do: {folder.path} has stopped after epoch {position.epoch - 1}")
     else:
         say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+    if position.stopping is not None:
+        say(_stopped(position.stopping, position))
+
+
+def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArray[Any] | None]:
+    """The data without the part of the training set that is held out, and that part."""
+    if not training.validation.held_out:
+        return data, None
+    from vaefast.data import Images
+    from vaefast.validation import held_out
+
+    kept, out = held_out(len(data.train), training.validation.held_out, training.seed)
+    values, labels = data.train.values, data.train_labels
+    train = Images(values[kept], data.train.shape)
+    return replace(data, train=train, train_labels=None if labels is None else labels[kept]), values[out]
+
+
+def _stopping(training: TrainingSettings, position: Position, resumed: Resumed | None) -> Stopping | None:
+    """What watches the validation ELBO, as it stands after the epochs so far.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint lacks the best model.
+    """
+    if not training.validation.patience:
+        return None
+    from vaefast.engines.contract import State
+    from vaefast.errors import CheckpointError
+    from vaefast.validation import Stopping
+
+    stopping = Stopping(training.validation.patience, training.validation.min_improvement)
+    if position.history:
+        best = None if resumed is None else resumed.checkpoint.best
+        if best is None or any(line.validation_elbo is None for line in position.history):
+            raise CheckpointError(
+                "the checkpoint lacks the best epoch's model or its bounds: it was changed after it was written"
+            )
+        stopping.replay(position.history, State.initial(best))
+    return stopping
+
+
+def _stopped(stopping: Stopping, position: Position) -> str:
+    """Why training ended and which model is kept, in one line."""
+    waited = f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen for {stopping.patience} epochs"
+    why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
+    return f"{why}; the model is that of epoch {stopping.best_epoch}, validation ELBO {stopping.best_bound:.2f}"
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
@@ -159,6 +224,7 @@ def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: Training
 def _train(
     engine: Engine,
     data: Dataset,
+    validation: NDArray[Any] | None,
     training: TrainingSettings,
     folder: RunFolder,
     position: Position,
@@ -181,11 +247,12 @@ def _train(
             on_progress=display.progress,
             position=position,
             on_pause=keeper,
+            validation_values=validation,
         )
         for line in epochs:
             folder.append_metrics(line)
             if board is not None:
-                board.write(asdict(line))
+                board.write(line.as_dict())
             display.epoch(line)
 
 
@@ -278,6 +345,8 @@ class _Display:
             f"test ELBO {line.test_elbo:8.2f}  (log-likelihood {line.test_log_likelihood:8.2f}, KL {line.test_kl:5.2f})  "
             f"{line.seconds:.2f} s  {line.images_per_second:,.0f} images/s"
         )
+        if line.validation_elbo is not None:
+            text += f"  validation ELBO {line.validation_elbo:8.2f}"
         if self._bar.disable:
             say(text)
 
