@@ -72,9 +72,24 @@ def _choose_rows(likelihood, plan, parameters, workspace, scale, log_likelihood,
         _continuous_bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
 
     def bernoulli(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
-        bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
+        bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, True)
 
     return {Gaussian: gaussian, ContinuousBernoulli: continuous_bernoulli}.get(_kind(likelihood), bernoulli)
+
+
+def log_likelihood_rows(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+    """The same log p(x | z) where nobody needs the gradient; what becomes of the outputs is not said."""
+
+
+@overload(log_likelihood_rows, jit_options=AS_KERNELS)
+def _choose_values(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+    def bernoulli(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+        bernoulli_rows(plan, workspace, ONE, log_likelihood, first, last, half, False)
+
+    def others(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+        likelihood_rows(likelihood, plan, parameters, workspace, ONE, log_likelihood, first, last, half)
+
+    return bernoulli if _kind(likelihood) is Bernoulli else others
 
 
 def update_likelihood(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
@@ -100,8 +115,9 @@ def _kind(likelihood: Any) -> Any:
 
 
 @kernel
-def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
-    """log p(x | z) of half of the pixels (3), nats, float64; logits become d_logits (7); scale is 1 / B.
+def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, gradient):
+    """log p(x | z) of half of the pixels (3), nats, float64; with a `gradient` the logits
+    become d_logits (7); scale is 1 / B.
 
     softplus(a) = max(a, 0) + log(1 + exp(-|a|)). The factors 1 + exp(-|a|) are multiplied over up to 64 panels, then over
     eight lanes in float64, so that one logarithm serves hundreds of pixels.
@@ -120,12 +136,17 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
         a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.target + start : plan.target + stop]
         real = min(PANEL, plan.pixels - panel * PANEL)
         if real == PANEL:
-            _bernoulli_panel(a, x, linear, product, scale)
+            _bernoulli_panel(a, x, linear, product, scale, gradient)
         else:
             for r in range(last - first):
                 row = r * PANEL
                 _bernoulli_panel(
-                    a[row : row + real], x[row : row + real], linear[row : row + real], product[row : row + real], scale
+                    a[row : row + real],
+                    x[row : row + real],
+                    linear[row : row + real],
+                    product[row : row + real],
+                    scale,
+                    gradient,
                 )
         if (panel - begin + 1) % FACTORS == 0:
             _subtract_logarithms(product, log_likelihood[first:last])
@@ -135,7 +156,14 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
 
 
 @kernel
-def _bernoulli_panel(a, x, linear, product, scale):
+def _bernoulli_panel(a, x, linear, product, scale, gradient):
+    if not gradient:
+        for j in range(a.size):
+            logit = a[j]
+            positive = ZERO if logit < ZERO else logit
+            linear[j] += fma(x[j], logit, -positive)
+            product[j] *= ONE + exp_of_negative(-abs(logit))
+        return
     for j in range(a.size):
         logit = a[j]
         e = exp_of_negative(-abs(logit))

@@ -145,7 +145,7 @@ def keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, place):
 @overload(keep_sample, jit_options=AS_KERNELS)
 def _choose_keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, place):
     def weighted(objective, plan, workspace, noise, lanes, ratio, r, s, place):
-        ratio[place] = _log_ratio(plan, workspace, noise, lanes, r, s)
+        ratio[place] = log_ratio(plan, workspace, noise, lanes, r, s)
 
     def others(objective, plan, workspace, noise, lanes, ratio, r, s, place):
         pass
@@ -154,7 +154,7 @@ def _choose_keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, p
 
 
 @kernel
-def _log_ratio(plan, workspace, noise, lanes, r, s):
+def log_ratio(plan, workspace, noise, lanes, r, s):
     """log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + log_std) (30), nats; padded latents have z = noise and add 0."""
     stride = plan.rows * PANEL
     heads = plan.layers[plan.heads, OUTPUT] + plan.latent_panels * stride

@@ -26,7 +26,7 @@ def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, 
     """
     k = plan.samples
     for r in range(first, last):
-        kl[r] = _spread_out(plan, workspace, row.lanes, r)
+        kl[r] = spread_out(plan, workspace, row.lanes, r)
         keep_kl(objective, plan, workspace, r)
         for s in range(k):
             fill_words(seed, purpose + (s << SAMPLE_SHIFT), step, keys[r], row.noise.size, row.latent_words)
@@ -36,7 +36,7 @@ def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, 
 
 
 @kernel
-def _spread_out(plan, workspace, lanes, r):
+def spread_out(plan, workspace, lanes, r):
     """exp(log_std) of image r, and its KL in nats, float64."""
     stride, heads = plan.rows * PANEL, plan.layers[plan.heads, OUTPUT]
     fill(lanes, ZERO)

@@ -22,7 +22,7 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
-from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
+from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
 from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows
@@ -209,16 +209,16 @@ def evaluate_images(
             images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan, workspace,
             pixels, sparse, row, 0, rows,
         )  # fmt: skip
-        _encode(plan, parameters, workspace, pixels, sparse, rows)
+        encode_rows(plan, parameters, workspace, pixels, sparse, rows)
         sample_rows(
             objective, plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row, terms.kl[block:end],
             terms.ratio, block, 0, rows,
         )  # fmt: skip
-        _decode(plan, parameters, workspace, rows)
+        decode_rows(plan, parameters, workspace, rows)
         for half in range(HALVES):
             place_pixels(plan, workspace, pixels, sparse, 0, rows, half)
             log_likelihood = terms.log_likelihood[half, block:end]
-            likelihood_rows(likelihood, plan, parameters, workspace, np.float32(1), log_likelihood, 0, rows, half)
+            log_likelihood_rows(likelihood, plan, parameters, workspace, log_likelihood, 0, rows, half)
         block = _next_block(counters, plan)
     restore_mode(mode)
 
@@ -234,7 +234,7 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
             images, NONE, np.uint64(0), 0, 0, examples[block:end], examples[block:end], plan, workspace, pixels, sparse,
             row, 0, end - block,
         )  # fmt: skip
-        _encode(plan, parameters, workspace, pixels, sparse, end - block)
+        encode_rows(plan, parameters, workspace, pixels, sparse, end - block)
         _from_panels(workspace, plan.layers[plan.heads, OUTPUT], plan.rows, heads[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
@@ -248,21 +248,23 @@ def decode_latents(counters, plan, parameters, workspace, z, logits):
     while block < z.shape[0]:
         end = min(block + plan.rows, z.shape[0])
         _to_panels(z[block:end], workspace, plan.z, plan.rows)
-        _decode(plan, parameters, workspace, end - block)
+        decode_rows(plan, parameters, workspace, end - block)
         _from_panels(workspace, plan.layers[plan.layers.shape[0] - 1, OUTPUT], plan.rows, logits[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
 
 
 @kernel
-def _encode(plan, parameters, workspace, pixels, sparse, rows):
+def encode_rows(plan, parameters, workspace, pixels, sparse, rows):
+    """The encoder on the first rows of the workspace."""
     for i in range(plan.heads + 1):
         for half in range(HALVES):
             _layer(plan, i, parameters, workspace, pixels, sparse, 0, rows, half)
 
 
 @kernel
-def _decode(plan, parameters, workspace, rows):
+def decode_rows(plan, parameters, workspace, rows):
+    """The decoder on the first rows of z."""
     for i in range(plan.heads + 1, plan.layers.shape[0]):
         for half in range(HALVES):
             dense_layer(plan, i, parameters, workspace, 0, rows, half)
