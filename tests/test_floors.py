@@ -49,7 +49,7 @@ FLOORS: dict[str, set[str]] = {
         "errors", "layout", "noise", "settings",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.importance", "engines.numba_cpu", "engines.plan", "engines.workers",
+        "engines.contract", "engines.importance", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers",
         "errors", "layout", "noise", "settings", "version",
     },
     "engines": {
