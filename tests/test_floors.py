@@ -87,6 +87,10 @@ FLOORS: dict[str, set[str]] = {
         "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
         "validation",
     },
+    "evaluate": {
+        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "gallery", "interruption",
+        "model_file", "network", "options", "threads", "version",
+    },
     "reproduce": {
         "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "interruption", "lock",
         "model_file", "options", "pace", "run_folder", "table1", "threads", "train", "version",
@@ -106,7 +110,7 @@ PACKAGES: dict[str, set[str]] = {
         "lock",
         "console",
         "table1",
-        "charts",
+        "evaluate",
         "reproduce",
         "interruption",
         "schedule",
@@ -124,7 +128,7 @@ PACKAGES: dict[str, set[str]] = {
     "safetensors": {"checkpoint", "model_file"},
     "joblib": {"threads"},
     "threadpoolctl": {"network", "train"},
-    "tqdm": {"progress", "train"},
+    "tqdm": {"evaluate", "progress", "train"},
     "onnx": {"onnx_export"},
     "tensorboardX": {"tensorboard"},
 }

@@ -120,7 +120,7 @@ def test_the_model_kept_is_that_of_the_best_epoch(command, engine):
     if (reason := engines.why_not(engine)) is not None:
         pytest.skip(reason)
     code, out, err = command(*FLAGS, "--engine", engine, "--out", "run")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     found = bounds("run")
     best = int(np.argmax(found)) + 1
     assert len(found) == best + 3 < 60

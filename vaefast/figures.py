@@ -297,6 +297,48 @@ def elbo_curve(
     return sheet.figure
 
 
+@style()
+def manifold(
+    probabilities: ArrayLike,
+    image_shape: tuple[int, int],
+    title: str = "The plane of the two latents",
+    data_name: str = "",
+) -> Figure:
+    """Draw what the decoder makes of a square grid of points of a plane, the images side by side without gaps.
+
+    Parameters
+    ----------
+    probabilities
+        Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
+    image_shape
+        Height and width of an image, H * W = X.
+    title, data_name
+        Heading and name of the images, as for `prior_samples`.
+
+    Returns
+    -------
+    Figure
+        One axes with all images.
+
+    Raises
+    ------
+    ValueError
+        An array has another shape or a value outside [0, 1].
+    """
+    images = checked_images("probabilities", probabilities, ("n", "n"), image_shape)  # (n, n, H, W)
+    rows, columns, height, width = images.shape
+    mosaic = images.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    scale = max(1, WIDEST_SHEET // max(mosaic.shape))
+    caption = r"$z_1$ to the right, $z_2$ upwards, at even steps of their probability under $\mathcal{N}(0, 1)$"
+    line = line_height(LABEL_SIZE)
+    least = text_width(caption, LABEL_SIZE)
+    sheet = Sheet(mosaic.shape[1] * scale, mosaic.shape[0] * scale + GAP + line, title, data_name, least)
+    sheet.panel(mosaic, 0, 0, scale, "manifold")
+    place = mosaic.shape[1] * scale / 2, mosaic.shape[0] * scale + GAP
+    sheet.text(caption, *place, horizontalalignment="center", verticalalignment="top", color=QUIET)
+    return sheet.figure
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure of this module as a PNG file, whole or not at all.
 
