@@ -19,6 +19,7 @@ from vaefast.figures import DPI, LABEL_SIZE, TAG_GAP, Sheet, move_labels_in, nat
 WIDTH, HEIGHT, BELOW = 1300, 680, 110
 SQUARE = 1300
 GREY = "#b0b0b0"
+FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
 # Of up to ten classes: the qualitative palette that matplotlib takes from Tableau, its yellow-green darkened.
 CLASSES = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
@@ -112,9 +113,9 @@ def latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", title: st
     step = -(-values.size * 2 * text_width(str(values.size), 6.0) // WIDTH)
     places = np.arange(0, values.size, step)
     axes.set_xticks(places, [str(order[place]) for place in places], fontsize=6.0)
-    axes.set_xlim(-0.7, values.size - 0.3)
+    axes.set_xlim(-0.7, max(values.size, FEWEST_BARS) - 0.3)
     axes.set_ylim(0, max(values.max() * 1.06, 1e-3))
-    _key(axes, [(names[flag], colors[flag]) for flag in (True, False)])
+    _key(axes, [(names[flag], colors[flag]) for flag in (True, False) if flag in on])
     move_labels_in(axes)
     return sheet.figure
 
@@ -146,7 +147,7 @@ def latent_scatter(
     room = max(text_width(name, LABEL_SIZE) for name, _ in groups)
     sheet = Sheet(SQUARE + TAG_GAP + room, SQUARE + BELOW, title, data_name)
     axes = sheet.axes(0, 0, SQUARE, SQUARE, "latents")
-    size = float(np.clip(4000 / len(places), 0.4, 12))
+    size = float(np.clip(12_000 / len(places), 1.5, 12))
     for (name, chosen), color in zip(groups, CLASSES, strict=False):
         axes.scatter(places[chosen, 0], places[chosen, 1], s=size, color=color, alpha=0.7, linewidths=0, label=name)
     _frame(axes, *axis_names)

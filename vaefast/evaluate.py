@@ -218,10 +218,10 @@ def _text(report: dict[str, Any], found: Assessment) -> str:
     ])  # fmt: skip
 
 
-def _largest(kl: list[float], count: int = 8) -> str:
+def _largest(kl: list[float], count: int = 5) -> str:
     order = sorted(range(len(kl)), key=lambda i: -kl[i])
     rest = f"; {len(kl) - count} more below" if len(kl) > count else ""
-    return ", ".join(f"{kl[i]:.2f} (z{i})" for i in order[:count]) + rest
+    return ", ".join(f"{kl[i]:.2f} (latent {i})" for i in order[:count]) + rest
 
 
 def _warnings(found: Assessment, model: Network) -> list[str]:

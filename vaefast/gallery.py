@@ -117,7 +117,7 @@ def latent_plane(mean: NDArray[Any], log_std: NDArray[Any]) -> tuple[NDArray[np.
     if mean.shape[1] == 1:
         return np.hstack((mean, np.exp(log_std.astype(np.float64)))), ("posterior mean", "posterior standard deviation")
     if mean.shape[1] == 2:
-        return mean, ("posterior mean of $z_1$", "posterior mean of $z_2$")
+        return mean, ("posterior mean of latent 0", "posterior mean of latent 1")
     centred = mean - mean.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(mean))  # ascending
     chosen = directions[:, :-3:-1]
