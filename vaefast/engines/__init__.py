@@ -16,8 +16,17 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 
 # What an engine cannot do, in the words of `needs`; the others do it.
+IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
-    "cython": ("objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples", "a sampled KL"),
+    "cython": (
+        IMPORTANCE_KERNEL,
+        "objective beta",
+        "objective free-bits",
+        "objective iwae",
+        "objective dreg",
+        "several samples",
+        "a sampled KL",
+    ),
 }
 
 
