@@ -99,7 +99,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     objective = _objective(values)
     training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
+        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm") if name in values
     }
     if "init" in values:
         training["initialization"] = values.pop("init")
@@ -185,6 +185,8 @@ def _build_parser() -> _Parser:
         type=float,
         help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
     )
+    add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
+        "(default: never)")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip

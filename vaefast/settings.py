@@ -149,7 +149,8 @@ class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
-    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey.
+    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
+    largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it.
     """
 
     batch_size: int = 200
@@ -159,6 +160,7 @@ class TrainingSettings:
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -166,6 +168,8 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        if self.clip_norm is not None:
+            _check_real("clip_norm", self.clip_norm, 1e-30, 1e30)
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:

@@ -17,14 +17,26 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 # What an engine cannot do, in the words of `needs`; the others do it.
 LACKING: dict[str, tuple[str, ...]] = {
-    "cython": ("objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples", "a sampled KL"),
+    "cython": (
+        "objective beta",
+        "objective free-bits",
+        "objective iwae",
+        "objective dreg",
+        "several samples",
+        "a sampled KL",
+        "gradient clipping",
+    ),
 }
 
 
 def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
     """What of the things that not every engine has this training takes."""
     objective = training.objective
-    extras = {"several samples": objective.samples > 1, "a sampled KL": objective.kl == "sampled"}
+    extras = {
+        "several samples": objective.samples > 1,
+        "a sampled KL": objective.kl == "sampled",
+        "gradient clipping": training.clip_norm is not None,
+    }
     wanted = (extra for extra, needed in extras.items() if needed)
     return (f"likelihood {model.likelihood}", f"objective {objective.name}", *wanted)
 

@@ -7,7 +7,7 @@ A training step is two phases with a meeting of all workers after each: rows, th
   and what the two exchange are activations, half a megabyte instead of three at a minibatch of 200. They meet after each
   layer. An odd number makes groups of one, which take both halves.
 * weights: tasks handed out by ticket counters, first those of the worker's own half. Who computes a task changes nothing in
-  its result.
+  its result. Weights of another type (gradients.py) take the gradient instead of Adam's step, and a third phase may follow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
+from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
 from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
@@ -70,11 +71,11 @@ class Share(NamedTuple):
 @entry_point
 def train_steps(
     worker, workers, counters, plan, likelihood, weights, workspace, pixels, row, backward, scratch, tasks, starts, images,
-    examples, binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
+    examples, keys, binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
 ):  # fmt: skip
     """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
 
-    log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
+    keys, (n,): the number under which each draws its noise. log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
     """
     mode = flush_denormals()
     for s in range(corrections.shape[0]):
@@ -82,8 +83,8 @@ def train_steps(
         now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
         _rows_phase(
             _share(end - begin, worker, workers), counters, plan, likelihood, weights.parameters, workspace, pixels, row,
-            backward, images, examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood,
-            kl[begin:end], begin,
+            backward, images, examples[begin:end], keys[begin:end], binarize, sparse, randomness, randomness.step + s,
+            log_likelihood, kl[begin:end], begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
         _weights_phase(
@@ -91,18 +92,19 @@ def train_steps(
             end - begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
+        finish_step(weights, worker, workers, counters, now)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
-    share, counters, plan, likelihood, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse,
+    share, counters, plan, likelihood, parameters, workspace, pixels, row, backward, images, examples, keys, binarize, sparse,
     randomness, step, log_likelihood, kl, begin,
 ):  # fmt: skip
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
     own_first, own_last, scale = share.own_first, share.own_last, np.float32(1.0 / examples.size)
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse, row,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, keys, plan, workspace, pixels, sparse, row,
         own_first, own_last,
     )  # fmt: skip
     for i in range(plan.heads + 1):
@@ -110,7 +112,7 @@ def _rows_phase(
         for half in halves:
             _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half)
     meet(counters, share.meeting, share.partners)
-    sample_rows(plan, workspace, randomness.seed, randomness.latents, step, examples, row, kl, own_first, own_last)
+    sample_rows(plan, workspace, randomness.seed, randomness.latents, step, keys, row, kl, own_first, own_last)
     for i in range(plan.heads + 1, plan.layers.shape[0]):
         meet(counters, share.meeting, share.partners)
         for half in halves:
