@@ -140,7 +140,7 @@ class RateSchedule:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """What training maximises, of every image; DERIVATION.md, section 8.
+    """What training maximises, of every image; DERIVATION.md, section 12.
 
     Parameters
     ----------
