@@ -50,7 +50,7 @@ METRICS = [
 FLAGS = {
     "--objective", "--samples", "--kl", "--beta", "--kl-warm-up", "--warm-up-epochs", "--free-nats",
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
-    "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
+    "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
     "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",

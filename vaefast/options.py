@@ -107,7 +107,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     named = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
     validation = ValidationSettings(**{named[flag]: values.pop(flag) for flag in [*values] if flag in named})
     training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
+        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm") if name in values
     }
     if "initial_second_moments" in values:
         training["second_moments"] = values.pop("initial_second_moments")
@@ -240,6 +240,8 @@ def _build_parser() -> Parser:
         "the best epoch's model (default: never)")  # fmt: skip
     add("--min-improvement", metavar="D", type=float, help="nats that count as a rise "
         f"(default: {training.validation.min_improvement:g})")  # fmt: skip
+    add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
+        "(default: never)")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip

@@ -140,7 +140,7 @@ class RateSchedule:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """What training maximises, of every image; DERIVATION.md, section 8.
+    """What training maximises, of every image; DERIVATION.md, section 12.
 
     Parameters
     ----------
@@ -238,7 +238,8 @@ class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
-    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey.
+    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
+    largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it.
     """
 
     batch_size: int = 200
@@ -251,6 +252,7 @@ class TrainingSettings:
     rate_schedule: RateSchedule = field(default_factory=RateSchedule)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -258,6 +260,8 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        if self.clip_norm is not None:
+            _check_real("clip_norm", self.clip_norm, 1e-30, 1e30)
         _check_real("initial_second_moments", self.second_moments, 0.0, 1e30)
         if self.rate_schedule.final > self.adam.learning_rate:
             raise SettingsError(

@@ -26,6 +26,7 @@ LACKING: dict[str, tuple[str, ...]] = {
         "objective dreg",
         "several samples",
         "a sampled KL",
+        "gradient clipping",
     ),
 }
 
@@ -33,7 +34,11 @@ LACKING: dict[str, tuple[str, ...]] = {
 def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
     """What of the things that not every engine has this training takes."""
     objective = training.objective
-    extras = {"several samples": objective.samples > 1, "a sampled KL": objective.kl == "sampled"}
+    extras = {
+        "several samples": objective.samples > 1,
+        "a sampled KL": objective.kl == "sampled",
+        "gradient clipping": training.clip_norm is not None,
+    }
     wanted = (extra for extra, needed in extras.items() if needed)
     return (f"likelihood {model.likelihood}", f"objective {objective.name}", *wanted)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.numba_cpu.compiler import compile_once
+from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
@@ -82,6 +83,7 @@ class NumbaEngine:
         self._scratch = [_scratch(self._plan) for _ in range(threads)]
         self._backward = _backward(self._plan, threads)
         self._weights = Weights(*(_aligned(self.layout.panel_size) for _ in range(3)))
+        self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
         self._tasks = {sparse: weight_tasks(self._plan, UNIT.product_panels, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
         self._evaluation = objective_of(ObjectiveSettings(), self._forward_plan)
@@ -108,6 +110,7 @@ class NumbaEngine:
     def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
+        examples = _read_only(order.astype(np.int64, copy=False))
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
         now = np.stack((pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights), axis=1)
@@ -115,7 +118,8 @@ class NumbaEngine:
         terms = make_terms(self._objective, len(order), steps)
         shared = (
             placed.images,
-            _read_only(order.astype(np.int64, copy=False)),
+            examples,
+            examples,
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
             self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
@@ -128,7 +132,7 @@ class NumbaEngine:
         self._team.run(
             train_steps,
             [
-                (w, self.threads, counters, self._plan, self._likelihood, self._objective, self._weights, self._workspace,
+                (w, self.threads, counters, self._plan, self._likelihood, self._objective, self._updated, self._workspace,
                  self._pixels, self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],

@@ -7,7 +7,7 @@ A training step is two phases with a meeting of all workers after each: rows, th
   and what the two exchange are activations, half a megabyte instead of three at a minibatch of 200. They meet after each
   layer. An odd number makes groups of one, which take both halves.
 * weights: tasks handed out by ticket counters, first those of the worker's own half. Who computes a task changes nothing in
-  its result.
+  its result. Weights of another type (gradients.py) take the gradient instead of Adam's step, and a third phase may follow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
+from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
 from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
 from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
@@ -72,18 +73,18 @@ class Share(NamedTuple):
 @entry_point
 def train_steps(
     worker, workers, counters, plan, likelihood, objective, weights, workspace, pixels, row, backward, scratch, tasks, starts,
-    images, examples, binarize, sparse, randomness, batch_size, adam, pace, terms,
+    images, examples, keys, binarize, sparse, randomness, batch_size, adam, pace, terms,
 ):  # fmt: skip
     """Train on `examples`, (n,), in minibatches; pace is (steps, 3): Adam's step size and second-moment factor, and the weight
-    of the KL divergence."""
+    of the KL divergence. keys, (n,): the number under which each example draws its noise."""
     mode = flush_denormals()
     for s in range(pace.shape[0]):
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
         now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, pace[s, 0], pace[s, 1])
         _rows_phase(
             _share(end - begin, worker, workers), workers, counters, plan, likelihood, objective, weights.parameters,
-            workspace, pixels, row, backward, images, examples[begin:end], binarize, sparse, randomness, terms, begin, s,
-            pace[s, 2],
+            workspace, pixels, row, backward, images, examples[begin:end], keys[begin:end], binarize, sparse, randomness,
+            terms, begin, s, pace[s, 2],
         )  # fmt: skip
         meet(counters, MEETING, workers)
         _weights_phase(
@@ -91,13 +92,14 @@ def train_steps(
             scratch, now, end - begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
+        finish_step(weights, worker, workers, counters, now)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
     share, workers, counters, plan, likelihood, objective, parameters, workspace, pixels, row, backward, images, examples,
-    binarize, sparse, randomness, terms, begin, s, kl_weight,
+    keys, binarize, sparse, randomness, terms, begin, s, kl_weight,
 ):  # fmt: skip
     """Minibatch s of a call, from example `begin` on. Rows of the encoder count images, those of the decoder samples."""
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
@@ -105,7 +107,7 @@ def _rows_phase(
     k, B, step = plan.samples, examples.size, randomness.step + s
     scale, top = output_scale(objective, B), plan.heads + 1
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse, row,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, keys, plan, workspace, pixels, sparse, row,
         own_first, own_last,
     )  # fmt: skip
     for i in range(plan.heads + 1):
@@ -114,7 +116,7 @@ def _rows_phase(
             _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half)
     meet(counters, share.meeting, share.partners)
     sample_rows(
-        objective, plan, workspace, randomness.seed, randomness.latents, step, examples, row, terms.kl[begin : begin + B],
+        objective, plan, workspace, randomness.seed, randomness.latents, step, keys, row, terms.kl[begin : begin + B],
         terms.ratio, begin * k, own_first, own_last,
     )  # fmt: skip
     for i in range(top, plan.layers.shape[0]):
