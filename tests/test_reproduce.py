@@ -125,7 +125,8 @@ def test_stage_by_stage(command):
     # The row is one plain run of `vaefast.train`, and its model what that command makes.
     flags = [
         "--data", "grey.npy", "--hidden", "8", "--latent", "3", "--activation", "tanh", "--init", "data-mean",
-        "--epochs", "13", "--batch-size", "20", "--epsilon", "5e-6", "--learning-rate-schedule", "staged", "--engine", "reference",
+        "--epochs", "13", "--batch-size", "20", "--epsilon", "5e-6", "--learning-rate-schedule", "staged",
+        "--engine", "reference",
     ]  # fmt: skip
     assert runs.command(*flags, "--out", "plain")[0] == 0
     assert Path("plain/model.safetensors").read_bytes() == Path("t/vae-1/model.safetensors").read_bytes()
