@@ -139,15 +139,7 @@ def _train_in(
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
-    wall = time.perf_counter() - start
-    settings = record["settings"]
-    if position.stopping is not None and position.stopping.best is not None:
-        settings = {
-            **settings,
-            "kept": {"epoch": position.stopping.best_epoch, "validation_elbo": position.stopping.best_bound},
-        }
-        engine.load_state(position.stopping.best)
-        folder.write_json("settings.json", settings)
+    wall, settings = time.perf_counter() - start, _keep_best(folder, engine, position, record["settings"])
     if _write_results(folder, engine, data, options.model, training, settings, position.history):
         say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
     elif position.is_over:
@@ -156,6 +148,17 @@ def _train_in(
         say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
     if position.stopping is not None:
         say(_stopped(position.stopping, position))
+
+
+def _keep_best(folder: RunFolder, engine: Engine, position: Position, settings: dict[str, Any]) -> dict[str, Any]:
+    """Give the engine the best epoch's model, where one is kept, and add to the settings which it is."""
+    stopping = position.stopping
+    if stopping is None or stopping.best is None:
+        return settings
+    engine.load_state(stopping.best)
+    settings = {**settings, "kept": {"epoch": stopping.best_epoch, "validation_elbo": stopping.best_bound}}
+    folder.write_json("settings.json", settings)
+    return settings
 
 
 def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArray[Any] | None]:
