@@ -63,7 +63,7 @@ FLOORS: dict[str, set[str]] = {
     "keeper": {"checkpoint", "engines.contract", "errors", "interruption", "schedule", "trainer"},
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
-    "resume": {"checkpoint", "errors", "run_folder"},
+    "resume": {"checkpoint", "errors", "run_folder", "settings"},
     "options": {"errors", "schedule", "settings", "version"},
     "figures": {"atomic"},
     "charts": {"figures"},
