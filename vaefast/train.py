@@ -201,9 +201,16 @@ def _stopping(training: TrainingSettings, position: Position, resumed: Resumed |
 
 def _stopped(stopping: Stopping, position: Position) -> str:
     """Why training ended and which model is kept, in one line."""
-    waited = f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen for {stopping.patience} epochs"
+    rise = f" by {stopping.tolerance:g} nats" if stopping.tolerance else ""
+    waited = (
+        f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen{rise} for {stopping.patience} epochs"
+    )
     why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
-    return f"{why}; the model is that of epoch {stopping.best_epoch}, validation ELBO {stopping.best_bound:.2f}"
+    if not stopping.best_epoch:
+        return why
+    kept = position.history[stopping.best_epoch - 1]
+    bounds = f"validation ELBO {stopping.best_bound:.2f}, test ELBO {kept.test_elbo:.2f}"
+    return f"{why}; the model is that of epoch {stopping.best_epoch}, {bounds}"
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
