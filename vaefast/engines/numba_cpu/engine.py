@@ -104,24 +104,43 @@ class NumbaEngine:
         self.evaluate(placed._replace(size=0))
 
     def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
-        batch, adam = self.training.batch_size, self.training.adam
-        steps = -(-len(order) // batch)
-        examples = _read_only(order.astype(np.int64, copy=False))
+        terms = self._run_steps(self._updated, placed, order, order, pace)
+        self.step += self._count_steps(order)
+        return terms
+
+    def _count_steps(self, order: NDArray[np.int64]) -> int:
+        return -(-len(order) // self.training.batch_size)
+
+    def _corrections(self, pace: Pace | None, steps: int) -> NDArray[np.float32]:
+        """Adam's step size and the factor of its second moments in the next steps, (steps, 2)."""
+        adam = self.training.adam
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
         rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
         corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
+        return corrections.astype(np.float32)
+
+    def _run_steps(
+        self,
+        weights: Any,
+        placed: Placed,
+        examples: NDArray[np.int64],
+        keys: NDArray[np.int64],
+        pace: Pace | None,
+    ) -> BoundTerms:
+        """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
+        batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
-        log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
+        log_likelihood, kl = np.empty((HALVES, len(examples))), np.empty(len(examples))
         shared = (
             placed.images,
-            examples,
-            examples,
+            _read_only(examples.astype(np.int64, copy=False)),
+            _read_only(keys.astype(np.int64, copy=False)),
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
             self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
             batch,
             AdamStep(*(np.float32(s) for s in scalars)),
-            corrections.astype(np.float32),
+            self._corrections(pace, steps),
             log_likelihood,
             kl,
         )
@@ -129,12 +148,11 @@ class NumbaEngine:
         self._team.run(
             train_steps,
             [
-                (w, self.threads, counters, self._plan, self._likelihood, self._updated, self._workspace, self._pixels,
+                (w, self.threads, counters, self._plan, self._likelihood, weights, self._workspace, self._pixels,
                  self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],
         )  # fmt: skip
-        self.step += steps
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:

@@ -1,0 +1,145 @@
+"""What one rank computes: the gradient of its share of a minibatch, and Adam on its part of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, Pace, State
+from vaefast.engines.distributed.ranks import Ranks
+from vaefast.engines.numba_cpu import NumbaEngine
+from vaefast.engines.numba_cpu.engine import Placed, _aligned
+from vaefast.engines.numba_cpu.gradients import (
+    Gradient,
+    Held,
+    chunk_sums,
+    clip_scale,
+    square_part,
+    sum_in_order,
+    update_part,
+)
+from vaefast.engines.numba_cpu.weights import AdamStep, Weights
+from vaefast.engines.workers import Arguments
+from vaefast.layout import PANEL
+from vaefast.settings import ModelSettings, TrainingSettings
+
+NO_EXAMPLES = np.empty(0, np.int64)
+
+
+class RankEngine(NumbaEngine):
+    """The Numba engine of one rank.
+
+    It holds all parameters, and the moments of its own part of them alone: the model in panel form, padded to a whole number
+    of panel rows a rank, is cut into equal parts.
+
+    Parameters
+    ----------
+    in_order
+        Add gradients in the order of the ranks, whatever the MPI library would do.
+    """
+
+    def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int, ranks: Ranks, in_order: bool) -> None:
+        largest_share = -(-training.batch_size // ranks.size)
+        super().__init__(model, replace(training, batch_size=largest_share, clip_norm=None), threads)
+        if threads == 1:
+            self._team.close()
+            self._team = _Alone()
+        size, self._ranks, self._clip_norm = self.layout.panel_size, ranks, training.clip_norm
+        part = -(-size // (PANEL * ranks.size)) * PANEL
+        self._own = slice(ranks.rank * part, (ranks.rank + 1) * part)
+        self._all_parameters, self._gradient = _aligned(part * ranks.size), _aligned(part * ranks.size)
+        self._weights = Weights(self._all_parameters[:size], _aligned(part), _aligned(part))
+        self._held = Held(self._all_parameters[self._own], self._weights.first_moments, self._weights.second_moments)
+        self._sum = _aligned(part)
+        self._contributions = np.zeros((ranks.size, part), np.float32) if in_order else None
+        self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
+
+    def warm_up(self, placed: Placed) -> None:
+        self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, None)
+        nothing, held = self._sum[:0], Held(*(array[:0] for array in self._held))
+        self._apply(nothing, held, np.float32(1), None)
+        if self._contributions is not None:
+            self._run(sum_in_order, np.zeros((1, 0), np.float32), nothing)
+        if self._clip_norm is not None:
+            self._run(square_part, nothing, chunk_sums(0))
+        self.evaluate(placed._replace(size=0))
+
+    def find_gradient(
+        self, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], minibatch: int, pace: Pace
+    ) -> BoundTerms:
+        """This rank's contribution to the next step's gradient, and the terms of its examples, out of a minibatch so large."""
+        if len(examples) == 0:
+            self._gradient[:] = 0
+            return BoundTerms.of_elbo(np.empty(0), np.empty(0))
+        # The kernels take the mean over the share.
+        return self._run_steps(self._taking(len(examples) / minibatch), placed, examples, keys, pace)
+
+    def finish_step(self, pace: Pace) -> None:
+        """Add up all contributions, run Adam on the own part, and hand it out."""
+        if self._contributions is None:
+            self._ranks.scatter_sum(self._gradient, self._sum)
+        else:
+            self._ranks.scatter(self._gradient, self._contributions)
+            self._run(sum_in_order, self._contributions, self._sum)
+        self._apply(self._sum, self._held, self._scale(), pace)
+        self._ranks.share(self._all_parameters)
+        self.step += 1
+
+    def state(self) -> State:
+        """The parameters alone: the moments are not here."""
+        parameters = self.layout.from_panels(self._weights.parameters)
+        return State(parameters, np.empty(0, np.float32), np.empty(0, np.float32), self.step)
+
+    def own_moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """First and second moments of this rank's part."""
+        return self._held.first_moments, self._held.second_moments
+
+    def state_with(self, moments: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> State:
+        """The whole state, from the moments of all ranks."""
+        size, plain = self.layout.panel_size, self.layout.from_panels
+        first, second = (np.concatenate(parts)[:size] for parts in zip(*moments, strict=True))
+        return State(plain(self._weights.parameters), plain(first), plain(second), self.step)
+
+    def load_state(self, state: State) -> None:
+        self.layout.to_panels(state.parameters, self._weights.parameters)
+        whole = np.zeros(self._all_parameters.size, np.float32)
+        for vector, part in ((state.first_moments, self._held[1]), (state.second_moments, self._held[2])):
+            self.layout.to_panels(vector, whole)
+            part[:] = whole[self._own]
+        self.step = state.step
+
+    def _taking(self, factor: float) -> Gradient:
+        """What takes the gradient instead of Adam's step."""
+        return Gradient(self._weights.parameters, self._gradient[: self.layout.panel_size], np.float32(factor))
+
+    def _scale(self) -> np.float32:
+        """What the sum of the gradients is scaled with to be no longer than asked for (41)."""
+        if self._clip_norm is None:
+            return np.float32(1)
+        self._run(square_part, self._sum, self._squares[self._ranks.rank])
+        self._ranks.share(self._squares)
+        return np.float32(clip_scale(self._squares.reshape(-1, PANEL), np.float64(self._clip_norm)))
+
+    def _apply(self, gradient: NDArray[np.float32], held: Held, scale: np.float32, pace: Pace | None) -> None:
+        adam = self.training.adam
+        size, correction = self._corrections(pace, 1)[0]
+        scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, size, correction)
+        self._run(update_part, gradient, held, scale, AdamStep(*(np.float32(s) for s in scalars)))
+
+    def _run(self, kernel: Any, *shared: Any) -> None:
+        self._team.run(kernel, [(w, self.threads, *shared) for w in range(self.threads)])
+
+
+class _Alone:
+    """A team of one: the calling thread, which no other thread needs to be woken for twice a step."""
+
+    workers = 1
+
+    def run(self, kernel: Any, arguments: Arguments) -> None:
+        kernel(*arguments[0])
+
+    def close(self) -> None:
+        """There is nothing to close."""
