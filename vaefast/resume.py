@@ -17,16 +17,24 @@ RUNS = Path("runs")
 
 # Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
-TRAINING = {"init": "initialization"} | {name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm")}
+TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
+    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm")
+}
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 OBJECTIVE = {
     "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",
     "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
 }  # fmt: skip
+SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
 # The one that may change: a run can be made longer.
 FREE = "epochs"
+# The schedule that depends on it.
+OVER_ALL_EPOCHS = "cosine"
 # On which the last bits of a result depend.
-SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu")
+SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu", "ranks", "reduction")
+# Of a run in one process.
+ALONE = {"ranks": 1, "reduction": "none"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Resumed:
             values |= {flag: training[name] for flag, name in TRAINING.items()}
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
             values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
+            values |= {flag: training["rate_schedule"][name] for flag, name in SCHEDULE.items()}
+            values |= {flag: training["validation"][name] for flag, name in VALIDATION.items()}
             values |= {flag: source[flag] for flag in ("data", "data_dir") if source[flag] is not None}
             values["engine"] = run["environment"]["engine"]
         except (KeyError, TypeError) as error:
@@ -78,7 +88,10 @@ class Resumed:
             Something differs; the message lists all of it.
         """
         values, run = self.values, self.checkpoint.run
-        then: dict[str, Any] = {name: values[name] for name in (*MODEL, *TRAINING, *ADAM, *OBJECTIVE) if name != FREE}
+        names = [*MODEL, *TRAINING, *ADAM, *OBJECTIVE, *SCHEDULE, *VALIDATION]
+        if values["learning_rate_schedule"] != OVER_ALL_EPOCHS:
+            names.remove(FREE)
+        then: dict[str, Any] = {name: values[name] for name in names}
         now = {name: given.get(name, value) for name, value in then.items()}
         now["hidden"] = list(now["hidden"])
         then |= {"engine": values["engine"], "pixels": run["settings"]["model"].get("pixels")}
@@ -137,9 +150,11 @@ def _located(text: str, out: Path | None) -> Path | None:
 
 def _software(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages")
-    known = {**(packages if isinstance(packages, dict) else {}), **environment}
+    known = {**ALONE, **(packages if isinstance(packages, dict) else {}), **environment}
     return {name: known.get(name) for name in SOFTWARE}
 
 
 def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)[:80]
+    if isinstance(value, (list, tuple)):
+        return " ".join(":".join(map(str, part)) if isinstance(part, list) else str(part) for part in value)
+    return str(value)[:80]

@@ -16,8 +16,11 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 
 # What an engine cannot do, in the words of `needs`; the others do it.
+SEVERAL_RANKS = "training over several ranks"
+IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
+        IMPORTANCE_KERNEL,
         "objective beta",
         "objective free-bits",
         "objective iwae",
@@ -25,7 +28,9 @@ LACKING: dict[str, tuple[str, ...]] = {
         "several samples",
         "a sampled KL",
         "gradient clipping",
+        SEVERAL_RANKS,
     ),
+    "reference": (SEVERAL_RANKS,),
 }
 
 

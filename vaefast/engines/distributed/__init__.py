@@ -7,7 +7,7 @@ moments nobody else holds, and hands the new parameters to all.
 
 from __future__ import annotations
 
-from vaefast.engines.distributed.leader import DistributedEngine, end, follow, lead
+from vaefast.engines.distributed.leader import DistributedEngine, end, follow, lead, threads_of_a_rank
 from vaefast.engines.distributed.ranks import Ranks, join
 
-__all__ = ["DistributedEngine", "Ranks", "end", "follow", "join", "lead"]
+__all__ = ["DistributedEngine", "Ranks", "end", "follow", "join", "lead", "threads_of_a_rank"]

@@ -32,9 +32,7 @@ class Held:
     of guests.
     """
 
-    def __init__(
-        self, blocks: Blocks, size: int, width: int, dtype: Any, room: int, total: Callable[[int], int], keep: bool
-    ) -> None:
+    def __init__(self, blocks: Blocks, size: int, width: int, dtype: Any, room: int, total: Callable[[int], int]) -> None:
         self.size, self.width, self._room = size, width, room
         lengths = [_lengths(block) for block in blocks()]
         own = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
@@ -45,7 +43,6 @@ class Held:
         self._levels = np.empty(int(self._starts[-1]) + (reserve if room else 0), dtype)
         self._pixels = np.empty(self._levels.size if self.sparse else 0, np.uint16)
         (self._fill_lists if self.sparse else self._fill_whole)(blocks)
-        self.values = np.concatenate([*blocks()]) if keep else np.empty((0, width), dtype)
         self.placed = self._view(self._starts)
 
     def take(self, images: NDArray[np.int64]) -> Guests:
@@ -69,7 +66,9 @@ class Held:
     def _make_room(self, entries: int) -> None:
         if entries > self._levels.size:
             self._levels = np.concatenate([self._levels, np.empty(entries - self._levels.size, self._levels.dtype)])
-            self._pixels = np.concatenate([self._pixels, np.empty(entries - self._pixels.size if self.sparse else 0, np.uint16)])
+            self._pixels = np.concatenate(
+                [self._pixels, np.empty(entries - self._pixels.size if self.sparse else 0, np.uint16)]
+            )
 
     def _fill_lists(self, blocks: Blocks) -> None:
         first = 0
@@ -91,7 +90,7 @@ class Held:
             images = self._images(self._levels, starts, self._pixels)
         else:
             images = self._images(self._levels, np.empty(0, np.int64), np.arange(self.width).astype(np.uint16))
-        return Placed(Images(*(_read_only(array) for array in images)), self.sparse, self.size, self.values)
+        return Placed(Images(*(_read_only(array) for array in images)), self.sparse, self.size)
 
     def _images(self, levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[np.uint16]) -> Images:
         in_bytes = levels.dtype == np.uint8

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.distributed.member import InMemory, Member
 from vaefast.engines.distributed.ranks import Ranks
+from vaefast.engines.numba_cpu.compiler import keep_quiet
 from vaefast.errors import SettingsError
 from vaefast.settings import ModelSettings, TrainingSettings
 from vaefast.threads import thread_count
@@ -37,6 +38,7 @@ def lead(
 
 def follow(ranks: Ranks) -> None:
     """What every rank but the leader does: take part in its calls until it ends."""
+    keep_quiet()
     member: Member | None = None
     while True:
         method, arguments = ranks.next_command()
@@ -59,8 +61,7 @@ def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, thread
 
 def threads_of_a_rank(ranks: Ranks, threads: int | None) -> int:
     """What was asked for, else this rank's share of the cores that it may use."""
-    sharers = ranks.neighbours()
-    return thread_count(threads) if threads is not None else max(1, thread_count(None) // sharers)
+    return thread_count(threads) if threads is not None else max(1, thread_count(None) // ranks.sharers)
 
 
 class DistributedEngine:
@@ -72,7 +73,7 @@ class DistributedEngine:
         self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, in_order: bool
     ) -> None:
         self._ranks, self._adam, self._beta = ranks, training.adam, training.objective.beta
-        self._batch_size = training.batch_size
+        self._batch_size, self.ranks = training.batch_size, ranks.size
         settings = (model, training, threads, in_order)
         ranks.together = True
         ranks.send_command((MAKE, settings))

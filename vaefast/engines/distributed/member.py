@@ -49,9 +49,7 @@ class Set(NamedTuple):
 class Member:
     """One rank's engine, its parts of the sets of images, and what it does when all ranks are called."""
 
-    def __init__(
-        self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, in_order: bool
-    ) -> None:
+    def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, in_order: bool) -> None:
         self._ranks, self._training = ranks, training
         self.engine = RankEngine(model, training, threads, ranks, in_order)
         self._sets: list[Set] = []
@@ -72,8 +70,7 @@ class Member:
                 return source.blocks(first, last, BLOCK)
 
         room = self._most_guests(size)
-        keep = isinstance(source, InMemory)
-        self._sets.append(Set(size, first, Held(blocks, last - first, width, source.dtype, room, self._total, keep)))
+        self._sets.append(Set(size, first, Held(blocks, last - first, width, source.dtype, room, self._total)))
         return len(self._sets) - 1
 
     def warm_up(self, number: int) -> None:

@@ -22,7 +22,7 @@ from vaefast.engines.numba_cpu.gradients import (
     update_part,
 )
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
-from vaefast.engines.workers import Arguments
+from vaefast.engines.workers import Arguments, Team
 from vaefast.layout import PANEL
 from vaefast.settings import ModelSettings, TrainingSettings
 
@@ -46,7 +46,7 @@ class RankEngine(NumbaEngine):
         super().__init__(model, replace(training, batch_size=largest_share, clip_norm=None), threads)
         if threads == 1:
             self._team.close()
-            self._team = _Alone()
+            self._team = _Alone(1)
         size, self._ranks, self._clip_norm = self.layout.panel_size, ranks, training.clip_norm
         part = -(-size // (PANEL * ranks.size)) * PANEL
         self._own = slice(ranks.rank * part, (ranks.rank + 1) * part)
@@ -58,9 +58,10 @@ class RankEngine(NumbaEngine):
         self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
 
     def warm_up(self, placed: Placed) -> None:
-        self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, None)
+        no_steps = Pace.constant(0.0, 0.0, 0)
+        self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, no_steps)
         nothing, held = self._sum[:0], Held(*(array[:0] for array in self._held))
-        self._apply(nothing, held, np.float32(1), None)
+        self._apply(nothing, held, np.float32(1), Pace.constant(0.0, 0.0, 1))
         if self._contributions is not None:
             self._run(sum_in_order, np.zeros((1, 0), np.float32), nothing)
         if self._clip_norm is not None:
@@ -123,9 +124,9 @@ class RankEngine(NumbaEngine):
         self._ranks.share(self._squares)
         return np.float32(clip_scale(self._squares.reshape(-1, PANEL), np.float64(self._clip_norm)))
 
-    def _apply(self, gradient: NDArray[np.float32], held: Held, scale: np.float32, pace: Pace | None) -> None:
+    def _apply(self, gradient: NDArray[np.float32], held: Held, scale: np.float32, pace: Pace) -> None:
         adam = self.training.adam
-        size, correction = self._corrections(pace, 1)[0]
+        size, correction, _ = self._scalars(pace)[0]
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, size, correction)
         self._run(update_part, gradient, held, scale, AdamStep(*(np.float32(s) for s in scalars)))
 
@@ -133,13 +134,8 @@ class RankEngine(NumbaEngine):
         self._team.run(kernel, [(w, self.threads, *shared) for w in range(self.threads)])
 
 
-class _Alone:
-    """A team of one: the calling thread, which no other thread needs to be woken for twice a step."""
-
-    workers = 1
+class _Alone(Team):
+    """A team of one: the calling thread, so that no other thread needs to be woken twice a step."""
 
     def run(self, kernel: Any, arguments: Arguments) -> None:
         kernel(*arguments[0])
-
-    def close(self) -> None:
-        """There is nothing to close."""

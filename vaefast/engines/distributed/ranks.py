@@ -46,8 +46,9 @@ class Ranks:
         self._world = world
         self.rank, self.size = int(world.rank), int(world.size)
         self.together = False  # in a call that every rank must take part in
+        self.sharers = self._sharers()
 
-    def neighbours(self) -> int:
+    def _sharers(self) -> int:
         """How many ranks, this one included, share this rank's cores: those of its node that are not bound to others."""
         from mpi4py import MPI
 

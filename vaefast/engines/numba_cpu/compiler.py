@@ -32,8 +32,12 @@ from vaefast import layout, noise
 from vaefast.engines import plan
 from vaefast.version import __version__
 
+# What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
+AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
+
 # How many compilations are under way inside each other, in the thread that has Numba's global lock.
 _nesting = 0
+_quiet = False
 
 
 class _Piece(codegen.JITCodeLibrary):
@@ -60,8 +64,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     anyway. Of what is called from compiled code only, no machine code is made. And views of arrays are not counted: no kernel
     allocates, and threads that count references to the same array wait for each other.
     """
-    options: Any = {"_nrt": False}
-    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, **options)(function)
+    dispatcher: Any = numba.njit(**AS_KERNELS)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
 
     def template_without_literals(args: Any, kws: Any) -> Any:
@@ -237,8 +240,16 @@ class _KernelCache(caching.FunctionCache):
         return compiled
 
 
+def keep_quiet() -> None:
+    """Let another process of the same job say it."""
+    global _quiet
+    _quiet = True
+
+
 @functools.cache
 def announce_compilation() -> None:
     """Say once a process why nothing happens for some seconds."""
+    if _quiet:
+        return
     kept = "and kept for the next run" if cache_folder() else "for this run: the cache folder is not writable"
     print(f"vaefast: compiling the CPU kernels, some seconds, {kept}", file=sys.stderr, flush=True)

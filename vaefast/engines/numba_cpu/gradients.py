@@ -15,9 +15,8 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.barrier import meet
-from vaefast.engines.numba_cpu.compiler import entry_point, kernel
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
-from vaefast.engines.numba_cpu.likelihoods import AS_KERNELS
 from vaefast.engines.numba_cpu.tiles import scaled_adam_tile
 from vaefast.layout import PANEL
 
