@@ -13,6 +13,7 @@ from cases import CASES
 from vaefast import engines
 from vaefast.engines import distributed
 from vaefast.engines.contract import Pace, State
+from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.settings import ObjectiveSettings, TrainingSettings
@@ -52,8 +53,8 @@ def compared(ranks, case, changes):
     order = order[: 19 * case.batch_size + max(1, case.batch_size // 2)]  # the last minibatch is ragged
     one = results(engines.create("numba", case.model, training, 1), case, State.initial(start), order)
     found = {"name": case.name, "digests": []}
-    for in_order in (False, True, True):
-        many = results(distributed.lead(ranks, case.model, training, 1, in_order), case, State.initial(start), order)
+    for reduction in (MPI, RANK_ORDER, RANK_ORDER, SHARED_MEMORY):
+        many = results(distributed.lead(ranks, case.model, training, 1, reduction), case, State.initial(start), order)
         batches = np.arange(case.batch_size, len(order), case.batch_size)
         for number, name in enumerate(("terms", "evaluated", "sampled")):
             for field, mine, theirs in zip(one[number]._fields, many[number], one[number], strict=True):

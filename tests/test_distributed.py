@@ -54,7 +54,7 @@ def test_several_ranks_train_the_model_of_one(ranks):
     found = agreement(ranks)
     assert len(found) == 9
     for case in found:
-        assert case["steps"] == [True] * 3
+        assert case["steps"] == [True] * 4
         for name, values in case.items():
             if name.split(".")[0] in ("terms", "evaluated", "sampled"):
                 tolerance = TOLERANCES["example_nats"] if "effective" not in name else 1e-2
@@ -62,6 +62,7 @@ def test_several_ranks_train_the_model_of_one(ranks):
         assert max(case["losses"]) <= TOLERANCES["loss_nats"], case["name"]
         assert max(case["parameters"]) <= TOLERANCES["parameters"], case["name"]
         assert case["digests"][1] == case["digests"][2], case["name"]  # rank order twice
+        assert case["digests"][1] == case["digests"][3], case["name"]  # and in shared memory
     assert any(max(case["parameters"]) > 0 for case in found)  # they were computed apart
 
 
@@ -80,7 +81,7 @@ def test_one_run_folder_one_voice_and_the_same_bits_again(tmp_path):
     first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert first == second
     environment = json.loads((folders[0] / "environment.json").read_text())
-    assert (environment["ranks"], environment["reduction"]) == (2, "rank order")
+    assert (environment["ranks"], environment["reduction"]) == (2, "shared memory")
 
 
 def metrics(folder):

@@ -92,13 +92,14 @@ class Job:
             return engines.create(name, model, options.training, self.thread_count(options.threads))
         from vaefast.engines import distributed
 
-        return distributed.lead(self._ranks, model, options.training, options.threads, options.deterministic_reduction)
+        reduction = self._ranks.reduction(options.deterministic_reduction)
+        return distributed.lead(self._ranks, model, options.training, options.threads, reduction)
 
     def description(self, in_order: bool) -> dict[str, object]:
         """What of the job decides the last bits of a result."""
         if self._ranks is None:
             return {}
-        return {"ranks": self._ranks.size, "reduction": "rank order" if in_order else "MPI"}
+        return {"ranks": self._ranks.size, "reduction": self._ranks.reduction(in_order)}
 
     def end(self, code: int) -> int:
         """End the job with this process: in peace, or at once where the others wait for it in vain."""

@@ -19,9 +19,10 @@ MAKE, END = "make", "end"
 
 
 def lead(
-    ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, in_order: bool
+    ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
 ) -> DistributedEngine:
-    """The engine of all ranks. Each takes so many threads, by default its share of the cores of its node.
+    """The engine of all ranks. Each takes so many threads, by default its share of the cores of its node. `reduction` is one
+    of those in ranks.py.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def lead(
             "objective free-bits needs each latent's KL over the whole minibatch, which no rank has: "
             "train in one process, or choose objective beta"
         )
-    return DistributedEngine(ranks, model, training, threads, in_order)
+    return DistributedEngine(ranks, model, training, threads, reduction)
 
 
 def follow(ranks: Ranks) -> None:
@@ -55,8 +56,8 @@ def end(ranks: Ranks) -> None:
     ranks.send_command((END, ()))
 
 
-def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, in_order: bool) -> Member:
-    return Member(ranks, model, training, threads_of_a_rank(ranks, threads), in_order)
+def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str) -> Member:
+    return Member(ranks, model, training, threads_of_a_rank(ranks, threads), reduction)
 
 
 def threads_of_a_rank(ranks: Ranks, threads: int | None) -> int:
@@ -70,11 +71,11 @@ class DistributedEngine:
     name = "numba"
 
     def __init__(
-        self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, in_order: bool
+        self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
     ) -> None:
         self._ranks, self._adam, self._beta = ranks, training.adam, training.objective.beta
         self._batch_size, self.ranks = training.batch_size, ranks.size
-        settings = (model, training, threads, in_order)
+        settings = (model, training, threads, reduction)
         ranks.together = True
         ranks.send_command((MAKE, settings))
         self._member = _make(ranks, *settings)

@@ -49,9 +49,9 @@ class Set(NamedTuple):
 class Member:
     """One rank's engine, its parts of the sets of images, and what it does when all ranks are called."""
 
-    def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, in_order: bool) -> None:
+    def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, reduction: str) -> None:
         self._ranks, self._training = ranks, training
-        self.engine = RankEngine(model, training, threads, ranks, in_order)
+        self.engine = RankEngine(model, training, threads, ranks, reduction)
         self._sets: list[Set] = []
 
     def place(self, source: Source | InMemory, values: NDArray[Any] | None = None) -> int:

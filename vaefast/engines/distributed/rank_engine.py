@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, Pace, State
-from vaefast.engines.distributed.ranks import Ranks
+from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.engine import Placed, _aligned
 from vaefast.engines.numba_cpu.gradients import (
+    Contributions,
     Gradient,
     Held,
     chunk_sums,
@@ -20,6 +21,7 @@ from vaefast.engines.numba_cpu.gradients import (
     square_part,
     sum_in_order,
     update_part,
+    update_with_sum,
 )
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.workers import Arguments, Team
@@ -33,15 +35,11 @@ class RankEngine(NumbaEngine):
     """The Numba engine of one rank.
 
     It holds all parameters, and the moments of its own part of them alone: the model in panel form, padded to a whole number
-    of panel rows a rank, is cut into equal parts.
-
-    Parameters
-    ----------
-    in_order
-        Add gradients in the order of the ranks, whatever the MPI library would do.
+    of panel rows a rank, is cut into equal parts. Where all ranks are on one machine, gradients and parameters stand in memory
+    that they share, and nothing is sent.
     """
 
-    def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int, ranks: Ranks, in_order: bool) -> None:
+    def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int, ranks: Ranks, reduction: str) -> None:
         largest_share = -(-training.batch_size // ranks.size)
         super().__init__(model, replace(training, batch_size=largest_share, clip_norm=None), threads)
         if threads == 1:
@@ -49,22 +47,37 @@ class RankEngine(NumbaEngine):
             self._team = _Alone(1)
         size, self._ranks, self._clip_norm = self.layout.panel_size, ranks, training.clip_norm
         part = -(-size // (PANEL * ranks.size)) * PANEL
-        self._own = slice(ranks.rank * part, (ranks.rank + 1) * part)
-        self._all_parameters, self._gradient = _aligned(part * ranks.size), _aligned(part * ranks.size)
+        self._reduction, self._own = reduction, slice(ranks.rank * part, (ranks.rank + 1) * part)
+        self._take_memory(part * ranks.size, part)
         self._weights = Weights(self._all_parameters[:size], _aligned(part), _aligned(part))
         self._held = Held(self._all_parameters[self._own], self._weights.first_moments, self._weights.second_moments)
         self._sum = _aligned(part)
-        self._contributions = np.zeros((ranks.size, part), np.float32) if in_order else None
         self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
+
+    def _take_memory(self, size: int, part: int) -> None:
+        """For the parameters, this rank's gradient, and what the ranks have found of its part."""
+        ranks = self._ranks
+        if self._reduction == SHARED_MEMORY:
+            everything = ranks.shared_memory((ranks.size + 1) * size)
+            self._all_parameters = everything[ranks.size * size :]
+            self._gradient = everything[ranks.rank * size : (ranks.rank + 1) * size]
+            self._contributions = Contributions(everything, self._own.start, size, ranks.size)
+        else:
+            self._all_parameters, self._gradient = _aligned(size), _aligned(size)
+            received = _aligned(size if self._reduction == RANK_ORDER else 0)
+            self._contributions = Contributions(received, 0, part, ranks.size)
 
     def warm_up(self, placed: Placed) -> None:
         no_steps = Pace.constant(0.0, 0.0, 0)
         self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, no_steps)
         nothing, held = self._sum[:0], Held(*(array[:0] for array in self._held))
-        self._apply(nothing, held, np.float32(1), Pace.constant(0.0, 0.0, 1))
-        if self._contributions is not None:
-            self._run(sum_in_order, np.zeros((1, 0), np.float32), nothing)
+        adam = self._adam_step(Pace.constant(0.0, 0.0, 1))
+        if self._reduction != MPI:
+            self._run(update_with_sum, self._contributions, nothing, held, adam)
+        if self._reduction == MPI or self._clip_norm is not None:
+            self._run(update_part, nothing, held, np.float32(1), adam)
         if self._clip_norm is not None:
+            self._run(sum_in_order, self._contributions, nothing)
             self._run(square_part, nothing, chunk_sums(0))
         self.evaluate(placed._replace(size=0))
 
@@ -80,13 +93,23 @@ class RankEngine(NumbaEngine):
 
     def finish_step(self, pace: Pace) -> None:
         """Add up all contributions, run Adam on the own part, and hand it out."""
-        if self._contributions is None:
-            self._ranks.scatter_sum(self._gradient, self._sum)
+        ranks, adam = self._ranks, self._adam_step(pace)
+        if self._reduction == SHARED_MEMORY:
+            ranks.meet()
+        elif self._reduction == RANK_ORDER:
+            ranks.scatter(self._gradient, self._contributions.values)
         else:
-            self._ranks.scatter(self._gradient, self._contributions)
-            self._run(sum_in_order, self._contributions, self._sum)
-        self._apply(self._sum, self._held, self._scale(), pace)
-        self._ranks.share(self._all_parameters)
+            ranks.scatter_sum(self._gradient, self._sum)
+        if self._clip_norm is not None:
+            self._run(update_part, self._sum, self._held, self._clip_scale(), adam)
+        elif self._reduction == MPI:
+            self._run(update_part, self._sum, self._held, np.float32(1), adam)
+        else:
+            self._run(update_with_sum, self._contributions, self._sum, self._held, adam)
+        if self._reduction == SHARED_MEMORY:
+            ranks.meet()
+        else:
+            ranks.share(self._all_parameters)
         self.step += 1
 
     def state(self) -> State:
@@ -105,30 +128,32 @@ class RankEngine(NumbaEngine):
         return State(plain(self._weights.parameters), plain(first), plain(second), self.step)
 
     def load_state(self, state: State) -> None:
+        # In shared memory all ranks write the same values, and none reads before all have come here.
         self.layout.to_panels(state.parameters, self._weights.parameters)
         whole = np.zeros(self._all_parameters.size, np.float32)
         for vector, part in ((state.first_moments, self._held[1]), (state.second_moments, self._held[2])):
             self.layout.to_panels(vector, whole)
             part[:] = whole[self._own]
         self.step = state.step
+        self._ranks.meet()
 
     def _taking(self, factor: float) -> Gradient:
         """What takes the gradient instead of Adam's step."""
         return Gradient(self._weights.parameters, self._gradient[: self.layout.panel_size], np.float32(factor))
 
-    def _scale(self) -> np.float32:
+    def _clip_scale(self) -> np.float32:
         """What the sum of the gradients is scaled with to be no longer than asked for (41)."""
-        if self._clip_norm is None:
-            return np.float32(1)
+        if self._reduction != MPI:
+            self._run(sum_in_order, self._contributions, self._sum)
         self._run(square_part, self._sum, self._squares[self._ranks.rank])
         self._ranks.share(self._squares)
         return np.float32(clip_scale(self._squares.reshape(-1, PANEL), np.float64(self._clip_norm)))
 
-    def _apply(self, gradient: NDArray[np.float32], held: Held, scale: np.float32, pace: Pace) -> None:
+    def _adam_step(self, pace: Pace) -> AdamStep:
         adam = self.training.adam
         size, correction, _ = self._scalars(pace)[0]
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, size, correction)
-        self._run(update_part, gradient, held, scale, AdamStep(*(np.float32(s) for s in scalars)))
+        return AdamStep(*(np.float32(s) for s in scalars))
 
     def _run(self, kernel: Any, *shared: Any) -> None:
         self._team.run(kernel, [(w, self.threads, *shared) for w in range(self.threads)])

@@ -19,6 +19,10 @@ ALERT_SECONDS = 0.02
 NAP_SECONDS = 0.001
 # Values sent in one message: MPI counts them in 32 bits.
 MESSAGE = 1 << 26
+CACHE_LINE = 64
+# How gradients are added up. On one machine, in memory that all ranks see, in the order of the ranks; over a network by MPI's
+# own reduction, or by sending each part to the rank that adds it up, in the order of the ranks.
+SHARED_MEMORY, RANK_ORDER, MPI = "shared memory", "rank order", "MPI"
 
 
 def join() -> Ranks:
@@ -32,11 +36,11 @@ def join() -> Ranks:
     if importlib.util.find_spec("mpi4py") is None:
         raise EngineUnavailable("training over MPI needs mpi4py, which is not installed: pip install 'vaefast[mpi]'")
     try:
-        from mpi4py import MPI
+        from mpi4py import MPI as mpi
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise EngineUnavailable(f"mpi4py finds no MPI library ({reason}): pip install 'vaefast[mpi]'") from error
-    return Ranks(MPI.COMM_WORLD)
+    return Ranks(mpi.COMM_WORLD)
 
 
 class Ranks:
@@ -46,17 +50,50 @@ class Ranks:
         self._world = world
         self.rank, self.size = int(world.rank), int(world.size)
         self.together = False  # in a call that every rank must take part in
-        self.sharers = self._sharers()
-
-    def _sharers(self) -> int:
-        """How many ranks, this one included, share this rank's cores: those of its node that are not bound to others."""
-        from mpi4py import MPI
-
-        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self._windows: list[Any] = []
+        # On this machine each rank may be bound to cores of its own, or share those of others: so many, this one included.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
-        all_cores = node.allgather(cores)
+        node = self._node()
+        self.sharers = sum(not cores.isdisjoint(others) for others in node.allgather(cores))
+        self.one_machine = world.allreduce(int(node.size)) == self.size**2
         node.Free()
-        return sum(not cores.isdisjoint(others) for others in all_cores)
+
+    def _node(self) -> Any:
+        """The ranks of this machine."""
+        from mpi4py import MPI as mpi
+
+        return self._world.Split_type(mpi.COMM_TYPE_SHARED)
+
+    def reduction(self, in_order: bool) -> str:
+        """How gradients are added up here."""
+        if self.one_machine:
+            return SHARED_MEMORY
+        return RANK_ORDER if in_order else MPI
+
+    def shared_memory(self, size: int) -> NDArray[np.float32]:
+        """float32 zeros, (size,), from a cache line on, that all ranks of this machine see. They stay until the job ends."""
+        from mpi4py import MPI as mpi
+
+        extent = 4 * size + CACHE_LINE if self.rank == 0 else 0
+        window = mpi.Win.Allocate_shared(extent, 1, comm=self._world)
+        window.Lock_all()  # for as long as the job lasts: what `Sync` asks for
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        raw: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)  # type: ignore[call-overload]
+        start = -raw.ctypes.data % CACHE_LINE
+        array = raw[start : start + 4 * size].view(np.float32)
+        if self.rank == 0:
+            array[:] = 0
+        self.meet()
+        return array
+
+    def meet(self) -> None:
+        """Wait for all ranks; what each has written to shared memory is then seen by all."""
+        for window in self._windows[-1:]:
+            window.Sync()
+        self._world.Barrier()
+        for window in self._windows[-1:]:
+            window.Sync()
 
     def send_command(self, command: Any) -> None:
         """Of the leader: hand it to every follower."""
@@ -107,9 +144,9 @@ class Ranks:
 
     def share(self, array: NDArray[Any]) -> None:
         """array, (ranks * n,), of which each rank has computed its part, becomes the same everywhere."""
-        from mpi4py import MPI
+        from mpi4py import MPI as mpi
 
-        self._world.Allgather(MPI.IN_PLACE, array)
+        self._world.Allgather(mpi.IN_PLACE, array)
 
     def abort(self, code: int) -> None:
         """End every process of the job with this exit code, now."""
