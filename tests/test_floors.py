@@ -36,7 +36,11 @@ FLOORS: dict[str, set[str]] = {
     "lock": {"errors"},
     "interruption": set(),
     "schedule": {"errors"},
-    "console": {"errors", "interruption"},
+    "launcher": set(),
+    "job": {
+        "engines", "engines.contract", "engines.distributed", "interruption", "launcher", "options", "settings", "threads",
+    },
+    "console": {"errors", "interruption", "job"},
     "data": {"data", "errors", "noise"},
     "engines.contract": {"layout"},
     "engines.objectives": {"settings"},
@@ -51,6 +55,10 @@ FLOORS: dict[str, set[str]] = {
     "engines.numba_cpu": {
         "engines.contract", "engines.importance", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers",
         "errors", "layout", "noise", "settings", "version",
+    },
+    "engines.distributed": {
+        "engines.contract", "engines.distributed", "engines.numba_cpu", "engines.workers", "errors", "layout", "settings",
+        "threads",
     },
     "engines": {
         "engines.contract", "engines.cython_cpu", "engines.numba_cpu", "engines.reference", "errors", "settings",
@@ -83,7 +91,7 @@ FLOORS: dict[str, set[str]] = {
         "scaling", "settings", "start", "threads", "trainer", "validation",
     },
     "train": {
-        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout",
+        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "job", "keeper", "layout",
         "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
         "validation",
     },
@@ -109,6 +117,8 @@ PACKAGES: dict[str, set[str]] = {
         "atomic",
         "lock",
         "console",
+        "job",
+        "launcher",
         "table1",
         "evaluate",
         "reproduce",
@@ -131,6 +141,7 @@ PACKAGES: dict[str, set[str]] = {
     "tqdm": {"evaluate", "progress", "train"},
     "onnx": {"onnx_export"},
     "tensorboardX": {"tensorboard"},
+    "mpi4py": {"engines.distributed.ranks"},
 }
 
 # Each costs between a tenth of a second and two.

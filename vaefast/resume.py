@@ -36,7 +36,9 @@ FREE = "epochs"
 # The schedule that depends on it.
 OVER_ALL_EPOCHS = "cosine"
 # On which the last bits of a result depend.
-SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu")
+SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu", "ranks", "reduction")
+# Of a run in one process.
+ALONE = {"ranks": 1, "reduction": "none"}
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _completed(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _software(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages")
-    known = {**(packages if isinstance(packages, dict) else {}), **environment}
+    known = {**ALONE, **(packages if isinstance(packages, dict) else {}), **environment}
     return {name: known.get(name) for name in SOFTWARE}
 
 

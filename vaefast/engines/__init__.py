@@ -16,6 +16,7 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 
 # What an engine cannot do, in the words of `needs`; the others do it.
+SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
@@ -27,7 +28,9 @@ LACKING: dict[str, tuple[str, ...]] = {
         "several samples",
         "a sampled KL",
         "gradient clipping",
+        SEVERAL_RANKS,
     ),
+    "reference": (SEVERAL_RANKS,),
 }
 
 
