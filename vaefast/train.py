@@ -149,15 +149,7 @@ def _train_in(
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
-    wall = time.perf_counter() - start
-    settings = record["settings"]
-    if position.stopping is not None and position.stopping.best is not None:
-        settings = {
-            **settings,
-            "kept": {"epoch": position.stopping.best_epoch, "validation_elbo": position.stopping.best_bound},
-        }
-        engine.load_state(position.stopping.best)
-        folder.write_json("settings.json", settings)
+    wall, settings = time.perf_counter() - start, _keep_best(folder, engine, position, record["settings"])
     if _write_results(folder, engine, data, options.model, training, settings, position.history):
         say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
     elif position.is_over:
@@ -166,6 +158,17 @@ def _train_in(
         say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
     if position.stopping is not None:
         say(_stopped(position.stopping, position))
+
+
+def _keep_best(folder: RunFolder, engine: Engine, position: Position, settings: dict[str, Any]) -> dict[str, Any]:
+    """Give the engine the best epoch's model, where one is kept, and add to the settings which it is."""
+    stopping = position.stopping
+    if stopping is None or stopping.best is None:
+        return settings
+    engine.load_state(stopping.best)
+    settings = {**settings, "kept": {"epoch": stopping.best_epoch, "validation_elbo": stopping.best_bound}}
+    folder.write_json("settings.json", settings)
+    return settings
 
 
 def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArray[Any] | None]:
@@ -210,9 +213,16 @@ def _stopping(training: TrainingSettings, position: Position, resumed: Resumed |
 
 def _stopped(stopping: Stopping, position: Position) -> str:
     """Why training ended and which model is kept, in one line."""
-    waited = f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen for {stopping.patience} epochs"
+    rise = f" by {stopping.tolerance:g} nats" if stopping.tolerance else ""
+    waited = (
+        f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen{rise} for {stopping.patience} epochs"
+    )
     why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
-    return f"{why}; the model is that of epoch {stopping.best_epoch}, validation ELBO {stopping.best_bound:.2f}"
+    if not stopping.best_epoch:
+        return why
+    kept = position.history[stopping.best_epoch - 1]
+    bounds = f"validation ELBO {stopping.best_bound:.2f}, test ELBO {kept.test_elbo:.2f}"
+    return f"{why}; the model is that of epoch {stopping.best_epoch}, {bounds}"
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
