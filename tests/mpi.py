@@ -36,7 +36,7 @@ def started(ranks: int, *arguments: str, **environment: str) -> subprocess.Popen
     )
 
 
-def ended(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a job, which must end by itself."""
     try:
         out, error = process.communicate(timeout=timeout)

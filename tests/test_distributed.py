@@ -176,7 +176,8 @@ def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
         variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
         ranks[int(re.search(r"PMI_RANK=(\d+)", variables)[1])] = pid
     os.kill(ranks[victim], signal.SIGKILL)
-    assert mpi.ended(job, 60)[0] == 9
+    # 9, or 1 where another rank's call of MPI failed before the launcher ended it
+    assert mpi.ended(job, 60)[0] in (9, 1)
 
 
 FAILS = """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, Pace, State
 from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
 from vaefast.engines.numba_cpu import NumbaEngine
+from vaefast.engines.numba_cpu.barrier import SPINS
 from vaefast.engines.numba_cpu.engine import Placed, _aligned
 from vaefast.engines.numba_cpu.gradients import (
     Contributions,
@@ -18,6 +19,7 @@ from vaefast.engines.numba_cpu.gradients import (
     Held,
     chunk_sums,
     clip_scale,
+    meet_ranks,
     square_part,
     sum_in_order,
     update_part,
@@ -27,7 +29,10 @@ from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.workers import Arguments, Team
 from vaefast.layout import PANEL
 from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.threads import granted_cores
 
+# About two milliseconds: longer than one rank is ever behind another that has a core of its own.
+PATIENT_SPINS = 100 * SPINS
 NO_EXAMPLES = np.empty(0, np.int64)
 
 
@@ -58,10 +63,13 @@ class RankEngine(NumbaEngine):
         """For the parameters, this rank's gradient, and what the ranks have found of its part."""
         ranks = self._ranks
         if self._reduction == SHARED_MEMORY:
-            everything = ranks.shared_memory((ranks.size + 1) * size)
+            memory = ranks.shared_memory(PANEL + (ranks.size + 1) * size)
+            self._counters, everything = memory[:PANEL].view(np.int64), memory[PANEL:]
             self._all_parameters = everything[ranks.size * size :]
             self._gradient = everything[ranks.rank * size : (ranks.rank + 1) * size]
             self._contributions = Contributions(everything, self._own.start, size, ranks.size)
+            crowded = ranks.size * self.threads > granted_cores()
+            self._spins = SPINS if crowded else PATIENT_SPINS
         else:
             self._all_parameters, self._gradient = _aligned(size), _aligned(size)
             received = _aligned(size if self._reduction == RANK_ORDER else 0)
@@ -72,6 +80,8 @@ class RankEngine(NumbaEngine):
         self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, no_steps)
         nothing, held = self._sum[:0], Held(*(array[:0] for array in self._held))
         adam = self._adam_step(Pace.constant(0.0, 0.0, 1))
+        if self._reduction == SHARED_MEMORY:
+            meet_ranks(np.zeros(PANEL, np.float32).view(np.int64), 1, SPINS)
         if self._reduction != MPI:
             self._run(update_with_sum, self._contributions, nothing, held, adam)
         if self._reduction == MPI or self._clip_norm is not None:
@@ -95,7 +105,7 @@ class RankEngine(NumbaEngine):
         """Add up all contributions, run Adam on the own part, and hand it out."""
         ranks, adam = self._ranks, self._adam_step(pace)
         if self._reduction == SHARED_MEMORY:
-            ranks.meet()
+            meet_ranks(self._counters, ranks.size, self._spins)
         elif self._reduction == RANK_ORDER:
             ranks.scatter(self._gradient, self._contributions.values)
         else:
@@ -107,7 +117,7 @@ class RankEngine(NumbaEngine):
         else:
             self._run(update_with_sum, self._contributions, self._sum, self._held, adam)
         if self._reduction == SHARED_MEMORY:
-            ranks.meet()
+            meet_ranks(self._counters, ranks.size, self._spins)
         else:
             ranks.share(self._all_parameters)
         self.step += 1

@@ -16,7 +16,7 @@ from vaefast.errors import EngineUnavailable
 # A follower looks for the next command without pause for so long: between two pieces of training the leader takes less. Then
 # it sleeps between two looks, so that the leader has the cores to itself when it evaluates, writes and draws.
 ALERT_SECONDS = 0.02
-NAP_SECONDS = 0.001
+NAP_SECONDS, LONGEST_NAP = 0.001, 0.01
 # Values sent in one message: MPI counts them in 32 bits.
 MESSAGE = 1 << 26
 CACHE_LINE = 64
@@ -105,8 +105,9 @@ class Ranks:
         """Of a follower: wait for the leader, without taking a core from it for long."""
         request, begin = self._world.Ibarrier(), time.monotonic()
         while not request.Test():
-            if time.monotonic() - begin > ALERT_SECONDS:
-                time.sleep(NAP_SECONDS)
+            idle = time.monotonic() - begin
+            if idle > ALERT_SECONDS:
+                time.sleep(min(max(NAP_SECONDS, idle / 100), LONGEST_NAP))
         return self._world.bcast(None, root=0)
 
     def gather(self, value: Any) -> list[Any] | None:

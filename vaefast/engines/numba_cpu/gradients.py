@@ -14,7 +14,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.barrier import meet
+from vaefast.engines.numba_cpu.barrier import fetch_add, load_acquire, meet, pause, yield_core
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
@@ -162,6 +162,23 @@ def update_with_sum(worker, workers, contributions, total, held, adam):
         _add_up(contributions, total, row * PANEL, end * PANEL)
         adam_tile(total, row * PANEL, held, row * PANEL, end - row, adam)
     restore_mode(mode)
+
+
+@entry_point
+def meet_ranks(counters, ranks, spins):
+    """Wait until all ranks of this machine have come here; counters, int64, stand in memory that they share.
+
+    MPI's own barrier gives the core away at once where a rank waits, and with it a slice of some milliseconds to whatever else
+    wants to run. Ranks that have a core each wait for their equals, who are some microseconds behind.
+    """
+    full = (fetch_add(counters, MEETING, 1) // ranks + 1) * ranks
+    turns = 0
+    while load_acquire(counters, MEETING) < full:
+        turns += 1
+        if turns < spins:
+            pause()
+        else:
+            yield_core()
 
 
 @entry_point
