@@ -23,6 +23,7 @@ from vaefast.settings import (
     KL_ESTIMATORS,
     LIKELIHOODS,
     OBJECTIVES,
+    PRECISIONS,
     WARM_UPS,
     AdamSettings,
     ModelSettings,
@@ -99,7 +100,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
     objective = _objective(values)
     training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed") if name in values
+        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed", "precision") if name in values
     }
     if "init" in values:
         training["initialization"] = values.pop("init")
@@ -150,7 +151,8 @@ def _build_parser() -> _Parser:
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
         "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
-    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: auto, the fastest that works here)")
+    add("--engine", metavar="NAME", help="auto, cython, numba, cuda (one GPU) or reference (default: auto, the fastest "
+        "for the CPU that works here)")  # fmt: skip
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
@@ -186,6 +188,8 @@ def _build_parser() -> _Parser:
         help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
     )
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
+    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for engine cuda on tensor cores "
+        f"(default: {training.precision})")  # fmt: skip
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip
     add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")

@@ -17,7 +17,10 @@ RUNS = Path("runs")
 
 # Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
-TRAINING = {"init": "initialization", "binarize": "binarize", "batch_size": "batch_size", "seed": "seed", "epochs": "epochs"}
+TRAINING = {
+    "init": "initialization", "binarize": "binarize", "batch_size": "batch_size", "seed": "seed", "epochs": "epochs",
+    "precision": "precision",
+}  # fmt: skip
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 OBJECTIVE = {
     "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",

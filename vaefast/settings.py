@@ -15,6 +15,7 @@ OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")
 KL_ESTIMATORS = ("closed", "sampled")
 WARM_UPS = ("none", "linear", "cyclic")
+PRECISIONS = ("float32", "tf32")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
 # A width past this would need an index wider than the kernels' 32-bit pixel lists; no real layer comes near it.
@@ -149,7 +150,8 @@ class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
-    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey.
+    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `precision` is that
+    of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores; everything else is float32.
     """
 
     batch_size: int = 200
@@ -159,6 +161,7 @@ class TrainingSettings:
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -166,6 +169,7 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        _check_choice("precision", self.precision, PRECISIONS)
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:
