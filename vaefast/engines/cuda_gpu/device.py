@@ -57,6 +57,11 @@ if SIMULATED:
         return a < b
 
     @device
+    def divided(a, b):
+        """a // b."""
+        return a // b
+
+    @device
     def load4(array, index):
         """Four neighbours, the first at a multiple of four."""
         return array[index], array[index + 1], array[index + 2], array[index + 3]
@@ -141,6 +146,17 @@ else:
         def codegen(context, builder, signature, args):
             a, b = (builder.trunc(value, INT32) for value in args)
             return builder.icmp_signed("<", a, b)
+
+        return signature, codegen
+
+    @intrinsic
+    def divided(typing, a, b):
+        """a // b, of numbers from 0 that 32 bits hold."""
+        signature = types.int64(types.int64, types.int64)
+
+        def codegen(context, builder, signature, args):
+            a, b = (builder.trunc(value, INT32) for value in args)
+            return builder.zext(builder.udiv(a, b), ir.IntType(64))
 
         return signature, codegen
 

@@ -6,7 +6,7 @@ are. Tasks of one phase never read what another task of it writes.
 
 from __future__ import annotations
 
-from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, cuda, device, entry_point, types
+from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, cuda, device, divided, entry_point, less, types
 from vaefast.engines.cuda_gpu.epilogues import activate, loss, mask, sample, sample_backward, update_weights, x_at
 from vaefast.engines.cuda_gpu.plan import (
     ACTIVATE,
@@ -38,7 +38,11 @@ from vaefast.engines.cuda_gpu.products import MEMORY, tile_product
 from vaefast.engines.cuda_gpu.rows import RESAMPLE_SHIFT, TERMS_SHIFT, draw, resample, terms, update_bias
 
 RECORD = JOBS * FIELDS
-RECORDS = 2 * RECORD
+# A phase's record in shared memory, and behind it the number of the step. What a task needs of them it reads there again and
+# again, rather than keep it in registers while a product is computed.
+STEP = RECORD
+SLOT = RECORD + 1
+SLOTS = 2 * SLOT
 
 
 @device
@@ -74,57 +78,55 @@ def tasks_of(call, job, s):
 
 
 @device
-def run_phase(call, places, memory, record, s):
+def run_phase(call, places, memory, record):
     """All tasks of a phase, dealt to the blocks in turn. No thread leaves before the others of its block are done."""
     number = cuda.blockIdx.x
     j = 0
     while j < JOBS:
         task, j = number, 0
         while j < JOBS:
-            tasks = tasks_of(call, record[j * FIELDS : (j + 1) * FIELDS], s)
-            if task < tasks:
+            tasks = tasks_of(call, record[j * FIELDS : (j + 1) * FIELDS], record[STEP])
+            if less(task, tasks):
                 break
             task -= tasks
             j += 1
         if j < JOBS:
-            run_task(call, places, memory, record[j * FIELDS : (j + 1) * FIELDS], task, s)
+            run_task(call, places, memory, record, record[j * FIELDS : (j + 1) * FIELDS], task)
             cuda.syncthreads()
         number += cuda.gridDim.x
 
 
 @device
-def run_task(call, places, memory, job, task, s):
+def run_task(call, places, memory, record, job, task):
     """One block's piece of a job."""
-    rows, start = rows_of(call, s), start_of(call, s)
     kind = job[KIND]
     if kind == PRODUCT:
-        run_tile(call, places, memory, job, task, rows, start, s)
-    elif kind == DRAW:
+        run_tile(call, places, memory, record, job, task)
+        return
+    s = record[STEP]
+    rows = rows_of(call, s)
+    if kind == DRAW:
         later = s + job[AHEAD]
-        step = call.step + later * call.stride
-        draw(call, places, task, start_of(call, later), x_at(call, places, later), step)
+        draw(call, places, task, start_of(call, later), x_at(call, places, later), call.step + later * call.stride)
     elif kind == UPDATE_BIAS:
         update_bias(call, places, memory, job, task, rows, s)
     elif kind == TERMS:
-        terms(call, places, job, task, rows, start, s)
+        terms(call, places, job, task, rows, start_of(call, s), s)
     else:
         resample(call, places, memory, task, rows, s)
 
 
 @device
-def run_tile(call, places, memory, job, task, rows, start, s):
+def run_tile(call, places, memory, record, job, task):
     """A tile of a product, and what becomes of it."""
-    epilogue = job[EPILOGUE]
-    row, tile = (task // job[TILES]) << job[ROW_SHIFT], task % job[TILES]
-    column = tile << job[COLUMN_SHIFT]
-    panel = tile if epilogue == SAMPLE else column >> 4
-    first = job[A] + (0 if call.repeated == 1 else (s & 1) * job[TURNS])
-    depth = rows if job[K] == ROWS else job[K]
-    tile_product(memory, job, call.arena, first, job[B], row, panel, column, depth, call.tf32)
+    multiply_tile(call, memory, record, job, task)
+    row, column = tile_of(job, task)
+    s, epilogue = record[STEP], job[EPILOGUE]
+    rows = rows_of(call, s)
     if epilogue == ACTIVATE:
         activate(call, places, memory, job, row, column, rows)
     elif epilogue == SAMPLE:
-        sample(call, places, memory, job, row, panel, rows, start, s)
+        sample(call, places, memory, job, row, column >> job[COLUMN_SHIFT], rows, start_of(call, s), s)
     elif epilogue == LOSS:
         loss(call, places, memory, job, row, column, rows, s)
     elif epilogue == MASK:
@@ -135,6 +137,35 @@ def run_tile(call, places, memory, job, task, rows, start, s):
         sample_backward(call, places, memory, job, row, column, rows, s)
 
 
+@device
+def tile_of(job, task):
+    """The first row and column of a task's tile."""
+    line = divided(task, job[TILES])
+    return line << job[ROW_SHIFT], (task - line * job[TILES]) << job[COLUMN_SHIFT]
+
+
+@device
+def multiply_tile(call, memory, record, job, task):
+    """The sums of a task's tile, left in shared memory."""
+    row, column = tile_of(job, task)
+    s = record[STEP]
+    panel = column >> job[COLUMN_SHIFT] if job[EPILOGUE] == SAMPLE else column >> 4
+    first = job[A] + (0 if call.repeated == 1 else (s & 1) * job[TURNS])
+    depth = rows_of(call, s) if job[K] == ROWS else job[K]
+    tile_product(memory, job, call.arena, first, job[B], row, panel, column, depth, call.tf32)
+
+
+@device
+def bring(records, first, program, phase, s):
+    """A phase's record to shared memory, from element `first` on."""
+    i = cuda.threadIdx.x
+    while less(i, RECORD):
+        records[first + i] = program[phase, i]
+        i += cuda.blockDim.x
+    if cuda.threadIdx.x == 0:
+        records[first + STEP] = s
+
+
 @entry_point
 def launch_phase(call, places, program, clock, phase):
     """One phase of the step that the clock says; clock[phase] is how often this phase has run.
@@ -143,14 +174,10 @@ def launch_phase(call, places, program, clock, phase):
     graph, serve every step.
     """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
-    record = cuda.shared.array(RECORD, types.int64)
-    i = cuda.threadIdx.x
-    while i < RECORD:
-        record[i] = program[phase, i]
-        i += cuda.blockDim.x
-    s = clock[phase]
+    record = cuda.shared.array(SLOT, types.int64)
+    bring(record, 0, program, phase, clock[phase])
     cuda.syncthreads()
-    run_phase(call, places, memory, record, s)
+    run_phase(call, places, memory, record)
     if cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0:
         clock[(phase if phase > 0 else program.shape[0]) - 1] += 1
 
@@ -159,23 +186,18 @@ def launch_phase(call, places, program, clock, phase):
 def run_steps(call, places, program):
     """All steps of a call in one cooperative launch: every block is on the device at once, and all meet after each phase."""
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
-    records = cuda.shared.array(RECORDS, types.int64)
+    records = cuda.shared.array(SLOTS, types.int64)
     grid = cuda.cg.this_grid()
-    phases = program.shape[0]
-    turn = 0
-    i = cuda.threadIdx.x
-    while i < RECORD:
-        records[i] = program[0, i]
-        i += cuda.blockDim.x
+    s, phase, turn = 0, 0, 0
+    bring(records, 0, program, 0, 0)
     cuda.syncthreads()
-    for s in range(call.steps):
-        for phase in range(phases):
-            run_phase(call, places, memory, records[turn * RECORD : (turn + 1) * RECORD], s)
-            # The next phase's record is here before the grid has met.
-            turn = 1 - turn
-            following = phase + 1 if phase + 1 < phases else 0
-            i = cuda.threadIdx.x
-            while i < RECORD:
-                records[turn * RECORD + i] = program[following, i]
-                i += cuda.blockDim.x
-            grid.sync()
+    while less(s, call.steps):
+        run_phase(call, places, memory, records[turn * SLOT : (turn + 1) * SLOT])
+        phase += 1
+        if phase == program.shape[0]:
+            phase = 0
+            s += 1
+        # The next phase's record is here before the grid has met.
+        turn = 1 - turn
+        bring(records, turn * SLOT, program, phase, s)
+        grid.sync()

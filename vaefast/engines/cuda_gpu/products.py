@@ -86,7 +86,8 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
         put(memory, a_put, a_apart, a_units, a_direct, a_regs)
         put(memory, STAGE + b_put, b_apart, b_units, b_direct, b_regs)
         cuda.syncthreads()
-        octets = (min(left, 1 << shift) + OCTET - 1) >> OCTET_SHIFT
+        deep = left if less(left, 1 << shift) else 1 << shift
+        octets = (deep + OCTET - 1) >> OCTET_SHIFT
         left -= 1 << shift
         if less(0, left):
             a_at += a_step
