@@ -79,5 +79,5 @@ def test_tensor_cores_stay_close_to_float32():
 
 
 def test_a_model_that_does_not_fit_is_refused_with_its_size():
-    with pytest.raises(engines.SettingsError, match="GPU memory|2\\^31"):
+    with pytest.raises(engines.SettingsError, match=r"GPU memory|2\^31"):
         engine_at_start(ModelSettings(784, (2**17, 2**17), 50), TrainingSettings())

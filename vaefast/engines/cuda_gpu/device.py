@@ -7,16 +7,16 @@ the few functions that need them come in two forms here, and nothing else in thi
 from __future__ import annotations
 
 import math
-from functools import partial
+from typing import Any
 
 import numpy as np
-
-if not hasattr(np, "row_stack"):  # NumPy 2.5 removed the alias that numba-cuda 0.30 still names when it is loaded
-    np.vstack = np.vstack  # type: ignore[attr-defined]
-
 from numba import config, cuda, types
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+# What numba-cuda has and Numba itself has not.
+jit: Any = cuda.jit
+settings: Any = config
+
+SIMULATED = bool(settings.ENABLE_CUDASIM)
 FLOAT = types.float32 if not SIMULATED else np.float32
 INT = types.int32 if not SIMULATED else np.int32
 LANES = 32  # of a warp
@@ -31,15 +31,15 @@ def _has_tensor_cores() -> bool:
     """Whether what kernels are compiled for has the TF32 form of `mma`."""
     if SIMULATED:
         return True
-    forced = config.FORCE_CUDA_CC
+    forced = settings.FORCE_CUDA_CC
     return tuple(forced[:2] if forced else cuda.get_current_device().compute_capability) >= (8, 0)
 
 
 TENSOR_CORES = _has_tensor_cores()
 
 if SIMULATED:
-    device = cuda.jit(device=True)
-    entry_point = cuda.jit
+    device = jit(device=True)
+    entry_point = jit
 
     @device
     def load(array, index):
@@ -101,8 +101,8 @@ else:
     from numba.cuda import libdevice
     from numba.cuda.extending import intrinsic
 
-    device = partial(cuda.jit, device=True, forceinline=True)()
-    entry_point = cuda.jit(launch_bounds=LAUNCH_BOUNDS)
+    device = jit(device=True, forceinline=True)
+    entry_point = jit(launch_bounds=LAUNCH_BOUNDS)
 
     FLOAT32, INT32 = ir.FloatType(), ir.IntType(32)
     FOUR = ir.VectorType(FLOAT32, 4)

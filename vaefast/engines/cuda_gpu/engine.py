@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import numpy as np
+from numba import cuda
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.cuda_gpu.call import PACES, Call
-from vaefast.engines.cuda_gpu.device import TENSOR_CORES, cuda
+from vaefast.engines.cuda_gpu.device import TENSOR_CORES
 from vaefast.engines.cuda_gpu.images import Placed, lists
 from vaefast.engines.cuda_gpu.launching import Launcher, chain_here, machine_here
 from vaefast.engines.cuda_gpu.memory import allocated
@@ -77,7 +78,8 @@ class CudaEngine:
 
     def state(self) -> State:
         panels = self._arena[: 3 * self._parameters].copy_to_host().reshape(3, -1)[:, : self.layout.panel_size]
-        return State(*(self.layout.from_panels(np.ascontiguousarray(vector)) for vector in panels), self.step)
+        parameters, first, second = (self.layout.from_panels(np.ascontiguousarray(vector)) for vector in panels)
+        return State(parameters, first, second, self.step)
 
     def load_state(self, state: State) -> None:
         panels = np.zeros((3, self._parameters), np.float32)

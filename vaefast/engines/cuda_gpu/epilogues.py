@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import cuda
 
 from vaefast.engines.cuda_gpu.call import KL_WEIGHT, PACES, RATE, SCALE
-from vaefast.engines.cuda_gpu.device import cuda, device, exp, less, load, sqrt, store
+from vaefast.engines.cuda_gpu.device import device, exp, less, load, sqrt, store
 from vaefast.engines.cuda_gpu.noise import normal
 from vaefast.engines.cuda_gpu.plan import ACTIVATION, BIAS, COLUMN_SHIFT, LINEAR, OUT, RELU, ROW_SHIFT, SOURCE, M, N
 from vaefast.engines.cuda_gpu.products import summed

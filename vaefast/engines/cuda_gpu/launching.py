@@ -13,10 +13,11 @@ import os
 from typing import Any
 
 import numpy as np
+from numba import cuda
 from numpy.typing import NDArray
 
 from vaefast.engines.cuda_gpu.call import Call
-from vaefast.engines.cuda_gpu.device import SIMULATED, THREADS, cuda
+from vaefast.engines.cuda_gpu.device import SIMULATED, THREADS
 from vaefast.engines.cuda_gpu.phases import launch_phase, run_steps
 from vaefast.engines.cuda_gpu.plan import Machine, Places
 from vaefast.errors import SettingsError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vaefast.engines.cuda_gpu.device import cuda
+from numba import cuda
+
 from vaefast.errors import SettingsError
 
 # Left to the driver, to the kernels' code, and to rounding of each allocation.

@@ -6,7 +6,9 @@ are. Tasks of one phase never read what another task of it writes.
 
 from __future__ import annotations
 
-from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, cuda, device, divided, entry_point, less, types
+from numba import cuda, types
+
+from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, device, divided, entry_point, less
 from vaefast.engines.cuda_gpu.epilogues import activate, loss, mask, sample, sample_backward, update_weights, x_at
 from vaefast.engines.cuda_gpu.plan import (
     ACTIVATE,

@@ -10,12 +10,12 @@ While a chunk of the depth is multiplied, the next one is on its way from memory
 from __future__ import annotations
 
 import numpy as np
+from numba import cuda
 
 from vaefast.engines.cuda_gpu.device import (
     FLOAT,
     LANES,
     TENSOR_CORES,
-    cuda,
     device,
     less,
     load,

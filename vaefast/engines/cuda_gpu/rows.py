@@ -6,8 +6,9 @@ Dimensions: B rows of the minibatch, X pixels, Z latents; R rows that the worksp
 from __future__ import annotations
 
 import numpy as np
+from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import cuda, device, exp
+from vaefast.engines.cuda_gpu.device import device, exp
 from vaefast.engines.cuda_gpu.epilogues import HALF, ONE, ZERO, adam, at
 from vaefast.engines.cuda_gpu.noise import four_words, normal
 from vaefast.engines.cuda_gpu.plan import EPILOGUE, OUT, RESAMPLE, A
