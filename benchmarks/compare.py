@@ -49,13 +49,14 @@ class Scenario:
     threads: int = 2
     hidden: tuple[int, ...] = (200, 200)
     latent: int = 50
+    activation: str = "relu"
     dense: bool = False
     with_slow_peers: bool = False
 
     @property
     def model(self) -> ModelSettings:
         """Sizes; the pixels are MNIST's."""
-        return ModelSettings(784, self.hidden, self.latent)
+        return ModelSettings(784, self.hidden, self.latent, self.activation)
 
 
 SCENARIOS = {
@@ -63,6 +64,7 @@ SCENARIOS = {
     for s in (
         Scenario("batch 200", with_slow_peers=True),
         Scenario("batch 20", batch_size=20),
+        Scenario("batch 20, tanh", batch_size=20, activation="tanh"),
         Scenario("batch 100", batch_size=100),
         Scenario("batch 1000", batch_size=1000),
         Scenario("batch 200, one thread", threads=1),
@@ -124,7 +126,7 @@ def compare(scenario: Scenario, peers: list[str], rounds: int, python: str, data
         np.savez(folder / "data.npz", train_images=train, test_images=test)
         np.savez(folder / "weights.npz", **weights)
         settings = {
-            "activation": "relu",
+            "activation": scenario.activation,
             "batch_size": scenario.batch_size,
             "binarize": "none" if scenario.dense else "dynamic",
             "threads": scenario.threads,

@@ -122,3 +122,14 @@ def product(start, A, W):
                 total = Fraction(to_float32(Fraction(float(A[i, k])) * Fraction(float(W[k, j])) + total))
             C[i, j] = float(total)
     return C
+
+
+def log_density_ratio(mean, log_std, noise):
+    """log p(z) - log q(z | x) of z = mean + exp(log_std) * noise, from the two normal densities."""
+    total = 0.0
+    for m, s, e in zip(mean, log_std, noise, strict=True):
+        z, std = m + math.exp(s) * e, math.exp(s)
+        log_p = -0.5 * math.log(2 * math.pi) - 0.5 * z * z
+        log_q = -0.5 * math.log(2 * math.pi) - math.log(std) - 0.5 * ((z - m) / std) ** 2
+        total += log_p - log_q
+    return total

@@ -310,7 +310,7 @@ def test_any_number_of_panels_is_crisp(count, tmp_path):
 def test_page_size_is_a_whole_number_of_pixels():
     """A page of 109.99999999999999 pixels, as inches times 300 can give, would lose one."""
     for size in range(1, 300):
-        figure = figures._Sheet(size, 2 * size, title="", data_name="").figure
+        figure = figures.Sheet(size, 2 * size, title="", data_name="").figure
         width, height = figure.canvas.get_width_height()
         assert (width, height) == (figure.bbox.width, figure.bbox.height)
 

@@ -20,6 +20,7 @@ from vaefast.engines.numba_cpu.likelihoods import (
     variance,
     x_log_std_gradient,
 )
+from vaefast.engines.numba_cpu.objectives import Averaged
 from vaefast.engines.plan import make_plan
 from vaefast.initialization import initial_parameters
 from vaefast.layout import PANEL, Layout
@@ -70,8 +71,8 @@ def test_the_variance_of_every_x_log_std():
 
 
 @kernel
-def gradient_of(offset, plan, parameters, workspace, B, panel, gradient):
-    x_log_std_gradient(offset, plan, parameters, workspace, B, panel, gradient)
+def gradient_of(offset, objective, plan, parameters, workspace, B, panel, gradient):
+    x_log_std_gradient(offset, objective, plan, parameters, workspace, B, panel, gradient)
 
 
 def test_padded_pixels_have_no_gradient_and_the_others_the_right_one():
@@ -86,7 +87,7 @@ def test_padded_pixels_have_no_gradient_and_the_others_the_right_one():
     start = int(plan.layers[-1, 3]) + plan.rows * PANEL
     d_a = workspace[start : start + B * PANEL].reshape(B, PANEL)[:, :5].astype(np.float64)
     gradient = np.full(2 * PANEL, 7.0, np.float32)
-    gradient_of(offset, plan, parameters, workspace, B, 1, gradient)
+    gradient_of(offset, Averaged(1), plan, parameters, workspace, B, 1, gradient)
     v = x_variance(x_log_std[16:].astype(np.float64))
     expected = np.exp(2 * x_log_std[16:].astype(np.float64)) / v * (1 - B * v * np.sum(d_a**2, axis=0))
     assert np.allclose(gradient[:5], expected, rtol=1e-5, atol=1e-6)

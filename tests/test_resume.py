@@ -220,6 +220,37 @@ def test_figures_of_an_earlier_model_are_never_left_beside_a_later_one(command, 
     assert Path("run/model.safetensors").read_bytes() != before
 
 
+SCHEDULES = {
+    "steps": ("--learning-rate-steps", "1:0.5", "2:0.1"),
+    "cosine": ("--final-learning-rate", "1e-4"),
+    "staged": ("--learning-rate-schedule", "staged"),
+}
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_run_with_a_schedule_that_was_stopped_ends_like_one_that_was_not(command, signal_at, name, engine):
+    if (reason := engines.why_not(engine)) is not None:
+        pytest.skip(reason)
+    flags = ("--engine", engine, "--learning-rate", "0.01", *SCHEDULES[name])
+    assert started(command, "whole", *flags, "--threads", "2")[0] == 0
+    assert started(command, "constant", *flags[:4])[0] == 0
+    assert Path("constant/model.safetensors").read_bytes() != Path("whole/model.safetensors").read_bytes()
+    signal_at(4 + PIECES, signal.SIGTERM)
+    assert started(command, "run", *flags, "--checkpoint-every", "never")[0] == 143
+    signal_at(0, signal.SIGTERM)
+    assert command("--resume", "run", "--threads", "3")[0] == 0
+    runs.check_same(runs.outcome(Path("whole")), Path("run"), "resumed")
+    assert started(command, "run", *flags, "--resume", "run")[0] == 0  # the same flags again are no other run
+
+
+def test_a_cosine_cannot_be_made_longer(command):
+    assert started(command, "run", "--learning-rate-schedule", "cosine")[0] == 0
+    code, _, err = command("--resume", "run", "--epochs", "4")
+    assert code == 4
+    one_line(err, "epochs was 3, is 4")
+
+
 def test_fewer_epochs_are_refused(command, whole):
     code, _, err = command("--resume", "whole", "--epochs", "2")
     assert code == 2
@@ -243,6 +274,11 @@ def test_fewer_epochs_are_refused(command, whole):
         (("--init", "he"), ("init was glorot, is he",)),
         (("--learning-rate", "0.01"), ("learning_rate was 0.001, is 0.01",)),
         (("--beta1", "0.8"), ("beta1 was 0.9, is 0.8",)),
+        (("--learning-rate-schedule", "staged"), ("learning_rate_schedule was constant, is staged",)),
+        (
+            ("--learning-rate-schedule", "steps", "--learning-rate-steps", "1:0.5", "2:.1"),
+            ("learning_rate_schedule was constant, is steps", "learning_rate_steps was , is 1:0.5 2:0.1"),
+        ),
         (("--engine", "reference"), (f"engine was {engines.choose('auto')}, is reference",)),
         (("--data", "other.npy"), ("data was SHA-256 ",)),
         (("--data", "wider.npy"), ("data was SHA-256 ", "pixels was 30, is 31")),

@@ -50,7 +50,9 @@ METRICS = [
 FLAGS = {
     "--objective", "--samples", "--kl", "--beta", "--kl-warm-up", "--warm-up-epochs", "--free-nats",
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
-    "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--seed",
+    "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
+    "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
+    "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
 }  # fmt: skip
 DRAW = gallery.draw
@@ -184,7 +186,7 @@ def test_a_run_folder_is_complete(digits_run):
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
         "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu", "likelihood": "bernoulli"},
-        "training": asdict(TrainingSettings(epochs=2)),
+        "training": json.loads(json.dumps(asdict(TrainingSettings(epochs=2)))),
     }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__

@@ -37,6 +37,7 @@ LARGEST_MANIFEST = 1 << 16
 _MANIFEST = re.compile(r"checkpoint-(\d{6,12})\.manifest\.json")
 _ANY_FILE = re.compile(r"checkpoint-\d{6,12}\.(manifest\.json|json|safetensors)")
 _PARTS = ("safetensors", "json")
+_BEST = "best_parameters"
 _VECTORS = ("parameters", "first_moments", "second_moments")
 
 
@@ -58,6 +59,8 @@ class Checkpoint:
         A line of metrics for each complete epoch.
     run
         What the run is: settings, engine, data, versions; plain JSON.
+    best
+        The parameters of the best epoch, where one is kept by a validation set.
     """
 
     state: State
@@ -67,6 +70,7 @@ class Checkpoint:
     terms: BoundTerms
     history: Sequence[Mapping[str, Any]]
     run: Mapping[str, Any]
+    best: NDArray[Any] | None = None
 
 
 class Damaged(Exception):
@@ -176,6 +180,8 @@ def _tensors(checkpoint: Checkpoint) -> bytes:
 
     state, terms = checkpoint.state, checkpoint.terms
     arrays = {name: getattr(state, name) for name in _VECTORS} | terms._asdict()
+    if checkpoint.best is not None:
+        arrays[_BEST] = checkpoint.best
     # safetensors scrambles arrays that are not C-contiguous without a word.
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
@@ -274,7 +280,7 @@ def _checkpoint(tensors: bytes, description: bytes) -> Checkpoint:
     if len(terms.kl) != images or epoch != len(history) + 1:
         raise Damaged("its position does not fit its contents")
     state = State(arrays["parameters"], arrays["first_moments"], arrays["second_moments"], step)
-    return Checkpoint(state, epoch, images, float(seconds), terms, history, run)
+    return Checkpoint(state, epoch, images, float(seconds), terms, history, run, arrays.get(_BEST))
 
 
 def _whole(value: object, name: str) -> int:
@@ -299,6 +305,10 @@ def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
         if first is None or any(array is None or array.dtype != first.dtype or array.shape != first.shape for array in group):
             raise Damaged(f"{', '.join(names)} differ in length or type")
         lengths.append(len(first))
-    if not all(np.isfinite(arrays[name]).all() for name in (*_VECTORS, *BoundTerms._fields)):
+    best, parameters = arrays.get(_BEST), arrays["parameters"]
+    if best is not None and (best.dtype != parameters.dtype or best.shape != parameters.shape):
+        raise Damaged("the best parameters differ from the others in length or type")
+    checked = [arrays[name] for name in (*_VECTORS, *BoundTerms._fields, _BEST) if name in arrays]
+    if not all(np.isfinite(array).all() for array in checked):
         raise Damaged("it holds numbers that are not finite")
     return arrays

@@ -75,8 +75,8 @@ class Guard:
             self._interval = max(STATE_SECONDS, STATE_SHARE * (self._looked - start))
         return self._state
 
-    def evaluated(self, epoch: int, terms: BoundTerms) -> None:
-        """The test set has these terms after this epoch.
+    def evaluated(self, epoch: int, terms: BoundTerms, part: str = "test") -> None:
+        """The test set, or another part of the data, has these terms after this epoch.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Guard:
         if not _are_finite(terms):
             self.verified()
             image = int(np.flatnonzero(~np.isfinite(terms.elbo))[0]) + 1
-            place = f"the test set after epoch {epoch} (step {self._engine.step}), image {image}"
+            place = f"the {part} set after epoch {epoch} (step {self._engine.step}), image {image}"
             raise DivergenceError(f"the {_term(terms)} is no longer a finite number in {place}: lower --learning-rate")
 
     def _name(self) -> None:

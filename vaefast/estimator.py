@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,10 +23,19 @@ from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
 from vaefast.noise import Purpose
 from vaefast.progress import Bar
-from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings, check_binarization
+from vaefast.settings import (
+    LIKELIHOODS,
+    AdamSettings,
+    ModelSettings,
+    RateSchedule,
+    TrainingSettings,
+    check_binarization,
+    restored_training,
+)
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
 from vaefast.trainer import EpochMetrics
+from vaefast.validation import Stopping, held_out
 
 Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
 
@@ -71,6 +80,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Rows a minibatch; `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
     learning_rate, beta1, beta2, epsilon : float
         Adam's.
+    learning_rate_schedule : {'constant', 'steps', 'cosine', 'staged'}, default='constant'
+        How the learning rate changes over the epochs: not; at those of `learning_rate_steps`; along half a cosine over
+        `epochs`, down to `final_learning_rate`; or 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al., 2015).
+    learning_rate_steps : sequence of (int, float) or None, default=None
+        For `steps`: `[(20, 0.1), (30, 0.01)]` is a tenth of `learning_rate` after 20 epochs and a hundredth after 30.
+    final_learning_rate : float, default=0.0
+        For `cosine`.
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
         Initial weights.
     early_stopping : bool, default=False
@@ -137,6 +153,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        learning_rate_schedule: str = "constant",
+        learning_rate_steps: Sequence[tuple[int, float]] | None = None,
+        final_learning_rate: float = 0.0,
         init: str = "glorot",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -160,6 +179,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
+        self.learning_rate_schedule = learning_rate_schedule
+        self.learning_rate_steps = learning_rate_steps
+        self.final_learning_rate = final_learning_rate
         self.init = init
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -257,7 +279,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         model = ModelSettings(pixels, hidden, _whole(self.n_components), self.activation, self.likelihood_)
         adam = AdamSettings(*map(_real, (self.learning_rate, self.beta1, self.beta2, self.epsilon)))
         epochs = _whole(self.epochs)
-        return model, TrainingSettings(self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam)
+        steps = tuple((_whole(epoch), _real(factor)) for epoch, factor in self.learning_rate_steps or ())
+        schedule = RateSchedule(self.learning_rate_schedule, steps, _real(self.final_learning_rate))
+        return model, TrainingSettings(
+            self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, rate_schedule=schedule
+        )
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -276,30 +302,37 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             raise SettingsError(f"validation_fraction is {fraction!r}: give a number between 0 and 1, such as 0.1")
         if len(X) < 2:
             raise DataError("X has 1 sample: early_stopping needs at least 2, one to train on and one to validate on")
-        order = noise.permutation(self.seed_, Purpose.TRAIN_TEST_SPLIT, 0, len(X))
-        count = min(max(1, round(fraction * len(X))), len(X) - 1)
-        return X[order[count:]], X[order[:count]]
+        kept, out = held_out(len(X), min(max(1, round(fraction * len(X))), len(X) - 1), self.seed_)
+        return X[kept], X[out]
 
     def _train(self, values: NDArray[Any], validation: NDArray[Any] | None, epochs: int) -> None:
         """The project's one training loop, with what a person at a notebook wants around it."""
-        network, stopping = self._network, _Stopping(self) if self.early_stopping and validation is not None else None
+        network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
         with Bar(epochs, self.verbose, self._inputs.log_volume) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
                 validation,
-                replace(network.training, epochs=self.n_iter_ + epochs),
-                position=trainer.Position(epoch=self.n_iter_ + 1),
+                network.training,
+                until=self.n_iter_ + epochs,
+                position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
             )
             for line in network.trained(lines):
                 self._record(line, validation is not None)
                 bar.epoch(line, validation is not None)
-                wishes = self._called_back()
-                if (stopping is not None and stopping.after(line)) or wishes:
+                if stopping is not None:
+                    self.best_epoch_ = stopping.best_epoch
+                if self._called_back():
                     break
-        if stopping is not None:
-            stopping.restore()
+        if stopping is not None and stopping.best is not None:
+            network.state = stopping.best
+
+    def _stopping(self) -> Stopping:
+        tolerance = float(self.tol)
+        if not tolerance >= 0:
+            raise SettingsError(f"tol is {tolerance}: give a number from 0")
+        return Stopping(_count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
 
     def _called_back(self) -> bool:
         """Call every callback; whether one of them wishes to stop."""
@@ -310,7 +343,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
         """One more row of `history_`, its densities in the units of the values as given."""
         self.n_iter_ = line.epoch
-        for key, value in asdict(line).items():
+        for key, value in line.as_dict().items():
             if key in VALIDATION and not validated:
                 continue
             if key.endswith(("objective", "elbo", "log_likelihood")):
@@ -481,30 +514,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-class _Stopping:
-    """Watches the validation bound, and keeps the best model so far."""
-
-    def __init__(self, vae: VAE) -> None:
-        self._vae, self._network = vae, vae._network
-        self._patience, self._tolerance = _count("n_iter_no_change", vae.n_iter_no_change, 1), float(vae.tol)
-        if not self._tolerance >= 0:
-            raise SettingsError(f"tol is {self._tolerance}: give a number from 0")
-        self._best, self._waited = -np.inf, 0
-        self._state: State | None = None
-
-    def after(self, line: EpochMetrics) -> bool:
-        """Whether to stop after this epoch."""
-        self._waited = 0 if line.test_elbo > self._best + self._tolerance else self._waited + 1
-        if line.test_elbo > self._best:
-            self._best, self._state = line.test_elbo, self._network.state
-            self._vae.best_epoch_ = line.epoch
-        return self._waited >= self._patience
-
-    def restore(self) -> None:
-        if self._state is not None:
-            self._network.state = self._state
-
-
 def load(path: str | Path) -> VAE:
     """A trained model from a file that `VAE.save` or `python -m vaefast.train` wrote, or from a run's folder.
 
@@ -528,14 +537,14 @@ def load(path: str | Path) -> VAE:
 
 def _restored(saved: model_file.SavedModel) -> VAE:
     model, about = saved.model, dict(saved.estimator)
-    adam = AdamSettings(**saved.training.get("adam", {}))
-    objective = ObjectiveSettings(**saved.training.get("objective", {}))
-    training = TrainingSettings(**{**saved.training, "adam": adam, "objective": objective})
+    training = restored_training(saved.training)
+    schedule = training.rate_schedule
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
-        init=training.initialization, random_state=training.seed, **asdict(adam),
+        init=training.initialization, random_state=training.seed, **asdict(training.adam),
+        learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
     )  # fmt: skip
     given = about.get("parameters", {})
     vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

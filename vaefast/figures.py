@@ -74,12 +74,13 @@ Array = NDArray[np.float64]
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """What every figure is drawn and saved under."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
-@_style()
+@style()
 def prior_samples(
     probabilities: ArrayLike,
     image_shape: tuple[int, int],
@@ -109,20 +110,20 @@ def prior_samples(
     ValueError
         An array has another shape or a value outside [0, 1].
     """
-    images = _images("probabilities", probabilities, ("n",), image_shape)  # (n, H, W)
+    images = checked_images("probabilities", probabilities, ("n",), image_shape)  # (n, H, W)
     count, height, width = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    scale = _scale(image_shape, columns)
+    scale = pixel_scale(image_shape, columns)
     step_x, step_y = width * scale + GAP, height * scale + GAP
-    sheet = _Sheet(columns * step_x - GAP, rows * step_y - GAP, title, data_name)
+    sheet = Sheet(columns * step_x - GAP, rows * step_y - GAP, title, data_name)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet.panel(image, column * step_x, row * step_y, scale, f"sample {index}")
     return sheet.figure
 
 
-@_style()
+@style()
 def reconstructions(
     originals: ArrayLike,
     probabilities: ArrayLike,
@@ -153,15 +154,15 @@ def reconstructions(
     ValueError
         An array has another shape or a value outside [0, 1].
     """
-    upper = _images("originals", originals, ("n",), image_shape)  # (n, H, W)
+    upper = checked_images("originals", originals, ("n",), image_shape)  # (n, H, W)
     count, height, width = upper.shape
-    lower = _images("probabilities", probabilities, (count,), image_shape)  # (n, H, W)
-    scale = _scale(image_shape, count)
+    lower = checked_images("probabilities", probabilities, (count,), image_shape)  # (n, H, W)
+    scale = pixel_scale(image_shape, count)
     panel_width, panel_height = width * scale, height * scale
-    step_x, step_y = panel_width + GAP, max(panel_height, _line_height(LABEL_SIZE)) + GAP
+    step_x, step_y = panel_width + GAP, max(panel_height, line_height(LABEL_SIZE)) + GAP
     labels = ("original", "reconstruction")
-    left = max(_text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP
-    sheet = _Sheet(left + count * step_x - GAP, step_y + panel_height, title, data_name)
+    left = max(text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP
+    sheet = Sheet(left + count * step_x - GAP, step_y + panel_height, title, data_name)
     for row, (label, images) in enumerate(zip(labels, (upper, lower), strict=True)):
         middle = row * step_y + panel_height / 2
         sheet.text(label, left - 2 * GAP, middle, horizontalalignment="right", verticalalignment="center")
@@ -170,7 +171,7 @@ def reconstructions(
     return sheet.figure
 
 
-@_style()
+@style()
 def interpolations(
     path_probabilities: ArrayLike,
     left: ArrayLike,
@@ -205,25 +206,25 @@ def interpolations(
     ValueError
         An array has another shape or a value outside [0, 1].
     """
-    paths = _images("path_probabilities", path_probabilities, ("rows", "steps"), image_shape)  # (rows, steps, H, W)
+    paths = checked_images("path_probabilities", path_probabilities, ("rows", "steps"), image_shape)  # (rows, steps, H, W)
     rows, steps, height, width = paths.shape
     if steps < 2:
         raise ValueError(f"path_probabilities: expected at least 2 steps, from weight 0 to weight 1, got {steps}")
-    ends_a = _images("left", left, (rows,), image_shape)  # (rows, H, W)
-    ends_b = _images("right", right, (rows,), image_shape)  # (rows, H, W)
-    scale = _scale(image_shape, steps + 2)
+    ends_a = checked_images("left", left, (rows,), image_shape)  # (rows, H, W)
+    ends_b = checked_images("right", right, (rows,), image_shape)  # (rows, H, W)
+    scale = pixel_scale(image_shape, steps + 2)
     panel_width, step_y = width * scale, height * scale + GAP
-    step_x = max(panel_width, _text_width("0", LABEL_SIZE) + GAP) + GAP
+    step_x = max(panel_width, text_width("0", LABEL_SIZE) + GAP) + GAP
 
-    label_width = _text_width("image a", LABEL_SIZE)
+    label_width = text_width("image a", LABEL_SIZE)
     gap = END_GAP + max(0, label_width - panel_width) // 2
     first = panel_width + gap
     last = first + (steps - 1) * step_x
     columns = [0, *range(first, last + 1, step_x), last + panel_width + gap]  # left edges of a, the path, b
-    line = _line_height(LABEL_SIZE)
+    line = line_height(LABEL_SIZE)
     caption = r"mixing weight $w$ of $z = (1 - w)\,\mu(a) + w\,\mu(b)$"
-    least = max(_text_width(caption, LABEL_SIZE), columns[-1] + label_width)
-    sheet = _Sheet(columns[-1] + panel_width, rows * step_y + 2 * line - GAP, title, data_name, least)
+    least = max(text_width(caption, LABEL_SIZE), columns[-1] + label_width)
+    sheet = Sheet(columns[-1] + panel_width, rows * step_y + 2 * line - GAP, title, data_name, least)
     for row in range(rows):
         for column, image in enumerate((ends_a[row], *paths[row], ends_b[row])):
             sheet.panel(image, columns[column], row * step_y, scale, f"row {row} column {column}")
@@ -237,7 +238,7 @@ def interpolations(
     return sheet.figure
 
 
-@_style()
+@style()
 def elbo_curve(
     epochs: ArrayLike,
     train_elbo: ArrayLike,
@@ -274,9 +275,9 @@ def elbo_curve(
     curves = _curves(epochs, train_elbo, test_elbo)
     shown_epochs = curves["train"][0]
     tags = {name: _final_tag(name, x, y, shown_epochs[-1]) for name, (x, y) in curves.items()}
-    tag_width = max(_text_width(tag, LABEL_SIZE) for tag in tags.values())
+    tag_width = max(text_width(tag, LABEL_SIZE) for tag in tags.values())
     width, height, below = 1300, 680, 110
-    sheet = _Sheet(width + TAG_GAP + tag_width, height + below, title, data_name)
+    sheet = Sheet(width + TAG_GAP + tag_width, height + below, title, data_name)
     axes = sheet.axes(0, 0, width, height, "elbo")
     for name, (x, y) in curves.items():
         # Beyond 60 epochs markers would touch each other; a single point needs one to be seen.
@@ -292,7 +293,7 @@ def elbo_curve(
     _limit_epochs(axes, shown_epochs)
     _limit_elbo(axes, curves)
     _tag_lines(axes, curves, tags)
-    _move_labels_in(axes)
+    move_labels_in(axes)
     return sheet.figure
 
 
@@ -320,24 +321,24 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target}: expected a file name ending in .png")
     rendered = io.BytesIO()
-    with _style():
+    with style():
         figure.savefig(rendered, format="png", dpi="figure", metadata={"Software": None})
     atomic.write_bytes(target, rendered.getvalue())
 
 
-class _Sheet:
+class Sheet:
     """A white page with a heading; what is below it is placed in device pixels from its upper left corner."""
 
     def __init__(self, width: int, height: int, title: str, data_name: str, least_width: int = 0) -> None:
-        title_width, name_width = _text_width(title, TITLE_SIZE), _text_width(data_name, LABEL_SIZE, math=False)
+        title_width, name_width = text_width(title, TITLE_SIZE), text_width(data_name, LABEL_SIZE, math=False)
         heading = title_width + name_width + (4 * GAP if title and data_name else 0)
         page_width = max(width, heading, least_width) + 2 * MARGIN
-        self._top = MARGIN + (_line_height(TITLE_SIZE) + GAP if heading else 0)
+        self._top = MARGIN + (line_height(TITLE_SIZE) + GAP if heading else 0)
         self._left = (page_width - width) // 2
         self._width, self._height = page_width, self._top + height + MARGIN
         self.figure = Figure((self._width / DPI, self._height / DPI), dpi=DPI, facecolor="white")
         FigureCanvasAgg(self.figure)
-        baseline = MARGIN + _line_height(TITLE_SIZE) - 2 * GAP - self._top
+        baseline = MARGIN + line_height(TITLE_SIZE) - 2 * GAP - self._top
         start = min(0, (width - heading) // 2)
         self.text(title, start, baseline, fontsize=TITLE_SIZE)
         end = max(width, start + heading)
@@ -370,7 +371,7 @@ class _Sheet:
         return x / self._width, y / self._height, width / self._width, height / self._height
 
 
-def _text_width(text: str, size: float, math: bool = True) -> int:
+def text_width(text: str, size: float, math: bool = True) -> int:
     """Width of a line of text in device pixels, rounded up."""
     if not text:
         return 0
@@ -378,11 +379,12 @@ def _text_width(text: str, size: float, math: bool = True) -> int:
     return int(np.ceil(points * DPI / 72))
 
 
-def _line_height(size: float) -> int:
+def line_height(size: float) -> int:
+    """From one line of text to the next in device pixels."""
     return int(np.ceil(1.4 * size * DPI / 72))
 
 
-def _scale(image_shape: tuple[int, int], columns: int) -> int:
+def pixel_scale(image_shape: tuple[int, int], columns: int) -> int:
     """Device pixels to an image pixel, as many as fit the sheet; at least one, even where the sheet then grows."""
     height, width = image_shape
     available = WIDEST_SHEET - (columns - 1) * GAP
@@ -393,12 +395,12 @@ def _weight_labels(steps: int, step_x: int) -> list[tuple[int, str]]:
     """Step and text of the mixing weights to mark: evenly spaced, as many as there is room for, 0 and 1 among them."""
     intervals = steps - 1
     labels = [f"{step / intervals:.2f}".rstrip("0").rstrip(".") for step in range(steps)]
-    room = max(_text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP
+    room = max(text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP
     fitting = (n for n in range(1, intervals) if intervals % n == 0 and n * step_x >= room)
     return [(step, labels[step]) for step in range(0, steps, next(fitting, intervals))]
 
 
-def _images(name: str, values: ArrayLike, leading: tuple[int | str, ...], image_shape: tuple[int, int]) -> Array:
+def checked_images(name: str, values: ArrayLike, leading: tuple[int | str, ...], image_shape: tuple[int, int]) -> Array:
     """Check `values`, (*leading, X), a word standing for any length but 0; return a copy, (*leading, H, W)."""
     if len(image_shape) != 2 or min(image_shape) < 1:
         raise ValueError(f"image_shape: expected (height, width), both at least 1, got {tuple(image_shape)}")
@@ -441,13 +443,14 @@ def _curves(epochs: ArrayLike, train: ArrayLike, test: ArrayLike) -> dict[str, t
     return curves
 
 
-def _nats(value: float, decimals: int) -> str:
+def nats(value: float, decimals: int) -> str:
+    """A number with a true minus sign."""
     text = f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _final_tag(name: str, x: Array, y: Array, last_epoch: float) -> str:
-    tag = f"{name}  {_nats(y[-1], 2)}"
+    tag = f"{name}  {nats(y[-1], 2)}"
     return tag if x[-1] == last_epoch else f"{tag} (epoch {x[-1]:.0f})"
 
 
@@ -476,7 +479,7 @@ def _limit_elbo(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
     if cut:
         hidden = np.unique(np.concatenate([x[y < bottom] for x, y in curves.values()]))
         which = f"epoch {hidden[0]:.0f}" if hidden.size == 1 else f"{hidden.size} epochs"
-        note = f"{which} below this range, down to {_nats(lowest, 1)}"
+        note = f"{which} below this range, down to {nats(lowest, 1)}"
         axes.annotate(note, (0.985, 0.03), xycoords="axes fraction", horizontalalignment="right", color=QUIET)
 
 
@@ -499,7 +502,7 @@ def _tag_lines(axes: Axes, curves: dict[str, tuple[Array, Array]], tags: dict[st
         )
 
 
-def _move_labels_in(axes: Axes) -> None:
+def move_labels_in(axes: Axes) -> None:
     """Narrow the axes from the left by what its y labels take, however wide the numbers are."""
     labels = axes.yaxis.get_tightbbox()
     assert labels is not None  # the axis has a label

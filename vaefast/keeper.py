@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from vaefast.checkpoint import Checkpoint, CheckpointFolder
@@ -50,7 +50,7 @@ class Keeper:
         # Before the first call, while kernels are compiled, a signal loses nothing.
         self._interruption.defer()
         stop = self._interruption.requested is not None
-        last = position.epoch > self._epochs
+        last = position.epoch > self._epochs or position.is_over
         due = stop or last or self._schedule.is_due(position.epoch - 1, position.images == 0)
         if due and (position.epoch, position.images) != self._place:
             self.write(position, state())
@@ -65,8 +65,9 @@ class Keeper:
 
 
 def _checkpoint(position: Position, state: State, run: Mapping[str, Any]) -> Checkpoint:
-    history = [asdict(line) for line in position.history]
-    return Checkpoint(state, position.epoch, position.images, position.seconds, position.terms, history, run)
+    history = [line.as_dict() for line in position.history]
+    best = None if position.stopping is None or position.stopping.best is None else position.stopping.best.parameters
+    return Checkpoint(state, position.epoch, position.images, position.seconds, position.terms, history, run, best)
 
 
 def position_in(checkpoint: Checkpoint, size: int, batch_size: int) -> Position:
@@ -80,8 +81,11 @@ def position_in(checkpoint: Checkpoint, size: int, batch_size: int) -> Position:
     steps = (checkpoint.epoch - 1) * -(-size // batch_size) + -(-checkpoint.images // batch_size)
     whole = checkpoint.images % batch_size == 0 or checkpoint.images == size
     names = {field.name for field in fields(EpochMetrics)}
+    always = {field.name for field in fields(EpochMetrics) if field.default is MISSING}
     numbers = (value for line in checkpoint.history for value in line.values())
-    if any({*line} != names for line in checkpoint.history) or not all(isinstance(value, (int, float)) for value in numbers):
+    if any(not always <= {*line} <= names for line in checkpoint.history) or not all(
+        isinstance(value, (int, float)) for value in numbers
+    ):
         raise CheckpointError("the checkpoint's history has other columns than this version of vaefast: resume with its own")
     history = [EpochMetrics(**line) for line in checkpoint.history]
     if not whole or checkpoint.images > size or checkpoint.state.step != steps:

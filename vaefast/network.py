@@ -81,7 +81,7 @@ class Network:
         where the model was trained on such a threshold."""
         shape = (len(values), self.model.latent)
         mean, log_std = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        with self._quiet():
+        with self.quiet():
             for rows in _blocks(len(values)):
                 x = levels(values[rows])
                 if self.training.binarize == "threshold":
@@ -92,24 +92,24 @@ class Network:
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         """The decoder's output, (N, X), for z (N, Z)."""
         outputs = np.empty((len(z), self.model.pixels), np.float32)
-        with self._quiet():
+        with self.quiet():
             for rows in _blocks(len(z)):
                 outputs[rows] = self.engine.decode(z[rows])
         return outputs
 
     def bounds(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The one-sample ELBO of each row in nats, (N,), with noise that goes by the row's content."""
-        with self._quiet():
+        with self.quiet():
             return self.engine.evaluate(self.engine.place(values), noise.row_keys(values)).elbo
 
     def log_likelihoods(self, values: NDArray[Any], samples: int) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
-        with self._quiet():
+        with self.quiet():
             placed = self.engine.place(values)
             return self.engine.importance_sample(placed, samples, noise.row_keys(values)).log_likelihood
 
     @contextlib.contextmanager
-    def _quiet(self) -> Iterator[None]:
+    def quiet(self) -> Iterator[None]:
         """As many threads for NumPy's products as the engine has, and no warning of an overflow that shows in the result."""
         with np.errstate(all="ignore"):
             if self.engine_name != "reference":
@@ -123,7 +123,7 @@ class Network:
     def trained(self, epochs: Iterator[Any]) -> Iterator[Any]:
         """What a training loop over this network's engine yields, one after the other, under the same conditions."""
         while True:
-            with self._quiet():
+            with self.quiet():
                 line = next(epochs, None)
             if line is None:
                 return

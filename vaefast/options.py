@@ -24,11 +24,14 @@ from vaefast.settings import (
     LIKELIHOODS,
     OBJECTIVES,
     PRECISIONS,
+    RATE_SCHEDULES,
     WARM_UPS,
     AdamSettings,
     ModelSettings,
     ObjectiveSettings,
+    RateSchedule,
     TrainingSettings,
+    ValidationSettings,
     check_binarization,
 )
 from vaefast.version import __version__
@@ -58,11 +61,11 @@ class Options:
     tensorboard: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """One line for a wrong flag, with the nearest right one."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}{self._nearest(message)}; python -m vaefast.train --help lists the flags")
+        raise SettingsError(f"{message}{self._nearest(message)}; {self.prog} --help lists the flags")
 
     def _nearest(self, message: str) -> str:
         flags = [flag for action in self._actions for flag in action.option_strings]
@@ -84,7 +87,10 @@ def parse(arguments: list[str]) -> Options:
     parser = _build_parser()
     given = vars(parser.parse_args(arguments))
     config = _read_config(given.pop("config"), parser) if "config" in given else {}
-    return checked({**config, **given})
+    values = {**config, **given}
+    if "learning_rate_steps" in values:
+        values["learning_rate_steps"] = [_rate_step(text) for text in values["learning_rate_steps"]]
+    return checked(values)
 
 
 def checked(given: Mapping[str, Any]) -> Options:
@@ -98,10 +104,16 @@ def checked(given: Mapping[str, Any]) -> Options:
     values = dict(given)
     model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
     adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
-    objective = _objective(values)
+    objective, schedule = _objective(values), _rate_schedule(values)
+    named = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
+    validation = ValidationSettings(**{named[flag]: values.pop(flag) for flag in [*values] if flag in named})
     training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed", "precision") if name in values
+        name: values.pop(name)
+        for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm", "precision")
+        if name in values
     }
+    if "initial_second_moments" in values:
+        training["second_moments"] = values.pop("initial_second_moments")
     if "init" in values:
         training["initialization"] = values.pop("init")
     if "hidden" in model:
@@ -111,7 +123,9 @@ def checked(given: Mapping[str, Any]) -> Options:
         check_binarization(model["likelihood"], training["binarize"])
     return Options(
         ModelSettings(**model),
-        TrainingSettings(adam=AdamSettings(**adam), objective=objective, **training),
+        TrainingSettings(
+            adam=AdamSettings(**adam), objective=objective, rate_schedule=schedule, validation=validation, **training
+        ),
         data=_expanded(values.get("data")),
         data_dir=_path(values.get("data_dir")),
         engine=values.get("engine", "auto"),
@@ -137,8 +151,36 @@ def _objective(values: dict[str, Any]) -> ObjectiveSettings:
     return ObjectiveSettings(**given)
 
 
-def _build_parser() -> _Parser:
-    parser = _Parser(
+def _rate_schedule(values: dict[str, Any]) -> RateSchedule:
+    """Taken out of the values by the names of their flags; what belongs to one schedule alone chooses it."""
+    names = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+    given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
+    if "steps" in given:
+        given["steps"] = tuple((epoch, factor) for epoch, factor in given["steps"])
+    if given.get("steps"):
+        given.setdefault("name", "steps")
+    if given.get("final"):
+        given.setdefault("name", "cosine")
+    return RateSchedule(**given)
+
+
+def _rate_step(text: object) -> list[int | float]:
+    """`20:0.1` as [20, 0.1].
+
+    Raises
+    ------
+    SettingsError
+        It is no such pair.
+    """
+    epoch, _, factor = text.partition(":") if isinstance(text, str) else ("", "", "")
+    try:
+        return [int(epoch), float(factor)]
+    except ValueError as error:
+        raise SettingsError(f"learning_rate_steps has {text!r}: give an epoch and a factor, such as 20:0.1") from error
+
+
+def _build_parser() -> Parser:
+    parser = Parser(
         prog="python -m vaefast.train",
         description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
         argument_default=argparse.SUPPRESS,
@@ -179,6 +221,13 @@ def _build_parser() -> _Parser:
     add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
     add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
     add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
+    add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how it changes over the epochs: not; at some of them; along "
+        "half a cosine over all of them; or in the stages of Burda et al., 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... "
+        f"(default: {training.rate_schedule.name})")  # fmt: skip
+    add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 is 0.1 times the first "
+        "rate after 20 epochs and 0.01 times it after 30")  # fmt: skip
+    add("--final-learning-rate", metavar="R", type=float, help="for cosine: the rate at the end "
+        f"(default: {training.rate_schedule.final:g})")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
     add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
     add(
@@ -187,6 +236,16 @@ def _build_parser() -> _Parser:
         type=float,
         help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
     )
+    add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
+        f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
+    add("--validation", metavar="N", type=float, help="hold out so many training images, or this share of them, and report "
+        f"their ELBO (default: {training.validation.held_out:g})")  # fmt: skip
+    add("--patience", metavar="P", type=int, help="stop once the validation ELBO has not risen for so many epochs, and keep "
+        "the best epoch's model (default: never)")  # fmt: skip
+    add("--min-improvement", metavar="D", type=float, help="nats that count as a rise "
+        f"(default: {training.validation.min_improvement:g})")  # fmt: skip
+    add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
+        "(default: never)")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
     add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for engine cuda on tensor cores "
         f"(default: {training.precision})")  # fmt: skip
@@ -206,7 +265,7 @@ def _build_parser() -> _Parser:
     return parser
 
 
-def _read_config(name: str, parser: _Parser) -> dict[str, Any]:
+def _read_config(name: str, parser: Parser) -> dict[str, Any]:
     """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
     try:
         content = tomllib.loads(_config_text(name))
@@ -251,7 +310,7 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         value = str(value)
     if action.type is not None and isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
-    wants_text = action.type is None and action.nargs != 0
+    wants_text = action.type is None and action.nargs not in (0, "*")
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value

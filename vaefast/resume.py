@@ -17,17 +17,20 @@ RUNS = Path("runs")
 
 # Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
-TRAINING = {
-    "init": "initialization", "binarize": "binarize", "batch_size": "batch_size", "seed": "seed", "epochs": "epochs",
-    "precision": "precision",
-}  # fmt: skip
+TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
+    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")
+}
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 OBJECTIVE = {
     "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",
     "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
 }  # fmt: skip
+SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
 # The one that may change: a run can be made longer.
 FREE = "epochs"
+# The schedule that depends on it.
+OVER_ALL_EPOCHS = "cosine"
 # On which the last bits of a result depend.
 SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu")
 
@@ -57,6 +60,8 @@ class Resumed:
             values |= {flag: training[name] for flag, name in TRAINING.items()}
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
             values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
+            values |= {flag: training["rate_schedule"][name] for flag, name in SCHEDULE.items()}
+            values |= {flag: training["validation"][name] for flag, name in VALIDATION.items()}
             values |= {flag: source[flag] for flag in ("data", "data_dir") if source[flag] is not None}
             values["engine"] = run["environment"]["engine"]
         except (KeyError, TypeError) as error:
@@ -81,7 +86,10 @@ class Resumed:
             Something differs; the message lists all of it.
         """
         values, run = self.values, self.checkpoint.run
-        then: dict[str, Any] = {name: values[name] for name in (*MODEL, *TRAINING, *ADAM, *OBJECTIVE) if name != FREE}
+        names = [*MODEL, *TRAINING, *ADAM, *OBJECTIVE, *SCHEDULE, *VALIDATION]
+        if values["learning_rate_schedule"] != OVER_ALL_EPOCHS:
+            names.remove(FREE)
+        then: dict[str, Any] = {name: values[name] for name in names}
         now = {name: given.get(name, value) for name, value in then.items()}
         now["hidden"] = list(now["hidden"])
         then |= {"engine": values["engine"], "pixels": run["settings"]["model"].get("pixels")}
@@ -145,4 +153,6 @@ def _software(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)[:80]
+    if isinstance(value, (list, tuple)):
+        return " ".join(":".join(map(str, part)) if isinstance(part, list) else str(part) for part in value)
+    return str(value)[:80]

@@ -7,7 +7,6 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -120,7 +119,7 @@ def newest_run(runs: Path) -> Path | None:
 
 
 def _line(metrics: EpochMetrics) -> bytes:
-    return (json.dumps(asdict(metrics)) + "\n").encode()
+    return (json.dumps(metrics.as_dict()) + "\n").encode()
 
 
 def claim_default(data: str, now: datetime) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vaefast.errors import SettingsError
 
@@ -14,6 +16,7 @@ OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")
 KL_ESTIMATORS = ("closed", "sampled")
+RATE_SCHEDULES = ("constant", "steps", "cosine", "staged")
 WARM_UPS = ("none", "linear", "cyclic")
 PRECISIONS = ("float32", "tf32")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
@@ -87,8 +90,58 @@ class AdamSettings:
 
 
 @dataclass(frozen=True)
+class RateSchedule:
+    """How the learning rate changes over the epochs, from Adam's `learning_rate` on.
+
+    Parameters
+    ----------
+    name
+        `constant`; `steps`; `cosine`: falls from step to step along half a cosine, over all epochs (Loshchilov & Hutter 2017,
+        without restarts); `staged`: 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al. 2015, section 5).
+    steps
+        Of `steps`: pairs of an epoch and a factor. Once so many epochs are trained the rate is `factor` times the first one,
+        not times the one before.
+    final
+        Of `cosine`: the rate that the last step comes near.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range, or belongs to another schedule.
+    """
+
+    name: str = "constant"
+    steps: tuple[tuple[int, float], ...] = ()
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("learning_rate_schedule", self.name, RATE_SCHEDULES)
+        _check_real("final_learning_rate", self.final, 0.0, 1e6)
+        for epoch, factor in self.steps:
+            _check_integer("epoch of learning_rate_steps", epoch, 1, LARGEST_SIZE)
+            _check_real("factor of learning_rate_steps", factor, 0.0, 1e6)
+        epochs = [epoch for epoch, _ in self.steps]
+        if epochs != sorted({*epochs}):
+            raise SettingsError(
+                f"learning_rate_steps has the epochs {epochs}: give each once, in order, such as 20:0.1 30:0.01"
+            )
+        if self.name == "steps" and not self.steps:
+            raise SettingsError(
+                "learning_rate_schedule is steps, without any: give learning_rate_steps, such as 20:0.1 30:0.01"
+            )
+        for setting, value, owner in (
+            ("learning_rate_steps", self.steps, "steps"),
+            ("final_learning_rate", self.final, "cosine"),
+        ):
+            if value and self.name != owner:
+                raise SettingsError(
+                    f"{setting} is given, but schedule {self.name} has none: choose learning_rate_schedule {owner}"
+                )
+
+
+@dataclass(frozen=True)
 class ObjectiveSettings:
-    """What training maximises, of every image; DERIVATION.md, section 8.
+    """What training maximises, of every image; DERIVATION.md, section 12.
 
     Parameters
     ----------
@@ -146,12 +199,49 @@ class ObjectiveSettings:
 
 
 @dataclass(frozen=True)
+class ValidationSettings:
+    """What of the training set is held out, and when training stops by it.
+
+    Parameters
+    ----------
+    held_out
+        Below 1 a share of the training set, from 1 on a number of images; 0 is none.
+    patience
+        Epochs without a better validation ELBO after which training stops, and the best epoch's model is kept; 0 is never.
+    min_improvement
+        The smallest rise that counts, in nats.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range.
+    """
+
+    held_out: float = 0.0
+    patience: int = 0
+    min_improvement: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_real("validation", self.held_out, 0.0, LARGEST_SIZE)
+        if self.held_out >= 1 and self.held_out != int(self.held_out):
+            raise SettingsError(f"validation is {self.held_out!r}: give a whole number of images, or a share below 1")
+        _check_integer("patience", self.patience, 0, LARGEST_SIZE)
+        _check_real("min_improvement", self.min_improvement, 0.0, 1e6)
+        if self.patience and not self.held_out:
+            raise SettingsError(
+                f"patience is {self.patience}, and nothing is held out to stop by, which is never the test set: give "
+                "validation, such as 0.1"
+            )
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """One training run; the defaults are those of the 2021 report.
 
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
-    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `precision` is that
-    of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores; everything else is float32.
+    probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
+    largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it. `precision` is
+    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores.
     """
 
     batch_size: int = 200
@@ -161,6 +251,10 @@ class TrainingSettings:
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    rate_schedule: RateSchedule = field(default_factory=RateSchedule)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
+    clip_norm: float | None = None
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -170,6 +264,33 @@ class TrainingSettings:
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
         _check_choice("precision", self.precision, PRECISIONS)
+        if self.clip_norm is not None:
+            _check_real("clip_norm", self.clip_norm, 1e-30, 1e30)
+        _check_real("initial_second_moments", self.second_moments, 0.0, 1e30)
+        if self.rate_schedule.final > self.adam.learning_rate:
+            raise SettingsError(
+                f"final_learning_rate is {self.rate_schedule.final:g}, above learning_rate {self.adam.learning_rate:g}: "
+                "give a rate to fall to, not a share"
+            )
+
+
+def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
+    """Training settings from what `asdict` made of them and JSON kept; what an older version did not have is as by default.
+
+    Raises
+    ------
+    SettingsError, TypeError, ValueError
+        They are none.
+    """
+    schedule = dict(values.get("rate_schedule", {}))
+    schedule["steps"] = tuple((epoch, factor) for epoch, factor in schedule.get("steps", ()))
+    parts = {
+        "adam": AdamSettings(**values.get("adam", {})),
+        "objective": ObjectiveSettings(**values.get("objective", {})),
+        "rate_schedule": RateSchedule(**schedule),
+        "validation": ValidationSettings(**values.get("validation", {})),
+    }
+    return TrainingSettings(**{**values, **parts})
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast.errors import DivergenceError, OutputError, SettingsError, VaefastError
-from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
+from vaefast import console
+from vaefast.console import complain, say
+from vaefast.errors import DivergenceError, SettingsError
+from vaefast.interruption import Interruption
 from vaefast.options import Options, checked, parse
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vaefast.data import Dataset
     from vaefast.engines.contract import Engine, State
     from vaefast.keeper import Keeper
@@ -27,36 +28,12 @@ if TYPE_CHECKING:
     from vaefast.settings import ModelSettings, TrainingSettings
     from vaefast.tensorboard import TensorBoard
     from vaefast.trainer import EpochMetrics, Position, Progress
+    from vaefast.validation import Stopping
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 1 internal error, 2 settings, 3 data, 4 checkpoint, 5 diverged,
-    6 output, 130 SIGINT, 143 SIGTERM)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
-    interruption = Interruption()
-    interruption.listen()
-    try:
-        options = parse(arguments)
-        debug = debug or options.debug
-        run(options, interruption)
-    except Interrupted as interrupted:
-        _complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}")
-        return EXIT_CODES[interrupted.signal]
-    except VaefastError as error:
-        _report(error, str(error), debug)
-        return error.exit_code
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _report(error, f"{place}{error.strerror or error}", debug)
-        return OutputError.exit_code
-    except MemoryError as error:
-        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug)
-        return SettingsError.exit_code
-    except Exception as error:
-        _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
-        return VaefastError.exit_code
-    return 0
+    """Run the command line; returns the exit code of `console.command`."""
+    return console.command(parse, run, arguments)
 
 
 def run(options: Options, interruption: Interruption) -> None:
@@ -67,7 +44,7 @@ def run(options: Options, interruption: Interruption) -> None:
     try:
         if resumed is not None:
             for damage in resumed.damages:
-                _complain(f"{damage}: going back to checkpoint {resumed.number}")
+                complain(f"{damage}: going back to checkpoint {resumed.number}")
             given, options = options.given, checked({**resumed.values, **options.given})
             options = replace(options, given=given)
         _run(options, resumed, interruption)
@@ -95,15 +72,18 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
             raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
         resumed.check(options.given, engine_name, model.pixels, data.sha256)
         for change in resumed.changed_software(surroundings):
-            _complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
+            complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
     record = {"settings": _settings(options, model, data.name), "environment": surroundings, "source": _source(options, data)}
+    data, validation = _held_out(data, options.training)
     engine = engines.create(engine_name, model, options.training, threads)
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:
             if data.notice:
-                _complain(data.notice)
-            _train_in(folder, engine, data, replace(options, model=model), record, resumed, start_from, interruption)
+                complain(data.notice)
+            _train_in(
+                folder, engine, data, validation, replace(options, model=model), record, resumed, start_from, interruption
+            )
         finally:
             folder.close()
     finally:
@@ -116,7 +96,7 @@ def _new_folder(options: Options, data: str) -> RunFolder:
     path = options.out or claim_default(data, datetime.now())
     if options.resume is None:
         return RunFolder(path)
-    _say(f"nothing to resume: a new run starts in {path}")
+    say(f"nothing to resume: a new run starts in {path}")
     return RunFolder(path, existing=is_barely_begun(path))
 
 
@@ -124,6 +104,7 @@ def _train_in(
     folder: RunFolder,
     engine: Engine,
     data: Dataset,
+    validation: NDArray[Any] | None,
     options: Options,
     record: dict[str, Any],
     resumed: Resumed | None,
@@ -137,6 +118,7 @@ def _train_in(
 
     training = options.training
     position = Position() if resumed is None else _take_up(resumed, engine, data, training)
+    position.stopping = _stopping(training, position, resumed)
     folder.write_json("settings.json", record["settings"])
     folder.write_json("environment.json", record["environment"])
     folder.restore_metrics(position.history)
@@ -149,17 +131,76 @@ def _train_in(
     board = _board(folder) if options.tensorboard else None
     try:
         if resumed is None:
-            engine.load_state(start_from or initial_state(options.model, training, data.train.values))
-        _train(engine, data, training, folder, position, keeper, board)
+            state = start_from or initial_state(options.model, training, data.train.values)
+            state.second_moments[...] = training.second_moments
+            engine.load_state(state)
+        _train(engine, data, validation, training, folder, position, keeper, board)
     except DivergenceError as error:
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
     wall = time.perf_counter() - start
-    if _write_results(folder, engine, data, options.model, training, record["settings"], position.history):
-        _say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
+    settings = record["settings"]
+    if position.stopping is not None and position.stopping.best is not None:
+        settings = {
+            **settings,
+            "kept": {"epoch": position.stopping.best_epoch, "validation_elbo": position.stopping.best_bound},
+        }
+        engine.load_state(position.stopping.best)
+        folder.write_json("settings.json", settings)
+    if _write_results(folder, engine, data, options.model, training, settings, position.history):
+        say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
+    elif position.is_over:
+        say(f"nothing to do: {folder.path} has stopped after epoch {position.epoch - 1}")
     else:
-        _say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+        say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+    if position.stopping is not None:
+        say(_stopped(position.stopping, position))
+
+
+def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArray[Any] | None]:
+    """The data without the part of the training set that is held out, and that part."""
+    if not training.validation.held_out:
+        return data, None
+    from vaefast.data import Images
+    from vaefast.validation import held_out
+
+    kept, out = held_out(len(data.train), training.validation.held_out, training.seed)
+    values, labels = data.train.values, data.train_labels
+    train = Images(values[kept], data.train.shape)
+    return replace(data, train=train, train_labels=None if labels is None else labels[kept]), values[out]
+
+
+def _stopping(training: TrainingSettings, position: Position, resumed: Resumed | None) -> Stopping | None:
+    """What watches the validation ELBO, as it stands after the epochs so far.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint lacks the best model.
+    """
+    if not training.validation.patience:
+        return None
+    from vaefast.engines.contract import State
+    from vaefast.errors import CheckpointError
+    from vaefast.validation import Stopping
+
+    stopping = Stopping(training.validation.patience, training.validation.min_improvement)
+    if position.history:
+        best = None if resumed is None else resumed.checkpoint.best
+        if best is None or any(line.validation_elbo is None for line in position.history):
+            raise CheckpointError(
+                "the checkpoint lacks the best epoch's model or its bounds: it was changed after it was written"
+            )
+        stopping.replay(position.history, State.initial(best))
+    return stopping
+
+
+def _stopped(stopping: Stopping, position: Position) -> str:
+    """Why training ended and which model is kept, in one line."""
+    waited = f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen for {stopping.patience} epochs"
+    why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
+    return f"{why}; the model is that of epoch {stopping.best_epoch}, validation ELBO {stopping.best_bound:.2f}"
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
@@ -176,13 +217,14 @@ def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: Training
         raise SettingsError(f"epochs is {training.epochs}, and {begun} are begun: a run can be made longer, not shorter")
     engine.load_state(checkpoint.state)
     place = f"{len(position.history)} of {training.epochs} epochs and {position.images:,} of {size:,} images"
-    _say(f"resuming {resumed.folder.path} from checkpoint {resumed.number}: {place} trained")
+    say(f"resuming {resumed.folder.path} from checkpoint {resumed.number}: {place} trained")
     return position
 
 
 def _train(
     engine: Engine,
     data: Dataset,
+    validation: NDArray[Any] | None,
     training: TrainingSettings,
     folder: RunFolder,
     position: Position,
@@ -205,11 +247,12 @@ def _train(
             on_progress=display.progress,
             position=position,
             on_pause=keeper,
+            validation_values=validation,
         )
         for line in epochs:
             folder.append_metrics(line)
             if board is not None:
-                board.write(asdict(line))
+                board.write(line.as_dict())
             display.epoch(line)
 
 
@@ -302,8 +345,10 @@ class _Display:
             f"test ELBO {line.test_elbo:8.2f}  (log-likelihood {line.test_log_likelihood:8.2f}, KL {line.test_kl:5.2f})  "
             f"{line.seconds:.2f} s  {line.images_per_second:,.0f} images/s"
         )
+        if line.validation_elbo is not None:
+            text += f"  validation ELBO {line.validation_elbo:8.2f}"
         if self._bar.disable:
-            _say(text)
+            say(text)
 
 
 def _summary(
@@ -346,40 +391,5 @@ def _layout(model: ModelSettings) -> Any:
     return Layout(model)
 
 
-def _report(error: BaseException, message: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    _complain(message)
-
-
-def _complain(message: str) -> None:
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    """A line on stdout. A reader that has gone (`| head`) is no error of ours: the run goes on without it."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
-
-
-def _open_standard_streams() -> None:
-    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 if __name__ == "__main__":
-    _open_standard_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(main())
+    console.exit_with(main)

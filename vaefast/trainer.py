@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from vaefast.divergence import Guard
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.pace import pace
 from vaefast.settings import TrainingSettings
+from vaefast.validation import Stopping
 
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1
@@ -36,6 +37,13 @@ class EpochMetrics:
     seconds: float
     evaluation_seconds: float
     images_per_second: float
+    validation_elbo: float | None = None  # where a part of the training set is held out
+    validation_log_likelihood: float | None = None
+    validation_kl: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name, without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,12 @@ class Position:
     seconds: float = 0.0  # of training in it
     parts: list[BoundTerms] = field(default_factory=list)  # of these images
     history: list[EpochMetrics] = field(default_factory=list)  # of the epochs before it
+    stopping: Stopping | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether training is to stop here, whatever epochs are left."""
+        return self.stopping is not None and self.stopping.is_over
 
     @property
     def terms(self) -> BoundTerms:
@@ -83,6 +97,8 @@ def train(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     position: Position | None = None,
     on_pause: Callable[[Position, Callable[[], State]], bool] = lambda position, state: True,
+    until: int | None = None,
+    validation_values: NDArray[Any] | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
@@ -90,12 +106,17 @@ def train(
     ----------
     train_values, test_values
         Images, (N, X), uint8 or float32. Without a test set its metrics are NaN.
+    validation_values
+        More images to score after each epoch.
+    until
+        End after so many epochs instead.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
         Called several times a second.
     position
-        Where to go on, the engine having its state from there; it is kept up to date. The start by default.
+        Where to go on, the engine having its state from there; it is kept up to date. The start by default. Its `stopping`,
+        where it has one, may end the training sooner.
     on_pause
         Called before the first piece, after each, and after each epoch, with the position and a function that gives the
         engine's state once every number in it is known to be finite. If it returns False, training ends there.
@@ -105,14 +126,15 @@ def train(
     DivergenceError
         A bound, a parameter or a moment is no longer a finite number.
     """
-    position = position or Position()
+    position, last = position or Position(), training.epochs if until is None else until
     placed, test = engine.place(train_values), _TestSet(engine, test_values)
+    validation = _TestSet(engine, validation_values)
     engine.warm_up(placed)
     guard = Guard(engine, placed, training.batch_size)
     size, piece, batch_size = len(train_values), 1, training.batch_size
     epoch_steps = -(-size // batch_size)
     going_on = on_pause(position, guard.verified)
-    while going_on and position.epoch <= training.epochs:
+    while going_on and position.epoch <= last and not position.is_over:
         order = noise.permutation(training.seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
         total = float(position.terms.elbo.sum())
         while going_on and position.images < size:
@@ -127,21 +149,27 @@ def train(
             position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(position.epoch, training.epochs, position.images, size, total / position.images))
+            on_progress(Progress(position.epoch, last, position.images, size, total / position.images))
             going_on = on_pause(position, guard.verified)
         if going_on:
-            position.end_epoch(_metrics(engine, position, test, guard))
+            position.end_epoch(_metrics(engine, position, test, validation, guard))
+            if position.stopping is not None:
+                position.stopping.after(position.history[-1], guard.verified)
             yield position.history[-1]
             going_on = on_pause(position, guard.verified)
     guard.verified()
 
 
-def _metrics(engine: Engine, position: Position, test: _TestSet, guard: Guard) -> EpochMetrics:
+def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _TestSet, guard: Guard) -> EpochMetrics:
     """Of the epoch that has just been trained."""
     start = time.perf_counter()
-    train_terms, test_terms = position.terms, test.terms()
+    train_terms, test_terms, validation_terms = position.terms, test.terms(), validation.terms()
     if test.exists:
         guard.evaluated(position.epoch, test_terms)
+    validated = {}
+    if validation.exists:
+        guard.evaluated(position.epoch, validation_terms, "validation")
+        validated = {name: float(getattr(validation_terms, name).mean()) for name in ("elbo", "log_likelihood", "kl")}
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
@@ -155,6 +183,7 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, guard: Guard) -
         seconds=position.seconds,
         evaluation_seconds=time.perf_counter() - start,
         images_per_second=position.images / position.seconds,
+        **{f"validation_{name}": value for name, value in validated.items()},
     )
 
 

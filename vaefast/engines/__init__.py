@@ -18,15 +18,16 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 
 # What an engine cannot do, in the words of `needs`; the others do it.
+IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples", "a sampled KL",
-        "precision tf32",
+        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
+        "a sampled KL", "gradient clipping", "precision tf32",
     ),
     "numba": ("precision tf32",),
     "cuda": (
         "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL",
+        "several samples", "a sampled KL", "gradient clipping",
     ),
     "reference": ("precision tf32",),
 }  # fmt: skip
@@ -39,6 +40,7 @@ def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
         "several samples": objective.samples > 1,
         "a sampled KL": objective.kl == "sampled",
         "precision tf32": training.precision == "tf32",
+        "gradient clipping": training.clip_norm is not None,
     }
     wanted = (extra for extra, needed in extras.items() if needed)
     return (f"likelihood {model.likelihood}", f"objective {objective.name}", *wanted)

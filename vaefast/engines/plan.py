@@ -4,6 +4,9 @@ All activations and their gradients live in one float32 workspace. Each is a mat
 (`layout.py`), so the tiles read and write whole cache lines. Two arrays share a place where the second replaces the first
 element by element: logits and d_logits, heads (mean, log_std) and their gradient.
 
+With k samples of the latents an image, the encoder has a row an image and the decoder k, which lie together: rows k r to
+k r + k - 1 are the samples of row r.
+
 The columns of every layer are cut into two *halves*, whose sums over columns are always taken apart and then added. Two
 workers can take one half each, whatever the number of workers, and the bits stay the same.
 """
@@ -31,7 +34,8 @@ SPLIT = 9  # output panels of half 0
 SOURCE_SPLIT = 10  # the same of its input
 ACTIVATION = 11  # of its output
 SOURCE_ACTIVATION = 12  # of its input
-COLUMNS = 13
+ROWS = 13  # capacity of its input and output
+COLUMNS = 14
 
 HALVES = 2
 LINEAR, RELU, TANH = 0, 1, 2
@@ -48,12 +52,14 @@ class Plan(NamedTuple):
 
     layers: NDArray[np.int64]  # (layers, COLUMNS)
     heads: int  # index of the layer that computes mean and log_std
-    rows: int  # capacity
+    rows: int  # capacity, in images
+    samples: int  # of an image
     pixels: int
     latent: int
     latent_panels: int
     x: int
-    z: int
+    target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample
+    z: int  # a row a sample, as all that follow but std
     std: int
     spread: int  # exp(log_std) * noise
     d_z: int  # a matrix for each half
@@ -78,28 +84,31 @@ class _Workspace:
     def __init__(self, rows: int) -> None:
         self.rows, self.size = rows, 0
 
-    def take(self, width: int) -> int:
+    def take(self, width: int, samples: int = 1) -> int:
         offset = self.size
-        self.size += self.rows * padded(width)
+        self.size += self.rows * samples * padded(width)
         return offset
 
 
-def make_plan(layout: Layout, rows: int) -> tuple[Plan, int]:
-    """The plan for so many rows, and the elements of its workspace."""
+def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
+    """The plan for so many images and samples of each, and the elements of its workspace."""
     model, space = layout.model, _Workspace(rows)
     heads = len(model.hidden)
     head_width = 2 * padded(model.latent)
     widths = [*model.hidden, head_width, *reversed(model.hidden), model.pixels]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
-    x, z, d_z = space.take(model.pixels), space.take(model.latent), space.take(HALVES * padded(model.latent))
+    x, z = space.take(model.pixels), space.take(model.latent, samples)
+    d_z = space.take(HALVES * padded(model.latent), samples)
 
     layers = np.full((len(names), COLUMNS), -1, np.int64)
     source, d_source, source_activation, inputs = x, -1, LINEAR, model.pixels
     for i, (name, width) in enumerate(zip(names, widths, strict=True)):
         hidden = i not in (heads, len(names) - 1)
-        output = space.take(width)
+        a_row = 1 if i <= heads else samples
+        output = space.take(width, a_row)
+        layers[i, ROWS] = rows * a_row
         layers[i, [SOURCE, OUTPUT, D_SOURCE]] = source, output, d_source
-        layers[i, D_OUTPUT] = space.take(width) if hidden else output
+        layers[i, D_OUTPUT] = space.take(width, a_row) if hidden else output
         layers[i, WEIGHT] = layout.tensors[f"{name}.weight"].panel_offset
         layers[i, BIAS] = layout.tensors[f"{name}.bias"].panel_offset
         layers[i, [INPUTS, OUTPUTS, OUTPUT_PANELS]] = inputs, width, padded(width) // PANEL
@@ -115,16 +124,18 @@ def make_plan(layout: Layout, rows: int) -> tuple[Plan, int]:
         layers=layers,
         heads=heads,
         rows=rows,
+        samples=samples,
         pixels=model.pixels,
         latent=model.latent,
         latent_panels=padded(model.latent) // PANEL,
         x=x,
+        target=x if samples == 1 else space.take(model.pixels, samples),
         z=z,
         std=space.take(model.latent),
-        spread=space.take(model.latent),
+        spread=space.take(model.latent, samples),
         d_z=d_z,
-        linear=space.take(HALVES * PANEL),
-        product=space.take(HALVES * PANEL),
+        linear=space.take(HALVES * PANEL, samples),
+        product=space.take(HALVES * PANEL, samples),
     )
     return plan, space.size
 

@@ -212,6 +212,17 @@ def _likelihood_backward(
     return (a - x) / variance * factors  #                                                                         (19)
 
 
+def clipped(gradient: Array, clip_norm: float | None) -> Array:
+    """The gradient, (P,), scaled to this Euclidean norm where it is longer (41); what is not a number stays so.
+
+    Source: Pascanu, Mikolov & Bengio (2013), algorithm 1.
+    """
+    if clip_norm is None:
+        return gradient
+    norm = np.sqrt(np.sum(gradient.astype(np.float64) ** 2))
+    return gradient if norm <= clip_norm else gradient * gradient.dtype.type(clip_norm / norm)
+
+
 def adam_step(state: State, gradient: Array, adam: AdamSettings, learning_rate: float | None = None) -> None:
     """One step of Adam in place (14-16), as in Kingma & Ba (2015), algorithm 1, and in the report; all (P,)."""
     state.step += 1
@@ -295,7 +306,8 @@ class ReferenceEngine:
         terms = []
         for start, learning_rate, kl_weight in zip(starts, *pace, strict=True):
             gradients, term = self._gradients(placed, order[start : start + size], float(kl_weight))
-            adam_step(self._state, self.layout.flatten(gradients, self.dtype), adam, float(learning_rate))
+            gradient = clipped(self.layout.flatten(gradients, self.dtype), self.training.clip_norm)
+            adam_step(self._state, gradient, adam, float(learning_rate))
             terms.append(term)
         return BoundTerms.concatenate(terms)
 

@@ -32,6 +32,9 @@ from vaefast import layout, noise
 from vaefast.engines import plan
 from vaefast.version import __version__
 
+# What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
+AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
+
 # How many compilations are under way inside each other, in the thread that has Numba's global lock.
 _nesting = 0
 
@@ -60,8 +63,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     anyway. Of what is called from compiled code only, no machine code is made. And views of arrays are not counted: no kernel
     allocates, and threads that count references to the same array wait for each other.
     """
-    options: Any = {"_nrt": False}
-    dispatcher: Any = numba.njit(error_model="numpy", nogil=True, **options)(function)
+    dispatcher: Any = numba.njit(**AS_KERNELS)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
 
     def template_without_literals(args: Any, kws: Any) -> Any:

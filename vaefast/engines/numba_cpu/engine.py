@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.importance import importance_sample
 from vaefast.engines.numba_cpu.compiler import compile_once
+from vaefast.engines.numba_cpu.gradients import clipping
+from vaefast.engines.numba_cpu.importance import Chunk, importance_images
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.noise import whole_vectors
+from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
 from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.products import GROUP
 from vaefast.engines.numba_cpu.steps import (
@@ -40,10 +42,12 @@ from vaefast.engines.plan import (
 from vaefast.engines.workers import Team
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
 # Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
 FORWARD_ROWS = 100
+# Samples of one image that are decoded together: with the weights of a decoder of MNIST's size their activations take 1.3 MB.
+CHUNK = 120
 # Above this share of non-zero pixels the dense tiles are faster than lists. With 13 % of the pixels on, 200 images take 193 us
 # forward and 180 us back by lists, 396 and 380 densely: even at 27 % on, which drawn digits reach at 40 % non-zero.
 SPARSE_BELOW = 0.4
@@ -58,7 +62,6 @@ class Placed(NamedTuple):
     images: Images
     sparse: bool
     size: int
-    values: NDArray[Any]  # as they came
 
 
 class NumbaEngine:
@@ -72,15 +75,18 @@ class NumbaEngine:
         self._team = Team(threads, compile_once)
         self.step = 0
         self._likelihood = likelihood_of(self.layout)
-        self._plan, size = make_plan(self.layout, training.batch_size)
+        self._plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
+        self._objective = objective_of(training.objective, self._plan)
         self._workspace = _aligned(size)
         self._pixels = _pixels(self._plan)
         self._rows = [_rows(self._plan) for _ in range(threads)]
         self._scratch = [_scratch(self._plan) for _ in range(threads)]
         self._backward = _backward(self._plan, threads)
         self._weights = Weights(*(_aligned(self.layout.panel_size) for _ in range(3)))
+        self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
         self._tasks = {sparse: weight_tasks(self._plan, UNIT.product_panels, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
+        self._evaluation = objective_of(ObjectiveSettings(), self._forward_plan)
 
     def state(self) -> State:
         weights, plain = self._weights, self.layout.from_panels
@@ -95,7 +101,7 @@ class NumbaEngine:
     def place(self, values: NDArray[Any]) -> Placed:
         images = _held_whole(values)
         sparse = _is_sparse(values)
-        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
+        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
 
     def warm_up(self, placed: Placed) -> None:
         self.train(placed, np.empty(0, np.int64))
@@ -104,47 +110,64 @@ class NumbaEngine:
     def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
+        examples = _read_only(order.astype(np.int64, copy=False))
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
-        rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
-        corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
+        pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
+        now = np.stack((pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights), axis=1)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
-        log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
+        terms = make_terms(self._objective, len(order), steps)
         shared = (
             placed.images,
-            _read_only(order.astype(np.int64, copy=False)),
+            examples,
+            examples,
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
             self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
             batch,
             AdamStep(*(np.float32(s) for s in scalars)),
-            corrections.astype(np.float32),
-            log_likelihood,
-            kl,
+            now.astype(np.float32),
+            terms,
         )
         counters = np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64)
         self._team.run(
             train_steps,
             [
-                (w, self.threads, counters, self._plan, self._likelihood, self._weights, self._workspace, self._pixels,
-                 self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
+                (w, self.threads, counters, self._plan, self._likelihood, self._objective, self._updated, self._workspace,
+                 self._pixels, self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],
         )  # fmt: skip
         self.step += steps
-        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+        return bound_terms(self._objective, terms, pace.kl_weights, batch)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
-        log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
+        terms = make_terms(self._evaluation, placed.size, 0)
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
         code = BINARIZATION_CODES[self.training.binarize]
         places = _read_only(np.arange(placed.size))
         keys = places if examples is None else _read_only(examples.astype(np.int64, copy=False))
-        shared = (self._likelihood, placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl)
+        shared = (
+            self._likelihood, self._evaluation, placed.images, places, keys, code, placed.sparse, randomness, terms
+        )  # fmt: skip
         self._forward(evaluate_images, shared, pixels=True)
-        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+        return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
-        return importance_sample(self, self.model, self.training, placed.values, samples, examples)
+        result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
+        plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
+        places = _read_only(np.arange(placed.size))
+        shared = (
+            self._likelihood, placed.images, places, places if examples is None else _read_only(examples.astype(np.int64)),
+            BINARIZATION_CODES[self.training.binarize], placed.sparse, np.int64(Purpose.IMPORTANCE_SAMPLES),
+            self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS), samples, *result,
+        )  # fmt: skip
+        counters, arguments = np.zeros(1, np.int64), []
+        for _ in range(self.threads):
+            chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
+            memory = (_aligned(size), _pixels(plan), _rows(plan), chunk)
+            arguments.append((counters, plan, self._weights.parameters, *memory, *shared))
+        self._team.run(importance_images, arguments)
+        return result
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
@@ -242,7 +265,8 @@ def _rows(plan: Plan) -> Rows:
         pixels=_aligned(width),
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=_aligned(latent),
-        divergence=_aligned(PANEL),
+        lanes=_aligned(PANEL),
+        kl_scales=_aligned(latent),
     )
 
 
@@ -251,7 +275,7 @@ def _backward(plan: Plan, threads: int) -> list[Backward]:
     partners = HALVES if threads % HALVES == 0 else 1
     groups = threads // partners
     # A group's share is at most two panels larger than an equal one.
-    rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL))
+    rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL) * plan.samples)
     size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
     parts = [_aligned(2 * HALVES * size) for _ in range(groups)]
     zeros = _aligned(PANEL)
@@ -260,7 +284,7 @@ def _backward(plan: Plan, threads: int) -> list[Backward]:
 
 
 def _scratch(plan: Plan) -> Scratch:
-    ones = _aligned(padded(plan.rows))
+    ones = _aligned(padded(plan.rows * plan.samples))
     ones[:] = 1
     return Scratch(
         gradient=_aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),

@@ -31,6 +31,7 @@ from vaefast.engines.plan import (
     OUTPUT_PANELS,
     OUTPUTS,
     RELU,
+    ROWS,
     SOURCE,
     SOURCE_ACTIVATION,
     SOURCE_SPLIT,
@@ -70,7 +71,8 @@ def half_end(layer, half):
 @kernel
 def dense_layer(plan, i, parameters, workspace, first, last, half):
     """output = activation(source @ W + b) (5)."""
-    layer, stride = plan.layers[i], plan.rows * PANEL
+    layer = plan.layers[i]
+    stride = layer[ROWS] * PANEL
     begin, end = half_begin(layer, half), half_end(layer, half)
     w_panel, output = layer[INPUTS] * PANEL, layer[OUTPUT] + begin * stride
     product(
@@ -79,7 +81,7 @@ def dense_layer(plan, i, parameters, workspace, first, last, half):
         parameters, layer[BIAS] + begin * PANEL, PANEL,
         workspace, output, stride, layer[INPUTS], first, last, end - begin,
     )  # fmt: skip
-    _activate_panels(plan, layer, workspace, first, last, begin, end)
+    _activate_panels(layer, workspace, first, last, begin, end)
 
 
 @kernel
@@ -89,7 +91,8 @@ def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
     All pixels of a row at once: half of W, 330 KB, comes from the second-level cache. Blocks of pixels that fit the first
     level were tried and took 1.6 times as long, for a row has only eight pixels in a block of 64.
     """
-    layer, stride = plan.layers[0], plan.rows * PANEL
+    layer = plan.layers[0]
+    stride = layer[ROWS] * PANEL
     begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
     index, value = pixels.indices, pixels.values
     for r in range(first, last):
@@ -110,13 +113,14 @@ def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
             else:
                 gather_3(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
                 panel += GATHER_3
-    _activate_panels(plan, layer, workspace, first, last, begin, end)
+    _activate_panels(layer, workspace, first, last, begin, end)
 
 
 @kernel
 def partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half):
     """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns."""
-    layer, stride = plan.layers[i], plan.rows * PANEL
+    layer = plan.layers[i]
+    stride = layer[ROWS] * PANEL
     begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
     t_panel = (end - begin) * BLOCK
     for panel in range(begin, end):
@@ -141,7 +145,8 @@ def partial_sources(plan, i, parameters, workspace, backward, turn, first, last,
 def fold_sources(plan, i, workspace, backward, turn, first, last, half):
     """d_source, a half of its own columns: the sum of both parts, times the slope of the activation that made the source
     (9, 10)."""
-    layer, stride = plan.layers[i], plan.rows * PANEL
+    layer = plan.layers[i]
+    stride = layer[ROWS] * PANEL
     panels = (layer[INPUTS] + PANEL - 1) // PANEL
     begin = layer[SOURCE_SPLIT] if half == 1 else 0
     end = panels if half == 1 else layer[SOURCE_SPLIT]
@@ -185,9 +190,9 @@ def _transpose_rows(source, place, rows, out, target, t_panel):
 
 
 @kernel
-def _activate_panels(plan, layer, workspace, first, last, begin, end):
+def _activate_panels(layer, workspace, first, last, begin, end):
     for panel in range(begin, end):
-        start = layer[OUTPUT] + panel * plan.rows * PANEL
+        start = layer[OUTPUT] + panel * layer[ROWS] * PANEL
         _activate(workspace[start + first * PANEL : start + last * PANEL], layer[ACTIVATION])
 
 

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
+from vaefast.engines.numba_cpu.objectives import add_squares, square_count
 from vaefast.engines.numba_cpu.tiles import adam_tile
-from vaefast.engines.plan import D_OUTPUT, OUTPUT
+from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS
 from vaefast.layout import PANEL, Layout
 from vaefast.settings import SMALLEST_VARIANCE
 
@@ -27,8 +28,6 @@ from vaefast.settings import SMALLEST_VARIANCE
 FACTORS = 64
 # ... and a float64 that of half the lanes' products: (2^64)^8 = 2^512 < 1.8e308.
 LANES_A_LOGARITHM = 8
-# What `compiler.kernel` gives its pieces.
-AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
 VARIANCE_FLOOR, TWO_PI = np.float32(SMALLEST_VARIANCE), np.float32(2 * math.pi)
 # kappa(a) = a / 2 + K(a^2) and its slope 1/2 + a M(a^2) for |a| < 1 (24); the first terms left out are 2e-9 and 5e-10.
 K1, K2, K3, K4 = (np.float32(c) for c in (1 / 24, -1 / 2880, 1 / 181_440, -1 / 9_676_800))
@@ -73,21 +72,38 @@ def _choose_rows(likelihood, plan, parameters, workspace, scale, log_likelihood,
         _continuous_bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
 
     def bernoulli(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
-        bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half)
+        bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, True)
 
     return {Gaussian: gaussian, ContinuousBernoulli: continuous_bernoulli}.get(_kind(likelihood), bernoulli)
 
 
-def update_likelihood(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+def log_likelihood_rows(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+    """The same log p(x | z) where nobody needs the gradient; what becomes of the outputs is not said."""
+
+
+@overload(log_likelihood_rows, jit_options=AS_KERNELS)
+def _choose_values(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+    def bernoulli(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+        bernoulli_rows(plan, workspace, ONE, log_likelihood, first, last, half, False)
+
+    def others(likelihood, plan, parameters, workspace, log_likelihood, first, last, half):
+        likelihood_rows(likelihood, plan, parameters, workspace, ONE, log_likelihood, first, last, half)
+
+    return bernoulli if _kind(likelihood) is Bernoulli else others
+
+
+def update_likelihood(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
     """Adam on the likelihood's own parameters of pixel panels first to last - 1, by the task that has their logits."""
 
 
 @overload(update_likelihood, jit_options=AS_KERNELS)
-def _choose_update(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
-    def gaussian(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
-        _update_x_log_std(likelihood.x_log_std, plan, weights, workspace, gradient, adam, B, first, last)
+def _choose_update(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
+    def gaussian(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
+        for panel in range(first, last):
+            x_log_std_gradient(likelihood.x_log_std, objective, plan, weights.parameters, workspace, B, panel, gradient)
+            adam_tile(gradient, 0, weights, likelihood.x_log_std + panel * PANEL, 1, adam)
 
-    def without(likelihood, plan, weights, workspace, gradient, adam, B, first, last):
+    def without(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
         pass
 
     return gaussian if _kind(likelihood) is Gaussian else without
@@ -99,13 +115,15 @@ def _kind(likelihood: Any) -> Any:
 
 
 @kernel
-def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
-    """log p(x | z) of half of the pixels (3), nats, float64; logits become d_logits (7); scale is 1 / B.
+def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, gradient):
+    """log p(x | z) of half of the pixels (3), nats, float64; with a `gradient` the logits
+    become d_logits (7); scale is 1 / B.
 
     softplus(a) = max(a, 0) + log(1 + exp(-|a|)). The factors 1 + exp(-|a|) are multiplied over up to 64 panels, then over
     eight lanes in float64, so that one logarithm serves hundreds of pixels.
     """
-    layer, stride = plan.layers[plan.layers.shape[0] - 1], plan.rows * PANEL
+    layer = plan.layers[plan.layers.shape[0] - 1]
+    stride = layer[ROWS] * PANEL
     begin, end, shift = half_begin(layer, half), half_end(layer, half), half * stride
     linear = workspace[plan.linear + shift + first * PANEL : plan.linear + shift + last * PANEL]
     product = workspace[plan.product + shift + first * PANEL : plan.product + shift + last * PANEL]
@@ -115,15 +133,20 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
         log_likelihood[r] = 0.0
     for panel in range(begin, end):
         start, stop = panel * stride + first * PANEL, panel * stride + last * PANEL
-        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.x + start : plan.x + stop]
+        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.target + start : plan.target + stop]
         real = min(PANEL, plan.pixels - panel * PANEL)
         if real == PANEL:
-            _bernoulli_panel(a, x, linear, product, scale)
+            _bernoulli_panel(a, x, linear, product, scale, gradient)
         else:
             for r in range(last - first):
                 row = r * PANEL
                 _bernoulli_panel(
-                    a[row : row + real], x[row : row + real], linear[row : row + real], product[row : row + real], scale
+                    a[row : row + real],
+                    x[row : row + real],
+                    linear[row : row + real],
+                    product[row : row + real],
+                    scale,
+                    gradient,
                 )
         if (panel - begin + 1) % FACTORS == 0:
             _subtract_logarithms(product, log_likelihood[first:last])
@@ -133,7 +156,14 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
 
 
 @kernel
-def _bernoulli_panel(a, x, linear, product, scale):
+def _bernoulli_panel(a, x, linear, product, scale, gradient):
+    if not gradient:
+        for j in range(a.size):
+            logit = a[j]
+            positive = ZERO if logit < ZERO else logit
+            linear[j] += fma(x[j], logit, -positive)
+            product[j] *= ONE + exp_of_negative(-abs(logit))
+        return
     for j in range(a.size):
         logit = a[j]
         e = exp_of_negative(-abs(logit))
@@ -173,7 +203,8 @@ def _gaussian_rows(offset, plan, parameters, workspace, scale, log_likelihood, f
 
     One over the variance is written out for every row, so that the loop over rows and lanes is a plain one.
     """
-    layer, stride = plan.layers[plan.layers.shape[0] - 1], plan.rows * PANEL
+    layer = plan.layers[plan.layers.shape[0] - 1]
+    stride = layer[ROWS] * PANEL
     shift, rows = half * stride, last - first
     linear = workspace[plan.linear + shift + first * PANEL : plan.linear + shift + last * PANEL]
     precision = workspace[plan.product + shift + first * PANEL : plan.product + shift + last * PANEL]
@@ -184,7 +215,7 @@ def _gaussian_rows(offset, plan, parameters, workspace, scale, log_likelihood, f
         real = min(PANEL, plan.pixels - panel * PANEL)
         logarithms += _precisions(x_log_std, real, rows, precision)
         start, stop = panel * stride + first * PANEL, panel * stride + last * PANEL
-        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.x + start : plan.x + stop]
+        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.target + start : plan.target + stop]
         for j in range(a.size):
             error = a[j] - x[j]
             weighted = error * precision[j]
@@ -221,25 +252,18 @@ def variance(x_log_std):
 
 
 @kernel
-def _update_x_log_std(offset, plan, weights, workspace, gradient, adam, B, first, last):
-    for panel in range(first, last):
-        x_log_std_gradient(offset, plan, weights.parameters, workspace, B, panel, gradient)
-        adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
-
-
-@kernel
-def x_log_std_gradient(offset, plan, parameters, workspace, B, panel, gradient):
-    """d_x_log_std of one panel of pixels (20), zero in the padding, from d_a = (a - x) / v / B (19) as the rows phase left it:
-    the mean over the minibatch of (x - a)^2 / v is v B times the sum of d_a^2, taken in ascending order of the rows."""
+def x_log_std_gradient(offset, objective, plan, parameters, workspace, B, panel, gradient):
+    """d_x_log_std of one panel of pixels (20), zero in the padding, from d_a = w (a - x) / v as the rows phase left it
+    (19), in which w is what a sample counts for: the sum of w (x - a)^2 / v is v times that of d_a^2 / w, in ascending order.
+    """
     layer = plan.layers[plan.layers.shape[0] - 1]
-    start = layer[D_OUTPUT] + panel * plan.rows * PANEL
+    start, rows = layer[D_OUTPUT] + panel * layer[ROWS] * PANEL, B * plan.samples
     squares, x_log_std = gradient[:PANEL], parameters[offset + panel * PANEL : offset + (panel + 1) * PANEL]
     fill(squares, ZERO)
-    for r in range(B):
+    for r in range(rows):
         d_a = workspace[start + r * PANEL : start + (r + 1) * PANEL]
-        for j in range(PANEL):
-            squares[j] = fma(d_a[j], d_a[j], squares[j])
-    real, count = min(PANEL, plan.pixels - panel * PANEL), np.float32(B)
+        add_squares(objective, d_a, squares, r)
+    real, count = min(PANEL, plan.pixels - panel * PANEL), square_count(objective, B)
     for j in range(PANEL):
         v = variance(x_log_std[j])
         slope = exp(TWO * x_log_std[j]) / v
@@ -250,13 +274,14 @@ def x_log_std_gradient(offset, plan, parameters, workspace, B, panel, gradient):
 @kernel
 def _continuous_bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half):
     """log p(x | z) = sum(x * a - kappa(a)) (21); logits become d_logits (25)."""
-    layer, stride = plan.layers[plan.layers.shape[0] - 1], plan.rows * PANEL
+    layer = plan.layers[plan.layers.shape[0] - 1]
+    stride = layer[ROWS] * PANEL
     shift = half * stride
     linear = workspace[plan.linear + shift + first * PANEL : plan.linear + shift + last * PANEL]
     fill(linear, ZERO)
     for panel in range(half_begin(layer, half), half_end(layer, half)):
         start, stop = panel * stride + first * PANEL, panel * stride + last * PANEL
-        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.x + start : plan.x + stop]
+        a, x = workspace[layer[OUTPUT] + start : layer[OUTPUT] + stop], workspace[plan.target + start : plan.target + stop]
         real = min(PANEL, plan.pixels - panel * PANEL)
         if real == PANEL:
             _continuous_bernoulli_panel(a, x, linear, scale)

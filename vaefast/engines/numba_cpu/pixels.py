@@ -12,7 +12,7 @@ from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.prefetch import prefetch
-from vaefast.engines.plan import BLOCK_PIXELS, SPLIT
+from vaefast.engines.plan import BLOCK_PIXELS, ROWS, SPLIT
 from vaefast.layout import PANEL
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -122,18 +122,32 @@ def load_rows(images, binarize, seed, purpose, step, examples, keys, plan, works
 
 
 @kernel
-def place_pixels(plan, workspace, pixels, first, last, half):
-    """x, half of its columns, from the lists: what the likelihood compares the logits with."""
-    layer, stride = plan.layers[plan.layers.shape[0] - 1], plan.rows * PANEL
-    for panel in range(half_begin(layer, half), half_end(layer, half)):
-        offset = plan.x + panel * stride
-        fill(workspace[offset + first * PANEL : offset + last * PANEL], ZERO)
-    for r in range(first, last):
-        base, entry = plan.x + r * PANEL, r * plan.pixels
-        begin, end = (pixels.middles[r], pixels.lengths[r]) if half == 1 else (0, pixels.middles[r])
-        for i in range(entry + begin, entry + end):
-            p = np.int64(pixels.indices[i])
-            workspace[base + (p >> PANEL_SHIFT) * stride + (p & PANEL_MASK)] = pixels.values[i]
+def place_pixels(plan, workspace, pixels, sparse, first, last, half):
+    """x of images first to last - 1, half of its columns, for each of their samples: what the likelihood compares the outputs
+    with."""
+    layer, k = plan.layers[plan.layers.shape[0] - 1], plan.samples
+    begin, end, stride = half_begin(layer, half), half_end(layer, half), layer[ROWS] * PANEL
+    if sparse:
+        for panel in range(begin, end):
+            offset = plan.target + panel * stride
+            fill(workspace[offset + first * k * PANEL : offset + last * k * PANEL], ZERO)
+        for q in range(first * k, last * k):
+            _place_list(plan, workspace, pixels, stride, q // k, q, half)
+    elif k > 1:
+        for panel in range(begin, end):
+            for q in range(first * k, last * k):
+                source, target = plan.x + (panel * plan.rows + q // k) * PANEL, plan.target + panel * stride + q * PANEL
+                copy(workspace[source : source + PANEL], workspace[target : target + PANEL])
+
+
+@kernel
+def _place_list(plan, workspace, pixels, stride, r, q, half):
+    """The list of image r to row q."""
+    base, entry = plan.target + q * PANEL, r * plan.pixels
+    begin, end = (pixels.middles[r], pixels.lengths[r]) if half == 1 else (0, pixels.middles[r])
+    for i in range(entry + begin, entry + end):
+        p = np.int64(pixels.indices[i])
+        workspace[base + (p >> PANEL_SHIFT) * stride + (p & PANEL_MASK)] = pixels.values[i]
 
 
 @kernel

@@ -1,6 +1,6 @@
-"""The reparameterised sample and its gradient.
+"""The reparameterised samples and the KL divergence in closed form.
 
-B minibatch, Z latents, padded to panels; r counts rows. A number in parentheses is an equation of DERIVATION.md.
+Z latents, padded to panels; r counts images, s the k samples of each. A number in parentheses is an equation of DERIVATION.md.
 """
 
 from __future__ import annotations
@@ -9,59 +9,61 @@ import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, fill, fma
-from vaefast.engines.numba_cpu.layers import fold_panel
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
+from vaefast.engines.numba_cpu.objectives import keep_kl, keep_sample
 from vaefast.engines.plan import OUTPUT
 from vaefast.layout import PANEL
 
+# Where the number of a sample stands beside the purpose in the noise's counter.
+SAMPLE_SHIFT = 16
+
 
 @kernel
-def sample_rows(plan, workspace, seed, purpose, step, examples, row, kl, first, last):
-    """z = mean + exp(log_std) * noise (2), and the KL of each row in nats, float64 (4)."""
-    stride = plan.rows * PANEL
-    heads = plan.layers[plan.heads, OUTPUT]
-    noise, divergence = row.noise, row.divergence
+def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, ratio, begin, first, last):
+    """For images first to last - 1: exp(log_std), the KL in nats, float64 (4), and z of each sample (2).
+
+    The noise of sample s of image r is that of example keys[r]; what the objective keeps of it goes to ratio[begin + k r + s].
+    """
+    k = plan.samples
     for r in range(first, last):
-        fill_words(seed, purpose, step, examples[r], noise.size, row.latent_words)
-        fill_normals(row.latent_words, noise)
-        fill(divergence, ZERO)
-        for panel in range(plan.latent_panels):
-            place = panel * stride + r * PANEL
-            mean = workspace[heads + place : heads + place + PANEL]
-            shift = heads + plan.latent_panels * stride + place
-            log_std = workspace[shift : shift + PANEL]
-            z, std = workspace[plan.z + place : plan.z + place + PANEL], workspace[plan.std + place : plan.std + place + PANEL]
-            spread = workspace[plan.spread + place : plan.spread + place + PANEL]
-            epsilon = noise[panel * PANEL : (panel + 1) * PANEL]
-            for j in range(PANEL):
-                std[j] = exp(log_std[j])
-                spread[j] = std[j] * epsilon[j]
-                z[j] = mean[j] + spread[j]
-                divergence[j] += fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j]
-        total = 0.0
-        for j in range(PANEL):
-            total += np.float64(divergence[j])
-        kl[r] = 0.5 * total
+        kl[r] = spread_out(plan, workspace, row.lanes, r)
+        keep_kl(objective, plan, workspace, r)
+        for s in range(k):
+            fill_words(seed, purpose + (s << SAMPLE_SHIFT), step, keys[r], row.noise.size, row.latent_words)
+            fill_normals(row.latent_words, row.noise)
+            draw_sample(plan, workspace, row.noise, r, s)
+            keep_sample(objective, plan, workspace, row.noise, row.lanes, ratio, r, s, begin + r * k + s)
 
 
 @kernel
-def sampling_backward(plan, workspace, backward, turn, scale, first, last, half):
-    """d_mean (half 0) or d_log_std (half 1) from both parts of d_z; scale is 1 / B."""
-    stride, size = plan.rows * PANEL, (last - first) * PANEL
-    heads = plan.layers[plan.heads, OUTPUT] + half * plan.latent_panels * stride
+def spread_out(plan, workspace, lanes, r):
+    """exp(log_std) of image r, and its KL in nats, float64."""
+    stride, heads = plan.rows * PANEL, plan.layers[plan.heads, OUTPUT]
+    fill(lanes, ZERO)
     for panel in range(plan.latent_panels):
-        shift = panel * stride + first * PANEL
-        own = plan.d_z + half * plan.latent_panels * stride + shift
-        fold_panel(backward, turn, panel, plan.latent_panels, workspace, own, last - first)
-        d_z = workspace[own : own + size]
-        # z = mean + exp(log_std) * noise (2); KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std) (4)
-        if half == 0:
-            mean = workspace[heads + shift : heads + shift + size]
-            for j in range(size):
-                mean[j] = fma(mean[j], scale, d_z[j])  # d_mean (11), in place
-        else:
-            log_std = workspace[heads + shift : heads + shift + size]
-            spread = workspace[plan.spread + shift : plan.spread + shift + size]
-            std = workspace[plan.std + shift : plan.std + shift + size]
-            for j in range(size):
-                log_std[j] = fma(d_z[j], spread[j], fma(std[j], std[j], -ONE) * scale)  # d_log_std (12), in place
+        place = panel * stride + r * PANEL
+        shift = heads + plan.latent_panels * stride + place
+        mean, log_std = workspace[heads + place : heads + place + PANEL], workspace[shift : shift + PANEL]
+        std = workspace[plan.std + place : plan.std + place + PANEL]
+        for j in range(PANEL):
+            std[j] = exp(log_std[j])
+            lanes[j] += fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j]
+    total = 0.0
+    for j in range(PANEL):
+        total += np.float64(lanes[j])
+    return 0.5 * total
+
+
+@kernel
+def draw_sample(plan, workspace, noise, r, s):
+    """z = mean + exp(log_std) * noise (2) of sample s of image r."""
+    k, stride, heads = plan.samples, plan.rows * PANEL, plan.layers[plan.heads, OUTPUT]
+    for panel in range(plan.latent_panels):
+        place, q = panel * stride + r * PANEL, panel * k * stride + (r * k + s) * PANEL
+        mean = workspace[heads + place : heads + place + PANEL]
+        std = workspace[plan.std + place : plan.std + place + PANEL]
+        z, spread = workspace[plan.z + q : plan.z + q + PANEL], workspace[plan.spread + q : plan.spread + q + PANEL]
+        epsilon = noise[panel * PANEL : (panel + 1) * PANEL]
+        for j in range(PANEL):
+            spread[j] = std[j] * epsilon[j]
+            z[j] = mean[j] + spread[j]

@@ -7,7 +7,7 @@ A training step is two phases with a meeting of all workers after each: rows, th
   and what the two exchange are activations, half a megabyte instead of three at a minibatch of 200. They meet after each
   layer. An odd number makes groups of one, which take both halves.
 * weights: tasks handed out by ticket counters, first those of the worker's own half. Who computes a task changes nothing in
-  its result.
+  its result. Weights of another type (gradients.py) take the gradient instead of Adam's step, and a third phase may follow.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
+from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
-from vaefast.engines.numba_cpu.likelihoods import likelihood_rows
+from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
+from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
 from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
-from vaefast.engines.numba_cpu.sampling import sample_rows, sampling_backward
+from vaefast.engines.numba_cpu.sampling import sample_rows
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT
 from vaefast.layout import PANEL
@@ -51,7 +53,8 @@ class Rows(NamedTuple):
     pixels: NDArray[np.float32]
     latent_words: NDArray[np.uint32]
     noise: NDArray[np.float32]
-    divergence: NDArray[np.float32]  # one panel
+    lanes: NDArray[np.float32]  # one panel
+    kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
 
 
 class Share(NamedTuple):
@@ -69,40 +72,42 @@ class Share(NamedTuple):
 
 @entry_point
 def train_steps(
-    worker, workers, counters, plan, likelihood, weights, workspace, pixels, row, backward, scratch, tasks, starts, images,
-    examples, binarize, sparse, randomness, batch_size, adam, corrections, log_likelihood, kl,
+    worker, workers, counters, plan, likelihood, objective, weights, workspace, pixels, row, backward, scratch, tasks, starts,
+    images, examples, keys, binarize, sparse, randomness, batch_size, adam, pace, terms,
 ):  # fmt: skip
-    """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
-
-    log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
-    """
+    """Train on `examples`, (n,), in minibatches; pace is (steps, 3): Adam's step size and second-moment factor, and the weight
+    of the KL divergence. keys, (n,): the number under which each example draws its noise."""
     mode = flush_denormals()
-    for s in range(corrections.shape[0]):
+    for s in range(pace.shape[0]):
         begin, end = s * batch_size, min((s + 1) * batch_size, examples.size)
-        now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, corrections[s, 0], corrections[s, 1])
+        now = AdamStep(adam.beta1, adam.beta2, adam.rest1, adam.rest2, adam.epsilon, pace[s, 0], pace[s, 1])
         _rows_phase(
-            _share(end - begin, worker, workers), counters, plan, likelihood, weights.parameters, workspace, pixels, row,
-            backward, images, examples[begin:end], binarize, sparse, randomness, randomness.step + s, log_likelihood,
-            kl[begin:end], begin,
+            _share(end - begin, worker, workers), workers, counters, plan, likelihood, objective, weights.parameters,
+            workspace, pixels, row, backward, images, examples[begin:end], keys[begin:end], binarize, sparse, randomness,
+            terms, begin, s, pace[s, 2],
         )  # fmt: skip
         meet(counters, MEETING, workers)
         _weights_phase(
-            worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, now,
-            end - begin,
+            worker, workers, counters, s, tasks, starts, plan, likelihood, objective, weights, workspace, pixels, sparse,
+            scratch, now, end - begin,
         )  # fmt: skip
         meet(counters, MEETING, workers)
+        finish_step(weights, worker, workers, counters, now)
     restore_mode(mode)
 
 
 @kernel
 def _rows_phase(
-    share, counters, plan, likelihood, parameters, workspace, pixels, row, backward, images, examples, binarize, sparse,
-    randomness, step, log_likelihood, kl, begin,
+    share, workers, counters, plan, likelihood, objective, parameters, workspace, pixels, row, backward, images, examples,
+    keys, binarize, sparse, randomness, terms, begin, s, kl_weight,
 ):  # fmt: skip
+    """Minibatch s of a call, from example `begin` on. Rows of the encoder count images, those of the decoder samples."""
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
-    own_first, own_last, scale = share.own_first, share.own_last, np.float32(1.0 / examples.size)
+    own_first, own_last = share.own_first, share.own_last
+    k, B, step = plan.samples, examples.size, randomness.step + s
+    scale, top = output_scale(objective, B), plan.heads + 1
     load_rows(
-        images, binarize, randomness.seed, randomness.pixels, step, examples, examples, plan, workspace, pixels, sparse, row,
+        images, binarize, randomness.seed, randomness.pixels, step, examples, keys, plan, workspace, pixels, sparse, row,
         own_first, own_last,
     )  # fmt: skip
     for i in range(plan.heads + 1):
@@ -110,27 +115,30 @@ def _rows_phase(
         for half in halves:
             _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half)
     meet(counters, share.meeting, share.partners)
-    sample_rows(plan, workspace, randomness.seed, randomness.latents, step, examples, row, kl, own_first, own_last)
-    for i in range(plan.heads + 1, plan.layers.shape[0]):
+    sample_rows(
+        objective, plan, workspace, randomness.seed, randomness.latents, step, keys, row, terms.kl[begin : begin + B],
+        terms.ratio, begin * k, own_first, own_last,
+    )  # fmt: skip
+    for i in range(top, plan.layers.shape[0]):
         meet(counters, share.meeting, share.partners)
         for half in halves:
-            dense_layer(plan, i, parameters, workspace, first, last, half)
+            dense_layer(plan, i, parameters, workspace, first * k, last * k, half)
     for half in halves:
-        if sparse:
-            place_pixels(plan, workspace, pixels, first, last, half)
-        terms = log_likelihood[half, begin : begin + examples.size]
-        likelihood_rows(likelihood, plan, parameters, workspace, scale, terms, first, last, half)
+        place_pixels(plan, workspace, pixels, sparse, first, last, half)
+        log_likelihood = terms.log_likelihood[half, begin * k : (begin + B) * k]
+        likelihood_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first * k, last * k, half)
+    settle(objective, counters, MEETING, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight)
     for i in range(plan.layers.shape[0] - 1, 0, -1):
         # A part may be overwritten when its readers have met again: two sets of parts, in turn.
-        turn = i % 2
+        turn, each = i % 2, k if i >= top else 1
         for half in halves:
-            partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half)
+            partial_sources(plan, i, parameters, workspace, backward, turn, first * each, last * each, half)
         meet(counters, share.meeting, share.partners)
         for half in halves:
-            if i == plan.heads + 1:
-                sampling_backward(plan, workspace, backward, turn, scale, first, last, half)
+            if i == top:
+                sampling_backward(objective, plan, workspace, backward, turn, row, first, last, half, B)
             else:
-                fold_sources(plan, i, workspace, backward, turn, first, last, half)
+                fold_sources(plan, i, workspace, backward, turn, first * each, last * each, half)
 
 
 @kernel
@@ -143,7 +151,8 @@ def _layer(plan, i, parameters, workspace, pixels, sparse, first, last, half):
 
 @kernel
 def _weights_phase(
-    worker, workers, counters, s, tasks, starts, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B
+    worker, workers, counters, s, tasks, starts, plan, likelihood, objective, weights, workspace, pixels, sparse, scratch,
+    adam, B,
 ):  # fmt: skip
     groups, halves = _groups(workers)
     for turn in range(HALVES):
@@ -151,7 +160,7 @@ def _weights_phase(
         slot = (1 + groups) * LINE + HALVES * s + half
         task = starts[half] + fetch_add(counters, slot, 1)
         while task < starts[half + 1]:
-            update_task(tasks[task], plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B)
+            update_task(tasks[task], plan, likelihood, objective, weights, workspace, pixels, sparse, scratch, adam, B)
             task = starts[half] + fetch_add(counters, slot, 1)
 
 
@@ -186,8 +195,8 @@ def _group_begin(rows, group, groups):
 
 @entry_point
 def evaluate_images(
-    counters, plan, parameters, workspace, pixels, row, likelihood, images, examples, keys, binarize, sparse, randomness,
-    log_likelihood, kl,
+    counters, plan, parameters, workspace, pixels, row, likelihood, objective, images, examples, keys, binarize, sparse,
+    randomness, terms,
 ):  # fmt: skip
     """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
 
@@ -202,14 +211,16 @@ def evaluate_images(
             images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[block:end], some, plan, workspace,
             pixels, sparse, row, 0, rows,
         )  # fmt: skip
-        _encode(plan, parameters, workspace, pixels, sparse, rows)
-        sample_rows(plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row, kl[block:end], 0, rows)
-        _decode(plan, parameters, workspace, rows)
+        encode_rows(plan, parameters, workspace, pixels, sparse, rows)
+        sample_rows(
+            objective, plan, workspace, randomness.seed, randomness.latents, randomness.step, some, row, terms.kl[block:end],
+            terms.ratio, block, 0, rows,
+        )  # fmt: skip
+        decode_rows(plan, parameters, workspace, rows)
         for half in range(HALVES):
-            if sparse:
-                place_pixels(plan, workspace, pixels, 0, rows, half)
-            terms = log_likelihood[half, block:end]
-            likelihood_rows(likelihood, plan, parameters, workspace, np.float32(1), terms, 0, rows, half)
+            place_pixels(plan, workspace, pixels, sparse, 0, rows, half)
+            log_likelihood = terms.log_likelihood[half, block:end]
+            log_likelihood_rows(likelihood, plan, parameters, workspace, log_likelihood, 0, rows, half)
         block = _next_block(counters, plan)
     restore_mode(mode)
 
@@ -225,7 +236,7 @@ def encode_images(counters, plan, parameters, workspace, pixels, row, images, ex
             images, NONE, np.uint64(0), 0, 0, examples[block:end], examples[block:end], plan, workspace, pixels, sparse,
             row, 0, end - block,
         )  # fmt: skip
-        _encode(plan, parameters, workspace, pixels, sparse, end - block)
+        encode_rows(plan, parameters, workspace, pixels, sparse, end - block)
         _from_panels(workspace, plan.layers[plan.heads, OUTPUT], plan.rows, heads[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
@@ -239,21 +250,23 @@ def decode_latents(counters, plan, parameters, workspace, z, logits):
     while block < z.shape[0]:
         end = min(block + plan.rows, z.shape[0])
         _to_panels(z[block:end], workspace, plan.z, plan.rows)
-        _decode(plan, parameters, workspace, end - block)
+        decode_rows(plan, parameters, workspace, end - block)
         _from_panels(workspace, plan.layers[plan.layers.shape[0] - 1, OUTPUT], plan.rows, logits[block:end])
         block = _next_block(counters, plan)
     restore_mode(mode)
 
 
 @kernel
-def _encode(plan, parameters, workspace, pixels, sparse, rows):
+def encode_rows(plan, parameters, workspace, pixels, sparse, rows):
+    """The encoder on the first rows of the workspace."""
     for i in range(plan.heads + 1):
         for half in range(HALVES):
             _layer(plan, i, parameters, workspace, pixels, sparse, 0, rows, half)
 
 
 @kernel
-def _decode(plan, parameters, workspace, rows):
+def decode_rows(plan, parameters, workspace, rows):
+    """The decoder on the first rows of z."""
     for i in range(plan.heads + 1, plan.layers.shape[0]):
         for half in range(HALVES):
             dense_layer(plan, i, parameters, workspace, 0, rows, half)

@@ -108,7 +108,8 @@ def _gradient(builder, A, D, d_panel, B, rows, panels):
 def make_update_tile(rows: int, panels: int):
     """update_tile(A, a, D, d, d_panel, weights, w, w_panel, adam, B): rows x (panels * 16) weights from w, by Adam.
 
-    The gradient is that of `gradient_tile`; it never leaves the registers. `weights` and `adam` are the tuples of weights.py.
+    The gradient is that of `gradient_tile`; it never leaves the registers. `weights` and `adam` are the tuples of weights.py,
+    or `weights` is one of gradients.py and takes the gradient instead (`_step`).
     """
 
     @intrinsic
@@ -120,7 +121,7 @@ def make_update_tile(rows: int, panels: int):
             A, D = (_pointer(context, builder, signature, args, i) for i in (0, 2))
             d_panel, w_panel, B = args[4], args[7], args[9]
             gradient = _gradient(builder, A, D, d_panel, B, rows, panels)
-            step = _AdamStep(context, builder, signature.args[5], args[5], args[8])
+            step = _step(context, builder, signature.args[5], args[5], args[8])
             for i, row in enumerate(gradient):
                 for column, slot in enumerate(row):
                     panel = builder.mul(w_panel, _index(column // VECTORS))
@@ -141,13 +142,52 @@ def adam_tile(typing, G, g, weights, w, count, adam):
 
     def codegen(context, builder, signature, args):
         G = _pointer(context, builder, signature, args, 0)
-        step = _AdamStep(context, builder, signature.args[2], args[2], args[5])
+        step = _step(context, builder, signature.args[2], args[2], args[5])
         with cgutils.for_range(builder, builder.mul(args[4], _index(VECTORS))) as vector:
             offset = builder.mul(vector.index, _index(UNIT.lanes))
             step.update(builder.add(args[3], offset), _load(builder, builder.gep(G, [offset]), 0))
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def scaled_adam_tile(typing, G, g, weights, w, count, adam, scale):
+    """`adam_tile` with the gradient times a float32; the weights may be a part of the model of which G is the gradient."""
+    n = types.intp
+    signature = types.void(G, n, weights, n, n, adam, scale)
+
+    def codegen(context, builder, signature, args):
+        G = _pointer(context, builder, signature, args, 0)
+        step, factor = _AdamStep(context, builder, signature.args[2], args[2], args[5]), _splat(builder, args[6])
+        with cgutils.for_range(builder, builder.mul(args[4], _index(VECTORS))) as vector:
+            offset = builder.mul(vector.index, _index(UNIT.lanes))
+            gradient = builder.fmul(_load(builder, builder.gep(G, [offset]), 0), factor)
+            step.update(builder.add(args[3], offset), gradient)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _step(context, builder, weights_type, weights, adam):
+    """What happens to a gradient, chosen by the *type* of the weights: Adam, or those with a `gradient` take it as it is."""
+    if "gradient" in weights_type.fields:
+        return _GradientStore(context, builder, weights_type, weights)
+    return _AdamStep(context, builder, weights_type, weights, adam)
+
+
+class _GradientStore:
+    """Emits gradient[offset] = factor * g for one vector of weights."""
+
+    def __init__(self, context, builder, weights_type, weights):
+        self.builder = builder
+        array, factor = (weights_type.fields.index(name) for name in ("gradient", "factor"))
+        self.gradient = context.make_array(weights_type[array])(context, builder, builder.extract_value(weights, array)).data
+        self.factor = _splat(builder, builder.extract_value(weights, factor))
+
+    def update(self, offset, g):
+        target = self.builder.bitcast(self.builder.gep(self.gradient, [offset]), VECTOR.as_pointer())
+        self.builder.store(self.builder.fmul(self.factor, g), target).align = 4
 
 
 class _AdamStep:

@@ -19,14 +19,14 @@ from vaefast.engines.numba_cpu.likelihoods import update_likelihood
 from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
-from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, SOURCE, WEIGHT
+from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, ROWS, SOURCE, WEIGHT
 from vaefast.layout import PANEL
 
-ROWS = UNIT.gradient_rows
-gradient_wide = make_gradient_tile(ROWS, GROUP)
-gradient_narrow = make_gradient_tile(ROWS, 1)
-update_wide = make_update_tile(ROWS, GROUP)
-update_narrow = make_update_tile(ROWS, 1)
+TILE_ROWS = UNIT.gradient_rows
+gradient_wide = make_gradient_tile(TILE_ROWS, GROUP)
+gradient_narrow = make_gradient_tile(TILE_ROWS, 1)
+update_wide = make_update_tile(TILE_ROWS, GROUP)
+update_narrow = make_update_tile(TILE_ROWS, 1)
 scatter_0, scatter_1, scatter_2, scatter_3 = (make_scatter_tile(panels) for panels in GATHERS)
 
 
@@ -59,35 +59,36 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def update_task(task, plan, likelihood, weights, workspace, pixels, sparse, scratch, adam, B):
-    """One row (half, layer, first, last) of `weight_tasks`."""
+def update_task(task, plan, likelihood, objective, weights, workspace, pixels, sparse, scratch, adam, B):
+    """One row (half, layer, first, last) of `weight_tasks`; B counts images."""
     half, i, first, last = task[0], task[1], task[2], task[3]
     if i == 0 and sparse:
         _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
     else:
-        _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+        rows = B * plan.samples if i > plan.heads else B
+        _update_panels(plan, i, weights, workspace, scratch, adam, rows, first, last)
         if i == plan.layers.shape[0] - 1:
-            update_likelihood(likelihood, plan, weights, workspace, scratch.gradient, adam, B, first, last)
+            update_likelihood(likelihood, objective, plan, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
 @kernel
 def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
     """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8)."""
     layer = plan.layers[i]
-    stride, w_panel = plan.rows * PANEL, layer[INPUTS] * PANEL
+    stride, w_panel = layer[ROWS] * PANEL, layer[INPUTS] * PANEL
     d_output, start = layer[D_OUTPUT] + first * stride, layer[WEIGHT] + first * w_panel
     for k in range(0, layer[INPUTS], PANEL):
         a, w = layer[SOURCE] + (k // PANEL) * stride, start + k * PANEL
         height = min(PANEL, layer[INPUTS] - k)
-        for row in range(0, height // ROWS * ROWS, ROWS):
+        for row in range(0, height // TILE_ROWS * TILE_ROWS, TILE_ROWS):
             if last - first == GROUP:
                 update_wide(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
             else:
                 update_narrow(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
-        rest = height % ROWS
+        rest = height % TILE_ROWS
         if rest > 0:
             # A tile has more rows than are left here: its gradient goes by way of memory.
-            row, g_panel = height - rest, ROWS * PANEL
+            row, g_panel = height - rest, TILE_ROWS * PANEL
             if last - first == GROUP:
                 gradient_wide(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
             else:
@@ -117,7 +118,7 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, fir
 @kernel
 def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end):
     """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
-    stride, g_panel, block = plan.rows * PANEL, BLOCK_PIXELS * PANEL, k // BLOCK_PIXELS
+    stride, g_panel, block = layer[ROWS] * PANEL, BLOCK_PIXELS * PANEL, k // BLOCK_PIXELS
     fill(gradient[: (end - begin) * g_panel], ZERO)
     indices, values = pixels.indices, pixels.values
     for b in range(B):
@@ -146,7 +147,7 @@ def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end
 @kernel
 def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last):
     """d_b = ones (1, B) @ d_output (B, outputs), so that rows are summed in the order of every other product."""
-    stride = plan.rows * PANEL
+    stride = layer[ROWS] * PANEL
     d_output = layer[D_OUTPUT] + first * stride
     ones, zeros, gradient = scratch.ones, scratch.zeros, scratch.gradient
     product(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, 0, gradient, 0, PANEL, B, 0, 1, last - first)

@@ -1,0 +1,173 @@
+"""How good a trained model is on images it has not seen: bounds, log p(x) by importance sampling, and what its latents do.
+
+Images are taken a block at a time, so the memory does not grow with their number; no result depends on the blocks, because the
+noise of an image goes by its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import engines, noise
+from vaefast.engines.contract import State
+from vaefast.engines.importance import drawn
+from vaefast.engines.objectives import latent_kl
+from vaefast.errors import DataError
+from vaefast.model_file import SavedModel
+from vaefast.network import Network
+from vaefast.settings import TrainingSettings
+
+# Images in one block.
+BLOCK = 1000
+# A latent is active where the variance over images of its posterior mean is larger (Burda et al. 2015, section 5).
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Of N images; everything in nats an image, means over the images unless it says otherwise.
+
+    Parameters
+    ----------
+    elbo, log_likelihood, kl
+        The one-sample evidence lower bound, as in training, and its two terms.
+    log_p
+        log p(x) from `samples` samples of q(z | x); in expectation below the truth.
+    standard_error
+        Of `log_p` as an estimate for all images of this kind: the spread over images / sqrt(N).
+    monte_carlo_error
+        Of `log_p` for these very images: what other samples would change. To first order, from the effective sample sizes.
+    effective_samples_median, effective_samples_smallest
+        (sum of weights)^2 / sum of squared weights, over images.
+    collapsed
+        Share of images whose effective sample size is below `FEW_EFFECTIVE`.
+    latent_kl
+        KL(q(z | x), p(z)) of each latent.
+    mean_variances
+        Variance over images of each latent's posterior mean.
+    """
+
+    images: int
+    samples: int
+    elbo: float
+    log_likelihood: float
+    kl: float
+    log_p: float
+    standard_error: float
+    monte_carlo_error: float
+    effective_samples_median: float
+    effective_samples_smallest: float
+    collapsed: float
+    latent_kl: list[float]
+    mean_variances: list[float]
+
+    @property
+    def active_units(self) -> int:
+        """How many latents vary with the image."""
+        return sum(variance > ACTIVE_VARIANCE for variance in self.mean_variances)
+
+
+# Below so many effective samples one draw decides the estimate of an image.
+FEW_EFFECTIVE = 2.0
+
+
+def network(saved: SavedModel, engine: str, threads: int) -> Network:
+    """A saved model on an engine; `auto` is the fastest that has a kernel for importance sampling.
+
+    What it was trained by is left behind: every engine can evaluate a model of any objective.
+
+    Raises
+    ------
+    SettingsError
+        There is no such engine, it cannot run here, or the settings of the model are none.
+    """
+    about = saved.training
+    known = {name: about[name] for name in ("binarize", "seed") if name in about}
+    training = TrainingSettings(**known)
+    wanted = (engines.IMPORTANCE_KERNEL,) if engine == "auto" else ()
+    name = engines.choose(engine, (*engines.needs(saved.model, training), *wanted))
+    return Network(saved.model, training, name, threads, State.initial(saved.parameters))
+
+
+def assess(
+    model: Network, values: NDArray[np.generic], samples: int, on_progress: Callable[[int], None] = lambda images: None
+) -> Assessment:
+    """Evaluate a model on values, (N, X), with so many samples an image for log p(x).
+
+    `on_progress` is called with the number of images that are done.
+
+    Raises
+    ------
+    DataError
+        An estimate is not a finite number.
+    """
+    terms: list[NDArray[np.float64]] = []  # (7, B) of each block
+    moments = _Moments(model.model.latent)
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        with model.quiet():
+            terms.append(_terms(model, block, samples, moments))
+        bad = ~np.isfinite(terms[-1]).all(axis=0)
+        if bad.any():
+            raise DataError(
+                f"the bound or log p(x) of image {start + int(np.argmax(bad)) + 1} is not a finite number: the image lies too "
+                "far from what this model was trained on"
+            )
+        on_progress(min(start + BLOCK, len(values)))
+    return _summary(np.concatenate(terms, axis=1), moments, samples)
+
+
+def _terms(model: Network, block: NDArray[np.generic], samples: int, moments: _Moments) -> NDArray[np.float64]:
+    """ELBO, its two terms, log p(x) and the effective sample size of each image of a block, (5, B)."""
+    engine, keys = model.engine, noise.row_keys(block)
+    placed = engine.place(block)
+    bounds, importance = engine.evaluate(placed, keys), engine.importance_sample(placed, samples, keys)
+    moments.add(*engine.encode(drawn(block, model.training, keys)))
+    return np.stack((bounds.elbo, bounds.log_likelihood, bounds.kl, *importance))
+
+
+def _summary(terms: NDArray[np.float64], moments: _Moments, samples: int) -> Assessment:
+    elbo, log_likelihood, kl, log_p, effective = terms
+    images = len(elbo)
+    # The variance of log(mean of weights) to first order: the squared coefficient of variation of the mean.
+    variances = np.maximum(1 / effective - 1 / samples, 0)
+    return Assessment(
+        images=images,
+        samples=samples,
+        elbo=float(elbo.mean()),
+        log_likelihood=float(log_likelihood.mean()),
+        kl=float(kl.mean()),
+        log_p=float(log_p.mean()),
+        standard_error=float(log_p.std(ddof=1) / np.sqrt(images)) if images > 1 else 0.0,
+        monte_carlo_error=float(np.sqrt(variances.sum()) / images),
+        effective_samples_median=float(np.median(effective)),
+        effective_samples_smallest=float(effective.min()),
+        collapsed=float(np.mean(effective < FEW_EFFECTIVE)) if samples > 1 else 0.0,
+        latent_kl=[float(value) for value in moments.kl / images],
+        mean_variances=[float(value) for value in moments.squares / images],
+    )
+
+
+class _Moments:
+    """Sums over images of each latent's KL and of the squared deviations of its posterior mean from their average.
+
+    Blocks are joined by the formula of Chan, Golub & LeVeque (1979), which loses no digits where the mean is large.
+    """
+
+    def __init__(self, latent: int) -> None:
+        self.count, self.average = 0, np.zeros(latent)
+        self.squares, self.kl = np.zeros(latent), np.zeros(latent)
+
+    def add(self, mean: NDArray[np.floating], log_std: NDArray[np.floating]) -> None:
+        """Another block; both (B, Z)."""
+        mean, log_std = mean.astype(np.float64), log_std.astype(np.float64)
+        count, average = len(mean), mean.mean(axis=0)
+        total, difference = self.count + count, average - self.average
+        self.squares += ((mean - average) ** 2).sum(axis=0) + difference**2 * (self.count * count / total)
+        self.average = self.average + difference * (count / total)
+        self.count = total
+        self.kl += latent_kl(mean, log_std).sum(axis=0)

@@ -1,0 +1,98 @@
+"""What the commands share: exit codes, errors in one line, and streams that may be closed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from vaefast.errors import OutputError, SettingsError, VaefastError
+from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
+
+
+class HasDebug(Protocol):
+    """Options, of which one is whether tracebacks are shown."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether they are."""
+
+
+Parsed = TypeVar("Parsed", bound=HasDebug)
+
+
+def command(
+    parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None], arguments: list[str] | None
+) -> int:
+    """Parse the arguments, those of this process by default, and do what they ask; returns the exit code (0 done, 1 internal
+    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    interruption = Interruption()
+    interruption.listen()
+    try:
+        options = parse(arguments)
+        debug = debug or options.debug
+        run(options, interruption)
+    except Interrupted as interrupted:
+        complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}")
+        return EXIT_CODES[interrupted.signal]
+    except VaefastError as error:
+        _report(error, str(error), debug)
+        return error.exit_code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _report(error, f"{place}{error.strerror or error}", debug)
+        return OutputError.exit_code
+    except MemoryError as error:
+        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug)
+        return SettingsError.exit_code
+    except Exception as error:
+        _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
+        return VaefastError.exit_code
+    return 0
+
+
+def exit_with(main: Callable[[], int]) -> None:
+    """End this process with the exit code of a command."""
+    _open_standard_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(main())
+
+
+def complain(message: str) -> None:
+    """A line on stderr."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line on stdout. A reader that has gone (`| head`) is no error of ours: the run goes on without it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
+
+
+def _report(error: BaseException, message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    complain(message)
+
+
+def _open_standard_streams() -> None:
+    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,150 @@
+"""The gradient handed out instead of being used at the tile: for clipping by its norm, and for ranks that add theirs.
+
+What the weights phase does with a gradient is chosen by the *type* of the weights (`tiles._step`), so that a run which needs
+none of this compiles none of it, and Adam at the tile stays what it was. The gradients of all parameters land in one flat
+buffer in panel form (`layout.py`), each written by its one owner. A number in parentheses is an equation of DERIVATION.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from vaefast.engines.numba_cpu.barrier import meet
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
+from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
+from vaefast.engines.numba_cpu.tiles import scaled_adam_tile
+from vaefast.layout import PANEL
+
+# The slot of the counters where all workers meet (steps.py).
+MEETING = 0
+# Panel rows whose squares one worker adds: 16 KB of gradient. The norm is the sum of these sums, whoever computed them.
+CHUNK = 256
+
+
+class Gradient(NamedTuple):
+    """Parameters that stay as they are, and where `factor` times their gradient goes."""
+
+    parameters: NDArray[np.float32]
+    gradient: NDArray[np.float32]
+    factor: np.float32
+
+
+class Clipping(NamedTuple):
+    """The model and its moments, and what it takes to limit the norm of the gradient before Adam sees it."""
+
+    parameters: NDArray[np.float32]
+    first_moments: NDArray[np.float32]
+    second_moments: NDArray[np.float32]
+    gradient: NDArray[np.float32]
+    factor: np.float32  # 1
+    squares: NDArray[np.float64]  # (chunks, 16)
+    clip_norm: np.float64
+
+
+class Held(NamedTuple):
+    """The part of a model that Adam runs on: what the tile of Adam takes."""
+
+    parameters: NDArray[np.float32]
+    first_moments: NDArray[np.float32]
+    second_moments: NDArray[np.float32]
+
+
+def chunk_sums(size: int) -> NDArray[np.float64]:
+    """Where the sums of squares of a gradient of so many elements go: (chunks, 16)."""
+    return np.zeros((-(-size // (CHUNK * PANEL)), PANEL))
+
+
+def clipping(weights: Any, clip_norm: float) -> Clipping:
+    """These weights, to be trained with clipped gradients."""
+    gradient = np.zeros_like(weights.parameters)
+    held = (weights.parameters, weights.first_moments, weights.second_moments)
+    return Clipping(*held, gradient, np.float32(1), chunk_sums(gradient.size), np.float64(clip_norm))
+
+
+def finish_step(weights, worker, workers, counters, adam):
+    """What is left to do when the weights phase is over: nothing, or Adam with the clipped gradient."""
+
+
+@overload(finish_step, jit_options=AS_KERNELS)
+def _choose_finish(weights, worker, workers, counters, adam):
+    def clipped(weights, worker, workers, counters, adam):
+        sum_squares(weights.gradient, weights.squares, worker, workers)
+        meet(counters, MEETING, workers)
+        held = Held(weights.parameters, weights.first_moments, weights.second_moments)
+        _update_share(weights.gradient, held, clip_scale(weights.squares, weights.clip_norm), worker, workers, adam)
+        meet(counters, MEETING, workers)
+
+    def nothing(weights, worker, workers, counters, adam):
+        pass
+
+    return clipped if weights.instance_class is Clipping else nothing
+
+
+@kernel
+def sum_squares(gradient, squares, worker, workers):
+    """The squares of each chunk, lane by lane in ascending order, float64: a product of two float32 is exact in it (41)."""
+    for chunk in range(worker, squares.shape[0], workers):
+        lanes, start = squares[chunk], chunk * CHUNK
+        for j in range(PANEL):
+            lanes[j] = 0.0
+        for row in range(start, min(start + CHUNK, gradient.size // PANEL)):
+            values = gradient[row * PANEL : (row + 1) * PANEL]
+            for j in range(PANEL):
+                value = np.float64(values[j])
+                lanes[j] += value * value
+
+
+@kernel
+def clip_scale(squares, clip_norm):
+    """min(1, clip_norm / norm) (41); not a number where the norm is none, so that the guard sees it."""
+    total = 0.0
+    for chunk in range(squares.shape[0]):
+        for j in range(PANEL):
+            total += squares[chunk, j]
+    norm = math.sqrt(total)
+    return np.float32(1.0 if norm <= clip_norm else clip_norm / norm)
+
+
+@kernel
+def _update_share(gradient, held, scale, worker, workers, adam):
+    """Adam with `scale` times the gradient (42), on this worker's share of the panel rows."""
+    rows = gradient.size // PANEL
+    first, last = rows * worker // workers, rows * (worker + 1) // workers
+    scaled_adam_tile(gradient, first * PANEL, held, first * PANEL, last - first, adam, scale)
+
+
+@entry_point
+def sum_in_order(worker, workers, contributions, total):
+    """total, (n,), a part of a gradient = the sum of the ranks' contributions, (ranks, n), in the order of the ranks."""
+    mode = flush_denormals()
+    rows = total.size // PANEL
+    first, last = rows * worker // workers * PANEL, rows * (worker + 1) // workers * PANEL
+    out = total[first:last]
+    for rank in range(contributions.shape[0]):
+        part = contributions[rank, first:last]
+        if rank == 0:
+            for j in range(out.size):
+                out[j] = part[j]
+        else:
+            for j in range(out.size):
+                out[j] += part[j]
+    restore_mode(mode)
+
+
+@entry_point
+def square_part(worker, workers, gradient, squares):
+    """`sum_squares` of a part of a gradient, (n,), of which squares, (chunks, 16), has room for the chunks."""
+    sum_squares(gradient, squares, worker, workers)
+
+
+@entry_point
+def update_part(worker, workers, gradient, held, scale, adam):
+    """Adam with `scale` times the gradient, (n,), on the part of the model that `held` is."""
+    mode = flush_denormals()
+    _update_share(gradient, held, scale, worker, workers, adam)
+    restore_mode(mode)

@@ -1,0 +1,406 @@
+"""What differs between objectives in a step: what a sample counts for, and how the KL divergence enters the gradient.
+
+B minibatch, k samples of the latents an image, Z latents, padded to panels; r counts images, q = k r + s samples. A number in
+parentheses is an equation of DERIVATION.md. An objective is a *type*, as a likelihood is (`likelihoods.py`): a run compiles
+the one that it has.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms
+from vaefast.engines.numba_cpu.barrier import meet
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
+from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, fill, fma
+from vaefast.engines.numba_cpu.layers import fold_panel, half_begin, half_end
+from vaefast.engines.objectives import log_mean_exp
+from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS, Plan
+from vaefast.layout import PANEL
+from vaefast.settings import ObjectiveSettings
+
+SAMPLED, IWAE, DREG = 0, 1, 2
+WEIGHTINGS = {"iwae": IWAE, "dreg": DREG}
+# A sample that counts for less adds nothing that float32 could show, and one over its weight would lose all digits.
+SMALLEST_WEIGHT = 1e-12
+
+
+class Averaged(NamedTuple):
+    """The samples count alike, and the KL divergence is in closed form: `elbo` and `beta`."""
+
+    samples: int
+
+
+class FreeBits(NamedTuple):
+    """The same, but each latent's KL divergence, averaged over the minibatch, counts for at least so many nats."""
+
+    samples: int
+    free_nats: float
+    kl: NDArray[np.float32]  # (rows * padded Z,): of each image and latent
+
+
+class Weighted(NamedTuple):
+    """log p(z) - log q(z | x) is taken from the samples, which count alike or by their importance."""
+
+    samples: int
+    weighting: int
+    weights: NDArray[np.float32]  # (rows * k,)
+    inverses: NDArray[np.float32]  # (rows * k,): one over them, and zero for a weight that is next to nothing
+
+
+class Terms(NamedTuple):
+    """What a call leaves of its examples, in nats, float64."""
+
+    log_likelihood: NDArray[np.float64]  # (2, n k): the halves of the pixels apart
+    kl: NDArray[np.float64]  # (n,), in closed form
+    ratio: NDArray[np.float64]  # (n k,): log p(z) - log q(z | x), where it is weighted; else empty
+    floor: NDArray[np.float64]  # (steps,): what free bits make of the KL divergence; else empty
+
+
+def objective_of(settings: ObjectiveSettings, plan: Plan) -> Averaged | FreeBits | Weighted:
+    """The type that stands for an objective, with the memory that it needs."""
+    rows = plan.rows * settings.samples
+    if settings.importance_weighted or settings.kl == "sampled":
+        weights = np.full(rows, 1 / settings.samples, np.float32)
+        return Weighted(settings.samples, WEIGHTINGS.get(settings.name, SAMPLED), weights, np.ones(rows, np.float32))
+    if settings.name == "free-bits":
+        kl = np.zeros(plan.rows * plan.latent_panels * PANEL, np.float32)
+        return FreeBits(settings.samples, float(settings.free_nats), kl)
+    return Averaged(settings.samples)
+
+
+def make_terms(objective: Averaged | FreeBits | Weighted, examples: int, steps: int) -> Terms:
+    """Room for what a call leaves."""
+    samples = examples * objective.samples
+    return Terms(
+        log_likelihood=np.empty((2, samples)),
+        kl=np.empty(examples),
+        ratio=np.empty(samples if isinstance(objective, Weighted) else 0),
+        floor=np.empty(steps if isinstance(objective, FreeBits) else 0),
+    )
+
+
+def bound_terms(
+    objective: Averaged | FreeBits | Weighted, terms: Terms, kl_weights: NDArray[np.float64], batch_size: int
+) -> BoundTerms:
+    """What a call tells of its examples, (n,), in minibatches whose KL had these weights, (steps,)."""
+    log_p = terms.log_likelihood.sum(axis=0).reshape(-1, objective.samples)  # (n, k)
+    average = log_p.mean(axis=1)
+    if isinstance(objective, Weighted):
+        log_w = log_p + terms.ratio.reshape(log_p.shape)
+        value = log_w.mean(axis=1) if objective.weighting == SAMPLED else log_mean_exp(log_w).astype(np.float64)
+    elif isinstance(objective, FreeBits):
+        value = average - np.repeat(terms.floor, batch_size)[: len(average)]
+    else:
+        value = average - np.repeat(kl_weights, batch_size)[: len(average)] * terms.kl
+    return BoundTerms(average, terms.kl, value)
+
+
+def _kind(objective: Any) -> Any:
+    """The named tuple behind a type of Numba's."""
+    return objective.instance_class
+
+
+# --- Forward: what an objective keeps of the samples
+
+
+def keep_kl(objective, plan, workspace, r):
+    """After the heads of image r: what is needed of its KL divergence."""
+
+
+@overload(keep_kl, jit_options=AS_KERNELS)
+def _choose_keep_kl(objective, plan, workspace, r):
+    def free_bits(objective, plan, workspace, r):
+        _keep_latent_kl(objective.kl, plan, workspace, r)
+
+    def others(objective, plan, workspace, r):
+        pass
+
+    return free_bits if _kind(objective) is FreeBits else others
+
+
+@kernel
+def _keep_latent_kl(kl, plan, workspace, r):
+    """KL of each latent = 0.5 * (exp(2 log_std) + mean^2 - 1 - 2 log_std), the summands of (4)."""
+    stride, heads, width = plan.rows * PANEL, plan.layers[plan.heads, OUTPUT], plan.latent_panels * PANEL
+    for panel in range(plan.latent_panels):
+        place = panel * stride + r * PANEL
+        shift = heads + plan.latent_panels * stride + place
+        mean, log_std = workspace[heads + place : heads + place + PANEL], workspace[shift : shift + PANEL]
+        std = workspace[plan.std + place : plan.std + place + PANEL]
+        out = kl[r * width + panel * PANEL : r * width + (panel + 1) * PANEL]
+        for j in range(PANEL):
+            out[j] = HALF * (fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j])
+
+
+def keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, place):
+    """After sample s of image r: what is needed of log p(z) - log q(z | x), to ratio[place]."""
+
+
+@overload(keep_sample, jit_options=AS_KERNELS)
+def _choose_keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, place):
+    def weighted(objective, plan, workspace, noise, lanes, ratio, r, s, place):
+        ratio[place] = log_ratio(plan, workspace, noise, lanes, r, s)
+
+    def others(objective, plan, workspace, noise, lanes, ratio, r, s, place):
+        pass
+
+    return weighted if _kind(objective) is Weighted else others
+
+
+@kernel
+def log_ratio(plan, workspace, noise, lanes, r, s):
+    """log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + log_std) (30), nats; padded latents have z = noise and add 0."""
+    stride = plan.rows * PANEL
+    heads = plan.layers[plan.heads, OUTPUT] + plan.latent_panels * stride
+    fill(lanes, ZERO)
+    for panel in range(plan.latent_panels):
+        place = panel * plan.samples * stride + (r * plan.samples + s) * PANEL
+        shift = heads + panel * stride + r * PANEL
+        z, log_std = workspace[plan.z + place : plan.z + place + PANEL], workspace[shift : shift + PANEL]
+        epsilon = noise[panel * PANEL : (panel + 1) * PANEL]
+        for j in range(PANEL):
+            lanes[j] += fma(HALF, fma(epsilon[j], epsilon[j], -(z[j] * z[j])), log_std[j])
+    total = 0.0
+    for j in range(PANEL):
+        total += np.float64(lanes[j])
+    return total
+
+
+# --- Between the two networks' passes: what each sample and each latent counts for
+
+
+def is_weighted(objective):
+    """Whether samples count by their importance."""
+
+
+@overload(is_weighted, jit_options=AS_KERNELS)
+def _choose_is_weighted(objective):
+    def weighted(objective):
+        return objective.weighting != SAMPLED
+
+    def others(objective):
+        return False
+
+    return weighted if _kind(objective) is Weighted else others
+
+
+@kernel
+def output_scale(objective, B):
+    """What the gradient of log p(x | z) is multiplied by where it is made: 1 / (B k), or 1 / B before weights come to it."""
+    return np.float32(1.0 / B if is_weighted(objective) else 1.0 / (B * objective.samples))
+
+
+def settle(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+    """After the likelihood and before the backward pass: the weights of the samples, or the factors of each latent's KL."""
+
+
+@overload(settle, jit_options=AS_KERNELS)
+def _choose_settle(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+    def averaged(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+        fill(row.kl_scales, np.float32(1.0 / B) * kl_weight)
+
+    def free_bits(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+        meet(counters, meeting, workers)
+        floor = _pay_latents(objective, plan, row.kl_scales, B)
+        terms.floor[s] = floor
+
+    def weighted(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+        if objective.weighting != SAMPLED:
+            meet(counters, share.meeting, share.partners)
+            _weigh_samples(objective, terms, begin, share.own_first, share.own_last)
+            meet(counters, share.meeting, share.partners)
+            for half in range(share.half_first, share.half_last):
+                _weigh_outputs(objective, plan, workspace, share.first, share.last, half)
+
+    return {FreeBits: free_bits, Weighted: weighted}.get(_kind(objective), averaged)
+
+
+@kernel
+def _pay_latents(objective, plan, kl_scales, B):
+    """kl_scales, (padded Z,): 1 / B for a latent whose mean KL is above its free nats, else 0 (29); returns the sum of what
+    they count for. Every worker adds all B rows in the same order."""
+    width, fraction = plan.latent_panels * PANEL, np.float32(1.0 / B)
+    total = 0.0
+    fill(kl_scales, ZERO)
+    for r in range(B):
+        kl = objective.kl[r * width : (r + 1) * width]
+        for j in range(width):
+            kl_scales[j] += kl[j]
+    for j in range(plan.latent):
+        mean = np.float64(kl_scales[j]) / B
+        # NaN is not at most the free nats, and goes on into the gradient.
+        total += objective.free_nats if mean <= objective.free_nats else mean
+        kl_scales[j] = ZERO if mean <= objective.free_nats else fraction
+    return total
+
+
+@kernel
+def _weigh_samples(objective, terms, begin, first, last):
+    """Each weight w over the sum of its image's k (32), relative to the largest: nothing overflows."""
+    k = objective.samples
+    for r in range(first, last):
+        place, largest = (begin + r) * k, -math.inf
+        for q in range(place, place + k):
+            largest = max(largest, _log_weight(terms, q))
+        total = 0.0
+        for q in range(place, place + k):
+            total += math.exp(_log_weight(terms, q) - largest)
+        for s in range(k):
+            weight = math.exp(_log_weight(terms, place + s) - largest) / total
+            objective.weights[r * k + s] = weight
+            objective.inverses[r * k + s] = 1.0 / weight if weight > SMALLEST_WEIGHT else 0.0
+
+
+@kernel
+def _log_weight(terms, q):
+    """log w = log p(x | z) + log p(z) - log q(z | x) (30)."""
+    return terms.log_likelihood[0, q] + terms.log_likelihood[1, q] + terms.ratio[q]
+
+
+@kernel
+def _weigh_outputs(objective, plan, workspace, first, last, half):
+    """d_logits of each sample times its weight (33), in place."""
+    layer = plan.layers[plan.layers.shape[0] - 1]
+    begin, end = first * objective.samples, last * objective.samples
+    for panel in range(half_begin(layer, half), half_end(layer, half)):
+        start = layer[D_OUTPUT] + panel * layer[ROWS] * PANEL
+        for q in range(begin, end):
+            d_logits, weight = workspace[start + q * PANEL : start + (q + 1) * PANEL], objective.weights[q]
+            for j in range(PANEL):
+                d_logits[j] *= weight
+
+
+# --- Backward: from the samples to the heads
+
+
+def sampling_backward(objective, plan, workspace, backward, turn, row, first, last, half, B):
+    """d_mean (half 0) or d_log_std (half 1) of images first to last - 1 from both parts of d_z of their samples."""
+
+
+@overload(sampling_backward, jit_options=AS_KERNELS)
+def _choose_sampling_backward(objective, plan, workspace, backward, turn, row, first, last, half, B):
+    def weighted(objective, plan, workspace, backward, turn, row, first, last, half, B):
+        _weighted_backward(objective, plan, workspace, backward, turn, first, last, half, np.float32(1.0 / B))
+
+    def closed(objective, plan, workspace, backward, turn, row, first, last, half, B):
+        _closed_backward(plan, workspace, backward, turn, row.kl_scales, first, last, half)
+
+    return weighted if _kind(objective) is Weighted else closed
+
+
+@kernel
+def _folded_d_z(plan, workspace, backward, turn, panel, first, last, half):
+    """Where a panel of d_z of the samples of these images now lies, (rows k, 16): this half's own copy."""
+    k, stride = plan.samples, plan.samples * plan.rows * PANEL
+    own = plan.d_z + (half * plan.latent_panels + panel) * stride + first * k * PANEL
+    fold_panel(backward, turn, panel, plan.latent_panels, workspace, own, (last - first) * k)
+    return own
+
+
+@kernel
+def _closed_backward(plan, workspace, backward, turn, kl_scales, first, last, half):
+    """kl_scales: what each latent's KL divergence counts for, 1 / B for the ELBO."""
+    k, stride = plan.samples, plan.rows * PANEL
+    heads = plan.layers[plan.heads, OUTPUT] + half * plan.latent_panels * stride
+    for panel in range(plan.latent_panels):
+        own = _folded_d_z(plan, workspace, backward, turn, panel, first, last, half)
+        spreads = plan.spread + panel * k * stride + first * k * PANEL
+        scale = kl_scales[panel * PANEL : (panel + 1) * PANEL]
+        for r in range(first, last):
+            place, q = panel * stride + r * PANEL, (r - first) * k * PANEL
+            head, std = (
+                workspace[heads + place : heads + place + PANEL],
+                workspace[plan.std + place : plan.std + place + PANEL],
+            )
+            # z = mean + exp(log_std) * noise (2); KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std) (4)
+            if half == 1:
+                for j in range(PANEL):
+                    head[j] = fma(std[j], std[j], -ONE) * scale[j]
+            for s in range(k):
+                sample = q + s * PANEL
+                d_z = workspace[own + sample : own + sample + PANEL]
+                spread = workspace[spreads + sample : spreads + sample + PANEL]
+                if half == 1:
+                    for j in range(PANEL):
+                        head[j] = fma(d_z[j], spread[j], head[j])  # d_log_std (12), in place
+                elif s == 0:
+                    for j in range(PANEL):
+                        head[j] = fma(head[j], scale[j], d_z[j])  # d_mean (11), in place
+                else:
+                    for j in range(PANEL):
+                        head[j] += d_z[j]
+
+
+@kernel
+def _weighted_backward(objective, plan, workspace, backward, turn, first, last, half, scale):
+    """scale is 1 / B."""
+    k, stride = plan.samples, plan.rows * PANEL
+    heads = plan.layers[plan.heads, OUTPUT] + half * plan.latent_panels * stride
+    doubly = objective.weighting == DREG
+    for panel in range(plan.latent_panels):
+        own = _folded_d_z(plan, workspace, backward, turn, panel, first, last, half)
+        samples = panel * k * stride + first * k * PANEL
+        for r in range(first, last):
+            place, q = panel * stride + r * PANEL, (r - first) * k * PANEL
+            head, std = (
+                workspace[heads + place : heads + place + PANEL],
+                workspace[plan.std + place : plan.std + place + PANEL],
+            )
+            # log w = log p(x | z) + 0.5 * sum(noise^2 - z^2) + sum(log_std) (30)
+            fill(head, -scale if half == 1 and not doubly else ZERO)
+            for s in range(k):
+                sample, weight = q + s * PANEL, objective.weights[r * k + s]
+                d_z = workspace[own + sample : own + sample + PANEL]
+                shift = samples + sample
+                z = workspace[plan.z + shift : plan.z + shift + PANEL]
+                spread = workspace[plan.spread + shift : plan.spread + shift + PANEL]
+                share = weight * scale
+                if doubly:
+                    for j in range(PANEL):
+                        # noise / std = spread / std^2; d_z (36)
+                        d_z[j] = weight * fma(share, z[j] - spread[j] / std[j] / std[j], d_z[j])
+                else:
+                    for j in range(PANEL):
+                        d_z[j] = fma(share, z[j], d_z[j])  # d_z (34)
+                if half == 0:
+                    for j in range(PANEL):
+                        head[j] += d_z[j]  # d_mean (35), in place
+                else:
+                    for j in range(PANEL):
+                        head[j] = fma(d_z[j], spread[j], head[j])  # d_log_std (35), in place
+            # Padded latents have z = noise, and would learn.
+            for j in range(plan.latent - panel * PANEL, PANEL):
+                head[j] = ZERO
+
+
+# --- The weights phase: what a Gaussian likelihood's x_log_std needs of the gradients of its means
+
+
+def add_squares(objective, d_a, squares, q):
+    """squares += d_a^2 over what sample q counts for, relative to the others; both one panel."""
+
+
+@overload(add_squares, jit_options=AS_KERNELS)
+def _choose_add_squares(objective, d_a, squares, q):
+    def weighted(objective, d_a, squares, q):
+        inverse = objective.inverses[q]
+        for j in range(PANEL):
+            squares[j] = fma(d_a[j] * inverse, d_a[j], squares[j])
+
+    def alike(objective, d_a, squares, q):
+        for j in range(PANEL):
+            squares[j] = fma(d_a[j], d_a[j], squares[j])
+
+    return weighted if _kind(objective) is Weighted else alike
+
+
+@kernel
+def square_count(objective, B):
+    """One over what a sample of weight 1 counts for in the loss."""
+    return np.float32(B if is_weighted(objective) else B * objective.samples)

@@ -1,0 +1,79 @@
+"""Early stopping: which part of the training set is held out, when to stop by it, and which model to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast import noise
+from vaefast.engines.contract import State
+from vaefast.errors import SettingsError
+from vaefast.noise import Purpose
+
+
+def held_out(count: int, amount: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of `count` rows to train on and which to validate on: a random choice, the same for the same seed.
+
+    Parameters
+    ----------
+    amount
+        Below 1 a share of the rows, at least one of them; from 1 on their number.
+
+    Raises
+    ------
+    SettingsError
+        Nothing would be left to train on.
+    """
+    rows = int(amount) if amount >= 1 else max(1, round(amount * count))
+    if rows >= count:
+        raise SettingsError(f"validation takes {rows:,} of {count:,} training images: leave some to train on")
+    order = noise.permutation(seed, Purpose.TRAIN_TEST_SPLIT, 0, count)
+    return order[rows:], order[:rows]
+
+
+class Stopping:
+    """Watches a bound from epoch to epoch and keeps the best model so far.
+
+    Parameters
+    ----------
+    patience
+        Epochs in a row without an improvement after which it is time to stop.
+    tolerance
+        The smallest rise above the best bound that is an improvement, in nats.
+    watched
+        The name of the bound in the metrics of an epoch.
+    """
+
+    def __init__(self, patience: int, tolerance: float, watched: str = "validation_elbo") -> None:
+        self.patience, self.watched = patience, watched
+        self.best_epoch, self.best_bound = 0, -np.inf
+        self.best: State | None = None
+        self._tolerance, self._waited = tolerance, 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to stop."""
+        return self._waited >= self.patience
+
+    def after(self, metrics: Any, state: Callable[[], State]) -> None:
+        """An epoch has ended with these metrics, and with the engine in this state."""
+        if self._improves(metrics):
+            self.best = state()
+
+    def replay(self, history: Iterable[Any], best: State | None) -> None:
+        """Take up where a run stands after these epochs, of which `best` is the best model."""
+        for metrics in history:
+            self._improves(metrics)
+        self.best = best
+
+    def _improves(self, metrics: Any) -> bool:
+        """Whether this is the best epoch so far; a rise below the tolerance is kept, but does not end the wait."""
+        bound = getattr(metrics, self.watched)
+        self._waited = 0 if bound > self.best_bound + self._tolerance else self._waited + 1
+        if bound <= self.best_bound:
+            return False
+        self.best_epoch, self.best_bound = metrics.epoch, bound
+        return True
