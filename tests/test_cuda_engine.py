@@ -107,7 +107,7 @@ def plans():
                 yield pytest.param(case.model, batch, machine, id=f"{name} {case.name} {batch}")
 
 
-@pytest.mark.parametrize(("model", "batch", "machine"), plans())
+@pytest.mark.parametrize(("model", "batch", "machine"), list(plans()))
 def test_jobs_of_a_phase_neither_read_nor_write_what_another_writes(model, batch, machine):
     plan = make_plan(Layout(model), batch, machine, 3 * parameter_size(Layout(model)))
     for program in (plan.programs.step, plan.programs.evaluate, plan.programs.samples):

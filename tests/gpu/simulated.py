@@ -154,7 +154,7 @@ def trained(toy, chain, blocks, plan):
 
 def test_neither_the_number_of_blocks_nor_their_order_changes_a_bit(monkeypatch):
     """Blocks of a launch run one after the other here: whatever the order, unless one reads what another writes."""
-    toy = TOYS["drawn bytes"]
+    toy = TOYS["no hidden layer"]
     plan = engine_of(toy)._plan
     wanted = trained(toy, "launches", 3, plan)
     backwards = SimpleNamespace(**{**vars(np), "ndindex": lambda *shape: reversed(list(np.ndindex(*shape)))})

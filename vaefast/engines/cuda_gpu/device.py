@@ -74,6 +74,8 @@ if SIMULATED:
     @device
     def multiply_tf32(memory, first, second, line, octet, lane, acc):
         """What the tensor core leaves in this lane's accumulators, from the whole operands."""
+        first -= left_place(lane, line)
+        second -= right_place(lane, line)
         for i in range(16):
             total = acc[i]
             row, column = result_row(lane, i % 4), (i // 4) * 8 + result_column(lane, i % 4)
@@ -228,14 +230,15 @@ else:
     @device
     def multiply_tf32(memory, first, second, line, octet, lane, acc):
         """Add this octet's products to the warp's 16 x 32 results on tensor cores: four times 16 x 8."""
+        # What depends on the lane is the same for all parts and in first and second already; the rest the compiler knows.
         a, b = first + octet * 8 * line, second + octet * 8 * line
-        a0 = load(memory, a + left_depth(lane, 0) * line + left_row(lane, 0))
-        a1 = load(memory, a + left_depth(lane, 1) * line + left_row(lane, 1))
-        a2 = load(memory, a + left_depth(lane, 2) * line + left_row(lane, 2))
-        a3 = load(memory, a + left_depth(lane, 3) * line + left_row(lane, 3))
+        a0 = load(memory, a)
+        a1 = load(memory, a + left_depth(0, 1) * line + left_row(0, 1))
+        a2 = load(memory, a + left_depth(0, 2) * line + left_row(0, 2))
+        a3 = load(memory, a + left_depth(0, 3) * line + left_row(0, 3))
         for n in range(4):
-            b0 = load(memory, b + right_depth(lane, 0) * line + n * 8 + right_column(lane))
-            b1 = load(memory, b + right_depth(lane, 1) * line + n * 8 + right_column(lane))
+            b0 = load(memory, b + n * 8)
+            b1 = load(memory, b + n * 8 + right_depth(0, 1) * line)
             c = mma(acc[4 * n], acc[4 * n + 1], acc[4 * n + 2], acc[4 * n + 3], a0, a1, a2, a3, b0, b1)
             acc[4 * n] = c[0]
             acc[4 * n + 1] = c[1]
@@ -268,6 +271,18 @@ def right_depth(lane, part):
 def right_column(lane):
     """Column in B of both parts."""
     return lane >> 2
+
+
+@device
+def left_place(lane, line):
+    """Where a lane's part 0 of A is staged."""
+    return left_depth(lane, 0) * line + left_row(lane, 0)
+
+
+@device
+def right_place(lane, line):
+    """Where a lane's part 0 of B is staged."""
+    return right_depth(lane, 0) * line + right_column(lane)
 
 
 @device

@@ -44,7 +44,6 @@ RECORD = JOBS * FIELDS
 # again, rather than keep it in registers while a product is computed.
 STEP = RECORD
 SLOT = RECORD + 1
-SLOTS = 2 * SLOT
 
 
 @device
@@ -158,14 +157,12 @@ def multiply_tile(call, memory, record, job, task):
 
 
 @device
-def bring(records, first, program, phase, s):
-    """A phase's record to shared memory, from element `first` on."""
-    i = cuda.threadIdx.x
-    while less(i, RECORD):
-        records[first + i] = program[phase, i]
-        i += cuda.blockDim.x
-    if cuda.threadIdx.x == 0:
-        records[first + STEP] = s
+def bring(record, program, phase, s):
+    """A phase's record to shared memory; a block has more threads than a record fields."""
+    if cuda.threadIdx.x < RECORD:
+        record[cuda.threadIdx.x] = program[phase, cuda.threadIdx.x]
+    if cuda.threadIdx.x == STEP:
+        record[STEP] = s
 
 
 @entry_point
@@ -177,7 +174,7 @@ def launch_phase(call, places, program, clock, phase):
     """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
     record = cuda.shared.array(SLOT, types.int64)
-    bring(record, 0, program, phase, clock[phase])
+    bring(record, program, phase, clock[phase])
     cuda.syncthreads()
     run_phase(call, places, memory, record)
     if cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0:
@@ -188,18 +185,20 @@ def launch_phase(call, places, program, clock, phase):
 def run_steps(call, places, program):
     """All steps of a call in one cooperative launch: every block is on the device at once, and all meet after each phase."""
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
-    records = cuda.shared.array(SLOTS, types.int64)
+    record = cuda.shared.array(SLOT, types.int64)
     grid = cuda.cg.this_grid()
-    s, phase, turn = 0, 0, 0
-    bring(records, 0, program, 0, 0)
+    s, phase = 0, 0
+    bring(record, program, 0, 0)
     cuda.syncthreads()
     while less(s, call.steps):
-        run_phase(call, places, memory, records[turn * SLOT : (turn + 1) * SLOT])
+        run_phase(call, places, memory, record)
         phase += 1
         if phase == program.shape[0]:
             phase = 0
             s += 1
-        # The next phase's record is here before the grid has met.
-        turn = 1 - turn
-        bring(records, turn * SLOT, program, phase, s)
+        # The next phase's record, a field a thread, is on its way while the grid meets.
+        field = program[phase, cuda.threadIdx.x] if cuda.threadIdx.x < RECORD else s
         grid.sync()
+        if cuda.threadIdx.x <= RECORD:
+            record[cuda.threadIdx.x] = field
+        cuda.syncthreads()

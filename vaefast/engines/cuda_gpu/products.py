@@ -17,12 +17,14 @@ from vaefast.engines.cuda_gpu.device import (
     LANES,
     TENSOR_CORES,
     device,
+    left_place,
     less,
     load,
     load4,
     multiply_tf32,
     result_column,
     result_row,
+    right_place,
     store,
     store4,
 )
@@ -67,6 +69,12 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
     sharing = cuda.blockDim.x >> (tiles_shift + 5)
     a_place, b_place = (place >> (b_shift - 5)) << 4, (place & ((1 << (b_shift - 5)) - 1)) << 5
     a_read, b_read = staged_at(a_place, shift), STAGE + staged_at(b_place, shift)
+    if TENSOR_CORES and tf32 == 1:
+        a_read += left_place(lane, LINE)
+        b_read += right_place(lane, LINE)
+    else:
+        a_read += (lane >> 3) * 4
+        b_read += (lane & 7) * 4
     acc = cuda.local.array(ACCUMULATORS, FLOAT)
     for i in range(ACCUMULATORS):
         acc[i] = ZERO
@@ -75,8 +83,6 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
     b_at, b_stride, b_depth, b_deeper, b_put, b_apart = units_of(job[B_ROWS], b_direct, job[B_STRIDE], b_shift, shift)
     a_at += first + (row * job[A_ROWS] if a_direct else row << 4)
     b_at += second + ((column_panel << 4) * job[B_ROWS] if b_direct else column << 4)
-    a_step = (1 << shift) << 4 if a_direct else job[A_ROWS] << shift
-    b_step = (1 << shift) << 4 if b_direct else job[B_ROWS] << shift
     a_units, b_units = 1 << (a_shift + shift - 2), 1 << (b_shift + shift - 2)
 
     fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, depth, a_regs)
@@ -90,8 +96,9 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
         octets = (deep + OCTET - 1) >> OCTET_SHIFT
         left -= 1 << shift
         if less(0, left):
-            a_at += a_step
-            b_at += b_step
+            # Down the panels, or across them; read again, and so in no register meanwhile.
+            a_at += (16 if a_direct else job[A_ROWS]) << shift
+            b_at += (16 if b_direct else job[B_ROWS]) << shift
             fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, left, a_regs)
             fetch(arena, b_at, b_stride, b_units, b_depth, b_deeper, left, b_regs)
         if TENSOR_CORES and tf32 == 1:
@@ -102,7 +109,7 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
         else:
             octet = share
             while less(octet, octets):
-                multiply(memory, a_read + (lane >> 3) * 4, b_read + (lane & 7) * 4, octet, acc)
+                multiply(memory, a_read, b_read, octet, acc)
                 octet += sharing
         cuda.syncthreads()
     leave(memory, (share << (a_shift + b_shift)) + (a_place << b_shift) + b_place, b_shift, lane, acc, tf32)
@@ -192,8 +199,8 @@ def leave(memory, first, shift, lane, acc, tf32):
     for i in range(4):
         if TENSOR_CORES and tf32 == 1:
             for part in range(4):
-                at = first + (result_row(lane, part) << shift) + i * 8 + result_column(lane, part)
-                store(memory, at, acc[4 * i + part])
+                at = first + (result_row(lane, 0) << shift) + result_column(lane, 0)
+                store(memory, at + (result_row(0, part) << shift) + i * 8 + result_column(0, part), acc[4 * i + part])
         else:
             at = first + (((lane >> 3) * 4 + i) << shift) + (lane & 7) * 4
             store4(memory, at, acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3])
