@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def main() -> int:
     if (reason := engines.why_not("cuda")) is not None:
         print(f"no GPU is measured here: {reason}", file=sys.stderr)
         return 2
+    os.environ["JAX_PLATFORMS"] = "cuda"  # without a GPU of its own JAX would be timed on the CPU
     gpu, costs = device(), meeting_costs()
     print(f"{gpu.name}, {gpu.multiprocessors} multiprocessors at {gpu.clock_hz / 1e9:.2f} GHz, "
           f"{gpu.bytes_per_second / 1e12:.2f} TB/s; a meeting of the grid {1e6 * costs['grid']:.2f} us, "

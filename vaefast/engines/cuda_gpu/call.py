@@ -16,13 +16,14 @@ class Call(NamedTuple):
     # The images: the non-zero pixels of image n, ascending, are entries starts[n] to starts[n + 1] - 1.
     starts: Any  # int64 (images + 1,)
     pixels: Any  # int32
-    bytes: Any  # uint8, or empty
-    floats: Any  # float32, or empty
+    bytes: Any  # uint8 levels, or nothing of interest
+    floats: Any  # float32 levels, or the same
     order: Any  # int64 (N,): which image each row is
     keys: Any  # int64 (N,): the number under which it draws its noise
     pace: Any  # float32 (steps * PACES,): learning rate / (1 - beta1^t), 1 / (1 - beta2^t), weight of the KL divergence
     log_likelihood: Any  # float32 (N,): results
     kl: Any  # float32 (N,)
+    in_bytes: int  # 1: levels are bytes
     size: int  # N
     batch: int
     steps: int

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.cuda_gpu.call import PACES, Call
 from vaefast.engines.cuda_gpu.device import TENSOR_CORES
-from vaefast.engines.cuda_gpu.images import Placed, lists
+from vaefast.engines.cuda_gpu.images import Placed, lists, sent
 from vaefast.engines.cuda_gpu.launching import Launcher, chain_here, machine_here
 from vaefast.engines.cuda_gpu.memory import allocated
 from vaefast.engines.cuda_gpu.plan import Machine, Plan, empty_program, make_plan, parameter_size
@@ -90,13 +90,14 @@ class CudaEngine:
 
     def place(self, values: NDArray[Any]) -> Placed:
         starts, pixels, levels = lists(values if values.dtype == np.uint8 else values.astype(np.float32, copy=False))
-        in_bytes, nothing = levels.dtype == np.uint8, np.empty(0, np.float32)
+        in_bytes, nothing = levels.dtype == np.uint8, np.empty(0, levels.dtype)
         return allocated(
             lambda: Placed(
-                starts=cuda.to_device(starts),
-                pixels=cuda.to_device(pixels),
-                bytes=cuda.to_device(levels if in_bytes else nothing.astype(np.uint8)),
-                floats=cuda.to_device(nothing if in_bytes else levels),
+                starts=sent(starts),
+                pixels=sent(pixels),
+                bytes=sent(levels if in_bytes else nothing.astype(np.uint8)),
+                floats=sent(nothing.astype(np.float32) if in_bytes else levels),
+                in_bytes=in_bytes,
                 size=len(values),
             ),
             starts.nbytes + pixels.nbytes + levels.nbytes,
@@ -118,7 +119,7 @@ class CudaEngine:
             return BoundTerms.of_elbo(np.empty(0), np.empty(0))
         call = self._call(placed, order, None, batch, steps)
         call = call._replace(
-            pace=cuda.to_device(self._corrected(pace)),
+            pace=sent(self._corrected(pace)),
             step=self.step,
             stride=1,
             pixel_purpose=int(Purpose.TRAINING_PIXELS),
@@ -218,13 +219,13 @@ class CudaEngine:
         """Rows of a set in steps of `batch`, as evaluation sees them; one step of noise for all."""
         adam, seed = self.training.adam, self.training.seed
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon)
-        on_device = cuda.to_device(np.ascontiguousarray(order, np.int64))
+        on_device = sent(np.ascontiguousarray(order, np.int64))
         return Call(
             self._arena, placed.starts, placed.pixels, placed.bytes, placed.floats, on_device,
-            on_device if keys is None else cuda.to_device(np.ascontiguousarray(keys, np.int64)),
-            cuda.to_device(np.zeros(PACES, np.float32)),
-            cuda.device_array(len(order), np.float32), cuda.device_array(len(order), np.float32),
-            size=len(order), batch=batch, steps=steps, repeated=0, samples=1, group=1, step=0, stride=0,
+            on_device if keys is None else sent(np.ascontiguousarray(keys, np.int64)),
+            sent(np.zeros(PACES, np.float32)),
+            cuda.device_array(max(1, len(order)), np.float32), cuda.device_array(max(1, len(order)), np.float32),
+            in_bytes=int(placed.in_bytes), size=len(order), batch=batch, steps=steps, repeated=0, samples=1, group=1, step=0, stride=0,
             pixel_purpose=int(Purpose.EVALUATION_PIXELS), latent_purpose=int(Purpose.EVALUATION_LATENTS),
             binarize=BINARIZATION_CODES[self.training.binarize], tf32=int(self.training.precision == "tf32"),
             key_0=np.uint64(seed & 0xFFFFFFFF), key_1=np.uint64(seed >> 32),
@@ -245,7 +246,9 @@ class CudaEngine:
 
     def _terms(self, call: Call) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         self._launcher.synchronize()
-        return call.log_likelihood.copy_to_host().astype(np.float64), call.kl.copy_to_host().astype(np.float64)
+        arrays = (terms.copy_to_host()[: call.size] for terms in (call.log_likelihood, call.kl))
+        log_likelihood, kl = (array.astype(np.float64) for array in arrays)
+        return log_likelihood, kl
 
     def _matrix(self, offset: int, width: int) -> NDArray[np.float32]:
         """A matrix of the forward workspace, (R, width)."""

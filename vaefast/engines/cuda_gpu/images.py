@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import cuda
 from numpy.typing import NDArray
 
 # Images whose non-zero pixels are looked for at a time.
@@ -12,13 +13,19 @@ ROWS = 2048
 
 
 class Placed(NamedTuple):
-    """Arrays on the device; see `call.Call`. Levels are bytes or floats, the other array is empty."""
+    """Arrays on the device, none of them empty, which a device cannot allocate; see `call.Call`."""
 
     starts: Any
     pixels: Any
     bytes: Any
     floats: Any
+    in_bytes: bool
     size: int
+
+
+def sent(array: NDArray[Any]) -> Any:
+    """The array on the device; one zero for an empty one."""
+    return cuda.to_device(array if array.size else np.zeros(1, array.dtype))
 
 
 def lists(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:

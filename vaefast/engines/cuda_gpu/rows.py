@@ -51,7 +51,7 @@ def set_pixel(call, places, row, x, entry, last, word):
         n = call.pixels[entry]
         value = (
             byte_pixel(call.binarize, call.bytes[entry], word)
-            if call.bytes.size > 0
+            if call.in_bytes == 1
             else float_pixel(call.binarize, call.floats[entry], word)
         )
         call.arena[at(x, places.rows, row, n)] = value
