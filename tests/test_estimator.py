@@ -285,6 +285,33 @@ def test_callbacks_see_the_model_and_can_stop_it(digits):
     assert np.array_equal(seen[1][1], vae.transform(digits[:2]))
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"objective": "iwae"},
+        {"objective": "dreg", "samples": 2},
+        {"objective": "beta", "beta": 0.5, "kl_warm_up": "linear", "warm_up_epochs": 2},
+        {"objective": "free-bits", "free_nats": 0.1, "clip_norm": 5.0},
+    ],
+    ids=lambda settings: settings["objective"],
+)
+def test_objectives_are_trained_saved_and_loaded(digits, objective, tmp_path):
+    vae = VAE(4, **QUICK, **objective).fit(digits)
+    plain = VAE(4, **QUICK).fit(digits)
+    assert not np.array_equal(vae.transform(digits[:5]), plain.transform(digits[:5]))
+    assert vae.history_["train_objective"][-1] > vae.history_["train_objective"][0]
+    vae.save(tmp_path / "model.safetensors")
+    again = vaefast.load(tmp_path / "model.safetensors")
+    assert again.score(digits) == vae.score(digits)
+    assert {name: again.get_params()[name] for name in objective} == objective
+    assert again._network.training.objective.samples == {"iwae": 5, "dreg": 2}.get(objective["objective"], 1)
+
+
+def test_an_objective_is_refused_settings_that_are_not_its_own(digits):
+    with pytest.raises(SettingsError, match="but objective iwae has none"):
+        VAE(4, **QUICK, objective="iwae", beta=2.0).fit(digits)
+
+
 def test_partial_fit_continues_where_it_was(digits):
     whole = VAE(4, **QUICK).fit(digits)
     parts = VAE(4, **QUICK)

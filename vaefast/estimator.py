@@ -27,10 +27,12 @@ from vaefast.settings import (
     LIKELIHOODS,
     AdamSettings,
     ModelSettings,
+    ObjectiveSettings,
     RateSchedule,
     TrainingSettings,
     check_binarization,
     restored_training,
+    usual_samples,
 )
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
@@ -87,6 +89,22 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         For `steps`: `[(20, 0.1), (30, 0.01)]` is a tenth of `learning_rate` after 20 epochs and a hundredth after 30.
     final_learning_rate : float, default=0.0
         For `cosine`.
+    clip_norm : float or None, default=None
+        Longest gradient, of all parameters together, that Adam is given; longer ones are scaled to it.
+    objective : {'elbo', 'beta', 'free-bits', 'iwae', 'dreg'}, default='elbo'
+        What training maximises: the ELBO; the ELBO with a weight on the KL divergence (beta-VAE); the ELBO with `free_nats` a
+        latent; the importance-weighted bound of `samples` samples; or that with the doubly reparameterised gradient. Scores
+        are ELBOs and likelihoods whatever it is.
+    samples : int or None, default=None
+        Samples of the latents a row and step; None is 1, and 5 for `iwae` and `dreg`.
+    beta : float, default=1.0
+        For `beta`: weight of the KL divergence.
+    kl_warm_up : {'none', 'linear', 'cyclic'}, default='none'
+        For `beta`: raise the weight from 0 over `warm_up_epochs`, once or again and again.
+    warm_up_epochs : int, default=10
+        Of the warm-up, or of one cycle.
+    free_nats : float, default=0.0
+        For `free-bits`: nats a latent, as a mean over the minibatch, that cost nothing.
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
         Initial weights.
     early_stopping : bool, default=False
@@ -156,6 +174,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         learning_rate_schedule: str = "constant",
         learning_rate_steps: Sequence[tuple[int, float]] | None = None,
         final_learning_rate: float = 0.0,
+        clip_norm: float | None = None,
+        objective: str = "elbo",
+        samples: int | None = None,
+        beta: float = 1.0,
+        kl_warm_up: str = "none",
+        warm_up_epochs: int = 10,
+        free_nats: float = 0.0,
         init: str = "glorot",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -182,6 +207,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.learning_rate_schedule = learning_rate_schedule
         self.learning_rate_steps = learning_rate_steps
         self.final_learning_rate = final_learning_rate
+        self.clip_norm = clip_norm
+        self.objective = objective
+        self.samples = samples
+        self.beta = beta
+        self.kl_warm_up = kl_warm_up
+        self.warm_up_epochs = warm_up_epochs
+        self.free_nats = free_nats
         self.init = init
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -282,8 +314,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         steps = tuple((_whole(epoch), _real(factor)) for epoch, factor in self.learning_rate_steps or ())
         schedule = RateSchedule(self.learning_rate_schedule, steps, _real(self.final_learning_rate))
         return model, TrainingSettings(
-            self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, rate_schedule=schedule
-        )
+            self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, self._objective(), rate_schedule=schedule,
+            clip_norm=None if self.clip_norm is None else _real(self.clip_norm),
+        )  # fmt: skip
+
+    def _objective(self) -> ObjectiveSettings:
+        samples = usual_samples(self.objective) if self.samples is None else _whole(self.samples)
+        return ObjectiveSettings(
+            self.objective, samples, beta=_real(self.beta), warm_up=self.kl_warm_up,
+            warm_up_epochs=_whole(self.warm_up_epochs), free_nats=_real(self.free_nats),
+        )  # fmt: skip
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -538,13 +578,15 @@ def load(path: str | Path) -> VAE:
 def _restored(saved: model_file.SavedModel) -> VAE:
     model, about = saved.model, dict(saved.estimator)
     training = restored_training(saved.training)
-    schedule = training.rate_schedule
+    schedule, objective = training.rate_schedule, training.objective
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
         init=training.initialization, random_state=training.seed, **asdict(training.adam),
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
+        clip_norm=training.clip_norm, objective=objective.name, samples=objective.samples, beta=objective.beta,
+        kl_warm_up=objective.warm_up, warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
     )  # fmt: skip
     given = about.get("parameters", {})
     vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

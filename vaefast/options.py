@@ -18,7 +18,7 @@ from vaefast.schedule import Schedule
 from vaefast.settings import (
     ACTIVATIONS,
     BINARIZATIONS,
-    IMPORTANCE_WEIGHTED,
+    IMPORTANCE_SAMPLES,
     INITIALIZATIONS,
     KL_ESTIMATORS,
     LIKELIHOODS,
@@ -33,13 +33,12 @@ from vaefast.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
+    usual_samples,
 )
 from vaefast.version import __version__
 
 # Of a configuration file: far above any, and soon read.
 LARGEST_CONFIG = 1 << 20
-# Samples of an importance-weighted objective that does not say how many: with one it would be the ELBO.
-IMPORTANCE_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,7 @@ def _objective(values: dict[str, Any]) -> ObjectiveSettings:
         name: name for name in ("samples", "kl", "beta", "warm_up_epochs", "free_nats")
     }
     given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
-    if given.get("name") in IMPORTANCE_WEIGHTED:
-        given.setdefault("samples", IMPORTANCE_SAMPLES)
+    given.setdefault("samples", usual_samples(given.get("name", OBJECTIVES[0])))
     return ObjectiveSettings(**given)
 
 

@@ -15,6 +15,8 @@ LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")
+# With one they would be the ELBO.
+IMPORTANCE_SAMPLES = 5
 KL_ESTIMATORS = ("closed", "sampled")
 RATE_SCHEDULES = ("constant", "steps", "cosine", "staged")
 WARM_UPS = ("none", "linear", "cyclic")
@@ -291,6 +293,11 @@ def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
         "validation": ValidationSettings(**values.get("validation", {})),
     }
     return TrainingSettings(**{**values, **parts})
+
+
+def usual_samples(objective: str) -> int:
+    """Samples of an objective that does not say how many."""
+    return IMPORTANCE_SAMPLES if objective in IMPORTANCE_WEIGHTED else 1
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:
