@@ -36,7 +36,11 @@ FLOORS: dict[str, set[str]] = {
     "lock": {"errors"},
     "interruption": set(),
     "schedule": {"errors"},
-    "console": {"errors", "interruption"},
+    "launcher": set(),
+    "job": {
+        "engines", "engines.contract", "engines.distributed", "interruption", "launcher", "options", "settings", "threads",
+    },
+    "console": {"errors", "interruption", "job"},
     "data": {"data", "errors", "noise"},
     "engines.contract": {"layout"},
     "engines.objectives": {"settings"},
@@ -56,6 +60,10 @@ FLOORS: dict[str, set[str]] = {
     "engines.cuda_gpu": {
         "engines.contract", "engines.cuda_gpu", "errors", "layout", "noise", "settings",
     },
+    "engines.distributed": {
+        "engines.contract", "engines.distributed", "engines.numba_cpu", "engines.workers", "errors", "layout", "settings",
+        "threads",
+    },
     "engines": {
         "engines.contract", "engines.cuda_driver", "engines.cuda_gpu", "engines.cython_cpu", "engines.numba_cpu",
         "engines.reference", "errors", "settings",
@@ -68,7 +76,7 @@ FLOORS: dict[str, set[str]] = {
     "keeper": {"checkpoint", "engines.contract", "errors", "interruption", "schedule", "trainer"},
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
-    "resume": {"checkpoint", "errors", "run_folder"},
+    "resume": {"checkpoint", "errors", "run_folder", "settings"},
     "options": {"errors", "schedule", "settings", "version"},
     "figures": {"atomic"},
     "charts": {"figures"},
@@ -88,9 +96,13 @@ FLOORS: dict[str, set[str]] = {
         "scaling", "settings", "start", "threads", "trainer", "validation",
     },
     "train": {
-        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "keeper", "layout",
+        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "job", "keeper", "layout",
         "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
         "validation",
+    },
+    "evaluate": {
+        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "gallery", "interruption",
+        "model_file", "network", "options", "threads", "version",
     },
     "reproduce": {
         "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "interruption", "lock",
@@ -110,8 +122,10 @@ PACKAGES: dict[str, set[str]] = {
         "atomic",
         "lock",
         "console",
+        "job",
+        "launcher",
         "table1",
-        "charts",
+        "evaluate",
         "reproduce",
         "interruption",
         "schedule",
@@ -131,9 +145,10 @@ PACKAGES: dict[str, set[str]] = {
     "safetensors": {"checkpoint", "model_file"},
     "joblib": {"threads"},
     "threadpoolctl": {"network", "train"},
-    "tqdm": {"progress", "train"},
+    "tqdm": {"evaluate", "progress", "train"},
     "onnx": {"onnx_export"},
     "tensorboardX": {"tensorboard"},
+    "mpi4py": {"engines.distributed.ranks"},
 }
 
 # Each costs between a tenth of a second and two.

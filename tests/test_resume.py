@@ -346,6 +346,21 @@ def test_a_checkpoint_that_another_program_wrote_is_refused(command, signal_at, 
     one_line(err, words)
 
 
+def test_a_run_of_an_earlier_version_goes_on(command, signal_at, whole):
+    """Its checkpoint does not name the settings that came later, and was trained by their defaults."""
+    signal_at(3 + PIECES + 1, signal.SIGINT)
+    assert started(command, "run")[0] == 130
+    signal_at(0, signal.SIGINT)
+    names = [Path(f"run/checkpoint/checkpoint-000002.{part}") for part in ("safetensors", "json")]
+    content = json.loads(names[1].read_text())
+    for name in ("rate_schedule", "validation", "second_moments", "clip_norm"):
+        del content["run"]["settings"]["training"][name]
+    names[1].write_text(json.dumps(content))
+    Path("run/checkpoint/checkpoint-000002.manifest.json").write_bytes(_resealed(names))
+    assert command("--resume", "run")[0] == 0
+    runs.check_same(whole, Path("run"), "resumed")
+
+
 # --- Which run
 
 

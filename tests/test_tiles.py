@@ -145,11 +145,11 @@ def test_the_comparison_notices_another_order_of_summation():
 )
 def test_gradient_tile(call, panels, B):
     A, D = random(B, PANEL), random(B, panels * PANEL)
-    first = PANEL - weights.ROWS
-    G = guarded(panels * weights.ROWS * PANEL)
-    call(in_panels(A), first, in_panels(D), B * PANEL, G, GUARD, weights.ROWS * PANEL, B)
+    first = PANEL - weights.TILE_ROWS
+    G = guarded(panels * weights.TILE_ROWS * PANEL)
+    call(in_panels(A), first, in_panels(D), B * PANEL, G, GUARD, weights.TILE_ROWS * PANEL, B)
     expected = naive.product(np.zeros(panels * PANEL), A[:, first:].T, D)
-    assert np.array_equal(unguarded(G, weights.ROWS, panels), expected)
+    assert np.array_equal(unguarded(G, weights.TILE_ROWS, panels), expected)
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])

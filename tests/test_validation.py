@@ -120,7 +120,7 @@ def test_the_model_kept_is_that_of_the_best_epoch(command, engine):
     if (reason := engines.why_not(engine)) is not None:
         pytest.skip(reason)
     code, out, err = command(*FLAGS, "--engine", engine, "--out", "run")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     found = bounds("run")
     best = int(np.argmax(found)) + 1
     assert len(found) == best + 3 < 60
@@ -160,10 +160,12 @@ def test_stopped_and_resumed_it_ends_the_same(command, signal_at):
         code, _, err = command("--resume", f"run{pause}", "--threads", "1")
         assert (code, err) == (0, "")
         runs.check_same(whole, Path(f"run{pause}"), f"stopped at pause {pause}")
-    code, out, _ = command("--resume", "whole", "--epochs", "90")
+    code, out, _ = command("--resume", "whole")
     assert code == 0
     assert f"nothing to do: whole has stopped after epoch {epochs}" in out
     runs.check_same(whole, Path("whole"), "nothing to do")
+    assert command("--resume", "whole", "--epochs", "90")[0] == 0
+    assert len(bounds("whole")) == epochs  # more epochs do not start it again
 
 
 def test_without_patience_the_last_model_stays(command):
@@ -214,7 +216,7 @@ def test_another_patience_is_another_run(command, signal_at):
     assert command(*FLAGS, "--out", "run")[0] == 143
     signal_at(0)
     for flag, value in (("--patience", "4"), ("--validation", "8"), ("--min-improvement", "0.5")):
-        code, _, err = command("--resume", "run", flag, value)
+        code, _, err = command("--resume", "run", "--validation", "9", flag, value)
         assert code == 4
         assert f"is {value}" in err
 

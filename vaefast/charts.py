@@ -8,13 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from vaefast.figures import DPI, LABEL_SIZE, TAG_GAP, Sheet, move_labels_in, nats, style, text_width
 
 WIDTH, HEIGHT, BELOW = 1300, 680, 110
+SQUARE = 1300
+GREY = "#b0b0b0"
+FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
+# Of up to ten classes: the qualitative palette that matplotlib takes from Tableau, its yellow-green darkened.
+CLASSES = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
+)  # fmt: skip
 GRID = "#e4e4e4"
 # Okabe & Ito (2008): told apart with any colour vision; markers tell them apart in print.
 SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"))
@@ -71,6 +80,94 @@ def nll_curves(
     _tag(axes, ends, colors)
     move_labels_in(axes)
     return sheet.figure
+
+
+@style()
+def latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", title: str = "KL divergence of each latent") -> Figure:
+    """Draw the KL divergence of each latent as a bar, the largest first, active latents and others in two colours.
+
+    Parameters
+    ----------
+    kl
+        KL(q(z | x), p(z)) of each latent, mean over images, nats, (Z,).
+    active
+        Whether the latent varies with the image, (Z,).
+
+    Raises
+    ------
+    ValueError
+        The two differ in length, or a divergence is not a finite number.
+    """
+    values, on = np.array(kl, dtype=np.float64), np.array(active, dtype=bool)
+    if values.ndim != 1 or values.size == 0 or values.shape != on.shape or not np.isfinite(values).all():
+        raise ValueError(f"kl, active: expected finite numbers and flags, (Z,) each, got {values.shape} and {on.shape}")
+    order = np.argsort(-values, kind="stable")
+    names = {True: f"{on.sum()} active", False: f"{(~on).sum()} inactive"}
+    colors = {True: SERIES[0][0], False: GREY}
+    room = max(text_width(name, LABEL_SIZE) for name in names.values())
+    sheet = Sheet(WIDTH + TAG_GAP + room, HEIGHT + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, WIDTH, HEIGHT, "latent_kl")
+    axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
+    _frame(axes, "latent (numbered from 0)", "nats per image")
+    # As many numbers as there is room for.
+    step = -(-values.size * 2 * text_width(str(values.size), 6.0) // WIDTH)
+    places = np.arange(0, values.size, step)
+    axes.set_xticks(places, [str(order[place]) for place in places], fontsize=6.0)
+    axes.set_xlim(-0.7, max(values.size, FEWEST_BARS) - 0.3)
+    axes.set_ylim(0, max(values.max() * 1.06, 1e-3))
+    _key(axes, [(names[flag], colors[flag]) for flag in (True, False) if flag in on])
+    move_labels_in(axes)
+    return sheet.figure
+
+
+@style()
+def latent_scatter(
+    points: ArrayLike,
+    labels: ArrayLike | None,
+    axis_names: tuple[str, str],
+    data_name: str = "",
+    title: str = "Test images in latent space",
+) -> Figure:
+    """Draw images as points, (N, 2), coloured by their labels, (N,), where these are known and no more than ten.
+
+    Raises
+    ------
+    ValueError
+        A point is not finite, or there are not as many labels as points.
+    """
+    places = np.array(points, dtype=np.float64)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
+        raise ValueError(f"points: expected finite numbers, (N, 2), got {places.shape}")
+    kinds = np.zeros(len(places)) if labels is None else np.array(labels)
+    if kinds.shape != (len(places),):
+        raise ValueError(f"labels: expected shape ({len(places)},), got {kinds.shape}")
+    classes = np.unique(kinds)
+    known = labels is not None and len(classes) <= len(CLASSES)
+    groups = [(str(kind), kinds == kind) for kind in classes] if known else [("", np.ones(len(places), bool))]
+    room = max(text_width(name, LABEL_SIZE) for name, _ in groups)
+    sheet = Sheet(SQUARE + TAG_GAP + room, SQUARE + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, SQUARE, SQUARE, "latents")
+    size = float(np.clip(12_000 / len(places), 1.5, 12))
+    for (name, chosen), color in zip(groups, CLASSES, strict=False):
+        axes.scatter(places[chosen, 0], places[chosen, 1], s=size, color=color, alpha=0.7, linewidths=0, label=name)
+    _frame(axes, *axis_names)
+    _key(axes, [(name, color) for (name, _), color in zip(groups, CLASSES, strict=False) if name])
+    move_labels_in(axes)
+    return sheet.figure
+
+
+def _key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
+    """Names in their colours, one below the other, right of the axes."""
+    for number, (name, color) in enumerate(entries):
+        axes.annotate(
+            name,
+            xy=(1.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(TAG_GAP * 72 / DPI, -(number + 0.5) * 1.4 * LABEL_SIZE),
+            textcoords="offset points",
+            color=color,
+            verticalalignment="center",
+        )
 
 
 def _frame(axes: Axes, x_label: str, y_label: str) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from vaefast.errors import OutputError, SettingsError, VaefastError
 from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
+from vaefast.job import Job
 
 
 class HasDebug(Protocol):
@@ -26,33 +27,46 @@ Parsed = TypeVar("Parsed", bound=HasDebug)
 
 
 def command(
-    parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None], arguments: list[str] | None
+    parse: Callable[[list[str]], Parsed],
+    run: Callable[[Parsed, Interruption], None],
+    arguments: list[str] | None,
+    job: Job | None = None,
 ) -> int:
     """Parse the arguments, those of this process by default, and do what they ask; returns the exit code (0 done, 1 internal
     error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    job = job or Job()
+    return job.end(_attempt(parse, run, sys.argv[1:] if arguments is None else arguments, job))
+
+
+def _attempt(
+    parse: Callable[[list[str]], Parsed],
+    run: Callable[[Parsed, Interruption], None],
+    arguments: list[str],
+    job: Job,
+) -> int:
     debug = "--debug" in arguments
     interruption = Interruption()
-    interruption.listen()
+    job.listen(interruption)
     try:
         options = parse(arguments)
         debug = debug or options.debug
         run(options, interruption)
     except Interrupted as interrupted:
-        complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}")
+        complain(f"stopped by {interrupted.signal.name}; {interrupted.remedy}", job)
         return EXIT_CODES[interrupted.signal]
     except VaefastError as error:
-        _report(error, str(error), debug)
+        _report(error, str(error), debug, job)
         return error.exit_code
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        _report(error, f"{place}{error.strerror or error}", debug)
+        _report(error, f"{place}{error.strerror or error}", debug, job)
         return OutputError.exit_code
     except MemoryError as error:
-        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug)
+        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug, job)
         return SettingsError.exit_code
     except Exception as error:
-        _report(error, f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)", debug)
+        message = f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)"
+        _report(error, message, debug, job)
         return VaefastError.exit_code
     return 0
 
@@ -66,11 +80,12 @@ def exit_with(main: Callable[[], int]) -> None:
     sys.exit(main())
 
 
-def complain(message: str) -> None:
-    """A line on stderr."""
-    if sys.stderr is not None:
+def complain(message: str, job: Job | None = None) -> None:
+    """A line on stderr, and where in a job it comes from."""
+    if sys.stderr is not None and (job is None or job.speaks):
+        place = "" if job is None else job.place
         with contextlib.suppress(OSError):
-            print("vaefast: " + " ".join(message.split()), file=sys.stderr, flush=True)
+            print("vaefast: " + place + " ".join(message.split()), file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
@@ -83,10 +98,10 @@ def say(text: str) -> None:
         raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
 
 
-def _report(error: BaseException, message: str, debug: bool) -> None:
-    if debug:
+def _report(error: BaseException, message: str, debug: bool, job: Job) -> None:
+    if debug and job.speaks:
         traceback.print_exception(error)
-    complain(message)
+    complain(message, job)
 
 
 def _open_standard_streams() -> None:

@@ -38,6 +38,7 @@ FRAME = 2  # around a panel, so that a bright pixel at its edge does not run int
 TAG_GAP = 20  # between the axes and the names of the lines
 WIDEST_SHEET = 1900  # of panels, gaps apart: 7.4 inches, so that a figure fits a text block at close to its own size
 LARGEST_PANEL = 256
+SEAM, SEAM_LEVEL = 3, 0.35  # between the images of a plane, and how bright
 
 # Sizes of text, in points.
 TITLE_SIZE = 9.0
@@ -294,6 +295,52 @@ def elbo_curve(
     _limit_elbo(axes, curves)
     _tag_lines(axes, curves, tags)
     move_labels_in(axes)
+    return sheet.figure
+
+
+@style()
+def manifold(
+    probabilities: ArrayLike,
+    image_shape: tuple[int, int],
+    title: str = "The plane of the two latents",
+    data_name: str = "",
+) -> Figure:
+    """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
+
+    Parameters
+    ----------
+    probabilities
+        Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
+    image_shape
+        Height and width of an image, H * W = X.
+    title, data_name
+        Heading and name of the images, as for `prior_samples`.
+
+    Returns
+    -------
+    Figure
+        One axes with all images.
+
+    Raises
+    ------
+    ValueError
+        An array has another shape or a value outside [0, 1].
+    """
+    images = checked_images("probabilities", probabilities, ("n", "n"), image_shape)  # (n, n, H, W)
+    rows, columns, height, width = images.shape
+    scale = max(1, (WIDEST_SHEET // max(rows, columns) - SEAM) // max(height, width))
+    step_y, step_x = height * scale + SEAM, width * scale + SEAM
+    # One picture of all: hundreds of axes would take seconds to draw.
+    mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM), SEAM_LEVEL)
+    for row, column in np.ndindex(rows, columns):
+        y, x = row * step_y, column * step_x
+        mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)
+    caption = r"latent 0 to the right, latent 1 upwards, at even steps of their probability under $\mathcal{N}(0, 1)$"
+    page = mosaic.shape[0] + GAP + line_height(LABEL_SIZE)
+    sheet = Sheet(mosaic.shape[1], page, title, data_name, text_width(caption, LABEL_SIZE))
+    sheet.panel(mosaic, 0, 0, 1, "manifold")
+    place = mosaic.shape[1] / 2, mosaic.shape[0] + GAP
+    sheet.text(caption, *place, horizontalalignment="center", verticalalignment="top", color=QUIET)
     return sheet.figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ PRIOR_SAMPLES = 25
 RECONSTRUCTIONS = 10
 INTERPOLATIONS = 5
 INTERPOLATION_STEPS = 11
+# Images across the plane of two latents, and at most so many points in a scatter.
+MANIFOLD_SIDE = 20
+SCATTERED = 10_000
 
 
 def draw(
@@ -101,6 +105,37 @@ def interpolate(
     weight = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
     z = (1 - weight) * start[:, None, :] + weight * end[:, None, :]
     return _probabilities(engine, z.reshape(-1, z.shape[-1]), likelihood).reshape(len(left), steps, -1)
+
+
+def latent_plane(mean: NDArray[Any], log_std: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, str]]:
+    """Images as points of a plane, (N, 2), and what its axes are, from their posteriors, (N, Z) each.
+
+    Two latents are the plane themselves. More are projected on the two principal components of the posterior means; a single
+    one is drawn beside its standard deviation.
+    """
+    mean = mean.astype(np.float64)
+    if mean.shape[1] == 1:
+        return np.hstack((mean, np.exp(log_std.astype(np.float64)))), ("posterior mean", "posterior standard deviation")
+    if mean.shape[1] == 2:
+        return mean, ("posterior mean of latent 0", "posterior mean of latent 1")
+    centred = mean - mean.mean(axis=0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(mean))  # ascending
+    chosen = directions[:, :-3:-1]
+    # The sign of a component is arbitrary: its largest entry is made positive.
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), [0, 1]])
+    shares = 100 * variances[:-3:-1] / max(variances.sum(), np.finfo(np.float64).tiny)
+    first, second = (f"principal component {i + 1} of the means ({shares[i]:.0f} % of their variance)" for i in range(2))
+    return centred @ chosen, (first, second)
+
+
+def manifold(engine: Engine, likelihood: str, side: int = MANIFOLD_SIDE) -> NDArray[np.float32]:
+    """What the decoder makes of a grid of two latents, (side, side, X), the second falling with the first index.
+
+    The points are the quantiles (i + 0.5) / side of the prior, as in figure 4 of Kingma & Welling (2014).
+    """
+    quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
+    z = np.array([(z1, z2) for z2 in reversed(quantiles) for z1 in quantiles])
+    return _probabilities(engine, z, likelihood).reshape(side, side, -1)
 
 
 def _probabilities(engine: Engine, z: NDArray[Any], likelihood: str) -> NDArray[np.float32]:

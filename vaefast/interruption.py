@@ -27,6 +27,11 @@ class Interruption:
         for number in EXIT_CODES:
             signal.signal(number, self._handle)
 
+    def ignore(self) -> None:
+        """Another process of the same job listens."""
+        for number in EXIT_CODES:
+            signal.signal(number, signal.SIG_IGN)
+
     def defer(self) -> None:
         """From now on a signal is only noted, for the training loop to see between two pieces."""
         self._deferred = True

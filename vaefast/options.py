@@ -58,6 +58,8 @@ class Options:
     given: Mapping[str, Any]  # by the user, this time
     start_from: Path | None = None
     tensorboard: bool = False
+    distributed: str = "auto"
+    deterministic_reduction: bool = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,6 +138,8 @@ def checked(given: Mapping[str, Any]) -> Options:
         given=given,
         start_from=_path(values.get("start_from")),
         tensorboard=values.get("tensorboard", False),
+        distributed=values.get("distributed", "auto"),
+        deterministic_reduction=values.get("deterministic_reduction", False),
     )
 
 
@@ -258,6 +262,10 @@ def _build_parser() -> Parser:
     add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
         "starts anew")  # fmt: skip
     add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
+    add("--distributed", choices=("auto", "mpi"), help="train over the ranks of an MPI job: auto, where mpiexec has started "
+        "several (default: auto; needs the extra mpi)")  # fmt: skip
+    add("--deterministic-reduction", action="store_true", help="add the ranks' gradients in rank order, whatever the MPI "
+        "library: the same number of ranks gives the same bits")  # fmt: skip
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser

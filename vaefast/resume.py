@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vaefast.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.run_folder import RunFolder, newest_run
+from vaefast.settings import TrainingSettings
 
 AUTO = "auto"
 RUNS = Path("runs")
@@ -27,12 +29,16 @@ OBJECTIVE = {
 }  # fmt: skip
 SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
 VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
+# What runs of earlier versions were trained without.
+NEWER = ("rate_schedule", "validation", "second_moments", "clip_norm")
 # The one that may change: a run can be made longer.
 FREE = "epochs"
 # The schedule that depends on it.
 OVER_ALL_EPOCHS = "cosine"
 # On which the last bits of a result depend.
-SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu")
+SOFTWARE = ("vaefast", "numpy", "numba", "llvmlite", "cpu", "ranks", "reduction")
+# Of a run in one process.
+ALONE = {"ranks": 1, "reduction": "none"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Resumed:
         """
         run = self.checkpoint.run
         try:
-            model, training, source = run["settings"]["model"], run["settings"]["training"], run["source"]
+            model, training, source = run["settings"]["model"], _completed(run["settings"]["training"]), run["source"]
             values = {flag: model[name] for flag, name in MODEL.items()}
             values |= {flag: training[name] for flag, name in TRAINING.items()}
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
@@ -146,9 +152,15 @@ def _located(text: str, out: Path | None) -> Path | None:
     return path
 
 
+def _completed(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Training settings as a checkpoint holds them, with the defaults of what there was not yet when it was written."""
+    defaults = json.loads(json.dumps(asdict(TrainingSettings())))
+    return {**{name: defaults[name] for name in NEWER}, **training}
+
+
 def _software(environment: Mapping[str, Any]) -> dict[str, Any]:
     packages = environment.get("packages")
-    known = {**(packages if isinstance(packages, dict) else {}), **environment}
+    known = {**ALONE, **(packages if isinstance(packages, dict) else {}), **environment}
     return {name: known.get(name) for name in SOFTWARE}
 
 

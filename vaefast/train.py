@@ -15,6 +15,7 @@ from vaefast import console
 from vaefast.console import complain, say
 from vaefast.errors import DivergenceError, SettingsError
 from vaefast.interruption import Interruption
+from vaefast.job import Job
 from vaefast.options import Options, checked, parse
 
 if TYPE_CHECKING:
@@ -33,11 +34,21 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code of `console.command`."""
-    return console.command(parse, run, arguments)
+    job = Job()
+    return console.command(parse, lambda options, interruption: _run_in(job, options, interruption), arguments, job)
 
 
-def run(options: Options, interruption: Interruption) -> None:
-    """Load the data, train or go on training, and leave a complete run folder."""
+def _run_in(job: Job, options: Options, interruption: Interruption) -> None:
+    """Lead the job, which may be this process alone, or follow its leader."""
+    job.join(asked=options.distributed == "mpi")
+    if job.leads:
+        run(options, interruption, job)
+    else:
+        job.follow()
+
+
+def run(options: Options, interruption: Interruption, job: Job | None = None) -> None:
+    """Load the data, train or go on training, and leave a complete run folder; of a job, what its leader does."""
     from vaefast import resume
 
     resumed = None if options.resume is None else resume.find(options.resume, options.out)
@@ -47,26 +58,25 @@ def run(options: Options, interruption: Interruption) -> None:
                 complain(f"{damage}: going back to checkpoint {resumed.number}")
             given, options = options.given, checked({**resumed.values, **options.given})
             options = replace(options, given=given)
-        _run(options, resumed, interruption)
+        _run(options, resumed, interruption, job or Job())
     finally:
         if resumed is not None:
             resumed.folder.close()
 
 
-def _run(options: Options, resumed: Resumed | None, interruption: Interruption) -> None:
+def _run(options: Options, resumed: Resumed | None, interruption: Interruption, job: Job) -> None:
     from vaefast import engines
     from vaefast.data import load
     from vaefast.run_folder import environment
-    from vaefast.threads import thread_count
 
-    needed = engines.needs(options.model, options.training)
-    engine_name, threads = engines.choose(options.engine, needed), thread_count(options.threads)
+    needed = (*engines.needs(options.model, options.training), *job.needs)
+    engine_name, threads = engines.choose(options.engine, needed), job.thread_count(options.threads)
     if options.tensorboard:
         _check_tensorboard()
-    data = load(options.data, options.data_dir)
+    data = load(options.data, options.data_dir, in_memory=not job.several)
     model = replace(options.model, pixels=data.train.values.shape[1])
     start_from = _read_start(options.start_from, model)
-    surroundings = environment(engine_name, threads, data.sha256)
+    surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
     if resumed is not None:
         if start_from is not None:
             raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
@@ -75,7 +85,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption) 
             complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
     record = {"settings": _settings(options, model, data.name), "environment": surroundings, "source": _source(options, data)}
     data, validation = _held_out(data, options.training)
-    engine = engines.create(engine_name, model, options.training, threads)
+    engine = job.engine(engine_name, model, options)
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:
@@ -139,15 +149,7 @@ def _train_in(
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
-    wall = time.perf_counter() - start
-    settings = record["settings"]
-    if position.stopping is not None and position.stopping.best is not None:
-        settings = {
-            **settings,
-            "kept": {"epoch": position.stopping.best_epoch, "validation_elbo": position.stopping.best_bound},
-        }
-        engine.load_state(position.stopping.best)
-        folder.write_json("settings.json", settings)
+    wall, settings = time.perf_counter() - start, _keep_best(folder, engine, position, record["settings"])
     if _write_results(folder, engine, data, options.model, training, settings, position.history):
         say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
     elif position.is_over:
@@ -158,15 +160,28 @@ def _train_in(
         say(_stopped(position.stopping, position))
 
 
+def _keep_best(folder: RunFolder, engine: Engine, position: Position, settings: dict[str, Any]) -> dict[str, Any]:
+    """Give the engine the best epoch's model, where one is kept, and add to the settings which it is."""
+    stopping = position.stopping
+    if stopping is None or stopping.best is None:
+        return settings
+    engine.load_state(stopping.best)
+    settings = {**settings, "kept": {"epoch": stopping.best_epoch, "validation_elbo": stopping.best_bound}}
+    folder.write_json("settings.json", settings)
+    return settings
+
+
 def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArray[Any] | None]:
     """The data without the part of the training set that is held out, and that part."""
     if not training.validation.held_out:
         return data, None
-    from vaefast.data import Images
+    from vaefast.data import Images, ShardedImages
     from vaefast.validation import held_out
 
     kept, out = held_out(len(data.train), training.validation.held_out, training.seed)
     values, labels = data.train.values, data.train_labels
+    if isinstance(data.train, ShardedImages):
+        return replace(data, train=data.train.select(kept)), data.train.select(out).values
     train = Images(values[kept], data.train.shape)
     return replace(data, train=train, train_labels=None if labels is None else labels[kept]), values[out]
 
@@ -198,9 +213,16 @@ def _stopping(training: TrainingSettings, position: Position, resumed: Resumed |
 
 def _stopped(stopping: Stopping, position: Position) -> str:
     """Why training ended and which model is kept, in one line."""
-    waited = f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen for {stopping.patience} epochs"
+    rise = f" by {stopping.tolerance:g} nats" if stopping.tolerance else ""
+    waited = (
+        f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen{rise} for {stopping.patience} epochs"
+    )
     why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
-    return f"{why}; the model is that of epoch {stopping.best_epoch}, validation ELBO {stopping.best_bound:.2f}"
+    if not stopping.best_epoch:
+        return why
+    kept = position.history[stopping.best_epoch - 1]
+    bounds = f"validation ELBO {stopping.best_bound:.2f}, test ELBO {kept.test_elbo:.2f}"
+    return f"{why}; the model is that of epoch {stopping.best_epoch}, {bounds}"
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
@@ -360,7 +382,8 @@ def _summary(
     resumed_at: int | None = None,
 ) -> str:
     """What was trained this time, in one line."""
-    team = f"engine {engine.name}, {engine.threads} thread{'s' if engine.threads > 1 else ''}"
+    ranks, threads = getattr(engine, "ranks", 1), f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
+    team = f"engine {engine.name}, {threads if ranks == 1 else f'{ranks} ranks with {threads} each'}"
     if not metrics:
         text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train, the results are written"
         return f"{data.name}: {text} | {team} | {folder.path}"

@@ -48,10 +48,10 @@ class Stopping:
     """
 
     def __init__(self, patience: int, tolerance: float, watched: str = "validation_elbo") -> None:
-        self.patience, self.watched = patience, watched
+        self.patience, self.tolerance, self.watched = patience, tolerance, watched
         self.best_epoch, self.best_bound = 0, -np.inf
         self.best: State | None = None
-        self._tolerance, self._waited = tolerance, 0
+        self._waited = 0
 
     @property
     def is_over(self) -> bool:
@@ -72,7 +72,7 @@ class Stopping:
     def _improves(self, metrics: Any) -> bool:
         """Whether this is the best epoch so far; a rise below the tolerance is kept, but does not end the wait."""
         bound = getattr(metrics, self.watched)
-        self._waited = 0 if bound > self.best_bound + self._tolerance else self._waited + 1
+        self._waited = 0 if bound > self.best_bound + self.tolerance else self._waited + 1
         if bound <= self.best_bound:
             return False
         self.best_epoch, self.best_bound = metrics.epoch, bound

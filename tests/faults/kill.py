@@ -17,7 +17,7 @@ from vaefast.checkpoint import CheckpointFolder
 
 # A second of training or less, and a checkpoint after every piece of it; a write takes about a tenth as long as a piece.
 MODEL = ("--hidden", "100", "100", "--latent", "8", "--batch-size", "10", "--seed", "3")
-RUN = (*MODEL, "--epochs", "6", "--checkpoint-every", "0m")
+RUN = (*MODEL, "--epochs", "6", "--checkpoint-every", "0m", "--validation", "400", "--patience", "2")
 LIMIT = 120.0
 
 

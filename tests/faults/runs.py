@@ -21,7 +21,10 @@ from vaefast import atomic, gallery, train
 
 # Of a line of metrics: what a clock says differs from run to run.
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
-TINY = ("--engine", "reference", "--hidden", "6", "--latent", "2", "--batch-size", "7", "--epochs", "3", "--threads", "1")
+TINY = (
+    "--engine", "reference", "--hidden", "6", "--latent", "2", "--batch-size", "7", "--epochs", "3", "--threads", "1",
+    "--validation", "6", "--patience", "2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

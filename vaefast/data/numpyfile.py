@@ -129,6 +129,20 @@ def _read_images(stream: IO[bytes], size: int, origin: str) -> Images:
     return Images(_read_pixels(stream, header, origin), (shape[0], shape[1]))
 
 
+def read_npy_header(stream: IO[bytes], size: int, origin: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type of the array in a file of this size, at whose data the stream then is.
+
+    Raises
+    ------
+    DataError
+        It is none, or the file holds more or less than its header promises.
+    """
+    header = _read_header(stream, origin)
+    stored_as(header.dtype, origin)
+    _check_length(stream, header, size, origin)
+    return header.shape, header.column_major, header.dtype
+
+
 def _read_header(stream: IO[bytes], origin: str) -> _Header:
     try:
         version = np.lib.format.read_magic(stream)

@@ -10,6 +10,7 @@ from vaefast.data.digits import load_digits
 from vaefast.data.files import load_path
 from vaefast.data.images import Dataset
 from vaefast.data.mnist import OutOfReach, load_mnist
+from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
@@ -17,18 +18,21 @@ from vaefast.errors import DataError
 NAMES = ("mnist", "digits")
 
 
-def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1) -> Dataset:
+def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1, in_memory: bool = True) -> Dataset:
     """Load images by name or from the user's own file or folder.
 
     Parameters
     ----------
     name
-        `mnist`; `digits`, the 8x8 digits of scikit-learn; a path (see `vaefast.data.files`); or None for MNIST if it is
-        in reach and the digits, with a notice, if it is not.
+        `mnist`; `digits`, the 8x8 digits of scikit-learn; a path (see `vaefast.data.files`); a pattern of paths with
+        wildcards, of `.npy` shards (see `vaefast.data.shards`); or None for MNIST if it is in reach and the digits, with a
+        notice, if it is not.
     data_dir
         Folder of the four MNIST files; without it, `VAEFAST_DATA_DIR`, the cache and a download are tried in turn.
     test_fraction
         Share of the images that become the test set, where the data bring none of their own; at least one image.
+    in_memory
+        Whether shards are read now; otherwise their images are `ShardedImages`, of which each process reads its part.
 
     Returns
     -------
@@ -56,6 +60,8 @@ def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float
         return load_mnist(data_dir)
     if name == "digits":
         return load_digits(test_fraction)
+    if any(wildcard in name for wildcard in WILDCARDS) and not os.path.exists(name):
+        return load_shards(name, test_fraction, in_memory=in_memory)
     _check_there(name)
     return load_path(Path(name), test_fraction)
 

@@ -38,7 +38,7 @@ def split(
     if labels is not None and len(labels) != count:
         raise DataError(f"{shown(source)} has {count} images and {len(labels)} labels: give one label an image")
     order = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, count)
-    train_count = count - min(max(1, round(test_fraction * count)), count - 1)
+    train_count = count_for_training(count, test_fraction)
     # One gather for both sets, which are then views of it: never a third copy of the pixels.
     values = np.take(images.values, order, axis=0)
     shuffled = None if labels is None else labels[order]
@@ -50,6 +50,11 @@ def split(
         None if shuffled is None else shuffled[train_count:],
         notice,
     )
+
+
+def count_for_training(count: int, test_fraction: float) -> int:
+    """How many of so many images, at least two, are for training: each set has at least one."""
+    return count - min(max(1, round(test_fraction * count)), count - 1)
 
 
 def check_test_fraction(test_fraction: float) -> None:

@@ -18,18 +18,19 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 
 # What an engine cannot do, in the words of `needs`; the others do it.
+SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
         IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
-        "a sampled KL", "gradient clipping", "precision tf32",
+        "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),
     "cuda": (
         "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping",
+        "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
-    "reference": ("precision tf32",),
+    "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
 
 # How many compilations are under way inside each other, in the thread that has Numba's global lock.
 _nesting = 0
+_quiet = False
 
 
 class _Piece(codegen.JITCodeLibrary):
@@ -239,8 +240,16 @@ class _KernelCache(caching.FunctionCache):
         return compiled
 
 
+def keep_quiet() -> None:
+    """Let another process of the same job say it."""
+    global _quiet
+    _quiet = True
+
+
 @functools.cache
 def announce_compilation() -> None:
     """Say once a process why nothing happens for some seconds."""
+    if _quiet:
+        return
     kept = "and kept for the next run" if cache_folder() else "for this run: the cache folder is not writable"
     print(f"vaefast: compiling the CPU kernels, some seconds, {kept}", file=sys.stderr, flush=True)

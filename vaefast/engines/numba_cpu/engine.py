@@ -108,36 +108,48 @@ class NumbaEngine:
         self.evaluate(placed._replace(size=0))
 
     def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
-        batch, adam = self.training.batch_size, self.training.adam
-        steps = -(-len(order) // batch)
-        examples = _read_only(order.astype(np.int64, copy=False))
-        t = self.step + 1 + np.arange(steps, dtype=np.float64)
+        terms = self._run_steps(self._updated, placed, order, order, pace)
+        self.step += self._count_steps(order)
+        return terms
+
+    def _count_steps(self, order: NDArray[np.int64]) -> int:
+        return -(-len(order) // self.training.batch_size)
+
+    def _scalars(self, pace: Pace) -> NDArray[np.float32]:
+        """What the next steps take, (steps, 3): Adam's step size, the factor of its second moments, the KL's weight."""
+        adam, t = self.training.adam, self.step + 1 + np.arange(len(pace.learning_rates), dtype=np.float64)
+        now = (pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights)
+        return np.stack(now, axis=1).astype(np.float32)
+
+    def _run_steps(
+        self, weights: Any, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], pace: Pace | None
+    ) -> BoundTerms:
+        """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
+        batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
-        now = np.stack((pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights), axis=1)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
-        terms = make_terms(self._objective, len(order), steps)
+        terms = make_terms(self._objective, len(examples), steps)
         shared = (
             placed.images,
-            examples,
-            examples,
+            _read_only(examples.astype(np.int64, copy=False)),
+            _read_only(keys.astype(np.int64, copy=False)),
             BINARIZATION_CODES[self.training.binarize],
             placed.sparse,
             self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS),
             batch,
             AdamStep(*(np.float32(s) for s in scalars)),
-            now.astype(np.float32),
+            self._scalars(pace),
             terms,
         )
         counters = np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64)
         self._team.run(
             train_steps,
             [
-                (w, self.threads, counters, self._plan, self._likelihood, self._objective, self._updated, self._workspace,
+                (w, self.threads, counters, self._plan, self._likelihood, self._objective, weights, self._workspace,
                  self._pixels, self._rows[w], self._backward[w], self._scratch[w], *self._tasks[placed.sparse], *shared)
                 for w in range(self.threads)
             ],
         )  # fmt: skip
-        self.step += steps
         return bound_terms(self._objective, terms, pace.kl_weights, batch)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
-from vaefast.engines.numba_cpu.tiles import scaled_adam_tile
+from vaefast.engines.numba_cpu.elementwise import copy
+from vaefast.engines.numba_cpu.tiles import adam_tile, scaled_adam_tile
 from vaefast.layout import PANEL
 
 # The slot of the counters where all workers meet (steps.py).
@@ -118,21 +119,48 @@ def _update_share(gradient, held, scale, worker, workers, adam):
     scaled_adam_tile(gradient, first * PANEL, held, first * PANEL, last - first, adam, scale)
 
 
-@entry_point
-def sum_in_order(worker, workers, contributions, total):
-    """total, (n,), a part of a gradient = the sum of the ranks' contributions, (ranks, n), in the order of the ranks."""
-    mode = flush_denormals()
-    rows = total.size // PANEL
-    first, last = rows * worker // workers * PANEL, rows * (worker + 1) // workers * PANEL
+class Contributions(NamedTuple):
+    """What several ranks have found of one part of a gradient, (n,): that of rank k from values[first + k * stride]."""
+
+    values: NDArray[np.float32]
+    first: int
+    stride: int
+    ranks: int
+
+
+@kernel
+def _add_up(contributions, total, first, last):
+    """total[first:last] = the sum of the contributions, in the order of the ranks."""
     out = total[first:last]
-    for rank in range(contributions.shape[0]):
-        part = contributions[rank, first:last]
+    for rank in range(contributions.ranks):
+        start = contributions.first + rank * contributions.stride
+        part = contributions.values[start + first : start + last]
         if rank == 0:
-            for j in range(out.size):
-                out[j] = part[j]
+            copy(part, out)
         else:
             for j in range(out.size):
                 out[j] += part[j]
+
+
+@entry_point
+def sum_in_order(worker, workers, contributions, total):
+    """total, (n,) = the sum of the ranks' contributions in the order of the ranks."""
+    mode = flush_denormals()
+    rows = total.size // PANEL
+    _add_up(contributions, total, rows * worker // workers * PANEL, rows * (worker + 1) // workers * PANEL)
+    restore_mode(mode)
+
+
+@entry_point
+def update_with_sum(worker, workers, contributions, total, held, adam):
+    """`sum_in_order`, and Adam on the part of the model that `held` is, chunk by chunk while the sum is hot."""
+    mode = flush_denormals()
+    rows = total.size // PANEL
+    first, last = rows * worker // workers, rows * (worker + 1) // workers
+    for row in range(first, last, CHUNK):
+        end = min(row + CHUNK, last)
+        _add_up(contributions, total, row * PANEL, end * PANEL)
+        adam_tile(total, row * PANEL, held, row * PANEL, end - row, adam)
     restore_mode(mode)
 
 

@@ -1,0 +1,247 @@
+"""`python -m vaefast.evaluate`: what it reports of a run, what it draws, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.faults import runs
+from vaefast import VAE, evaluate, load, model_file, threads
+from vaefast.assessment import Assessment
+from vaefast.checkpoint import CheckpointFolder
+
+Command = Callable[..., tuple[int, str, str]]
+MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run on tiny images, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEFAST_OFFLINE", "1")
+    monkeypatch.setattr(threads, "granted_cores", lambda: 2)
+    runs.tiny_images(tmp_path / "grey.npy", 80, 30)
+    assert runs.command("--data", "grey.npy", *MODEL, "--epochs", "3", "--out", "run")[0] == 0
+    return Path("run")
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = evaluate.main([*arguments])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+QUICK = ("--samples", "20", "--engine", "reference")
+
+
+def test_a_run_is_evaluated_and_drawn(command, run):
+    code, out, err = command("run", *QUICK)
+    assert code == 0, err
+    folder = Path("run/evaluation")
+    report = json.loads((folder / "evaluation.json").read_text())
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert report["elbo"] == pytest.approx(last["test_elbo"], abs=1e-4)
+    assert (report["images"], report["samples"], report["engine"], len(report["latent_kl"])) == (8, 20, "reference", 2)
+    assert f"ELBO              {report['elbo']:.2f} nats" in out
+    assert f"log p(x)          {report['log_p']:.2f} nats by 20 samples" in out
+    assert f"active units      {report['active_units']} of 2 latents" in out
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "evaluation.json", "prior_samples.png", "reconstructions.png", "interpolations.png", "latent_kl.png", "latents.png",
+        "manifold.png",
+    }  # fmt: skip
+    for name in names - {"evaluation.json"}:
+        assert (folder / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    # The run itself goes on as if nothing had happened.
+    assert "nothing to do" in runs.command("--resume", "run")[1]
+
+
+def test_it_says_what_the_estimator_says(command, run):
+    assert command("run", *QUICK, "--no-figures")[0] == 0
+    report = json.loads(Path("run/evaluation/evaluation.json").read_text())
+    vae = load("run").set_params(engine="reference")
+    values = np.load("grey.npy")
+    from vaefast.data import load as load_data
+
+    test = load_data("grey.npy").test.values
+    assert len(values) == 80
+    assert report["elbo"] == pytest.approx(vae.score(test), abs=1e-4)
+    assert report["log_p"] == pytest.approx(vae.log_likelihood(test, n_samples=20).mean(), abs=1e-4)
+    assert not list(Path("run/evaluation").glob("*.png"))
+
+
+def test_json_is_all_that_is_printed(command, run):
+    code, out, _ = command("run", *QUICK, "--json", "--no-figures", "--out", "elsewhere")
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("elsewhere/evaluation.json").read_text())
+    assert not Path("run/evaluation").exists()
+
+
+def test_only_some_images(command, run):
+    code, out, _ = command("run", *QUICK, "--json", "--limit", "3")
+    assert (code, json.loads(out)["images"]) == (0, 3)
+
+
+def test_other_data(command, run, tmp_path):
+    runs.tiny_images(tmp_path / "other.npy", 50, 30)
+    code, out, _ = command("run", *QUICK, "--json", "--no-figures", "--data", "other.npy")
+    assert (code, json.loads(out)["images"]) == (0, 5)
+    runs.tiny_images(tmp_path / "wide.npy", 50, 31)
+    code, _, err = command("run", *QUICK, "--data", "wide.npy")
+    assert code == 3
+    assert err == "vaefast: wide.npy has 31 pixels an image, and the model 30: give other --data\n"
+
+
+def test_a_model_file_alone(command, run):
+    shutil.copy("run/model.safetensors", "mine.safetensors")
+    code, _, err = command("mine.safetensors", *QUICK)
+    assert code == 2
+    assert "no checkpoint that says what its data are: give --data" in err
+    code, out, _ = command("mine.safetensors", *QUICK, "--json", "--data", "grey.npy", "--no-figures")
+    assert code == 0
+    assert Path("mine-evaluation/evaluation.json").exists()
+    # In its run's folder it knows its data.
+    assert command("run/model.safetensors", *QUICK, "--no-figures")[0] == 0
+    again = json.loads(Path("run/model-evaluation/evaluation.json").read_text())
+    assert again["log_p"] == json.loads(out)["log_p"]
+
+
+def test_data_that_changed_are_refused(command, run, tmp_path):
+    values = np.load("grey.npy")
+    np.save("grey.npy", values[::-1])
+    code, _, err = command("run", *QUICK)
+    assert code == 3
+    assert "grey.npy is not what run was trained on (SHA-256 " in err
+    assert command("run", *QUICK, "--data", "grey.npy", "--no-figures")[0] == 0
+    Path("grey.npy").unlink()
+    code, _, err = command("run", *QUICK)
+    assert code == 3
+    assert "grey.npy" in err
+
+
+def test_a_run_without_a_model(command, run):
+    Path("run/model.safetensors").unlink()
+    code, _, err = command("run", *QUICK)
+    assert code == 3
+    assert err == "vaefast: run holds no model.safetensors: finish it with python -m vaefast.train --resume run\n"
+    Path("empty").mkdir()
+    code, _, err = command("empty", *QUICK)
+    assert code == 3
+    assert "give the folder of a run, or its model" in err
+    code, _, err = command("nowhere", *QUICK)
+    assert code == 3
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_model(command, run):
+    path = Path("run/model.safetensors")
+    content = path.read_bytes()
+    for damaged in (content[:100], b"", content[:-10], b"\xff" * 200):
+        path.write_bytes(damaged)
+        code, _, err = command("run", *QUICK)
+        assert code == 3
+        assert err.count("\n") == 1
+        assert "internal error" not in err
+
+
+def test_checkpoints_that_are_gone(command, run):
+    shutil.rmtree("run/checkpoint")
+    code, _, err = command("run", *QUICK)
+    assert code == 2
+    assert "give --data" in err
+    assert command("run", *QUICK, "--data", "grey.npy", "--no-figures")[0] == 0
+
+
+def test_a_model_on_scaled_columns_is_the_estimators(command, run, tmp_path):
+    X = np.random.default_rng(0).standard_normal((40, 30))
+    VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0).fit(X).save("scaled.safetensors")
+    code, _, err = command("scaled.safetensors", *QUICK, "--data", "grey.npy")
+    assert code == 3
+    assert "trained on scaled columns: evaluate it with vaefast.load" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--samples", "0"), "samples is 0"),
+        (("--samples", "many"), "invalid int value"),
+        (("--limit", "0"), "limit is 0"),
+        (("--engine", "fast"), "engine is 'fast'"),
+        (("--threads", "0"), "threads is '0'"),
+        (("--out", "a\0b"), "null character"),
+        (("--smaples", "3"), "did you mean --samples?"),
+    ],
+)
+def test_flags_that_are_refused(command, run, flags, words):
+    code, _, err = command("run", *flags)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+    assert not Path("run/evaluation").exists()
+
+
+def test_results_that_cannot_be_written(command, run):
+    Path("file").write_text("")
+    code, _, err = command("run", *QUICK, "--out", "file/below")
+    assert code == 6
+    assert err.count("\n") == 1
+
+
+# --- Warnings
+
+
+def found(**changes: object) -> Assessment:
+    numbers: dict[str, object] = dict.fromkeys(Assessment.__dataclass_fields__, 1.0)
+    numbers |= {"images": 10, "samples": 50, "latent_kl": [1.0] * 10, "mean_variances": [1.0] * 10, "collapsed": 0.0}
+    return Assessment(**{**numbers, **changes})  # type: ignore[arg-type]
+
+
+def warned(activation: str = "relu", **changes: object) -> str:
+    from types import SimpleNamespace
+
+    return "\n".join(evaluate._warnings(found(**changes), SimpleNamespace(model=SimpleNamespace(activation=activation))))
+
+
+def test_posterior_collapse_is_said_with_what_helps():
+    assert warned() == ""
+    assert warned(mean_variances=[1.0] + [0.0] * 9) == ""
+    collapsed = warned(mean_variances=[0.009] * 10)
+    for words in ("posterior collapse: 0 of 10", "--kl-warm-up linear", "--objective free-bits", "--init data-mean"):
+        assert words in collapsed
+    assert "--init" not in warned("tanh", mean_variances=[0.0] * 10)
+
+
+def test_collapsed_weights_are_said():
+    assert warned(collapsed=0.001) == ""
+    assert "fewer than 2 of 50 samples decide log p(x) of 20.0 %" in warned(collapsed=0.2)
+
+
+def test_a_collapsed_run_is_warned_of(command, run):
+    """data-mean with relu, trained on the ELBO: known to end so."""
+    assert runs.command("--data", "grey.npy", *MODEL, "--init", "data-mean", "--epochs", "3", "--out", "flat")[0] == 0
+    saved = model_file.read(Path("flat/model.safetensors"))
+    from vaefast.layout import Layout
+
+    for name, view in Layout(saved.model).views(saved.parameters).items():
+        if name.startswith("mean"):
+            view[...] = 0
+    content = model_file.serialize(Layout(saved.model), saved.parameters, saved.training)
+    Path("flat/model.safetensors").write_bytes(content)
+    code, _, err = command("flat", *QUICK, "--no-figures")
+    assert code == 0
+    assert "posterior collapse: 0 of 2 latents" in err
+
+
+def test_the_checkpoint_is_only_read(command, run):
+    before = CheckpointFolder(Path("run/checkpoint")).numbers()
+    assert command("run", *QUICK, "--no-figures")[0] == 0
+    assert CheckpointFolder(Path("run/checkpoint")).numbers() == before

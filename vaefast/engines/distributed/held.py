@@ -1,0 +1,105 @@
+"""The images that a rank holds, in the form the kernels read, with room for guests: images of other ranks that it takes for
+some minibatches, so that all shares are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.numba_cpu.engine import LISTED_PIXELS, SPARSE_BELOW, Placed, _held_whole, _read_only
+from vaefast.engines.numba_cpu.pixels import Images, count_nonzero, list_nonzero
+
+Blocks = Callable[[], Iterator[NDArray[Any]]]
+# Room for the pixels of guests: so much more than the same number of average images.
+RESERVE = 1.3
+
+
+class Guests(NamedTuple):
+    """Images on their way to another rank."""
+
+    lengths: NDArray[np.int64]  # entries of each
+    levels: NDArray[Any]
+    pixels: NDArray[np.uint16]  # of each entry; none where images travel whole
+
+
+class Held:
+    """`size` images of `width` pixels that come in blocks of rows, (n, width) uint8 or float32, the same at each call.
+
+    `total` sums a number over all ranks: lists or whole images is one decision for all of them. `room` is the largest number
+    of guests.
+    """
+
+    def __init__(self, blocks: Blocks, size: int, width: int, dtype: Any, room: int, total: Callable[[int], int]) -> None:
+        self.size, self.width, self._room = size, width, room
+        lengths = [_lengths(block) for block in blocks()]
+        own = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+        images, entries = total(size), total(int(own[-1]))
+        self.sparse = width <= LISTED_PIXELS and entries < SPARSE_BELOW * images * width
+        self._starts = own if self.sparse else np.arange(size + 1) * width
+        reserve = int(RESERVE * room * (entries / max(1, images) if self.sparse else width)) + width
+        self._levels = np.empty(int(self._starts[-1]) + (reserve if room else 0), dtype)
+        self._pixels = np.empty(self._levels.size if self.sparse else 0, np.uint16)
+        (self._fill_lists if self.sparse else self._fill_whole)(blocks)
+        self.placed = self._view(self._starts)
+
+    def take(self, images: NDArray[np.int64]) -> Guests:
+        """Copies of some of these images, (n,) by their places here."""
+        starts, ends = self._starts[images], self._starts[images + 1]
+        lengths = ends - starts
+        entries = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        return Guests(lengths, self._levels[entries], self._pixels[entries] if self.sparse else self._pixels)
+
+    def welcome(self, guests: list[Guests]) -> None:
+        """These images stand behind the own ones from now on, instead of those before them."""
+        lengths = np.concatenate([some.lengths for some in guests])
+        own = int(self._starts[self.size])
+        ends = own + np.cumsum(lengths)
+        self._make_room(int(ends[-1]) if len(ends) else own)
+        self._levels[own : own + lengths.sum()] = np.concatenate([some.levels for some in guests])
+        if self.sparse:
+            self._pixels[own : own + lengths.sum()] = np.concatenate([some.pixels for some in guests])
+        self.placed = self._view(np.concatenate([self._starts, ends]))
+
+    def _make_room(self, entries: int) -> None:
+        if entries > self._levels.size:
+            self._levels = np.concatenate([self._levels, np.empty(entries - self._levels.size, self._levels.dtype)])
+            self._pixels = np.concatenate(
+                [self._pixels, np.empty(entries - self._pixels.size if self.sparse else 0, np.uint16)]
+            )
+
+    def _fill_lists(self, blocks: Blocks) -> None:
+        first = 0
+        for block in blocks():
+            starts = self._starts[first : first + len(block) + 1]
+            entries = slice(int(starts[0]), int(starts[-1]))
+            lists = self._images(self._levels[entries], starts - starts[0], self._pixels[entries])
+            list_nonzero(_held_whole(block), lists)
+            first += len(block)
+
+    def _fill_whole(self, blocks: Blocks) -> None:
+        first = 0
+        for block in blocks():
+            self._levels[first : first + block.size] = block.reshape(-1)
+            first += block.size
+
+    def _view(self, starts: NDArray[np.int64]) -> Placed:
+        if self.sparse:
+            images = self._images(self._levels, starts, self._pixels)
+        else:
+            images = self._images(self._levels, np.empty(0, np.int64), np.arange(self.width).astype(np.uint16))
+        return Placed(Images(*(_read_only(array) for array in images)), self.sparse, self.size)
+
+    def _images(self, levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[np.uint16]) -> Images:
+        in_bytes = levels.dtype == np.uint8
+        none: NDArray[Any] = np.empty(0, np.float32 if in_bytes else np.uint8)
+        return Images(levels if in_bytes else none, none if in_bytes else levels, starts, pixels)
+
+
+def _lengths(block: NDArray[Any]) -> NDArray[np.int64]:
+    """The non-zero pixels of each row."""
+    starts = np.empty(len(block) + 1, np.int64)
+    count_nonzero(_held_whole(block), starts)
+    return np.diff(starts)

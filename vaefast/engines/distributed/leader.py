@@ -1,0 +1,135 @@
+"""Rank 0: the contract of an engine, each call of which all ranks take part in; and what the other ranks do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.distributed.member import InMemory, Member
+from vaefast.engines.distributed.ranks import Ranks
+from vaefast.engines.numba_cpu.compiler import keep_quiet
+from vaefast.errors import SettingsError
+from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.threads import thread_count
+
+MAKE, END = "make", "end"
+
+
+def lead(
+    ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
+) -> DistributedEngine:
+    """The engine of all ranks. Each takes so many threads, by default its share of the cores of its node. `reduction` is one
+    of those in ranks.py.
+
+    Raises
+    ------
+    SettingsError
+        The objective is not a mean over images, which is what ranks can share.
+    """
+    if training.objective.name == "free-bits":
+        raise SettingsError(
+            "objective free-bits needs each latent's KL over the whole minibatch, which no rank has: "
+            "train in one process, or choose objective beta"
+        )
+    return DistributedEngine(ranks, model, training, threads, reduction)
+
+
+def follow(ranks: Ranks) -> None:
+    """What every rank but the leader does: take part in its calls until it ends."""
+    keep_quiet()
+    member: Member | None = None
+    while True:
+        method, arguments = ranks.next_command()
+        if method == END:
+            return
+        if method == MAKE:
+            member = _make(ranks, *arguments)
+        else:
+            getattr(member, method)(*arguments)
+
+
+def end(ranks: Ranks) -> None:
+    """Let the followers end."""
+    ranks.send_command((END, ()))
+
+
+def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str) -> Member:
+    return Member(ranks, model, training, threads_of_a_rank(ranks, threads), reduction)
+
+
+def threads_of_a_rank(ranks: Ranks, threads: int | None) -> int:
+    """What was asked for, else this rank's share of the cores that it may use."""
+    return thread_count(threads) if threads is not None else max(1, thread_count(None) // ranks.sharers)
+
+
+class DistributedEngine:
+    """See `vaefast.engines.contract.Engine`; float32, on all ranks."""
+
+    name = "numba"
+
+    def __init__(
+        self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
+    ) -> None:
+        self._ranks, self._adam, self._beta = ranks, training.adam, training.objective.beta
+        self._batch_size, self.ranks = training.batch_size, ranks.size
+        settings = (model, training, threads, reduction)
+        ranks.together = True
+        ranks.send_command((MAKE, settings))
+        self._member = _make(ranks, *settings)
+        ranks.together = False
+        self.threads, self.layout = self._member.engine.threads, self._member.engine.layout
+
+    @property
+    def step(self) -> int:
+        return self._member.engine.step
+
+    def state(self) -> State:
+        return self._call("state")
+
+    def load_state(self, state: State) -> None:
+        self._call("load_state", state)
+
+    def place(self, values: Any) -> int:
+        """The number of the set; values that are no array are read by each rank (`member.Source`)."""
+        if not isinstance(values, np.ndarray):
+            return self._call("place", values)
+        source = InMemory((values.shape[0], values.shape[1]), values.dtype)
+        self._ranks.together = True
+        self._ranks.send_command(("place", (source,)))
+        number = self._member.place(source, values)
+        self._ranks.together = False
+        return number
+
+    def warm_up(self, placed: int) -> None:
+        self._call("warm_up", placed)
+
+    def train(self, placed: int, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
+        steps = -(-len(order) // self._batch_size)
+        return self._call("train", placed, order, pace or Pace.constant(self._adam.learning_rate, self._beta, steps))
+
+    def evaluate(self, placed: int, examples: NDArray[np.int64] | None = None) -> BoundTerms:
+        return self._call("evaluate", placed, examples)
+
+    def importance_sample(self, placed: int, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
+        return self._call("importance_sample", placed, samples, examples)
+
+    def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._member.engine.encode(x)
+
+    def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
+        return self._member.engine.decode(z)
+
+    def close(self) -> None:
+        """The followers' engines end with them."""
+        self._member.close()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """A method of every rank's member. Where it fails, `together` stays set: the others are waiting inside it."""
+        self._ranks.together = True
+        self._ranks.send_command((method, arguments))
+        result = getattr(self._member, method)(*arguments)
+        self._ranks.together = False
+        return result

@@ -1,0 +1,184 @@
+"""One rank's side of every call that all ranks take part in: the same on the leader and on its followers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.distributed.held import Guests, Held
+from vaefast.engines.distributed.rank_engine import RankEngine
+from vaefast.engines.distributed.ranks import Ranks
+from vaefast.engines.distributed.shares import owners, part, takers
+from vaefast.settings import ModelSettings, TrainingSettings
+
+# Examples whose guests travel together: bounds the room for guests.
+SETTLED = 8192
+# Rows that are copied, sent or looked at in one go.
+BLOCK = 4096
+
+
+class Source(Protocol):
+    """Images that are not in the leader's memory: every rank reads its own part of them."""
+
+    shape: tuple[int, int]
+    dtype: Any
+
+    def blocks(self, first: int, last: int, rows: int) -> Iterator[NDArray[Any]]:
+        """Images first to last - 1, (n, X), so many rows at a time."""
+
+
+class InMemory(NamedTuple):
+    """Images that the leader holds and sends to the others."""
+
+    shape: tuple[int, int]
+    dtype: Any
+
+
+class Set(NamedTuple):
+    """A set of images, of which this rank holds a part."""
+
+    size: int  # of the whole
+    first: int  # number of this rank's first
+    held: Held
+
+
+class Member:
+    """One rank's engine, its parts of the sets of images, and what it does when all ranks are called."""
+
+    def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, reduction: str) -> None:
+        self._ranks, self._training = ranks, training
+        self.engine = RankEngine(model, training, threads, ranks, reduction)
+        self._sets: list[Set] = []
+
+    def place(self, source: Source | InMemory, values: NDArray[Any] | None = None) -> int:
+        """Take this rank's part of a set; returns the number of the set. The leader has the values of those in memory."""
+        ranks, (size, width) = self._ranks, source.shape
+        first, last = part(size, ranks.rank, ranks.size)
+        if isinstance(source, InMemory):
+            own = self._own_rows(source, values)
+
+            def blocks() -> Iterator[NDArray[Any]]:
+                return (own[start : start + BLOCK] for start in range(0, len(own), BLOCK))
+
+        else:
+
+            def blocks() -> Iterator[NDArray[Any]]:
+                return source.blocks(first, last, BLOCK)
+
+        room = self._most_guests(size)
+        self._sets.append(Set(size, first, Held(blocks, last - first, width, source.dtype, room, self._total)))
+        return len(self._sets) - 1
+
+    def warm_up(self, number: int) -> None:
+        self.engine.warm_up(self._sets[number].held.placed)
+
+    def train(self, number: int, order: NDArray[np.int64], pace: Pace) -> BoundTerms | None:
+        """Train on the examples of `order`, by their numbers in the whole set; their terms come to the leader."""
+        some, batch = self._sets[number], self._training.batch_size
+        settled = max(1, SETTLED // batch) * batch
+        mine: list[NDArray[np.int64]] = []
+        terms = [BoundTerms.of_elbo(np.empty(0), np.empty(0))]
+        for start in range(0, len(order), settled):
+            examples = order[start : start + settled]
+            places, local = self._settle(some, examples)
+            mine.append(places + start)
+            terms += self._train_settled(some, examples, places, local, Pace(*(values[start // batch :] for values in pace)))
+        return self._gathered(len(order), np.concatenate([np.empty(0, np.int64), *mine]), BoundTerms.concatenate(terms))
+
+    def evaluate(self, number: int, keys: NDArray[np.int64] | None) -> BoundTerms | None:
+        some = self._sets[number]
+        terms = self.engine.evaluate(some.held.placed, self._own_keys(some, keys))
+        return self._joined(terms)
+
+    def importance_sample(self, number: int, samples: int, keys: NDArray[np.int64] | None) -> ImportanceTerms | None:
+        some = self._sets[number]
+        terms = self.engine.importance_sample(some.held.placed, samples, self._own_keys(some, keys))
+        return self._joined(terms)
+
+    def state(self) -> State | None:
+        moments = self._ranks.gather(self.engine.own_moments())
+        return None if moments is None else self.engine.state_with(moments)
+
+    def load_state(self, state: State) -> None:
+        self.engine.load_state(state)
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _train_settled(
+        self, some: Set, examples: NDArray[np.int64], places: NDArray[np.int64], local: NDArray[np.int64], pace: Pace
+    ) -> list[BoundTerms]:
+        batch, terms = self._training.batch_size, []
+        for step, start in enumerate(range(0, len(examples), batch)):
+            minibatch = min(batch, len(examples) - start)
+            begin, end = np.searchsorted(places, (start, start + minibatch))
+            keys, now = examples[places[begin:end]], Pace(*(values[step : step + 1] for values in pace))
+            terms.append(self.engine.find_gradient(some.held.placed, local[begin:end], keys, minibatch, now))
+            self.engine.finish_step(now)
+        return terms
+
+    def _settle(self, some: Set, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in `examples` those stand that this rank takes, ascending, and where it holds each of them."""
+        ranks, batch = self._ranks, self._training.batch_size
+        owner = owners(examples, some.size, ranks.size)
+        starts = range(0, len(examples), batch)
+        taker = np.concatenate([takers(owner[start : start + batch], ranks.size) for start in starts])
+        local = examples - some.first
+        if not np.array_equal(owner, taker):
+            leaving = [some.held.take(local[(owner == ranks.rank) & (taker == to)]) for to in range(ranks.size)]
+            nobody = some.held.take(np.empty(0, np.int64))
+            leaving[ranks.rank] = nobody
+            guests: list[Guests] = ranks.swap(leaving)
+            some.held.welcome(guests)
+            arrived = (taker == ranks.rank) & (owner != ranks.rank)
+            # They stand in the order of their owners, and then in that of the examples.
+            order = np.flatnonzero(arrived)[np.argsort(owner[arrived], kind="stable")]
+            local[order] = some.held.size + np.arange(len(order))
+        places = np.flatnonzero(taker == ranks.rank)
+        return places, local[places]
+
+    def _gathered(self, size: int, places: NDArray[np.int64], terms: BoundTerms) -> BoundTerms | None:
+        """On the leader, the terms of all ranks' examples, each in its place."""
+        gathered = self._ranks.gather((places, np.stack(terms)))
+        if gathered is None:
+            return None
+        whole = np.empty((len(terms), size))
+        for where, values in gathered:
+            whole[:, where] = values
+        return BoundTerms(*whole)
+
+    def _joined(self, terms: Any) -> Any:
+        """On the leader, the terms of all parts one after the other."""
+        gathered = self._ranks.gather(np.stack(terms))
+        return None if gathered is None else type(terms)(*np.concatenate(gathered, axis=1))
+
+    def _own_keys(self, some: Set, keys: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        numbers = np.arange(some.first, some.first + some.held.size)
+        return numbers if keys is None else keys[numbers]
+
+    def _own_rows(self, source: InMemory, values: NDArray[Any] | None) -> NDArray[Any]:
+        """This rank's rows: sent by the leader to the others."""
+        ranks, (size, width) = self._ranks, source.shape
+        if values is None:
+            first, last = part(size, ranks.rank, ranks.size)
+            own = np.empty((last - first, width), source.dtype)
+            ranks.receive(own)
+            return own
+        for rank in range(1, ranks.size):
+            first, last = part(size, rank, ranks.size)
+            ranks.send(np.ascontiguousarray(values[first:last]), rank)
+        first, last = part(size, 0, ranks.size)
+        return np.ascontiguousarray(values[first:last])
+
+    def _most_guests(self, size: int) -> int:
+        """All of a settled block, if it came to that."""
+        batch = self._training.batch_size
+        steps = max(1, SETTLED // batch)
+        return min(size, steps * -(-batch // self._ranks.size)) if self._ranks.size > 1 else 0
+
+    def _total(self, number: int) -> int:
+        return int(sum(self._ranks.swap([number] * self._ranks.size)))

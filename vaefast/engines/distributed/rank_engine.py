@@ -1,0 +1,166 @@
+"""What one rank computes: the gradient of its share of a minibatch, and Adam on its part of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, Pace, State
+from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
+from vaefast.engines.numba_cpu import NumbaEngine
+from vaefast.engines.numba_cpu.engine import Placed, _aligned
+from vaefast.engines.numba_cpu.gradients import (
+    Contributions,
+    Gradient,
+    Held,
+    chunk_sums,
+    clip_scale,
+    square_part,
+    sum_in_order,
+    update_part,
+    update_with_sum,
+)
+from vaefast.engines.numba_cpu.weights import AdamStep, Weights
+from vaefast.engines.workers import Arguments, Team
+from vaefast.layout import PANEL
+from vaefast.settings import ModelSettings, TrainingSettings
+
+NO_EXAMPLES = np.empty(0, np.int64)
+
+
+class RankEngine(NumbaEngine):
+    """The Numba engine of one rank.
+
+    It holds all parameters, and the moments of its own part of them alone: the model in panel form, padded to a whole number
+    of panel rows a rank, is cut into equal parts. Where all ranks are on one machine, gradients and parameters stand in memory
+    that they share, and nothing is sent.
+    """
+
+    def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int, ranks: Ranks, reduction: str) -> None:
+        largest_share = -(-training.batch_size // ranks.size)
+        super().__init__(model, replace(training, batch_size=largest_share, clip_norm=None), threads)
+        if threads == 1:
+            self._team.close()
+            self._team = _Alone(1)
+        size, self._ranks, self._clip_norm = self.layout.panel_size, ranks, training.clip_norm
+        part = -(-size // (PANEL * ranks.size)) * PANEL
+        self._reduction, self._own = reduction, slice(ranks.rank * part, (ranks.rank + 1) * part)
+        self._take_memory(part * ranks.size, part)
+        self._weights = Weights(self._all_parameters[:size], _aligned(part), _aligned(part))
+        self._held = Held(self._all_parameters[self._own], self._weights.first_moments, self._weights.second_moments)
+        self._sum = _aligned(part)
+        self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
+
+    def _take_memory(self, size: int, part: int) -> None:
+        """For the parameters, this rank's gradient, and what the ranks have found of its part."""
+        ranks = self._ranks
+        if self._reduction == SHARED_MEMORY:
+            everything = ranks.shared_memory((ranks.size + 1) * size)
+            self._all_parameters = everything[ranks.size * size :]
+            self._gradient = everything[ranks.rank * size : (ranks.rank + 1) * size]
+            self._contributions = Contributions(everything, self._own.start, size, ranks.size)
+        else:
+            self._all_parameters, self._gradient = _aligned(size), _aligned(size)
+            received = _aligned(size if self._reduction == RANK_ORDER else 0)
+            self._contributions = Contributions(received, 0, part, ranks.size)
+
+    def warm_up(self, placed: Placed) -> None:
+        no_steps = Pace.constant(0.0, 0.0, 0)
+        self._run_steps(self._taking(1.0), placed, NO_EXAMPLES, NO_EXAMPLES, no_steps)
+        nothing, held = self._sum[:0], Held(*(array[:0] for array in self._held))
+        adam = self._adam_step(Pace.constant(0.0, 0.0, 1))
+        if self._reduction != MPI:
+            self._run(update_with_sum, self._contributions, nothing, held, adam)
+        if self._reduction == MPI or self._clip_norm is not None:
+            self._run(update_part, nothing, held, np.float32(1), adam)
+        if self._clip_norm is not None:
+            self._run(sum_in_order, self._contributions, nothing)
+            self._run(square_part, nothing, chunk_sums(0))
+        self.evaluate(placed._replace(size=0))
+
+    def find_gradient(
+        self, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], minibatch: int, pace: Pace
+    ) -> BoundTerms:
+        """This rank's contribution to the next step's gradient, and the terms of its examples, out of a minibatch so large."""
+        if len(examples) == 0:
+            self._gradient[:] = 0
+            return BoundTerms.of_elbo(np.empty(0), np.empty(0))
+        # The kernels take the mean over the share.
+        return self._run_steps(self._taking(len(examples) / minibatch), placed, examples, keys, pace)
+
+    def finish_step(self, pace: Pace) -> None:
+        """Add up all contributions, run Adam on the own part, and hand it out."""
+        ranks, adam = self._ranks, self._adam_step(pace)
+        if self._reduction == SHARED_MEMORY:
+            ranks.meet()
+        elif self._reduction == RANK_ORDER:
+            ranks.scatter(self._gradient, self._contributions.values)
+        else:
+            ranks.scatter_sum(self._gradient, self._sum)
+        if self._clip_norm is not None:
+            self._run(update_part, self._sum, self._held, self._clip_scale(), adam)
+        elif self._reduction == MPI:
+            self._run(update_part, self._sum, self._held, np.float32(1), adam)
+        else:
+            self._run(update_with_sum, self._contributions, self._sum, self._held, adam)
+        if self._reduction == SHARED_MEMORY:
+            ranks.meet()
+        else:
+            ranks.share(self._all_parameters)
+        self.step += 1
+
+    def state(self) -> State:
+        """The parameters alone: the moments are not here."""
+        parameters = self.layout.from_panels(self._weights.parameters)
+        return State(parameters, np.empty(0, np.float32), np.empty(0, np.float32), self.step)
+
+    def own_moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """First and second moments of this rank's part."""
+        return self._held.first_moments, self._held.second_moments
+
+    def state_with(self, moments: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> State:
+        """The whole state, from the moments of all ranks."""
+        size, plain = self.layout.panel_size, self.layout.from_panels
+        first, second = (np.concatenate(parts)[:size] for parts in zip(*moments, strict=True))
+        return State(plain(self._weights.parameters), plain(first), plain(second), self.step)
+
+    def load_state(self, state: State) -> None:
+        # In shared memory all ranks write the same values, and none reads before all have come here.
+        self.layout.to_panels(state.parameters, self._weights.parameters)
+        whole = np.zeros(self._all_parameters.size, np.float32)
+        for vector, part in ((state.first_moments, self._held[1]), (state.second_moments, self._held[2])):
+            self.layout.to_panels(vector, whole)
+            part[:] = whole[self._own]
+        self.step = state.step
+        self._ranks.meet()
+
+    def _taking(self, factor: float) -> Gradient:
+        """What takes the gradient instead of Adam's step."""
+        return Gradient(self._weights.parameters, self._gradient[: self.layout.panel_size], np.float32(factor))
+
+    def _clip_scale(self) -> np.float32:
+        """What the sum of the gradients is scaled with to be no longer than asked for (41)."""
+        if self._reduction != MPI:
+            self._run(sum_in_order, self._contributions, self._sum)
+        self._run(square_part, self._sum, self._squares[self._ranks.rank])
+        self._ranks.share(self._squares)
+        return np.float32(clip_scale(self._squares.reshape(-1, PANEL), np.float64(self._clip_norm)))
+
+    def _adam_step(self, pace: Pace) -> AdamStep:
+        adam = self.training.adam
+        size, correction, _ = self._scalars(pace)[0]
+        scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, size, correction)
+        return AdamStep(*(np.float32(s) for s in scalars))
+
+    def _run(self, kernel: Any, *shared: Any) -> None:
+        self._team.run(kernel, [(w, self.threads, *shared) for w in range(self.threads)])
+
+
+class _Alone(Team):
+    """A team of one: the calling thread, so that no other thread needs to be woken twice a step."""
+
+    def run(self, kernel: Any, arguments: Arguments) -> None:
+        kernel(*arguments[0])

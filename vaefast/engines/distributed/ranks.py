@@ -1,0 +1,156 @@
+"""The ranks of a job and how they talk: the only module that imports mpi4py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.errors import EngineUnavailable
+
+# A follower looks for the next command without pause for so long: between two pieces of training the leader takes less. Then
+# it sleeps between two looks, so that the leader has the cores to itself when it evaluates, writes and draws.
+ALERT_SECONDS = 0.02
+NAP_SECONDS = 0.001
+# Values sent in one message: MPI counts them in 32 bits.
+MESSAGE = 1 << 26
+CACHE_LINE = 64
+# How gradients are added up. On one machine, in memory that all ranks see, in the order of the ranks; over a network by MPI's
+# own reduction, or by sending each part to the rank that adds it up, in the order of the ranks.
+SHARED_MEMORY, RANK_ORDER, MPI = "shared memory", "rank order", "MPI"
+
+
+def join() -> Ranks:
+    """Start MPI in this process.
+
+    Raises
+    ------
+    EngineUnavailable
+        mpi4py or an MPI library is not installed.
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        raise EngineUnavailable("training over MPI needs mpi4py, which is not installed: pip install 'vaefast[mpi]'")
+    try:
+        from mpi4py import MPI as mpi
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise EngineUnavailable(f"mpi4py finds no MPI library ({reason}): pip install 'vaefast[mpi]'") from error
+    return Ranks(mpi.COMM_WORLD)
+
+
+class Ranks:
+    """All processes of the job; `rank` is this one's number, and 0 leads."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self.rank, self.size = int(world.rank), int(world.size)
+        self.together = False  # in a call that every rank must take part in
+        self._windows: list[Any] = []
+        # On this machine each rank may be bound to cores of its own, or share those of others: so many, this one included.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+        node = self._node()
+        self.sharers = sum(not cores.isdisjoint(others) for others in node.allgather(cores))
+        self.one_machine = world.allreduce(int(node.size)) == self.size**2
+        node.Free()
+
+    def _node(self) -> Any:
+        """The ranks of this machine."""
+        from mpi4py import MPI as mpi
+
+        return self._world.Split_type(mpi.COMM_TYPE_SHARED)
+
+    def reduction(self, in_order: bool) -> str:
+        """How gradients are added up here."""
+        if self.one_machine:
+            return SHARED_MEMORY
+        return RANK_ORDER if in_order else MPI
+
+    def shared_memory(self, size: int) -> NDArray[np.float32]:
+        """float32 zeros, (size,), from a cache line on, that all ranks of this machine see. They stay until the job ends."""
+        from mpi4py import MPI as mpi
+
+        extent = 4 * size + CACHE_LINE if self.rank == 0 else 0
+        window = mpi.Win.Allocate_shared(extent, 1, comm=self._world)
+        window.Lock_all()  # for as long as the job lasts: what `Sync` asks for
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        raw: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)  # type: ignore[call-overload]
+        start = -raw.ctypes.data % CACHE_LINE
+        array = raw[start : start + 4 * size].view(np.float32)
+        if self.rank == 0:
+            array[:] = 0
+        self.meet()
+        return array
+
+    def meet(self) -> None:
+        """Wait for all ranks; what each has written to shared memory is then seen by all."""
+        for window in self._windows[-1:]:
+            window.Sync()
+        self._world.Barrier()
+        for window in self._windows[-1:]:
+            window.Sync()
+
+    def send_command(self, command: Any) -> None:
+        """Of the leader: hand it to every follower."""
+        request = self._world.Ibarrier()
+        request.Wait()
+        self._world.bcast(command, root=0)
+
+    def next_command(self) -> Any:
+        """Of a follower: wait for the leader, without taking a core from it for long."""
+        request, begin = self._world.Ibarrier(), time.monotonic()
+        while not request.Test():
+            if time.monotonic() - begin > ALERT_SECONDS:
+                time.sleep(NAP_SECONDS)
+        return self._world.bcast(None, root=0)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The ranks' values, on the leader."""
+        return self._world.gather(value, root=0)
+
+    def swap(self, values: list[Any]) -> list[Any]:
+        """To each rank its value; from each the one for this rank."""
+        return self._world.alltoall(values)
+
+    def broadcast(self, array: NDArray[Any]) -> None:
+        """The leader's array to all, in place."""
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, MESSAGE):
+            self._world.Bcast(flat[start : start + MESSAGE], root=0)
+
+    def send(self, array: NDArray[Any], rank: int) -> None:
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, MESSAGE):
+            self._world.Send(np.ascontiguousarray(flat[start : start + MESSAGE]), dest=rank)
+
+    def receive(self, array: NDArray[Any]) -> None:
+        """From the leader, in place."""
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, MESSAGE):
+            self._world.Recv(flat[start : start + MESSAGE], source=0)
+
+    def scatter_sum(self, array: NDArray[np.float32], part: NDArray[np.float32]) -> None:
+        """part, (n,) = this rank's part of the sum of the ranks' arrays, (ranks * n,), in the order that MPI takes."""
+        self._world.Reduce_scatter_block(array, part)
+
+    def scatter(self, array: NDArray[np.float32], parts: NDArray[np.float32]) -> None:
+        """parts, (ranks, n): each rank's contribution to this rank's part of the arrays, (ranks * n,)."""
+        self._world.Alltoall(array, parts)
+
+    def share(self, array: NDArray[Any]) -> None:
+        """array, (ranks * n,), of which each rank has computed its part, becomes the same everywhere."""
+        from mpi4py import MPI as mpi
+
+        self._world.Allgather(mpi.IN_PLACE, array)
+
+    def abort(self, code: int) -> None:
+        """End every process of the job with this exit code, now."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        self._world.Abort(code)

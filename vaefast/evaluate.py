@@ -1,0 +1,320 @@
+"""`python -m vaefast.evaluate RUN`: how good a trained model is on test images, in numbers and figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaefast import console
+from vaefast.console import complain, say
+from vaefast.errors import CheckpointError, DataError, OutputError, SettingsError
+from vaefast.interruption import Interruption
+from vaefast.options import Parser
+from vaefast.version import __version__
+
+if TYPE_CHECKING:
+    from vaefast.assessment import Assessment
+    from vaefast.data import Dataset
+    from vaefast.model_file import SavedModel
+    from vaefast.network import Network
+
+MODEL, RESULTS = "model.safetensors", "evaluation.json"
+MOST_SAMPLES = 10**7
+# Shares of the images and of the latents from which on a warning is due.
+COLLAPSED_WEIGHTS, ACTIVE_LATENTS = 0.01, 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    run: Path
+    samples: int
+    data: str | None
+    data_dir: Path | None
+    limit: int | None
+    engine: str
+    threads: int | None
+    out: Path | None
+    figures: bool
+    json: bool
+    debug: bool
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code of `console.command`."""
+    return console.command(parse, run, arguments)
+
+
+def parse(arguments: list[str]) -> Options:
+    """What the flags ask for.
+
+    Raises
+    ------
+    SettingsError
+        A flag or a value is not usable.
+    """
+    given = vars(_build_parser().parse_args(arguments))
+    if not 1 <= given["samples"] <= MOST_SAMPLES:
+        raise SettingsError(f"samples is {given['samples']}: give a whole number from 1 to {MOST_SAMPLES}")
+    if given["limit"] is not None and given["limit"] < 1:
+        raise SettingsError(f"limit is {given['limit']}: give a whole number from 1")
+    for name in ("run", "out", "data_dir"):
+        if given[name] is not None and "\0" in given[name]:
+            raise SettingsError(f"{given[name]!r} holds a null character: give the path of a folder")
+        given[name] = None if given[name] is None else Path(given[name]).expanduser()
+    return Options(**given)
+
+
+def run(options: Options, interruption: Interruption) -> None:
+    """Evaluate the model, write what was found, and say it."""
+    from vaefast import assessment
+    from vaefast.threads import thread_count
+
+    saved = _read_model(options.run)
+    data = _test_data(options, saved)
+    model = assessment.network(saved, options.engine, thread_count(options.threads))
+    folder = _folder(options)
+    try:
+        start = time.perf_counter()
+        with _Display(len(data.test)) as display:
+            found = assessment.assess(model, data.test.values, options.samples, display.show)
+        report = _report(options, found, data, model, time.perf_counter() - start)
+        _write(folder, report)
+        say(json.dumps(report, indent=1) if options.json else _text(report, found))
+        for warning in report["warnings"]:
+            complain(warning)
+        if options.figures:
+            _draw(folder, model, data, found)
+            if not options.json:
+                say(f"figures and {RESULTS} in {folder}")
+    finally:
+        model.engine.close()
+
+
+# --- The model and its data
+
+
+def _read_model(path: Path) -> SavedModel:
+    """The model of a run, or of a file.
+
+    Raises
+    ------
+    DataError
+        There is none, it is damaged, or it needs the estimator that saved it.
+    """
+    from vaefast import model_file
+
+    if path.is_dir() and not (path / MODEL).exists():
+        begun = (path / "checkpoint").is_dir()
+        remedy = (
+            f"finish it with python -m vaefast.train --resume {path}" if begun else "give the folder of a run, or its model"
+        )
+        raise DataError(f"{path} holds no {MODEL}: {remedy}")
+    saved = model_file.read(path / MODEL if path.is_dir() else path)
+    if saved.scaling:
+        raise DataError(f"{path} was trained on scaled columns: evaluate it with vaefast.load and its log_likelihood")
+    return saved
+
+
+def _test_data(options: Options, saved: SavedModel) -> Dataset:
+    """The test images: the run's own, which are recognised by their hash, or others that were asked for.
+
+    Raises
+    ------
+    DataError
+        They are not those of the run, or have another number of pixels than the model.
+    """
+    from vaefast.data import Images, load
+
+    if options.data is not None:
+        data = load(str(Path(options.data).expanduser()), options.data_dir)
+    else:
+        name, data_dir, sha256 = _source(options.run)
+        data = load(name, options.data_dir or data_dir)
+        if data.sha256 != sha256:
+            raise DataError(
+                f"{name} is not what {options.run} was trained on (SHA-256 {data.sha256[:12]} instead of {sha256[:12]}): "
+                "give --data to evaluate on it all the same"
+            )
+    pixels = data.test.values.shape[1]
+    if pixels != saved.model.pixels:
+        raise DataError(f"{data.name} has {pixels} pixels an image, and the model {saved.model.pixels}: give other --data")
+    if options.limit is None:
+        return data
+    labels = None if data.test_labels is None else data.test_labels[: options.limit]
+    return replace(data, test=Images(data.test.values[: options.limit], data.test.shape), test_labels=labels)
+
+
+def _source(path: Path) -> tuple[str, Path | None, str]:
+    """Name and folder of the data that a run was trained on, and their hash.
+
+    Raises
+    ------
+    SettingsError
+        This is a model without its run, or the run does not say.
+    """
+    from vaefast.checkpoint import CheckpointFolder
+
+    folder = path if path.is_dir() else path.parent
+    try:
+        _, checkpoint, _ = CheckpointFolder(folder / "checkpoint").newest()
+        source, sha256 = checkpoint.run["source"], checkpoint.run["environment"]["data_sha256"]
+        return str(source["data"]), None if source["data_dir"] is None else Path(source["data_dir"]), str(sha256)
+    except (CheckpointError, KeyError, TypeError) as error:
+        raise SettingsError(f"{folder} has no checkpoint that says what its data are: give --data") from error
+
+
+def _folder(options: Options) -> Path:
+    """Where results go, made if it is not there."""
+    from vaefast import atomic
+
+    beside = options.run / "evaluation" if options.run.is_dir() else options.run.with_name(f"{options.run.stem}-evaluation")
+    folder = options.out or beside
+    try:
+        atomic.make_folder(folder)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}; choose another --out") from error
+    return folder
+
+
+# --- What is said
+
+
+def _report(options: Options, found: Assessment, data: Dataset, model: Network, seconds: float) -> dict[str, Any]:
+    """Everything, as JSON."""
+    return {
+        "vaefast": __version__,
+        "model": str(options.run),
+        "data": data.name,
+        "data_sha256": data.sha256,
+        **asdict(found),
+        "active_units": found.active_units,
+        "engine": model.engine_name,
+        "threads": model.threads,
+        "seconds": seconds,
+        "warnings": _warnings(found, model),
+    }
+
+
+def _text(report: dict[str, Any], found: Assessment) -> str:
+    latents = len(found.latent_kl)
+    share = f"; below 2 for {100 * found.collapsed:.1f} % of the images" if found.collapsed else ""
+    return "\n".join([
+        f"{report['data']}: {found.images:,} test images | {report['model']} | engine {report['engine']}, "
+        f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}, {report['seconds']:.1f} s",
+        f"ELBO              {found.elbo:.2f} nats (log-likelihood {found.log_likelihood:.2f}, KL {found.kl:.2f})",
+        f"log p(x)          {found.log_p:.2f} nats by {found.samples:,} samples an image (+- {found.standard_error:.2f} over "
+        f"images, +- {found.monte_carlo_error:.3f} over samples)",
+        f"effective samples median {found.effective_samples_median:.1f}, smallest {found.effective_samples_smallest:.1f} of "
+        f"{found.samples:,}{share}",
+        f"active units      {found.active_units} of {latents} latents",
+        f"KL of the latents {_largest(found.latent_kl)}",
+    ])  # fmt: skip
+
+
+def _largest(kl: list[float], count: int = 5) -> str:
+    order = sorted(range(len(kl)), key=lambda i: -kl[i])
+    rest = f"; {len(kl) - count} more below" if len(kl) > count else ""
+    return ", ".join(f"{kl[i]:.2f} (latent {i})" for i in order[:count]) + rest
+
+
+def _warnings(found: Assessment, model: Network) -> list[str]:
+    """What should not be overlooked, with what helps."""
+    latents, said = len(found.latent_kl), []
+    if found.collapsed > COLLAPSED_WEIGHTS:
+        said.append(
+            f"fewer than 2 of {found.samples:,} samples decide log p(x) of {100 * found.collapsed:.1f} % of the images, for "
+            "which it is too low: more --samples help slowly, training further or on data like these helps the encoder"
+        )
+    if found.active_units < max(1, ACTIVE_LATENTS * latents):
+        advice = (
+            "raise the KL's weight slowly (--objective beta --kl-warm-up linear) or leave each latent some nats for nothing"
+        )
+        advice += " (--objective free-bits --free-nats 0.1)"
+        if model.model.activation == "relu":
+            advice += "; --init data-mean is known to end so with relu, take another --init or --activation tanh"
+        said.append(
+            f"posterior collapse: {found.active_units} of {latents} latents tell images apart, the others are ignored; "
+            f"{advice}"
+        )
+    return said
+
+
+def _write(folder: Path, report: dict[str, Any]) -> None:
+    from vaefast import atomic
+
+    atomic.write_bytes(folder / RESULTS, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> None:
+    """The figures of training but its curve, and those of the latents."""
+    from vaefast import charts, figures, gallery
+    from vaefast.assessment import ACTIVE_VARIANCE
+    from vaefast.data.wording import shown
+
+    name, settings = shown(data.name), model.training
+    with model.quiet(), warnings.catch_warnings():
+        # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        gallery.draw(model.engine, data, [], model=model.model, binarize=settings.binarize, seed=settings.seed, folder=folder)
+        active = [variance > ACTIVE_VARIANCE for variance in found.mean_variances]
+        figures.save(charts.latent_bars(found.latent_kl, active, name), folder / "latent_kl.png")
+        points, axis_names = gallery.latent_plane(*model.posterior(data.test.values[: gallery.SCATTERED]))
+        labels = None if data.test_labels is None else data.test_labels[: gallery.SCATTERED]
+        figures.save(charts.latent_scatter(points, labels, axis_names, name), folder / "latents.png")
+        if model.model.latent == 2:
+            plane = gallery.manifold(model.engine, model.model.likelihood)
+            figures.save(figures.manifold(plane, data.test.shape, data_name=name), folder / "manifold.png")
+
+
+class _Display:
+    """A bar over the images on a terminal."""
+
+    def __init__(self, images: int) -> None:
+        from tqdm import tqdm
+
+        live = sys.stderr is not None and sys.stderr.isatty()
+        self._bar = tqdm(total=images, unit="image", disable=not live, leave=False, dynamic_ncols=True)
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def show(self, images: int) -> None:
+        """So many are done."""
+        self._bar.update(images - self._bar.n)
+
+
+def _build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m vaefast.evaluate",
+        description="Evaluate a trained model on test images: ELBO, log p(x) by importance sampling, active units, figures.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the folder of a run, or a model.safetensors")
+    add("--samples", metavar="S", type=int, default=5000, help="an image, for log p(x) (default: %(default)s)")
+    add("--data", metavar="WHAT", help="other data than the run's: mnist, digits, or a file or folder; their test images")
+    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie")
+    add("--limit", metavar="N", type=int, help="only the first N test images")
+    add("--engine", metavar="NAME", default="auto", help="auto, cython, numba or reference (default: %(default)s, the fastest "
+        "that has a kernel for importance sampling)")  # fmt: skip
+    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use")
+    add("--out", metavar="FOLDER", help=f"for {RESULTS} and the figures (default: evaluation in the run's folder)")
+    add("--no-figures", dest="figures", action="store_false", help="numbers only")
+    add("--json", action="store_true", help=f"print {RESULTS} instead of a text")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--version", action="version", version=f"vaefast {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    console.exit_with(main)

@@ -1,0 +1,113 @@
+"""This process's place in a job: alone, or one of several that an MPI launcher has started, of which rank 0 leads.
+
+Nothing of MPI is imported where no launcher and no flag asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaefast import launcher
+from vaefast.interruption import Interruption
+
+if TYPE_CHECKING:
+    from vaefast.engines.contract import Engine
+    from vaefast.engines.distributed import Ranks
+    from vaefast.options import Options
+    from vaefast.settings import ModelSettings
+
+
+class Job:
+    """The processes that train one model together."""
+
+    def __init__(self) -> None:
+        self.leads = launcher.is_leader()
+        self._ranks: Ranks | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether the engine is that of all ranks."""
+        return self._ranks is not None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the engine must be able to do for it, in the words of `engines.needs`."""
+        from vaefast import engines
+
+        return (engines.SEVERAL_RANKS,) if self.several else ()
+
+    @property
+    def speaks(self) -> bool:
+        """A follower says nothing of what all ranks meet, such as a wrong flag."""
+        return self.leads or self.several
+
+    @property
+    def place(self) -> str:
+        """Where a message comes from, unless it is the leader."""
+        return "" if self.leads or self._ranks is None else f"rank {self._ranks.rank}: "
+
+    def listen(self, interruption: Interruption) -> None:
+        """The leader alone answers to signals, which a launcher sends to all."""
+        if self.leads:
+            interruption.listen()
+        else:
+            interruption.ignore()
+
+    def join(self, *, asked: bool) -> None:
+        """Start MPI, if it is asked for or a launcher has started several processes.
+
+        Raises
+        ------
+        EngineUnavailable
+            It is not installed.
+        """
+        if asked or launcher.launched()[1] > 1:
+            from vaefast.engines import distributed
+
+            self._ranks = distributed.join()
+            self.leads = self._ranks.rank == 0
+
+    def follow(self) -> None:
+        """Take part in what the leader does until it ends."""
+        from vaefast.engines import distributed
+
+        assert self._ranks is not None
+        distributed.follow(self._ranks)
+
+    def thread_count(self, requested: int | None) -> int:
+        """Threads of this process: with several ranks on a node, each takes its share of the cores."""
+        from vaefast.threads import thread_count
+
+        if self._ranks is None:
+            return thread_count(requested)
+        from vaefast.engines import distributed
+
+        return distributed.threads_of_a_rank(self._ranks, requested)
+
+    def engine(self, name: str, model: ModelSettings, options: Options) -> Engine:
+        """The engine of this name for this process, or of all ranks."""
+        from vaefast import engines
+
+        if self._ranks is None:
+            return engines.create(name, model, options.training, self.thread_count(options.threads))
+        from vaefast.engines import distributed
+
+        reduction = self._ranks.reduction(options.deterministic_reduction)
+        return distributed.lead(self._ranks, model, options.training, options.threads, reduction)
+
+    def description(self, in_order: bool) -> dict[str, object]:
+        """What of the job decides the last bits of a result."""
+        if self._ranks is None:
+            return {}
+        return {"ranks": self._ranks.size, "reduction": self._ranks.reduction(in_order)}
+
+    def end(self, code: int) -> int:
+        """End the job with this process: in peace, or at once where the others wait for it in vain."""
+        if self._ranks is not None:
+            from vaefast.engines import distributed
+
+            if self._ranks.together or (code and not self.leads):
+                self._ranks.abort(code)
+            elif self.leads:
+                distributed.end(self._ranks)
+        return code
