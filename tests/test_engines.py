@@ -187,7 +187,7 @@ def test_a_rows_result_does_not_depend_on_the_rows_beside_it(name, case):
         assert np.array_equal(fast.decode(mean[row : row + 1])[0], logits[row])
 
 
-@by_engine
+@pytest.mark.parametrize("name", [engine for engine in FAST_ENGINES if engine.values[0] in ENGINE_MODULES])
 def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypatch):
     case = CASES[0]
     values, order, states = case.values(), np.arange(case.examples), []
@@ -245,7 +245,7 @@ def test_not_a_number_is_never_hidden(name):
 
 
 def test_unknown_engines_are_refused_by_name():
-    with pytest.raises(SettingsError, match="choose auto, cython, numba or reference"):
+    with pytest.raises(SettingsError, match="choose auto, cython, numba, cuda or reference"):
         engines.create("nmba", ModelSettings(), TrainingSettings(), 1)
 
 

@@ -118,7 +118,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     callbacks : sequence of callable or None, default=None
         Called as `callback(vae, metrics)` after each epoch, with the last values of `history_`; the estimator can be used
         as it is then. One that returns True stops the training.
-    engine : {'auto', 'numba', 'reference'}, default='auto'
+    engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
         What computes; `auto` takes the fastest that works here.
     n_jobs : int or None, default=None
         Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else all cores

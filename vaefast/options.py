@@ -23,6 +23,7 @@ from vaefast.settings import (
     KL_ESTIMATORS,
     LIKELIHOODS,
     OBJECTIVES,
+    PRECISIONS,
     RATE_SCHEDULES,
     WARM_UPS,
     AdamSettings,
@@ -108,7 +109,9 @@ def checked(given: Mapping[str, Any]) -> Options:
     named = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
     validation = ValidationSettings(**{named[flag]: values.pop(flag) for flag in [*values] if flag in named})
     training: dict[str, Any] = {
-        name: values.pop(name) for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm") if name in values
+        name: values.pop(name)
+        for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm", "precision")
+        if name in values
     }
     if "initial_second_moments" in values:
         training["second_moments"] = values.pop("initial_second_moments")
@@ -192,7 +195,8 @@ def _build_parser() -> Parser:
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
         "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
-    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: auto, the fastest that works here)")
+    add("--engine", metavar="NAME", help="auto, cython, numba, cuda (one GPU) or reference (default: auto, the fastest "
+        "for the CPU that works here)")  # fmt: skip
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
@@ -245,6 +249,8 @@ def _build_parser() -> Parser:
     add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
         "(default: never)")  # fmt: skip
     add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
+    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for engine cuda on tensor cores "
+        f"(default: {training.precision})")  # fmt: skip
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
         "changes no result")  # fmt: skip
     add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")

@@ -20,7 +20,7 @@ RUNS = Path("runs")
 # Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
 TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
-    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm")
+    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")
 }
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 OBJECTIVE = {

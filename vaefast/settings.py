@@ -20,6 +20,7 @@ IMPORTANCE_SAMPLES = 5
 KL_ESTIMATORS = ("closed", "sampled")
 RATE_SCHEDULES = ("constant", "steps", "cosine", "staged")
 WARM_UPS = ("none", "linear", "cyclic")
+PRECISIONS = ("float32", "tf32")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
 # A width past this would need an index wider than the kernels' 32-bit pixel lists; no real layer comes near it.
@@ -241,7 +242,8 @@ class TrainingSettings:
 
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
     probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
-    largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it.
+    largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it. `precision` is
+    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores.
     """
 
     batch_size: int = 200
@@ -255,6 +257,7 @@ class TrainingSettings:
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
     clip_norm: float | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -262,6 +265,7 @@ class TrainingSettings:
         _check_choice("binarize", self.binarize, BINARIZATIONS)
         _check_choice("init", self.initialization, INITIALIZATIONS)
         _check_integer("seed", self.seed, 0, LARGEST_SEED)
+        _check_choice("precision", self.precision, PRECISIONS)
         if self.clip_norm is not None:
             _check_real("clip_norm", self.clip_norm, 1e-30, 1e30)
         _check_real("initial_second_moments", self.second_moments, 0.0, 1e30)

@@ -29,6 +29,8 @@ from __future__ import annotations
 import os
 
 PEERS = ("ours", "torch_eager", "torch_compiled", "jax_scan", "autograd_report")
+# On one GPU; `python -m benchmarks.gpu` drives them. JAX takes a GPU by itself where its build has one.
+GPU_PEERS = ("torch_gpu_eager", "torch_gpu_graph", "torch_gpu_compiled", "jax_scan")
 BINARIZATIONS = ("dynamic", "none")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection
 
+from vaefast.engines import cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.settings import ModelSettings, TrainingSettings
 
-# Best first: `auto` takes the first that can run here; see `_best`.
-ENGINES = ("cython", "numba", "reference")
+# Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
+ENGINES = ("cython", "numba", "cuda", "reference")
+FOR_CPU = ("cython", "numba", "reference")
 
 __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "needs"]
 
@@ -20,18 +22,16 @@ SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL,
-        "objective beta",
-        "objective free-bits",
-        "objective iwae",
-        "objective dreg",
-        "several samples",
-        "a sampled KL",
-        "gradient clipping",
-        SEVERAL_RANKS,
+        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
+        "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
-    "reference": (SEVERAL_RANKS,),
-}
+    "numba": ("precision tf32",),
+    "cuda": (
+        "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
+        "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+    ),
+    "reference": ("precision tf32", SEVERAL_RANKS),
+}  # fmt: skip
 
 
 def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
@@ -40,6 +40,7 @@ def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
     extras = {
         "several samples": objective.samples > 1,
         "a sampled KL": objective.kl == "sampled",
+        "precision tf32": training.precision == "tf32",
         "gradient clipping": training.clip_norm is not None,
     }
     wanted = (extra for extra, needed in extras.items() if needed)
@@ -64,8 +65,9 @@ def choose(name: str, needed: Collection[str] = ()) -> str:
     if reason is not None:
         raise EngineUnavailable(f"engine {name} cannot run here: {reason}")
     if missing := _missing(name, needed):
-        able = " or ".join(engine for engine in ENGINES if not _missing(engine, needed))
-        raise EngineUnavailable(f"engine {name} lacks {' and '.join(missing)}: choose engine {able}")
+        able = " or ".join(engine for engine in ENGINES if not _missing(engine, needed) and why_not(engine) is None)
+        remedy = f"choose engine {able}" if able else "no engine that can run here has that"
+        raise EngineUnavailable(f"engine {name} lacks {' and '.join(missing)}: {remedy}")
     return name
 
 
@@ -79,15 +81,19 @@ def _best(needed: Collection[str]) -> str:
     Cython wherever its extension was built, whatever the length: an epoch takes as long as Numba's, in paired rounds of MNIST
     on two cores of an Intel Xeon 1.00 and 0.99 of it at batch 200 and 0.99 and 0.99 at batch 20 (one thread, two), so no run
     is long enough for Numba to earn back its start, of 15 s with cold kernels and 1.5 s with warm ones. Both give the same
-    bits.
+    bits. A GPU is taken only by name: its last bits are others, it has not been timed against them, and it may be in use.
     """
-    return next(engine for engine in ENGINES if why_not(engine) is None and not _missing(engine, needed))
+    if "precision tf32" in needed:
+        raise EngineUnavailable("precision tf32 is for a GPU's tensor cores: choose engine cuda")
+    return next(engine for engine in FOR_CPU if why_not(engine) is None and not _missing(engine, needed))
 
 
 def why_not(name: str) -> str | None:
     """Why this engine cannot run here and what would help, or None where it can."""
     if name == "numba" and importlib.util.find_spec("numba") is None:
         return "Numba is not installed; pip install numba"
+    if name == "cuda":
+        return cuda_driver.fault()
     return _extension_fault() if name == "cython" else None
 
 
@@ -109,6 +115,10 @@ def create(name: str, model: ModelSettings, training: TrainingSettings, threads:
         from vaefast.engines.numba_cpu import NumbaEngine
 
         return NumbaEngine(model, training, threads)
+    if chosen == "cuda":
+        from vaefast.engines.cuda_gpu.engine import CudaEngine
+
+        return CudaEngine(model, training, threads)
     if chosen == "cython":
         from vaefast.engines.cython_cpu import CythonEngine
 

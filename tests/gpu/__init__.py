@@ -1,0 +1,1 @@
+"""Checks of the CUDA engine that need an interpreter of their own: the simulator, and the compilers without a GPU."""

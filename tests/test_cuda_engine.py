@@ -1,0 +1,261 @@
+"""The CUDA engine where there is no GPU: its plan, the simulator, the compilers; and what is said where it cannot run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES
+
+from vaefast import engines
+from vaefast.engines import cuda_driver
+from vaefast.engines.cuda_gpu import plan as planning
+from vaefast.engines.cuda_gpu.plan import Machine, make_plan, parameter_size
+from vaefast.errors import EngineUnavailable
+from vaefast.layout import Layout, padded
+from vaefast.settings import ModelSettings, TrainingSettings
+
+ROOT = Path(__file__).parent.parent
+MACHINES = {"H200": Machine(8, 264), "small": Machine(4, 6)}
+# Bytes a thread: eight registers in the kernel that has both float32 and TF32 products, none where there is no TF32.
+SPILLED = {"9.0": 32, "7.5": 0}
+COMPILERS = ("numba-cuda", "nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-runtime")
+
+
+def missing() -> list[str]:
+    def installed(name: str) -> bool:
+        try:
+            return bool(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            return False
+
+    return [name for name in COMPILERS if not installed(name)]
+
+
+needs_numba_cuda = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed; pip install 'vaefast[cuda]'"
+)
+needs_compilers = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
+
+
+def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, in which Numba reads these variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    return subprocess.run(
+        [sys.executable, *arguments], env=inherited | environment, cwd=ROOT, capture_output=True, text=True, timeout=500
+    )
+
+
+@needs_numba_cuda
+def test_the_simulated_engine_agrees_with_the_reference():
+    result = fresh("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu/simulated.py", NUMBA_ENABLE_CUDASIM="1")
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert " passed" in result.stdout
+
+
+@cache
+def compiled(compute: str) -> dict[str, dict[str, int]]:
+    result = fresh("-m", "tests.gpu.compiled", compute)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@needs_compilers
+@pytest.mark.parametrize("compute", ["9.0", "7.5"])
+@pytest.mark.parametrize("kernel", ["launch_phase", "run_steps"])
+def test_kernels_compile_into_their_registers(kernel, compute):
+    """Two blocks of 256 threads share 65,536 registers: 128 a thread."""
+    report = compiled(compute)[kernel]
+    assert 0 < report["registers"] <= 128
+    for name in ("stack", "spill stores", "spill loads"):
+        assert report[name] <= SPILLED[compute], report
+
+
+@needs_compilers
+@pytest.mark.parametrize("kernel", ["launch_phase", "run_steps"])
+def test_kernels_hold_what_they_should(kernel):
+    report = compiled("9.0")[kernel]
+    # Numba turns a careless constant into float64; a cached constant would be stale in the kernel that writes it.
+    for name in ("float64", "cached as constant", "local memory", "float atomics", "untyped accesses"):
+        assert report[name] == 0, name
+    assert report["tensor cores"] == 4
+    # Of each operand a thread's units, before the first chunk and during each; of an octet 8 of each operand.
+    assert report["quad loads from memory"] == 2 * 2 * planning.UNITS
+    assert report["quad loads from shared memory"] == 2 * planning.OCTET
+    assert compiled("7.5")[kernel]["tensor cores"] == 0
+
+
+def test_the_reports_are_read_as_ptxas_and_nvvm_write_them():
+    from gpu.compiled import contents, resources
+
+    said = "0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\nptxas info    : Used 96 registers, used 1 barriers"
+    assert resources(said) == {"registers": 96, "stack": 0, "spill stores": 8, "spill loads": 4}
+    ptx = "ld.global.nc.f32 a; mul.f64 b; atom.global.add.f32 c; st.local.u32 d; ld.f32 e; ld.shared.v4.f32 f;"
+    assert [count for count in contents(ptx).values() if count] == [1, 1, 1, 1, 1, 1]
+
+
+def plans():
+    for (name, machine), case in itertools.product(MACHINES.items(), CASES):
+        if case.model.likelihood == "bernoulli":
+            for batch in (case.batch_size, 200, 4096):
+                yield pytest.param(case.model, batch, machine, id=f"{name} {case.name} {batch}")
+
+
+@pytest.mark.parametrize(("model", "batch", "machine"), list(plans()))
+def test_jobs_of_a_phase_neither_read_nor_write_what_another_writes(model, batch, machine):
+    plan = make_plan(Layout(model), batch, machine, 3 * parameter_size(Layout(model)))
+    for program in (plan.programs.step, plan.programs.evaluate, plan.programs.samples):
+        for phase in program.reshape(len(program), planning.JOBS, planning.FIELDS):
+            assert clashes(plan, [job for job in phase if job[planning.KIND] != planning.EMPTY]) == []
+
+
+def test_a_clash_would_be_seen():
+    layout = Layout(ModelSettings(20, (18,), 4))
+    plan = make_plan(layout, 5, MACHINES["small"], 3 * parameter_size(layout))
+    phases = plan.programs.step.reshape(-1, planning.JOBS, planning.FIELDS)
+    back = [job for phase in phases for job in phase if job[planning.EPILOGUE] == planning.MASK and job[planning.KIND] == 1]
+    update = [job for phase in phases for job in phase if job[planning.EPILOGUE] == planning.ADAM and job[planning.KIND] == 1]
+    same = next(job for job in update if job[planning.OUT] == back[0][planning.B])
+    assert clashes(plan, [back[0], same])  # weights updated beside the product that reads them
+
+
+def clashes(plan: planning.Plan, jobs: list[np.ndarray]) -> list[tuple[int, int]]:
+    reads, writes = zip(*(accesses(plan, job) for job in jobs), strict=True) if jobs else ((), ())
+    found = []
+    for i, j in itertools.permutations(range(len(jobs)), 2):
+        touched = [*reads[j], *writes[j]]
+        found += [(i, j) for a, b in itertools.product(writes[i], touched) if a[0] < b[1] and b[0] < a[1]]
+    return found
+
+
+def accesses(plan: planning.Plan, job: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Ranges of the arena that a job's results depend on, and that it writes; the minibatch's two places counted apart."""
+    p, size = plan.places, lambda width: plan.places.rows * padded(int(width))
+    latent, heads = size(p.latent), 2 * size(p.latent)
+    kind, epilogue, out = job[planning.KIND], job[planning.EPILOGUE], int(job[planning.OUT])
+
+    def span(offset, length):
+        return int(offset), int(offset) + int(length)
+
+    if kind == planning.DRAW:
+        place = p.x + (p.x_size if job[planning.AHEAD] else 0)
+        return [], [span(place, size(p.pixels))]
+    if kind == planning.UPDATE_BIAS:
+        return [span(job[planning.A], p.rows * 16 * job[planning.TILES])], [span(out, 16 * job[planning.TILES])]
+    if kind == planning.TERMS:
+        return [span(p.log_likelihood, p.rows * p.loss_tiles), span(p.kl, p.rows * p.kl_tiles)], [span(p.running, 3 * p.rows)]
+    if kind == planning.RESAMPLE:
+        return [span(p.heads, heads)], [span(p.z, latent), span(p.prior, p.rows)]
+    if epilogue == planning.ADAM:
+        widths = size(job[planning.M]), size(job[planning.N])
+        return [span(job[planning.A], widths[0]), span(job[planning.B], widths[1])], [
+            span(out, job[planning.M] * padded(int(job[planning.N])))
+        ]
+    inputs = [span(job[planning.A], size(job[planning.K]))]
+    shape = (
+        (job[planning.K], job[planning.N]) if job[planning.B_FORM] == planning.DIRECT else (job[planning.N], job[planning.K])
+    )
+    inputs.append(span(job[planning.B], shape[0] * padded(int(shape[1]))))
+    if epilogue == planning.SAMPLE:
+        places = [span(at, latent) for at in (p.std, p.noise, p.z)]
+        return inputs, [span(p.heads, heads), *places, span(p.kl, p.rows * p.kl_tiles)]
+    if epilogue == planning.SAMPLE_BACKWARD:
+        return [*inputs, span(p.heads, heads), span(p.std, latent), span(p.noise, latent)], [span(p.d_heads, heads)]
+    if epilogue == planning.LOSS:
+        return [*inputs, span(p.x, size(p.pixels))], [span(out, size(job[planning.N])), span(p.log_likelihood, p.rows)]
+    if epilogue == planning.MASK:
+        inputs.append(span(job[planning.SOURCE], size(job[planning.N])))
+    return inputs, [span(out, size(job[planning.N]))]
+
+
+@pytest.mark.parametrize("batch", [20, 200])
+def test_a_step_of_the_report_takes_two_phases_a_layer_and_most_of_the_device(batch):
+    layout = Layout(ModelSettings())
+    plan = make_plan(layout, batch, MACHINES["H200"], 0)
+    phases = plan.programs.step.reshape(-1, planning.JOBS, planning.FIELDS)
+    assert len(phases) == 12
+    tasks = []
+    for phase in phases:
+        products = [job for job in phase if job[planning.KIND] == planning.PRODUCT]
+        heights = [batch if job[planning.M] == planning.ROWS else job[planning.M] for job in products]
+        tasks.append(
+            sum(
+                -(-h // (1 << job[planning.ROW_SHIFT])) * job[planning.TILES] for h, job in zip(heights, products, strict=True)
+            )
+        )
+    if batch == 200:
+        assert np.median(tasks) >= 132 / 2
+    assert min(tasks) > 0
+
+
+def test_memory_of_the_plan_does_not_overlap():
+    layout = Layout(ModelSettings(50, (31, 16), 7))
+    plan = make_plan(layout, 20, MACHINES["small"], 3 * parameter_size(layout))
+    p, size = plan.places, lambda width: plan.places.rows * padded(width)
+    spans = [(p.x, 2 * size(50)), (p.z, size(7)), (p.d_heads, 2 * size(7)), (p.std, size(7)), (p.noise, size(7))]
+    spans += [
+        (p.log_likelihood, p.rows * p.loss_tiles),
+        (p.kl, p.rows * p.kl_tiles),
+        (p.prior, p.rows),
+        (p.running, 3 * p.rows),
+    ]
+    spans += [(layer.output, size(layer.outputs)) for layer in plan.layers]
+    spans += [(layer.d_output, size(layer.outputs)) for i, layer in enumerate(plan.layers[:-1]) if i != plan.heads]
+    spans.sort()
+    assert spans[0][0] >= 3 * p.parameters
+    assert all(start + length <= following for (start, length), (following, _) in itertools.pairwise(spans))
+    assert spans[-1][0] + spans[-1][1] <= plan.end
+
+
+@pytest.mark.parametrize(
+    ("package", "simulated", "driver", "reason"),
+    [
+        (None, "0", None, r"numba-cuda is not installed; pip install 'vaefast\[cuda\]'"),
+        (1, "0", None, "no NVIDIA driver is found; install one"),
+        (1, "0", (100, 0), "there is no GPU that this process may use; look at nvidia-smi"),
+        (1, "0", (0, 0), "there is no GPU that this process may use"),
+        (1, "0", (35, 0), "the NVIDIA driver fails with error 35"),
+        (1, "0", (0, 1), None),
+        (1, "1", None, None),
+    ],
+)
+def test_why_not(monkeypatch, package, simulated, driver, reason):
+    class Driver:
+        def cuInit(self, flags):
+            return driver[0]
+
+        def cuDeviceGetCount(self, count):
+            count._obj.value = driver[1]
+            return 0
+
+    monkeypatch.setattr(cuda_driver.importlib.util, "find_spec", lambda name: package)
+    monkeypatch.setattr(cuda_driver, "_driver", lambda: None if driver is None else Driver())
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", simulated)
+    if reason is None:
+        assert engines.why_not("cuda") is None
+    else:
+        with pytest.raises(EngineUnavailable, match=f"^engine cuda cannot run here: {reason}"):
+            engines.choose("cuda")
+
+
+def test_auto_never_takes_a_gpu(monkeypatch):
+    monkeypatch.setattr(engines, "why_not", lambda name: None if name in ("cuda", "reference") else "not here")
+    assert engines.choose("auto") == "reference"
+    assert engines.choose("cuda") == "cuda"
+
+
+def test_tf32_is_for_the_gpu_alone():
+    needed = engines.needs(ModelSettings(), TrainingSettings(precision="tf32"))
+    with pytest.raises(EngineUnavailable, match="engine reference lacks precision tf32: "):
+        engines.choose("reference", needed)
+    with pytest.raises(EngineUnavailable, match="precision tf32 is for a GPU's tensor cores: choose engine cuda"):
+        engines.choose("auto", needed)

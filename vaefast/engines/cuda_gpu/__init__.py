@@ -1,0 +1,11 @@
+"""The engine for one CUDA GPU: phases as `numba.cuda` device functions, chained by launches or on the device itself.
+
+`plan.py` says what is to be done, as tables of integers; `phases.py` does it, by `products.py`, `epilogues.py` and `rows.py`;
+`engine.py` is the contract. Importing the engine takes numba-cuda and a device, or Numba's simulator; the plan takes neither.
+"""
+
+import numpy as np
+
+# numba-cuda 0.30 names this alias when it is loaded, and NumPy 2.5 has it no more.
+if not hasattr(np, "row_stack"):
+    np.vstack = np.vstack
