@@ -44,6 +44,7 @@ def follow(ranks: Ranks) -> None:
     while True:
         method, arguments = ranks.next_command()
         if method == END:
+            ranks.release()
             return
         if method == MAKE:
             member = _make(ranks, *arguments)
@@ -54,6 +55,7 @@ def follow(ranks: Ranks) -> None:
 def end(ranks: Ranks) -> None:
     """Let the followers end."""
     ranks.send_command((END, ()))
+    ranks.release()
 
 
 def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str) -> Member:

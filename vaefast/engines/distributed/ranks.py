@@ -71,7 +71,7 @@ class Ranks:
         return RANK_ORDER if in_order else MPI
 
     def shared_memory(self, size: int) -> NDArray[np.float32]:
-        """float32 zeros, (size,), from a cache line on, that all ranks of this machine see. They stay until the job ends."""
+        """float32 zeros, (size,), from a cache line on, that all ranks of this machine see, until `release`."""
         from mpi4py import MPI as mpi
 
         extent = 4 * size + CACHE_LINE if self.rank == 0 else 0
@@ -86,6 +86,13 @@ class Ranks:
             array[:] = 0
         self.meet()
         return array
+
+    def release(self) -> None:
+        """Give shared memory back, on every rank and for good: no array in it may be looked at any more."""
+        while self._windows:
+            window = self._windows.pop()
+            window.Unlock_all()
+            window.Free()
 
     def meet(self) -> None:
         """Wait for all ranks; what each has written to shared memory is then seen by all."""
