@@ -516,7 +516,7 @@ def test_a_run_on_the_digits_stays_on_the_digits(command, signal_at, monkeypatch
 def test_a_signal_before_the_first_step_ends_at_once(command, monkeypatch):
     from vaefast import data
 
-    def slow(*arguments: object) -> None:
+    def slow(*arguments: object, **options: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 

@@ -48,7 +48,7 @@ METRICS = [
     "test_kl", "seconds", "evaluation_seconds", "images_per_second",
 ]  # fmt: skip
 FLAGS = {
-    "--objective", "--samples", "--kl", "--beta", "--kl-warm-up", "--warm-up-epochs", "--free-nats",
+    "--precision", "--objective", "--samples", "--kl", "--beta", "--kl-warm-up", "--warm-up-epochs", "--free-nats",
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
