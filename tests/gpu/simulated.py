@@ -20,7 +20,7 @@ from vaefast.engines.contract import Pace, State
 from vaefast.engines.cuda_gpu import device
 from vaefast.engines.cuda_gpu import engine as cuda_engine
 from vaefast.engines.cuda_gpu.engine import CudaEngine
-from vaefast.engines.cuda_gpu.plan import Machine
+from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.initialization import initial_parameters
 from vaefast.layout import PANEL, Layout

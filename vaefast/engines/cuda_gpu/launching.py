@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from vaefast.engines.cuda_gpu.call import Call
 from vaefast.engines.cuda_gpu.device import SIMULATED, THREADS
-from vaefast.engines.cuda_gpu.phases import launch_phase, run_steps
-from vaefast.engines.cuda_gpu.plan import Machine, Places
+from vaefast.engines.cuda_gpu.phases import launch_phase, launch_phase_tf32, run_steps, run_steps_tf32
+from vaefast.engines.cuda_gpu.plan import FLOAT32, TF32, Places
+from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import SettingsError
 
 CHAINS = ("grid", "graph", "launches")
 VARIABLE = "VAEFAST_CUDA_CHAIN"
 BLOCKS_PER_MULTIPROCESSOR = 2
+KERNELS = {FLOAT32: (launch_phase, run_steps), TF32: (launch_phase_tf32, run_steps_tf32)}
 # Of the simulator: every GPU thread is a thread of Python.
 SIMULATED_MACHINE = Machine(warps=4, blocks=3)
 
@@ -59,8 +61,9 @@ def chain_here(asked: str | None = None) -> str:
 class Launcher:
     """Runs programs by one chain."""
 
-    def __init__(self, chain: str, machine: Machine) -> None:
+    def __init__(self, chain: str, machine: Machine, precision: int) -> None:
         self.chain, self.machine = chain, machine
+        self._launch_phase, self._run_steps = KERNELS[precision]
         self._threads = machine.warps * 32
         self._stream = cuda.stream()
         self._grid: tuple[Any, int] | None = None
@@ -68,8 +71,9 @@ class Launcher:
     def run(self, call: Call, places: Places, program: Any) -> None:
         """All steps of a call; the results are in its arrays once `synchronize` returns."""
         if self.chain == "grid":
-            kernel, blocks = self._grid or self._open_grid(call, places, program)
-            kernel[blocks, self._threads, self._stream](call, places, program)
+            meetings = cuda.to_device(np.zeros(1, np.uint32), stream=self._stream)
+            kernel, blocks = self._grid or self._open_grid(call, places, program, meetings)
+            kernel[blocks, self._threads, self._stream](call, places, program, meetings)
             return
         clock = cuda.to_device(first_clock(program.shape[0]), stream=self._stream)
         if self.chain == "graph" and call.steps > 1:
@@ -85,13 +89,13 @@ class Launcher:
 
     def _launch_step(self, call: Call, places: Places, program: Any, clock: Any) -> None:
         for phase in range(program.shape[0]):
-            launch_phase[self.machine.blocks, self._threads, self._stream](call, places, program, clock, phase)
+            self._launch_phase[self.machine.blocks, self._threads, self._stream](call, places, program, clock, phase)
 
-    def _open_grid(self, call: Call, places: Places, program: Any) -> tuple[Any, int]:
+    def _open_grid(self, call: Call, places: Places, program: Any, meetings: Any) -> tuple[Any, int]:
         """The cooperative kernel, compiled for these arguments, and as many blocks as can be on the device at once."""
-        kernel, largest = run_steps, 1  # the simulator can have one
+        kernel, largest = self._run_steps, 1  # the simulator can have one
         if not SIMULATED:
-            kernel = run_steps.specialize(call, places, program)
+            kernel = kernel.specialize(call, places, program, meetings)
             largest = int(next(iter(kernel.overloads.values())).max_cooperative_grid_blocks(self._threads))
         if largest == 0:
             raise SettingsError(f"the kernel of all phases does not fit this GPU: set {VARIABLE}=launches")
