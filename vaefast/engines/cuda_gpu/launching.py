@@ -10,6 +10,7 @@ All three run the same device code on the same tasks.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -59,21 +60,22 @@ def chain_here(asked: str | None = None) -> str:
 
 
 class Launcher:
-    """Runs programs by one chain."""
+    """Runs programs by one chain, with products of one precision."""
 
     def __init__(self, chain: str, machine: Machine, precision: int) -> None:
         self.chain, self.machine = chain, machine
-        self._launch_phase, self._run_steps = KERNELS[precision]
+        launch_phase, self._run_steps = KERNELS[precision]
         self._threads = machine.warps * 32
         self._stream = cuda.stream()
-        self._grid: tuple[Any, int] | None = None
+        self._phase = self._configured(launch_phase, machine.blocks)
+        self._grid: Any = None
 
     def run(self, call: Call, places: Places, program: Any) -> None:
         """All steps of a call; the results are in its arrays once `synchronize` returns."""
         if self.chain == "grid":
             meetings = cuda.to_device(np.zeros(1, np.uint32), stream=self._stream)
-            kernel, blocks = self._grid or self._open_grid(call, places, program, meetings)
-            kernel[blocks, self._threads, self._stream](call, places, program, meetings)
+            self._grid = self._grid or self._open_grid(call, places, program, meetings)
+            self._grid(call, places, program, meetings)
             return
         clock = cuda.to_device(first_clock(program.shape[0]), stream=self._stream)
         if self.chain == "graph" and call.steps > 1:
@@ -89,18 +91,23 @@ class Launcher:
 
     def _launch_step(self, call: Call, places: Places, program: Any, clock: Any) -> None:
         for phase in range(program.shape[0]):
-            self._launch_phase[self.machine.blocks, self._threads, self._stream](call, places, program, clock, phase)
+            self._phase(call, places, program, clock, phase)
 
-    def _open_grid(self, call: Call, places: Places, program: Any, meetings: Any) -> tuple[Any, int]:
-        """The cooperative kernel, compiled for these arguments, and as many blocks as can be on the device at once."""
-        kernel, largest = self._run_steps, 1  # the simulator can have one
+    def _configured(self, kernel: Any, blocks: int) -> Any:
+        """The kernel with its grid. Numba warns of grids below 128 blocks, which fill a GPU of up to 63 multiprocessors."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grid size .* low occupancy")
+            return kernel[blocks, self._threads, self._stream]
+
+    def _open_grid(self, *arguments: Any) -> Any:
+        """The cooperative kernel, compiled for these arguments, with as many blocks as can be on the device at once."""
+        largest = 1  # the simulator can have one
         if not SIMULATED:
-            kernel = kernel.specialize(call, places, program, meetings)
-            largest = int(next(iter(kernel.overloads.values())).max_cooperative_grid_blocks(self._threads))
+            compiled = self._run_steps.compile(tuple(self._run_steps.typeof_pyval(value) for value in arguments))
+            largest = int(compiled.max_cooperative_grid_blocks(self._threads))
         if largest == 0:
             raise SettingsError(f"the kernel of all phases does not fit this GPU: set {VARIABLE}=launches")
-        self._grid = kernel, min(self.machine.blocks, largest)
-        return self._grid
+        return self._configured(self._run_steps, min(self.machine.blocks, largest))
 
 
 def first_clock(phases: int) -> NDArray[np.int64]:
