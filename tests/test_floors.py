@@ -52,13 +52,14 @@ FLOORS: dict[str, set[str]] = {
         "engines.contract", "engines.cython_cpu", "engines.importance", "engines.plan", "engines.workers",
         "errors", "layout", "noise", "settings",
     },
+    "engines.kept_kernels": {"version"},
     "engines.numba_cpu": {
-        "engines.contract", "engines.importance", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers",
-        "errors", "layout", "noise", "settings", "version",
+        "engines.contract", "engines.importance", "engines.kept_kernels", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers",
+        "errors", "layout", "noise", "settings",
     },
     "engines.cuda_driver": set(),
     "engines.cuda_gpu": {
-        "engines.contract", "engines.cuda_gpu", "errors", "layout", "noise", "settings",
+        "engines.contract", "engines.cuda_gpu", "engines.kept_kernels", "errors", "layout", "network", "noise", "settings",
     },
     "engines.distributed": {
         "engines.contract", "engines.distributed", "engines.numba_cpu", "engines.workers", "errors", "layout", "settings",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import CASES
 
+from vaefast.engines import kept_kernels
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine, compiler, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
