@@ -46,23 +46,24 @@ FLOORS: dict[str, set[str]] = {
     "engines.objectives": {"settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "layout", "likelihoods", "noise", "settings"},
     "engines.importance": {"engines.contract", "engines.reference", "noise", "settings"},
+    "engines.images": set(),
     "engines.plan": {"layout"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
-        "engines.contract", "engines.cython_cpu", "engines.importance", "engines.plan", "engines.workers",
+        "engines.contract", "engines.cython_cpu", "engines.images", "engines.importance", "engines.plan", "engines.workers",
         "errors", "layout", "noise", "settings",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.importance", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers",
-        "errors", "layout", "noise", "settings", "version",
+        "engines.contract", "engines.images", "engines.importance", "engines.numba_cpu", "engines.objectives",
+        "engines.plan", "engines.workers", "errors", "layout", "noise", "settings", "version",
     },
     "engines.cuda_driver": set(),
     "engines.cuda_gpu": {
         "engines.contract", "engines.cuda_gpu", "errors", "layout", "noise", "settings",
     },
     "engines.distributed": {
-        "engines.contract", "engines.distributed", "engines.numba_cpu", "engines.workers", "errors", "layout", "settings",
-        "threads",
+        "engines.contract", "engines.distributed", "engines.images", "engines.numba_cpu", "engines.plan", "engines.workers",
+        "errors", "layout", "settings", "threads",
     },
     "engines": {
         "engines.contract", "engines.cuda_driver", "engines.cuda_gpu", "engines.cython_cpu", "engines.numba_cpu",

@@ -29,7 +29,7 @@ from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from vaefast import layout, noise
-from vaefast.engines import plan
+from vaefast.engines import images, plan
 from vaefast.version import __version__
 
 # What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
@@ -154,7 +154,7 @@ def _key() -> str:
     """Changes with any kernel source, any version, and the CPU that code was compiled for."""
     digest = hashlib.sha256()
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    for path in [*sources, Path(noise.__file__), Path(layout.__file__), Path(plan.__file__)]:
+    for path in [*sources, Path(noise.__file__), Path(layout.__file__), Path(images.__file__), Path(plan.__file__)]:
         digest.update(path.read_bytes())
     versions = (__version__, sys.version, numba.__version__, llvmlite.__version__)
     digest.update(repr((versions, numba.core.registry.cpu_target.target_context.codegen().magic_tuple())).encode())
