@@ -15,6 +15,7 @@ from vaefast import figures, noise
 from vaefast.data import Dataset
 from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
+from vaefast.levels import grey_levels, on_from_half
 from vaefast.likelihoods import expectation
 from vaefast.settings import ModelSettings
 from vaefast.trainer import EpochMetrics
@@ -79,8 +80,8 @@ def _figures(
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
     """Images as a model trained with this binarisation takes them without noise: on from one half, unless `none`."""
-    levels: NDArray[np.float32] = values.astype(np.float32) / np.float32(255 if values.dtype == np.uint8 else 1)
-    return levels if binarize == "none" else (levels >= 0.5).astype(np.float32)
+    levels = grey_levels(values)
+    return levels if binarize == "none" else on_from_half(levels)
 
 
 def prior_samples(
