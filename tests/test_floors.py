@@ -79,7 +79,8 @@ FLOORS: dict[str, set[str]] = {
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
     "resume": {"checkpoint", "errors", "run_folder", "settings"},
-    "options": {"errors", "schedule", "settings", "version"},
+    "flags": {"errors", "settings", "version"},
+    "options": {"errors", "flags", "schedule", "settings"},
     "figures": {"atomic"},
     "charts": {"figures"},
     "assessment": {
@@ -103,12 +104,12 @@ FLOORS: dict[str, set[str]] = {
         "validation",
     },
     "evaluate": {
-        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "gallery", "interruption",
-        "model_file", "network", "options", "threads", "version",
+        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "flags", "gallery",
+        "interruption", "model_file", "network", "threads", "version",
     },
     "reproduce": {
-        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "interruption", "lock",
-        "model_file", "options", "pace", "run_folder", "table1", "threads", "train", "version",
+        "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "flags", "interruption",
+        "lock", "model_file", "options", "pace", "run_folder", "table1", "threads", "train", "version",
     },
 }  # fmt: skip
 

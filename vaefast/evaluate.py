@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from vaefast import console
 from vaefast.console import complain, say
 from vaefast.errors import CheckpointError, DataError, OutputError, SettingsError
+from vaefast.flags import Parser
 from vaefast.interruption import Interruption
-from vaefast.options import Parser
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
