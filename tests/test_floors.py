@@ -41,7 +41,7 @@ FLOORS: dict[str, set[str]] = {
     "job": {
         "engines", "engines.contract", "engines.distributed", "interruption", "launcher", "options", "settings", "threads",
     },
-    "console": {"errors", "interruption", "job"},
+    "console": {"errors", "interruption", "job", "launcher"},
     "data": {"data", "errors", "noise"},
     "engines.contract": {"layout"},
     "engines.objectives": {"settings"},
@@ -99,7 +99,7 @@ FLOORS: dict[str, set[str]] = {
         "scaling", "settings", "start", "threads", "trainer", "validation",
     },
     "train": {
-        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "job", "keeper", "layout",
+        "console", "data", "engines", "engines.contract", "errors", "gallery", "interruption", "job", "keeper",
         "model_file", "options", "resume", "run_folder", "settings", "start", "tensorboard", "threads", "trainer",
         "validation",
     },
