@@ -290,7 +290,7 @@ def _write_results(
     """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
     from vaefast import gallery, model_file
 
-    content = model_file.serialize(_layout(model), engine.state().parameters.astype("float32"), settings["training"])
+    content = model_file.serialize(engine.layout, engine.state().parameters.astype("float32"), settings["training"])
     figures = [folder.figures / name for name in gallery.names(data, metrics)]
     if folder.holds("model.safetensors", content):
         if all(figure.exists() for figure in figures):
@@ -406,12 +406,6 @@ def _source(options: Options, data: Dataset) -> dict[str, str | None]:
     name = options.data or ("mnist" if data.name == "mnist" else "digits")
     path = name if name in ("mnist", "digits") else os.path.abspath(name)
     return {"data": path, "data_dir": None if options.data_dir is None else os.path.abspath(options.data_dir)}
-
-
-def _layout(model: ModelSettings) -> Any:
-    from vaefast.layout import Layout
-
-    return Layout(model)
 
 
 if __name__ == "__main__":
