@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,11 +45,17 @@ def draw(
     Two test images are needed for an interpolation, and one epoch for a curve.
     """
     shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
-    with warnings.catch_warnings():
-        # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+    with missing_letters():
         for name, figure in _figures(engine, data, shown, metrics, model, seed):
             figures.save(figure, folder / f"{name}.png")
+
+
+@contextlib.contextmanager
+def missing_letters() -> Iterator[None]:
+    """A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
