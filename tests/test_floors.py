@@ -78,7 +78,7 @@ FLOORS: dict[str, set[str]] = {
     "keeper": {"checkpoint", "engines.contract", "errors", "interruption", "schedule", "trainer"},
     "model_file": {"errors", "layout", "settings"},
     "run_folder": {"atomic", "checkpoint", "errors", "lock", "trainer", "version"},
-    "resume": {"checkpoint", "errors", "run_folder", "settings"},
+    "resume": {"checkpoint", "errors", "flags", "run_folder", "settings"},
     "flags": {"errors", "settings", "version"},
     "options": {"errors", "flags", "schedule", "settings"},
     "figures": {"atomic"},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vaefast.errors import SettingsError
-from vaefast.flags import Parser, build_parser
+from vaefast.flags import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION, Parser, build_parser
 from vaefast.schedule import Schedule
 from vaefast.settings import (
     LIKELIHOODS,
@@ -80,20 +80,9 @@ def checked(given: Mapping[str, Any]) -> Options:
         A value is out of its range.
     """
     values = dict(given)
-    model = {name: values.pop(name) for name in ("hidden", "latent", "activation", "likelihood") if name in values}
-    adam = {name: values.pop(name) for name in ("learning_rate", "beta1", "beta2", "epsilon") if name in values}
+    model, adam = _taken(values, MODEL), _taken(values, ADAM)
     objective, schedule = _objective(values), _rate_schedule(values)
-    named = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
-    validation = ValidationSettings(**{named[flag]: values.pop(flag) for flag in [*values] if flag in named})
-    training: dict[str, Any] = {
-        name: values.pop(name)
-        for name in ("batch_size", "epochs", "binarize", "seed", "clip_norm", "precision")
-        if name in values
-    }
-    if "initial_second_moments" in values:
-        training["second_moments"] = values.pop("initial_second_moments")
-    if "init" in values:
-        training["initialization"] = values.pop("init")
+    validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
     if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
@@ -120,20 +109,21 @@ def checked(given: Mapping[str, Any]) -> Options:
     )
 
 
+def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by their own names, taken out of the values by the names of their flags."""
+    return {settings[flag]: values.pop(flag) for flag in [*values] if flag in settings}
+
+
 def _objective(values: dict[str, Any]) -> ObjectiveSettings:
-    """Taken out of the values by the names of their flags."""
-    names = {"objective": "name", "kl_warm_up": "warm_up"} | {
-        name: name for name in ("samples", "kl", "beta", "warm_up_epochs", "free_nats")
-    }
-    given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
+    """Taken out of the values; without a number of samples it has that of its objective."""
+    given = _taken(values, OBJECTIVE)
     given.setdefault("samples", usual_samples(given.get("name", OBJECTIVES[0])))
     return ObjectiveSettings(**given)
 
 
 def _rate_schedule(values: dict[str, Any]) -> RateSchedule:
-    """Taken out of the values by the names of their flags; what belongs to one schedule alone chooses it."""
-    names = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
-    given = {names[flag]: values.pop(flag) for flag in [*values] if flag in names}
+    """Taken out of the values; what belongs to one schedule alone chooses it."""
+    given = _taken(values, SCHEDULE)
     if "steps" in given:
         given["steps"] = tuple((epoch, factor) for epoch, factor in given["steps"])
     if given.get("steps"):
