@@ -47,7 +47,7 @@ PARAMETERS = {"--learning-rate": "learning_rate", "--init": "init", "--threads":
 
 # About so many minibatches make an epoch where `batch_size` is "auto", between these two sizes.
 MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
-# Of `metrics.jsonl` and of `history_`.
+# What an epoch's metrics hold for `history_` only where there are validation data.
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
 
@@ -125,8 +125,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
         What computes; `auto` takes the fastest that works here.
     n_jobs : int or None, default=None
-        Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else all cores
-        granted; -1: all of them.
+        Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
+        `NUMBA_NUM_THREADS`, else all cores granted; -1: all of them.
     random_state : int, RandomState or None, default=None
         An int is the seed of every random number, as `--seed` is on the command line.
     verbose : int, default=0
