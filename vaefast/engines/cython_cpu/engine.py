@@ -14,6 +14,7 @@ from vaefast.engines.images import BINARIZATION_CODES, Images, empty_lists, held
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    FORWARD_ROWS,
     HALVES,
     Plan,
     aligned,
@@ -29,8 +30,6 @@ from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
-# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
-FORWARD_ROWS = 100
 # Slots of the counters that a group meets at; step.pxi.
 LINE = 8
 # Random words come in whole vectors of counters, of 32 words on the widest unit.

@@ -32,6 +32,7 @@ from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    FORWARD_ROWS,
     HALVES,
     Plan,
     aligned,
@@ -46,8 +47,6 @@ from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
-# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
-FORWARD_ROWS = 100
 # Samples of one image that are decoded together: with the weights of a decoder of MNIST's size their activations take 1.3 MB.
 CHUNK = 120
 
