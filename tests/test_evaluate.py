@@ -252,5 +252,5 @@ def test_it_takes_no_part_in_a_job(command, run, monkeypatch):
     monkeypatch.setenv("PMI_RANK", "0")
     code, out, err = command("run", *QUICK)
     assert (code, out) == (2, "")
-    assert err == "vaefast: this command takes no part in a job, and 2 processes were started: start one of it\n"
+    assert err == "vaefast: this command takes no part in a job, and 2 processes were started: start it without mpiexec\n"
     assert not Path("run/evaluation").exists()

@@ -50,7 +50,7 @@ def _alone(run: Callable[[Parsed, Interruption], None]) -> Callable[[Parsed, Int
         processes = launched()[1]
         if processes > 1:
             raise SettingsError(
-                f"this command takes no part in a job, and {processes} processes were started: start one of it"
+                f"this command takes no part in a job, and {processes} processes were started: start it without mpiexec"
             )
         run(options, interruption)
 
