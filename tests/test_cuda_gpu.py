@@ -63,7 +63,7 @@ def test_the_first_fifty_steps_follow_the_reference(batch_size):
 
 
 def test_tensor_cores_stay_close_to_float32():
-    from vaefast.engines.cuda_gpu.device import TENSOR_CORES
+    from vaefast.engines.cuda_gpu.target import TENSOR_CORES
 
     if not TENSOR_CORES:
         pytest.skip("this GPU has no TF32")

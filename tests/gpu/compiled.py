@@ -52,7 +52,7 @@ def _signatures(capability: tuple[int, int]) -> dict[str, Any]:
     scalars = dict.fromkeys(Call._fields[-5:], types.float32)
     fields = tuple(vectors.get(name) or scalars.get(name, types.int64) for name in Call._fields)
     call, places = types.NamedTuple(fields, Call), types.NamedUniTuple(types.int64, len(Places._fields), Places)
-    program, clock, meetings = types.int64[:, ::1], types.int64[::1], types.uint32[::1]
+    program, clock, meetings = types.int32[:, ::1], types.int64[::1], types.uint32[::1]
     launch = types.void(call, places, program, clock, types.int64)
     run = types.void(call, places, program, meetings)
     kernels = {"launch_phase": launch, "run_steps": run}
@@ -65,7 +65,7 @@ def _report(name: str, signature: Any, capability: tuple[int, int]) -> dict[str,
     from numba import cuda
 
     from vaefast.engines.cuda_gpu import phases
-    from vaefast.engines.cuda_gpu.device import LAUNCH_BOUNDS
+    from vaefast.engines.cuda_gpu.target import LAUNCH_BOUNDS
 
     function = getattr(phases, name).py_func
     ptx, _ = cuda.compile(function, signature, cc=capability, device=False, abi="numba", launch_bounds=LAUNCH_BOUNDS)

@@ -17,9 +17,10 @@ from numba.cuda.simulator import kernel as simulator
 
 from vaefast.engines import reference
 from vaefast.engines.contract import Pace, State
-from vaefast.engines.cuda_gpu import device
+from vaefast.engines.cuda_gpu import fragments
 from vaefast.engines.cuda_gpu import engine as cuda_engine
 from vaefast.engines.cuda_gpu.engine import CudaEngine
+from vaefast.engines.cuda_gpu.simulated import rounded_tf32
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.initialization import initial_parameters
@@ -238,7 +239,7 @@ def test_lanes_load_and_place_what_the_tensor_cores_take_and_give():
     """The layout of `mma.m16n8k8` as the PTX ISA gives it ("Matrix fragments for mma.m16n8k8"), on a product."""
     parts = ("left_row", "left_depth", "right_depth", "right_column", "result_row", "result_column")
     left_row, left_depth, right_depth, right_column, result_row, result_column = (
-        getattr(device, name).py_func for name in parts
+        getattr(fragments, name).py_func for name in parts
     )
     rng = np.random.default_rng(0)
     a, b = rng.integers(-8, 8, (16, 8)).astype(float), rng.integers(-8, 8, (8, 8)).astype(float)
@@ -258,7 +259,7 @@ def test_lanes_load_and_place_what_the_tensor_cores_take_and_give():
 
 
 def test_rounding_to_tf32_keeps_ten_bits():
-    rounded = device.rounded_tf32
+    rounded = rounded_tf32
     assert rounded(1 + 2**-10) == 1 + 2**-10
     assert rounded(1 + 2**-11) == 1 + 2**-10  # ties away from zero
     assert rounded(-1 - 2**-11) == -1 - 2**-10

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.cuda_gpu.call import PACES, Call
-from vaefast.engines.cuda_gpu.device import TENSOR_CORES
 from vaefast.engines.cuda_gpu.images import Placed, lists, sent
 from vaefast.engines.cuda_gpu.launching import Launcher, chain_here, machine_here
 from vaefast.engines.cuda_gpu.memory import allocated
 from vaefast.engines.cuda_gpu.plan import PRECISIONS, Plan, empty_program, make_plan, parameter_size
 from vaefast.engines.cuda_gpu.rows import BINARIZATION_CODES
+from vaefast.engines.cuda_gpu.target import TENSOR_CORES
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.layout import PANEL, Layout, padded
@@ -245,7 +245,7 @@ class CudaEngine:
         columns = (pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights)
         return np.stack(columns, axis=1).astype(np.float32).reshape(-1)
 
-    def _run(self, call: Call, plan: Plan, program: NDArray[np.int64]) -> None:
+    def _run(self, call: Call, plan: Plan, program: NDArray[np.int32]) -> None:
         if id(program) not in self._programs:
             self._programs[id(program)] = program, cuda.to_device(program)  # held, so that no other gets its identity
         self._launcher.run(call, plan.places, self._programs[id(program)][1])

@@ -15,10 +15,11 @@ import numpy as np
 from numba import cuda
 
 from vaefast.engines.cuda_gpu.call import KL_WEIGHT, PACES, RATE, SCALE
-from vaefast.engines.cuda_gpu.device import device, exp, less, load, load4, quotient, sqrt, store, store4
+from vaefast.engines.cuda_gpu.device import exp, field, less, load4, low, quotient, read, shl, shr, sqrt, store, store4, write
 from vaefast.engines.cuda_gpu.noise import four_normals
 from vaefast.engines.cuda_gpu.plan import ACTIVATION, BIAS, COLUMN_SHIFT, LINEAR, OUT, RELU, ROW_SHIFT, SOURCE, M, N
 from vaefast.engines.cuda_gpu.products import summed
+from vaefast.engines.cuda_gpu.target import device
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 # Shared memory past the sums of a tile holds what is added up over a row; a line is longer by one, for the banks.
@@ -41,20 +42,20 @@ def x_at(call, places, s):
 @device
 def quads_of(job):
     """How many fours of neighbours a tile has."""
-    return 1 << (job[ROW_SHIFT] + job[COLUMN_SHIFT] - QUAD)
+    return shl(1, field(job, ROW_SHIFT) + field(job, COLUMN_SHIFT) - QUAD)
 
 
 @device
 def quad_of(job, row, column, quad):
     """The row and first column of one."""
-    shift = job[COLUMN_SHIFT] - QUAD
-    return row + (quad >> shift), column + ((quad & ((1 << shift) - 1)) << QUAD)
+    shift = field(job, COLUMN_SHIFT) - QUAD
+    return row + shr(quad, shift), column + (low(quad, shift) << QUAD)
 
 
 @device
 def inside(job, n):
     """Whether column n is one of the panels of the result."""
-    return n >> 4 < (job[N] + 15) >> 4
+    return n >> 4 < (field(job, N) + 15) >> 4
 
 
 @device
@@ -80,16 +81,16 @@ def slope(h, code):
 @device
 def activate(call, places, memory, job, row, column, rows):
     """output = activation(source @ W + b), (B, H)  (5)."""
-    arena, code = call.arena, job[ACTIVATION]
+    arena, code = call.arena, field(job, ACTIVATION)
     quad = cuda.threadIdx.x
     while less(quad, quads_of(job)):
         m, n = quad_of(job, row, column, quad)
         if m < rows and inside(job, n):
             a0, a1, a2, a3 = summed(memory, job, quad << QUAD)
-            b0, b1, b2, b3 = load4(arena, job[BIAS] + n)
+            b0, b1, b2, b3 = load4(arena, field(job, BIAS) + n)
             h0, h1 = activated(a0 + b0, code), activated(a1 + b1, code)
             h2, h3 = activated(a2 + b2, code), activated(a3 + b3, code)
-            store4(arena, at(job[OUT], places.rows, m, n), h0, h1, h2, h3)
+            store4(arena, at(field(job, OUT), places.rows, m, n), h0, h1, h2, h3)
         quad += cuda.blockDim.x
 
 
@@ -99,18 +100,18 @@ def sample(call, places, memory, job, row, panel, rows, start, s):
     arena, later = call.arena, places.latent_panels * 16
     lines = cuda.blockDim.x * PARTS
     quad = cuda.threadIdx.x
-    while less(quad, 4 << job[ROW_SHIFT]):
+    while less(quad, shl(4, field(job, ROW_SHIFT))):
         m, j = row + (quad >> 2), panel * 16 + ((quad & 3) << QUAD)
         divergence = ZERO
         if m < rows:
             # Of 32 columns of sums 16 are the means', 16 their log_std's.
             tile = (quad >> 2) * 32 + ((quad & 3) << QUAD)
             a0, a1, a2, a3 = summed(memory, job, tile)
-            b0, b1, b2, b3 = load4(arena, job[BIAS] + j)
+            b0, b1, b2, b3 = load4(arena, field(job, BIAS) + j)
             mean0, mean1, mean2, mean3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
             store4(arena, at(places.heads, places.rows, m, j), mean0, mean1, mean2, mean3)
             a0, a1, a2, a3 = summed(memory, job, tile + 16)
-            b0, b1, b2, b3 = load4(arena, job[BIAS] + later + j)
+            b0, b1, b2, b3 = load4(arena, field(job, BIAS) + later + j)
             log0, log1, log2, log3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
             store4(arena, at(places.heads, places.rows, m, later + j), log0, log1, log2, log3)
             std0, std1, std2, std3 = exp(log0), exp(log1), exp(log2), exp(log3)
@@ -127,7 +128,7 @@ def sample(call, places, memory, job, row, panel, rows, start, s):
             divergence += kl_term(mean1, log1, std1) if within > 1 else ZERO
             divergence += kl_term(mean2, log2, std2) if within > 2 else ZERO
             divergence += kl_term(mean3, log3, std3) if within > 3 else ZERO
-        store(memory, lines + (quad >> 2) * 5 + (quad & 3), divergence)
+        write(memory, lines + (quad >> 2) * 5 + (quad & 3), divergence)
         quad += cuda.blockDim.x
     add_rows(call, memory, job, lines, 4, row, rows, places.kl + panel * places.rows)
 
@@ -141,8 +142,8 @@ def kl_term(mean, log_std, std):
 @device
 def loss(call, places, memory, job, row, column, rows, s):
     """log p(x | z) of each row's part, (B,) (3); d_logits, (B, X), where the logits would be (7)."""
-    arena, lines, shift = call.arena, cuda.blockDim.x * PARTS, job[COLUMN_SHIFT] - QUAD
-    width, x = 1 << shift, x_at(call, places, s)
+    arena, lines, shift = call.arena, cuda.blockDim.x * PARTS, field(job, COLUMN_SHIFT) - QUAD
+    width, x = shl(1, shift), x_at(call, places, s)
     scale = quotient(ONE, np.float32(rows))
     quad = cuda.threadIdx.x
     while less(quad, quads_of(job)):
@@ -150,18 +151,18 @@ def loss(call, places, memory, job, row, column, rows, s):
         term = ZERO
         if m < rows and inside(job, n):
             x0, x1, x2, x3 = load4(arena, at(x, places.rows, m, n))
-            b0, b1, b2, b3 = load4(arena, job[BIAS] + n)
+            b0, b1, b2, b3 = load4(arena, field(job, BIAS) + n)
             a0, a1, a2, a3 = summed(memory, job, quad << QUAD)
-            within = job[N] - n
+            within = field(job, N) - n
             term0, d0 = bernoulli(a0 + b0, x0, scale, within > 0)
             term1, d1 = bernoulli(a1 + b1, x1, scale, within > 1)
             term2, d2 = bernoulli(a2 + b2, x2, scale, within > 2)
             term3, d3 = bernoulli(a3 + b3, x3, scale, within > 3)
             term = term0 + term1 + term2 + term3
-            store4(arena, at(job[OUT], places.rows, m, n), d0, d1, d2, d3)
-        store(memory, lines + (quad >> shift) * (width + 1) + (quad & (width - 1)), term)
+            store4(arena, at(field(job, OUT), places.rows, m, n), d0, d1, d2, d3)
+        write(memory, lines + shr(quad, shift) * (width + 1) + low(quad, shift), term)
         quad += cuda.blockDim.x
-    add_rows(call, memory, job, lines, width, row, rows, places.log_likelihood + (column >> job[COLUMN_SHIFT]) * places.rows)
+    add_rows(call, memory, job, lines, width, row, rows, places.log_likelihood + shr(column, shift + QUAD) * places.rows)
 
 
 @device
@@ -180,11 +181,11 @@ def add_rows(call, memory, job, lines, width, row, rows, out):
     """The sum of each line of shared memory, to out + its row in the workspace."""
     cuda.syncthreads()
     r = cuda.threadIdx.x
-    while less(r, 1 << job[ROW_SHIFT]):
+    while less(r, shl(1, field(job, ROW_SHIFT))):
         if row + r < rows:
             total = ZERO
             for c in range(width):
-                total += load(memory, lines + r * (width + 1) + c)
+                total += read(memory, lines + r * (width + 1) + c)
             store(call.arena, out + row + r, total)
         r += cuda.blockDim.x
 
@@ -192,18 +193,18 @@ def add_rows(call, memory, job, lines, width, row, rows, out):
 @device
 def mask(call, places, memory, job, row, column, rows):
     """d_source = (d_output @ W.T) * slope, (B, H)."""
-    arena, code = call.arena, job[ACTIVATION]
+    arena, code = call.arena, field(job, ACTIVATION)
     quad = cuda.threadIdx.x
     while less(quad, quads_of(job)):
         m, n = quad_of(job, row, column, quad)
         if m < rows and inside(job, n):
-            h0, h1, h2, h3 = load4(arena, at(job[SOURCE], places.rows, m, n))
+            h0, h1, h2, h3 = load4(arena, at(field(job, SOURCE), places.rows, m, n))
             d0, d1, d2, d3 = summed(memory, job, quad << QUAD)
             # Past the last row of W there is what no column of d_source may have.
-            within = job[N] - n
+            within = field(job, N) - n
             d0, d1 = d0 * slope(h0, code), d1 * slope(h1, code) if within > 1 else ZERO
             d2, d3 = d2 * slope(h2, code) if within > 2 else ZERO, d3 * slope(h3, code) if within > 3 else ZERO
-            store4(arena, at(job[OUT], places.rows, m, n), d0 if within > 0 else ZERO, d1, d2, d3)
+            store4(arena, at(field(job, OUT), places.rows, m, n), d0 if within > 0 else ZERO, d1, d2, d3)
         quad += cuda.blockDim.x
 
 
@@ -244,9 +245,9 @@ def update_weights(call, places, memory, job, row, column, s):
     quad = cuda.threadIdx.x
     while less(quad, quads_of(job)):
         m, n = quad_of(job, row, column, quad)
-        if m < job[M] and n < job[N]:
+        if m < field(job, M) and n < field(job, N):
             g0, g1, g2, g3 = summed(memory, job, quad << QUAD)
-            adam(call, places, at(job[OUT], job[M], m, n), g0, g1, g2, g3, s)
+            adam(call, places, at(field(job, OUT), field(job, M), m, n), g0, g1, g2, g3, s)
         quad += cuda.blockDim.x
 
 

@@ -18,9 +18,9 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from vaefast.engines.cuda_gpu.call import Call
-from vaefast.engines.cuda_gpu.device import SIMULATED, THREADS
 from vaefast.engines.cuda_gpu.phases import launch_phase, launch_phase_tf32, run_steps, run_steps_tf32
 from vaefast.engines.cuda_gpu.plan import FLOAT32, TF32, Places
+from vaefast.engines.cuda_gpu.target import SIMULATED, THREADS
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import SettingsError
 

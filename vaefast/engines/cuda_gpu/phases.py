@@ -7,9 +7,9 @@ known when it is compiled.
 
 from __future__ import annotations
 
-from numba import cuda, types
+from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, announce, complete, device, divided, entry_point, less
+from vaefast.engines.cuda_gpu.device import announce, complete, divided, entry, field, less, shl, shr
 from vaefast.engines.cuda_gpu.epilogues import activate, loss, mask, sample, sample_backward, update_weights, x_at
 from vaefast.engines.cuda_gpu.plan import (
     ACTIVATE,
@@ -41,6 +41,7 @@ from vaefast.engines.cuda_gpu.plan import (
 )
 from vaefast.engines.cuda_gpu.products import MEMORY, tile_product
 from vaefast.engines.cuda_gpu.rows import draw, resample, terms, update_bias
+from vaefast.engines.cuda_gpu.target import ALIGNMENT, FLOAT, INT, device, entry_point
 
 RECORD = JOBS * FIELDS
 # A phase's record in shared memory, and behind it the number of the step. What a task needs of them it reads there again and
@@ -68,9 +69,9 @@ def run_phase(call, places, memory, record, precision):
     """All tasks of a phase, dealt to the blocks in turn. No thread leaves before the others of its block are done."""
     number, j = cuda.blockIdx.x, 0
     while j < JOBS:
-        if less(number, record[j * FIELDS + END]):
-            task = number - (record[(j - 1) * FIELDS + END] if j > 0 else 0)
-            run_task(call, places, memory, record, record[j * FIELDS : (j + 1) * FIELDS], task, precision)
+        if less(number, entry(record, j * FIELDS, END)):
+            task = number - (entry(record, (j - 1) * FIELDS, END) if j > 0 else 0)
+            run_task(call, places, memory, record, (record, j * FIELDS), task, precision)
             cuda.syncthreads()
             number += cuda.gridDim.x
         else:
@@ -80,14 +81,14 @@ def run_phase(call, places, memory, record, precision):
 @device
 def run_task(call, places, memory, record, job, task, precision):
     """One block's piece of a job."""
-    kind = job[KIND]
+    kind = field(job, KIND)
     if kind == PRODUCT:
         run_tile(call, places, memory, record, job, task, precision)
         return
-    s = record[STEP]
+    s = entry(record, 0, STEP)
     rows = rows_of(call, s)
     if kind == DRAW:
-        later = s + job[AHEAD]
+        later = s + field(job, AHEAD)
         if task < rows_of(call, later):
             draw(call, places, task, start_of(call, later), x_at(call, places, later), call.step + later * call.stride)
     elif kind == UPDATE_BIAS:
@@ -102,15 +103,15 @@ def run_task(call, places, memory, record, job, task, precision):
 def run_tile(call, places, memory, record, job, task, precision):
     """A tile of a product, and what becomes of it; nothing where the minibatch has no such rows."""
     row, column = tile_of(job, task)
-    if job[M] == ROWS and row >= rows_of(call, record[STEP]):
+    if field(job, M) == ROWS and row >= rows_of(call, entry(record, 0, STEP)):
         return
     multiply_tile(call, memory, record, job, row, column, precision)
-    s, epilogue = record[STEP], job[EPILOGUE]
+    s, epilogue = entry(record, 0, STEP), field(job, EPILOGUE)
     rows = rows_of(call, s)
     if epilogue == ACTIVATE:
         activate(call, places, memory, job, row, column, rows)
     elif epilogue == SAMPLE:
-        sample(call, places, memory, job, row, column >> job[COLUMN_SHIFT], rows, start_of(call, s), s)
+        sample(call, places, memory, job, row, shr(column, field(job, COLUMN_SHIFT)), rows, start_of(call, s), s)
     elif epilogue == LOSS:
         loss(call, places, memory, job, row, column, rows, s)
     elif epilogue == MASK:
@@ -124,18 +125,18 @@ def run_tile(call, places, memory, record, job, task, precision):
 @device
 def tile_of(job, task):
     """The first row and column of a task's tile."""
-    line = divided(task, job[TILES])
-    return line << job[ROW_SHIFT], (task - line * job[TILES]) << job[COLUMN_SHIFT]
+    line = divided(task, field(job, TILES))
+    return shl(line, field(job, ROW_SHIFT)), shl(task - line * field(job, TILES), field(job, COLUMN_SHIFT))
 
 
 @device
 def multiply_tile(call, memory, record, job, row, column, precision):
     """The sums of a tile, left in shared memory."""
-    s = record[STEP]
-    panel = column >> job[COLUMN_SHIFT] if job[EPILOGUE] == SAMPLE else column >> 4
-    first = job[A] + (0 if call.repeated == 1 else (s & 1) * job[TURNS])
-    depth = rows_of(call, s) if job[K] == ROWS else job[K]
-    tile_product(memory, job, call.arena, first, job[B], row, panel, column, depth, precision)
+    s = entry(record, 0, STEP)
+    panel = shr(column, field(job, COLUMN_SHIFT)) if field(job, EPILOGUE) == SAMPLE else column >> 4
+    first = field(job, A) + (0 if call.repeated == 1 else (s & 1) * field(job, TURNS))
+    depth = rows_of(call, s) if field(job, K) == ROWS else field(job, K)
+    tile_product(memory, job, call.arena, first, field(job, B), row, panel, column, depth, precision)
 
 
 @device
@@ -155,7 +156,7 @@ def one_phase(call, places, program, clock, phase, precision):
     graph, serve every step.
     """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
-    record = cuda.shared.array(SLOT, types.int64)
+    record = cuda.shared.array(SLOT, INT)
     bring(record, program, phase, clock[phase])
     cuda.syncthreads()
     run_phase(call, places, memory, record, precision)
@@ -170,14 +171,14 @@ def all_steps(call, places, program, meetings, precision):
     meetings[0] counts the arrivals of blocks, from zero at the launch on.
     """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
-    record = cuda.shared.array(SLOT, types.int64)
+    record = cuda.shared.array(SLOT, INT)
     phase, expected = 0, 0
     bring(record, program, 0, 0)
     cuda.syncthreads()
-    while less(record[STEP], call.steps):
+    while less(entry(record, 0, STEP), call.steps):
         run_phase(call, places, memory, record, precision)
         phase += 1
-        s = record[STEP]
+        s = entry(record, 0, STEP)
         if phase == program.shape[0]:
             phase = 0
             s += 1

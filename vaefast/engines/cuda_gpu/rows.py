@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import device, divided, exp, load4, store4
+from vaefast.engines.cuda_gpu.device import divided, exp, field, load4, read, read4, store4, write, write4
 from vaefast.engines.cuda_gpu.epilogues import HALF, ONE, ZERO, adam, at
 from vaefast.engines.cuda_gpu.noise import four_normals, four_words
 from vaefast.engines.cuda_gpu.plan import EPILOGUE, OUT, RESAMPLE, RESAMPLE_SHIFT, TERMS_SHIFT, A
+from vaefast.engines.cuda_gpu.target import device
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
 BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
@@ -82,18 +83,18 @@ def update_bias(call, places, memory, job, panel, rows, s):
     while r < rows:
         for i in range(ROWS_AHEAD):
             row = r + i * shares
-            d0, d1, d2, d3 = load4(call.arena, at(job[A], places.rows, min(row, rows - 1), panel * 16 + quarter))
+            d0, d1, d2, d3 = load4(call.arena, at(field(job, A), places.rows, min(row, rows - 1), panel * 16 + quarter))
             t0, t1 = t0 + (d0 if row < rows else ZERO), t1 + (d1 if row < rows else ZERO)
             t2, t3 = t2 + (d2 if row < rows else ZERO), t3 + (d3 if row < rows else ZERO)
         r += ROWS_AHEAD * shares
-    store4(memory, cuda.threadIdx.x << 2, t0, t1, t2, t3)
+    write4(memory, cuda.threadIdx.x << 2, t0, t1, t2, t3)
     cuda.syncthreads()
     if cuda.threadIdx.x < 4:
-        g0, g1, g2, g3 = load4(memory, quarter)
+        g0, g1, g2, g3 = read4(memory, quarter)
         for part in range(1, shares):
-            d0, d1, d2, d3 = load4(memory, (part << 4) + quarter)
+            d0, d1, d2, d3 = read4(memory, (part << 4) + quarter)
             g0, g1, g2, g3 = g0 + d0, g1 + d1, g2 + d2, g3 + d3
-        adam(call, places, job[OUT] + panel * 16 + quarter, g0, g1, g2, g3, s)
+        adam(call, places, field(job, OUT) + panel * 16 + quarter, g0, g1, g2, g3, s)
 
 
 @device
@@ -104,7 +105,7 @@ def terms(call, places, job, block, rows, start, s):
         log_likelihood, divergence = ZERO, ZERO
         for tile in range(places.loss_tiles):
             log_likelihood += call.arena[places.log_likelihood + tile * places.rows + r]
-        if job[EPILOGUE] == RESAMPLE:
+        if field(job, EPILOGUE) == RESAMPLE:
             weigh(call, places, r, call.arena[places.prior + r] + log_likelihood, s)
         else:
             for tile in range(places.kl_tiles):
@@ -152,12 +153,12 @@ def resample(call, places, memory, task, rows, s):
             z3, term3 = sampled(mean3, log3, e3, within > 3)
             store4(arena, at(places.z, places.rows, r, j), z0, z1, z2, z3)
             total += term0 + term1 + term2 + term3
-    memory[cuda.threadIdx.x] = total
+    write(memory, cuda.threadIdx.x, total)
     cuda.syncthreads()
     if quarter == 0 and owned:
         prior = ZERO
         for i in range(4):
-            prior += memory[cuda.threadIdx.x + i]
+            prior += read(memory, cuda.threadIdx.x, i)
         arena[places.prior + r] = prior
 
 
