@@ -96,9 +96,7 @@ FLOATS = {
     r"(abs|neg)()": 1,
     r"(copysign)()": 2,
 }
-WIDE = re.compile(
-    r"((add|sub|mul|fma|div|sqrt|rcp)_rn|(min|max|abs|neg|copysign))_f64"
-)
+WIDE = re.compile(r"((add|sub|mul|fma|div|sqrt|rcp)_rn|(min|max|abs|neg|copysign))_f64")
 
 
 def _float(opcode: str) -> Computation | None:
@@ -129,9 +127,7 @@ COMPARE = r"(eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan)"
 
 
 def _comparison(opcode: str) -> Computation | None:
-    match = re.fullmatch(
-        rf"(setp|set)\.{COMPARE}(?:\.(and|or|xor))?(\.ftz)?(?:\.([us]32|f32))?\.([busf](?:16|32|64))", opcode
-    )
+    match = re.fullmatch(rf"(setp|set)\.{COMPARE}(?:\.(and|or|xor))?(\.ftz)?(?:\.([us]32|f32))?\.([busf](?:16|32|64))", opcode)
     if match is None or (match[1] == "set") != (match[5] is not None) or match[6] == "f16":
         return None
     kind, relation, combine, ftz, result, type_ = match.groups()
@@ -212,7 +208,9 @@ def _converted(rounding: str, ftz: bool, sat: bool, to: str, of: str) -> Callabl
         return None if rounding else (lambda value: _saturated(sat, to, f"(double){flush(value)}"))
     if rounding == "rn":
         return lambda value: _saturated(sat, to, flush(f"(float){value}"))
-    return (lambda value: _saturated(sat, to, flush(f"directed({value}, 0, {mode})"))) if rounding in ("rz", "rm", "rp") else None
+    return (
+        (lambda value: _saturated(sat, to, flush(f"directed({value}, 0, {mode})"))) if rounding in ("rz", "rm", "rp") else None
+    )
 
 
 def _saturated(sat: bool, type_: str, value: str) -> str:

@@ -41,7 +41,16 @@ def build(folder: Path) -> dict[str, str]:
     """Compile the driver into a folder; the variables under which a process takes it for the real one."""
     cuda = header()
     assert cuda is not None
-    compiled(sorted(SOURCES.glob("*.c")), folder / LIBRARY, "-O2", f"-I{cuda.parent}", f"-Wl,-soname,{LIBRARY}", "-lm", "-ldl", "-lpthread")
+    compiled(
+        sorted(SOURCES.glob("*.c")),
+        folder / LIBRARY,
+        "-O2",
+        f"-I{cuda.parent}",
+        f"-Wl,-soname,{LIBRARY}",
+        "-lm",
+        "-ldl",
+        "-lpthread",
+    )
     return {
         "LD_LIBRARY_PATH": str(folder),
         "VAEFAST_STANDIN_FOLDER": str(folder),

@@ -89,7 +89,10 @@ def _warp(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str]
         fill = [f"t->exchange[{i}] = {writer.read(value, 'b32')};" for i, value in enumerate(values)]
         first, _, second = target.partition("|")
         lines = [*fill, f"t->exchange[3] = {SHUFFLES[match[1]]};"]
-        lines += [f"standin_warp(t, {line}, WARP_SHUFFLE, {writer.read(mask, 'u32')});", writer.write(first, "b32", "t->exchange[0]")]
+        lines += [
+            f"standin_warp(t, {line}, WARP_SHUFFLE, {writer.read(mask, 'u32')});",
+            writer.write(first, "b32", "t->exchange[0]"),
+        ]
         return ["{", *lines, *([writer.write(second, "pred", "t->exchange[1]")] if second else []), "}"]
     if match := re.fullmatch(r"vote\.sync\.(all|any|uni|ballot)\.(pred|b32)", opcode):
         target, value, mask = operands

@@ -286,7 +286,9 @@ class ModuleWriter:
         parts += [self._function(function) for function in entries]
         shared = -(-self.shared.size // 16) * 16
         parts.append(f"static const uint8_t shared_map[] = {{{self.shared.map()}, 0, 0, 0, 0}};")
-        parts.append(f"static const Kernel kernels[] = {{{', '.join(self._kernel(i, f, shared) for i, f in enumerate(entries))}}};")
+        parts.append(
+            f"static const Kernel kernels[] = {{{', '.join(self._kernel(i, f, shared) for i, f in enumerate(entries))}}};"
+        )
         known = len(self.globals)
         parts.append(
             f"PUBLIC const StandinModule standin_module = {{kernels, {len(entries)}, {'globals' if known else '0'}, {known}}};"
