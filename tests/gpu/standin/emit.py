@@ -59,7 +59,7 @@ class FunctionWriter:
     def __init__(self, module: ModuleWriter, function: Function) -> None:
         self.module, self.function = module, function
         self.scopes: list[Scope] = []
-        self.line = function.line
+        self.place = function.line, 0  # the line of a statement, and how many stand on it before
         self.text = ""
         self.count = 0
 
@@ -69,7 +69,12 @@ class FunctionWriter:
         return "\n".join(self._block(self.function.body))
 
     def refuse(self, why: str = "is not known to the stand-in") -> Refused:
-        return Refused(self.line, self.text, why)
+        return Refused(self.place[0], self.text, why)
+
+    @property
+    def site(self) -> int:
+        """The statement's number in C: its line, and above 20 bits its place in the line."""
+        return self.place[0] | self.place[1] << 20
 
     def fresh(self, name: str) -> str:
         self.count += 1
@@ -107,7 +112,8 @@ class FunctionWriter:
         return label.name
 
     def _statement(self, statement: Statement, scope: Scope) -> list[str]:
-        self.line, self.text = statement.line, statement.text
+        self.place = (statement.line, self.place[1] + 1 if statement.line == self.place[0] else 0)
+        self.text = statement.text
         text = statement.text
         if text.startswith("."):
             self._directive(statement, scope)
