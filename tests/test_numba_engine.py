@@ -156,13 +156,13 @@ def test_without_a_folder_of_ones_own_kernels_are_compiled_and_not_kept(tmp_path
     assert folder is not None
     folder.chmod(0o777)
     assert compiler.cache_folder() is None
-    loaded = compiler._KernelFile("train_steps").load(("any", "key"))
+    loaded = kept_kernels.KernelFile("train_steps", compiler.cache_folder).load(("any", "key"))
     assert loaded is None
 
 
 def test_the_key_of_the_kernels_changes_with_a_source(tmp_path, monkeypatch):
     before = compiler._key.__wrapped__()
-    monkeypatch.setattr(compiler, "__version__", "9.9.9")
+    monkeypatch.setattr(kept_kernels, "__version__", "9.9.9")
     assert compiler._key.__wrapped__() != before
 
 

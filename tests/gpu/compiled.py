@@ -1,6 +1,6 @@
-"""Both entry points compiled to PTX and assembled without a GPU: `python -m tests.gpu.compiled 9.0`, the compute capability.
+"""All entry points compiled to PTX and assembled without a GPU: `python -m tests.gpu.compiled 9.0`, the compute capability.
 
-Prints one JSON object: for each kernel its registers, bytes of stack and of spills, and what its PTX holds. Whether the
+Prints one JSON object: for each kernel its registers, bytes of stack and of spills, and what its PTX holds. Whether a
 cooperative kernel's device library is found is asked of nvlink.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+TENSOR_CORES_FROM = (8, 0)
+
 
 def main(compute: str) -> None:
     """Compile, assemble, link, report."""
@@ -24,7 +26,7 @@ def main(compute: str) -> None:
     os.environ["NUMBA_FORCE_CUDA_CC"] = compute
     major, minor = (int(part) for part in compute.split("."))
     _without_a_device((major, minor))
-    report = {name: _report(name, signature, (major, minor)) for name, signature in _signatures().items()}
+    report = {name: _report(name, signature, (major, minor)) for name, signature in _signatures((major, minor)).items()}
     print(json.dumps(report))
 
 
@@ -37,7 +39,7 @@ def _without_a_device(capability: tuple[int, int]) -> None:
     nvrtc.get_arch_option = lambda major, minor, arch="": f"compute_{major}{minor}{arch}"
 
 
-def _signatures() -> dict[str, Any]:
+def _signatures(capability: tuple[int, int]) -> dict[str, Any]:
     from numba import types
 
     from vaefast.engines.cuda_gpu.call import Call
@@ -46,14 +48,17 @@ def _signatures() -> dict[str, Any]:
     vectors = dict.fromkeys(("arena", "floats", "pace", "log_likelihood", "kl"), types.float32[::1])
     vectors |= dict.fromkeys(("starts", "order", "keys"), types.int64[::1])
     vectors |= {"pixels": types.int32[::1], "bytes": types.uint8[::1]}
-    scalars = dict.fromkeys(("key_0", "key_1"), types.uint64) | dict.fromkeys(Call._fields[-5:], types.float32)
+    vectors["seed"] = types.uint64[::1]
+    scalars = dict.fromkeys(Call._fields[-5:], types.float32)
     fields = tuple(vectors.get(name) or scalars.get(name, types.int64) for name in Call._fields)
     call, places = types.NamedTuple(fields, Call), types.NamedUniTuple(types.int64, len(Places._fields), Places)
-    program, clock = types.int64[:, ::1], types.int64[::1]
-    return {
-        "launch_phase": types.void(call, places, program, clock, types.int64),
-        "run_steps": types.void(call, places, program),
-    }
+    program, clock, meetings = types.int64[:, ::1], types.int64[::1], types.uint32[::1]
+    launch = types.void(call, places, program, clock, types.int64)
+    run = types.void(call, places, program, meetings)
+    kernels = {"launch_phase": launch, "run_steps": run}
+    if capability >= TENSOR_CORES_FROM:
+        kernels |= {"launch_phase_tf32": launch, "run_steps_tf32": run}
+    return kernels
 
 
 def _report(name: str, signature: Any, capability: tuple[int, int]) -> dict[str, Any]:
@@ -100,7 +105,8 @@ def contents(ptx: str) -> dict[str, int]:
         "float atomics": r"\b(?:atom|red)\.[^;]*\.f32",
         "tensor cores": r"mma\.sync",
         "quad loads from memory": r"ld\.global\.v4\.f32",
-        "quad loads from shared memory": r"ld\.shared\.v4\.f32",
+        "lines at constant distances": r"ld\.shared\.v4\.f32[^;]*\+(?:144|288|432)\]",
+        "meetings": r"red\.release\.gpu\.add\.u32|ld\.acquire\.gpu\.u32",
         "untyped accesses": r"\b(?:ld|st)\.(?:v4\.)?f32",
     }
     return {name: len(re.findall(pattern, ptx)) for name, pattern in patterns.items()}

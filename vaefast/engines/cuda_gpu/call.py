@@ -20,6 +20,8 @@ class Call(NamedTuple):
     floats: Any  # float32 levels, or the same
     order: Any  # int64 (N,): which image each row is
     keys: Any  # int64 (N,): the number under which it draws its noise
+    # The halves of the seed; in memory, or the compiler keeps the ten keys made from each in registers throughout.
+    seed: Any  # uint64 (2,)
     pace: Any  # float32 (steps * PACES,): learning rate / (1 - beta1^t), 1 / (1 - beta2^t), weight of the KL divergence
     log_likelihood: Any  # float32 (N,): results
     kl: Any  # float32 (N,)
@@ -35,9 +37,6 @@ class Call(NamedTuple):
     pixel_purpose: int
     latent_purpose: int
     binarize: int
-    tf32: int
-    key_0: Any  # uint64: the halves of the seed
-    key_1: Any
     beta1: Any  # float32
     beta2: Any
     one_less_beta1: Any

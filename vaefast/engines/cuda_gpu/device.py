@@ -19,7 +19,6 @@ settings: Any = config
 SIMULATED = bool(settings.ENABLE_CUDASIM)
 FLOAT = types.float32 if not SIMULATED else np.float32
 INT = types.int32 if not SIMULATED else np.int32
-LANES = 32  # of a warp
 # Of shared memory, for accesses of 16 bytes.
 ALIGNMENT = None if SIMULATED else 16
 THREADS = 256
@@ -42,9 +41,9 @@ if SIMULATED:
     entry_point = jit
 
     @device
-    def load(array, index):
-        """One element."""
-        return array[index]
+    def load(array, index, further=0):
+        """Element index + further; what is further is best a constant, which an access takes without an addition."""
+        return array[index + further]
 
     @device
     def store(array, index, value):
@@ -62,9 +61,10 @@ if SIMULATED:
         return a // b
 
     @device
-    def load4(array, index):
-        """Four neighbours, the first at a multiple of four."""
-        return array[index], array[index + 1], array[index + 2], array[index + 3]
+    def load4(array, index, further=0):
+        """Four neighbours from element index + further on, a multiple of four."""
+        first = index + further
+        return array[first], array[first + 1], array[first + 2], array[first + 3]
 
     @device
     def store4(array, index, a, b, c, d):
@@ -72,16 +72,36 @@ if SIMULATED:
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
     @device
-    def multiply_tf32(memory, first, second, line, octet, lane, acc):
+    def multiply_tf32(memory, first, second, line, lane, acc):
         """What the tensor core leaves in this lane's accumulators, from the whole operands."""
         first -= left_place(lane, line)
         second -= right_place(lane, line)
         for i in range(16):
             total = acc[i]
             row, column = result_row(lane, i % 4), (i // 4) * 8 + result_column(lane, i % 4)
-            for k in range(octet * 8, octet * 8 + 8):
+            for k in range(8):
                 total += rounded_tf32(memory[first + k * line + row]) * rounded_tf32(memory[second + k * line + column])
             acc[i] = total
+
+    @device
+    def announce(meetings):
+        """Count this block, once all that it wrote can be seen."""
+        cuda.atomic.add(meetings, 0, 1)
+
+    @device
+    def complete(meetings, expected):
+        """Whether so many have been counted; what these wrote can be seen then."""
+        return meetings[0] >= expected
+
+    @device
+    def quotient(a, b):
+        """a / b, float32."""
+        return a / b
+
+    @device
+    def sqrt(value):
+        """float32."""
+        return np.float32(math.sqrt(value))
 
     @device
     def sine_of_turn(turn):
@@ -109,25 +129,30 @@ else:
     FLOAT32, INT32 = ir.FloatType(), ir.IntType(32)
     FOUR = ir.VectorType(FLOAT32, 4)
 
-    def _place(context, builder, signature, args):
-        """A pointer to element args[1] of array args[0].
+    def _place(context, builder, signature, args, further=None):
+        """A pointer to element args[1] of array args[0], or to one further on.
 
         Numba reckons with 64 bits; where only 32 of the result are used the compiler drops the other halves on the way, and
         with them a register each. No index is counted from the end of an array.
         """
         array = context.make_array(signature.args[0])(context, builder, args[0])
         index = builder.zext(builder.trunc(args[1], INT32), ir.IntType(64))
-        return builder.gep(array.data, [index], inbounds=True)
+        place = builder.gep(array.data, [index], inbounds=True)
+        return place if further is None else builder.gep(place, [further], inbounds=True)
 
     @intrinsic
-    def load(typing, array, index):
-        """One element."""
-        signature = types.float32(array, types.int64)
+    def _load(typing, array, index, further):
+        signature = types.float32(array, types.int64, types.int64)
 
         def codegen(context, builder, signature, args):
-            return builder.load(_place(context, builder, signature, args), align=4)
+            return builder.load(_place(context, builder, signature, args, args[2]), align=4)
 
         return signature, codegen
+
+    @device
+    def load(array, index, further=0):
+        """Element index + further; what is further is best a constant, which an access takes without an addition."""
+        return _load(array, index, further)
 
     @intrinsic
     def store(typing, array, index, value):
@@ -163,17 +188,21 @@ else:
         return signature, codegen
 
     @intrinsic
-    def load4(typing, array, index):
-        """Four neighbours, the first at a multiple of four."""
-        signature = types.UniTuple(types.float32, 4)(array, types.int64)
+    def _load4(typing, array, index, further):
+        signature = types.UniTuple(types.float32, 4)(array, types.int64, types.int64)
 
         def codegen(context, builder, signature, args):
-            place = builder.bitcast(_place(context, builder, signature, args), FOUR.as_pointer())
+            place = builder.bitcast(_place(context, builder, signature, args, args[2]), FOUR.as_pointer())
             four = builder.load(place, align=16)
             parts = [builder.extract_element(four, ir.Constant(INT32, i)) for i in range(4)]
             return context.make_tuple(builder, signature.return_type, parts)
 
         return signature, codegen
+
+    @device
+    def load4(array, index, further=0):
+        """Four neighbours from element index + further on, a multiple of four."""
+        return _load4(array, index, further)
 
     @intrinsic
     def store4(typing, array, index, a, b, c, d):
@@ -216,6 +245,30 @@ else:
 
         return signature, codegen
 
+    # What is rounded as IEEE 754 asks takes a function call wherever it is used, and what the call saves costs more registers.
+
+    @intrinsic
+    def quotient(typing, a, b):
+        """a / b, float32, within 2 ulp."""
+        signature = types.float32(types.float32, types.float32)
+
+        def codegen(context, builder, signature, args):
+            function = ir.FunctionType(FLOAT32, [FLOAT32, FLOAT32])
+            return builder.call(ir.InlineAsm(function, "div.full.f32 $0, $1, $2;", "=f,f,f", False), args)
+
+        return signature, codegen
+
+    @intrinsic
+    def sqrt(typing, value):
+        """float32, within 1 ulp."""
+        signature = types.float32(types.float32)
+
+        def codegen(context, builder, signature, args):
+            function = ir.FunctionType(FLOAT32, [FLOAT32])
+            return builder.call(ir.InlineAsm(function, "sqrt.approx.f32 $0, $1;", "=f,f", False), args)
+
+        return signature, codegen
+
     # math.sin of an angle would bring the reduction of large ones, in float64 and local memory.
     @device
     def sine_of_turn(turn):
@@ -228,22 +281,54 @@ else:
         return libdevice.cospif(turn + turn)
 
     @device
-    def multiply_tf32(memory, first, second, line, octet, lane, acc):
-        """Add this octet's products to the warp's 16 x 32 results on tensor cores: four times 16 x 8."""
+    def multiply_tf32(memory, first, second, line, lane, acc):
+        """Add eight lines' products to the warp's 16 x 32 results on tensor cores: four times 16 x 8."""
         # What depends on the lane is the same for all parts and in first and second already; the rest the compiler knows.
-        a, b = first + octet * 8 * line, second + octet * 8 * line
-        a0 = load(memory, a)
-        a1 = load(memory, a + left_depth(0, 1) * line + left_row(0, 1))
-        a2 = load(memory, a + left_depth(0, 2) * line + left_row(0, 2))
-        a3 = load(memory, a + left_depth(0, 3) * line + left_row(0, 3))
+        a0 = load(memory, first)
+        a1 = load(memory, first, left_depth(0, 1) * line + left_row(0, 1))
+        a2 = load(memory, first, left_depth(0, 2) * line + left_row(0, 2))
+        a3 = load(memory, first, left_depth(0, 3) * line + left_row(0, 3))
         for n in range(4):
-            b0 = load(memory, b + n * 8)
-            b1 = load(memory, b + n * 8 + right_depth(0, 1) * line)
+            b0 = load(memory, second, n * 8)
+            b1 = load(memory, second, n * 8 + right_depth(0, 1) * line)
             c = mma(acc[4 * n], acc[4 * n + 1], acc[4 * n + 2], acc[4 * n + 3], a0, a1, a2, a3, b0, b1)
             acc[4 * n] = c[0]
             acc[4 * n + 1] = c[1]
             acc[4 * n + 2] = c[2]
             acc[4 * n + 3] = c[3]
+
+    @intrinsic
+    def announce(typing, meetings):
+        """Count this block, once all that it wrote can be seen.
+
+        A release on the whole device, and with the barrier before it of all threads of the block. Source: PTX ISA, "Memory
+        Consistency Model". That it needs every block on the device at once is told to the launch.
+        """
+        signature = types.void(meetings)
+
+        def codegen(context, builder, signature, args):
+            context.active_code_library.use_cooperative = True
+            array = context.make_array(signature.args[0])(context, builder, args[0])
+            function = ir.FunctionType(ir.VoidType(), [array.data.type])
+            builder.call(ir.InlineAsm(function, "red.release.gpu.add.u32 [$0], 1;", "l,~{memory}", True), [array.data])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    @intrinsic
+    def complete(typing, meetings, expected):
+        """Whether so many have been counted, modulo 2^32; what these wrote can be seen then."""
+        signature = types.boolean(meetings, types.int64)
+
+        def codegen(context, builder, signature, args):
+            array = context.make_array(signature.args[0])(context, builder, args[0])
+            function = ir.FunctionType(INT32, [array.data.type])
+            counted = builder.call(
+                ir.InlineAsm(function, "ld.acquire.gpu.u32 $0, [$1];", "=r,l,~{memory}", True), [array.data]
+            )
+            return builder.icmp_signed(">=", builder.sub(counted, builder.trunc(args[1], INT32)), ir.Constant(INT32, 0))
+
+        return signature, codegen
 
 
 # Where the parts of a lane stand in the matrices of `mma`; shifts and masks of the lane's number.
@@ -295,12 +380,6 @@ def result_row(lane, part):
 def result_column(lane, part):
     """Column in C of parts 0 to 3."""
     return (lane & 3) * 2 + (part & 1)
-
-
-@device
-def sqrt(value):
-    """float32."""
-    return np.float32(math.sqrt(value))
 
 
 @device

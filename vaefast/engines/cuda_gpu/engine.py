@@ -10,14 +10,16 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
+from vaefast import network
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.cuda_gpu.call import PACES, Call
 from vaefast.engines.cuda_gpu.device import TENSOR_CORES
 from vaefast.engines.cuda_gpu.images import Placed, lists, sent
 from vaefast.engines.cuda_gpu.launching import Launcher, chain_here, machine_here
 from vaefast.engines.cuda_gpu.memory import allocated
-from vaefast.engines.cuda_gpu.plan import Machine, Plan, empty_program, make_plan, parameter_size
+from vaefast.engines.cuda_gpu.plan import PRECISIONS, Plan, empty_program, make_plan, parameter_size
 from vaefast.engines.cuda_gpu.rows import BINARIZATION_CODES
+from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
@@ -61,10 +63,11 @@ class CudaEngine:
         if training.precision == "tf32" and not TENSOR_CORES:
             raise EngineUnavailable("precision tf32 needs a GPU of compute capability 8.0 or more: choose float32")
         machine = machine or machine_here()
-        self._launcher = Launcher(chain_here(chain), machine)
+        precision = PRECISIONS[training.precision]
+        self._launcher = Launcher(chain_here(chain), machine, precision)
         self._parameters = parameter_size(self.layout)
-        self._plan = make_plan(self.layout, training.batch_size, machine, 3 * self._parameters)
-        self._forward_plan = make_plan(self.layout, _forward_rows(model), machine, self._plan.end)
+        self._plan = make_plan(self.layout, training.batch_size, machine, 3 * self._parameters, precision)
+        self._forward_plan = make_plan(self.layout, _forward_rows(model), machine, self._plan.end, precision)
         size = self._forward_plan.end
         if size > LARGEST_ARENA:
             raise SettingsError(
@@ -74,6 +77,7 @@ class CudaEngine:
             lambda: cuda.device_array(size, np.float32), 4 * size, f"a model of {self.layout.size:,} parameters", SMALLER
         )
         self._programs: dict[int, Any] = {}
+        self._seed = sent(np.array([training.seed & 0xFFFFFFFF, training.seed >> 32], np.uint64))
         self.load_state(State.zeros(self.layout.size))
 
     def state(self) -> State:
@@ -89,7 +93,8 @@ class CudaEngine:
         self.step = state.step
 
     def place(self, values: NDArray[Any]) -> Placed:
-        starts, pixels, levels = lists(values if values.dtype == np.uint8 else values.astype(np.float32, copy=False))
+        grey = values.dtype != np.uint8 or self.training.binarize == "none"
+        starts, pixels, levels = lists(network.levels(values) if grey else values)
         in_bytes, nothing = levels.dtype == np.uint8, np.empty(0, levels.dtype)
         return allocated(
             lambda: Placed(
@@ -217,19 +222,19 @@ class CudaEngine:
 
     def _call(self, placed: Placed, order: NDArray[np.int64], keys: NDArray[np.int64] | None, batch: int, steps: int) -> Call:
         """Rows of a set in steps of `batch`, as evaluation sees them; one step of noise for all."""
-        adam, seed = self.training.adam, self.training.seed
+        adam = self.training.adam
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon)
         on_device = sent(np.ascontiguousarray(order, np.int64))
         return Call(
             self._arena, placed.starts, placed.pixels, placed.bytes, placed.floats, on_device,
             on_device if keys is None else sent(np.ascontiguousarray(keys, np.int64)),
+            self._seed,
             sent(np.zeros(PACES, np.float32)),
             cuda.device_array(max(1, len(order)), np.float32), cuda.device_array(max(1, len(order)), np.float32),
             in_bytes=int(placed.in_bytes), size=len(order), batch=batch, steps=steps, repeated=0, samples=1, group=1,
             step=0, stride=0,
             pixel_purpose=int(Purpose.EVALUATION_PIXELS), latent_purpose=int(Purpose.EVALUATION_LATENTS),
-            binarize=BINARIZATION_CODES[self.training.binarize], tf32=int(self.training.precision == "tf32"),
-            key_0=np.uint64(seed & 0xFFFFFFFF), key_1=np.uint64(seed >> 32),
+            binarize=BINARIZATION_CODES[self.training.binarize],
             **dict(zip(Call._fields[-5:], (np.float32(value) for value in scalars), strict=True)),
         )  # fmt: skip
 

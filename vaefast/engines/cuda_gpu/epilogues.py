@@ -1,8 +1,8 @@
 """What becomes of a tile's sums before they leave the chip: bias, activation, sample, loss, slope, Adam.
 
 Dimensions: B rows of the minibatch, X pixels, H hidden units, Z latents; R rows that the workspace has. A gradient of the loss
-is named `d_` + the name of the array; a number in parentheses is an equation of DERIVATION.md. Every element is one thread's,
-and sums over a row are taken in the order of the columns by one thread, so no bit depends on what runs beside.
+is named `d_` + the name of the array; a number in parentheses is an equation of DERIVATION.md. Four neighbours of a row are
+one thread's, and sums over a row are taken in the order of the columns, so no bit depends on what runs beside.
 
 A function is given the tile in shared memory, its first row and column, and how many rows the minibatch has.
 """
@@ -15,14 +15,15 @@ import numpy as np
 from numba import cuda
 
 from vaefast.engines.cuda_gpu.call import KL_WEIGHT, PACES, RATE, SCALE
-from vaefast.engines.cuda_gpu.device import device, exp, less, load, sqrt, store
-from vaefast.engines.cuda_gpu.noise import normal
+from vaefast.engines.cuda_gpu.device import device, exp, less, load, load4, quotient, sqrt, store, store4
+from vaefast.engines.cuda_gpu.noise import four_normals
 from vaefast.engines.cuda_gpu.plan import ACTIVATION, BIAS, COLUMN_SHIFT, LINEAR, OUT, RELU, ROW_SHIFT, SOURCE, M, N
 from vaefast.engines.cuda_gpu.products import summed
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 # Shared memory past the sums of a tile holds what is added up over a row; a line is longer by one, for the banks.
 PARTS = 16  # floats of the sums, a thread
+QUAD = 2  # log2 of the neighbours that are one thread's
 
 
 @device
@@ -35,6 +36,25 @@ def at(offset, rows, row, column):
 def x_at(call, places, s):
     """The minibatch of step s: two places in turn."""
     return places.x if call.repeated == 1 else places.x + (s & 1) * places.x_size
+
+
+@device
+def quads_of(job):
+    """How many fours of neighbours a tile has."""
+    return 1 << (job[ROW_SHIFT] + job[COLUMN_SHIFT] - QUAD)
+
+
+@device
+def quad_of(job, row, column, quad):
+    """The row and first column of one."""
+    shift = job[COLUMN_SHIFT] - QUAD
+    return row + (quad >> shift), column + ((quad & ((1 << shift) - 1)) << QUAD)
+
+
+@device
+def inside(job, n):
+    """Whether column n is one of the panels of the result."""
+    return n >> 4 < (job[N] + 15) >> 4
 
 
 @device
@@ -60,69 +80,103 @@ def slope(h, code):
 @device
 def activate(call, places, memory, job, row, column, rows):
     """output = activation(source @ W + b), (B, H)  (5)."""
-    arena, shift = call.arena, job[COLUMN_SHIFT]
-    e = cuda.threadIdx.x
-    while less(e, 1 << (job[ROW_SHIFT] + shift)):
-        m, n = row + (e >> shift), column + (e & ((1 << shift) - 1))
-        if m < rows and n >> 4 < (job[N] + 15) >> 4:
-            value = summed(memory, job, e) + load(arena, job[BIAS] + n)
-            store(arena, at(job[OUT], places.rows, m, n), activated(value, job[ACTIVATION]))
-        e += cuda.blockDim.x
+    arena, code = call.arena, job[ACTIVATION]
+    quad = cuda.threadIdx.x
+    while less(quad, quads_of(job)):
+        m, n = quad_of(job, row, column, quad)
+        if m < rows and inside(job, n):
+            a0, a1, a2, a3 = summed(memory, job, quad << QUAD)
+            b0, b1, b2, b3 = load4(arena, job[BIAS] + n)
+            h0, h1 = activated(a0 + b0, code), activated(a1 + b1, code)
+            h2, h3 = activated(a2 + b2, code), activated(a3 + b3, code)
+            store4(arena, at(job[OUT], places.rows, m, n), h0, h1, h2, h3)
+        quad += cuda.blockDim.x
 
 
 @device
 def sample(call, places, memory, job, row, panel, rows, start, s):
     """mean, log_std, std, noise and z, (B, Z), of one panel; parts of the KL divergence, (B,): (2), (4)."""
-    arena = call.arena
+    arena, later = call.arena, places.latent_panels * 16
     lines = cuda.blockDim.x * PARTS
-    e = cuda.threadIdx.x
-    while less(e, 16 << job[ROW_SHIFT]):
-        m, j = row + (e >> 4), panel * 16 + (e & 15)
+    quad = cuda.threadIdx.x
+    while less(quad, 4 << job[ROW_SHIFT]):
+        m, j = row + (quad >> 2), panel * 16 + ((quad & 3) << QUAD)
         divergence = ZERO
         if m < rows:
-            tile = (e >> 4) * 32 + (e & 15)
-            mean = summed(memory, job, tile) + load(arena, job[BIAS] + j)
-            log_std = summed(memory, job, tile + 16) + load(arena, job[BIAS] + places.latent_panels * 16 + j)
-            std, epsilon = exp(log_std), ZERO
-            if j < places.latent:
-                epsilon = normal(call, j, call.keys[start + m], call.step + s * call.stride, call.latent_purpose)
-                divergence = HALF * (std * std + mean * mean - ONE - TWO * log_std)
-            store(arena, at(places.heads, places.rows, m, j), mean)
-            store(arena, at(places.heads, places.rows, m, places.latent_panels * 16 + j), log_std)
-            store(arena, at(places.std, places.rows, m, j), std)
-            store(arena, at(places.noise, places.rows, m, j), epsilon)
-            store(arena, at(places.z, places.rows, m, j), mean + std * epsilon)
-        store(memory, lines + (e >> 4) * 17 + (e & 15), divergence)
-        e += cuda.blockDim.x
-    add_rows(call, places, memory, job, lines, 16, row, rows, places.kl + panel * places.rows)
+            # Of 32 columns of sums 16 are the means', 16 their log_std's.
+            tile = (quad >> 2) * 32 + ((quad & 3) << QUAD)
+            a0, a1, a2, a3 = summed(memory, job, tile)
+            b0, b1, b2, b3 = load4(arena, job[BIAS] + j)
+            mean0, mean1, mean2, mean3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
+            store4(arena, at(places.heads, places.rows, m, j), mean0, mean1, mean2, mean3)
+            a0, a1, a2, a3 = summed(memory, job, tile + 16)
+            b0, b1, b2, b3 = load4(arena, job[BIAS] + later + j)
+            log0, log1, log2, log3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
+            store4(arena, at(places.heads, places.rows, m, later + j), log0, log1, log2, log3)
+            std0, std1, std2, std3 = exp(log0), exp(log1), exp(log2), exp(log3)
+            store4(arena, at(places.std, places.rows, m, j), std0, std1, std2, std3)
+            e0, e1, e2, e3 = four_normals(call, j, call.keys[start + m], call.step + s * call.stride, call.latent_purpose)
+            # Columns that pad the panel have neither noise nor a part in the divergence.
+            within = places.latent - j
+            e1, e2, e3 = e1 if within > 1 else ZERO, e2 if within > 2 else ZERO, e3 if within > 3 else ZERO
+            e0 = e0 if within > 0 else ZERO
+            store4(arena, at(places.noise, places.rows, m, j), e0, e1, e2, e3)
+            z0, z1, z2, z3 = mean0 + std0 * e0, mean1 + std1 * e1, mean2 + std2 * e2, mean3 + std3 * e3
+            store4(arena, at(places.z, places.rows, m, j), z0, z1, z2, z3)
+            divergence += kl_term(mean0, log0, std0) if within > 0 else ZERO
+            divergence += kl_term(mean1, log1, std1) if within > 1 else ZERO
+            divergence += kl_term(mean2, log2, std2) if within > 2 else ZERO
+            divergence += kl_term(mean3, log3, std3) if within > 3 else ZERO
+        store(memory, lines + (quad >> 2) * 5 + (quad & 3), divergence)
+        quad += cuda.blockDim.x
+    add_rows(call, memory, job, lines, 4, row, rows, places.kl + panel * places.rows)
+
+
+@device
+def kl_term(mean, log_std, std):
+    """Of one latent variable, in nats (4)."""
+    return HALF * (std * std + mean * mean - ONE - TWO * log_std)
 
 
 @device
 def loss(call, places, memory, job, row, column, rows, s):
     """log p(x | z) of each row's part, (B,) (3); d_logits, (B, X), where the logits would be (7)."""
-    arena, shift = call.arena, job[COLUMN_SHIFT]
-    lines, width, x = cuda.blockDim.x * PARTS, 1 << job[COLUMN_SHIFT], x_at(call, places, s)
-    scale = ONE / np.float32(rows)
-    e = cuda.threadIdx.x
-    while less(e, 1 << (job[ROW_SHIFT] + shift)):
-        m, n = row + (e >> shift), column + (e & (width - 1))
-        term, d = ZERO, ZERO
-        if m < rows and n < job[N]:
-            a = summed(memory, job, e) + load(arena, job[BIAS] + n)
-            pixel = load(arena, at(x, places.rows, m, n))
-            small = exp(-abs(a))
-            # softplus(a) = max(a, 0) + log(1 + exp(-|a|))
-            term = pixel * a - (a if a > ZERO else ZERO) - np.float32(math.log1p(small))
-            d = ((ONE if a >= ZERO else small) / (ONE + small) - pixel) * scale
-        if m < rows and n >> 4 < (job[N] + 15) >> 4:
-            store(arena, at(job[OUT], places.rows, m, n), d)
-        store(memory, lines + (e >> shift) * (width + 1) + (e & (width - 1)), term)
-        e += cuda.blockDim.x
-    add_rows(call, places, memory, job, lines, width, row, rows, places.log_likelihood + (column >> shift) * places.rows)
+    arena, lines, shift = call.arena, cuda.blockDim.x * PARTS, job[COLUMN_SHIFT] - QUAD
+    width, x = 1 << shift, x_at(call, places, s)
+    scale = quotient(ONE, np.float32(rows))
+    quad = cuda.threadIdx.x
+    while less(quad, quads_of(job)):
+        m, n = quad_of(job, row, column, quad)
+        term = ZERO
+        if m < rows and inside(job, n):
+            x0, x1, x2, x3 = load4(arena, at(x, places.rows, m, n))
+            b0, b1, b2, b3 = load4(arena, job[BIAS] + n)
+            a0, a1, a2, a3 = summed(memory, job, quad << QUAD)
+            within = job[N] - n
+            term0, d0 = bernoulli(a0 + b0, x0, scale, within > 0)
+            term1, d1 = bernoulli(a1 + b1, x1, scale, within > 1)
+            term2, d2 = bernoulli(a2 + b2, x2, scale, within > 2)
+            term3, d3 = bernoulli(a3 + b3, x3, scale, within > 3)
+            term = term0 + term1 + term2 + term3
+            store4(arena, at(job[OUT], places.rows, m, n), d0, d1, d2, d3)
+        store(memory, lines + (quad >> shift) * (width + 1) + (quad & (width - 1)), term)
+        quad += cuda.blockDim.x
+    add_rows(call, memory, job, lines, width, row, rows, places.log_likelihood + (column >> job[COLUMN_SHIFT]) * places.rows)
 
 
 @device
-def add_rows(call, places, memory, job, lines, width, row, rows, out):
+def bernoulli(a, pixel, scale, within):
+    """log p(pixel | logit a) in nats (3) and d_logit (7); zeros for a column that pads a panel."""
+    if not within:
+        return ZERO, ZERO
+    small = exp(-abs(a))
+    # softplus(a) = max(a, 0) + log(1 + exp(-|a|))
+    term = pixel * a - (a if a > ZERO else ZERO) - np.float32(math.log1p(small))
+    return term, (quotient(ONE if a >= ZERO else small, ONE + small) - pixel) * scale
+
+
+@device
+def add_rows(call, memory, job, lines, width, row, rows, out):
     """The sum of each line of shared memory, to out + its row in the workspace."""
     cuda.syncthreads()
     r = cuda.threadIdx.x
@@ -138,58 +192,95 @@ def add_rows(call, places, memory, job, lines, width, row, rows, out):
 @device
 def mask(call, places, memory, job, row, column, rows):
     """d_source = (d_output @ W.T) * slope, (B, H)."""
-    arena, shift = call.arena, job[COLUMN_SHIFT]
-    e = cuda.threadIdx.x
-    while less(e, 1 << (job[ROW_SHIFT] + shift)):
-        m, n = row + (e >> shift), column + (e & ((1 << shift) - 1))
-        if m < rows and n >> 4 < (job[N] + 15) >> 4:
-            d = ZERO
-            if n < job[N]:
-                h = load(arena, at(job[SOURCE], places.rows, m, n))
-                d = summed(memory, job, e) * slope(h, job[ACTIVATION])
-            store(arena, at(job[OUT], places.rows, m, n), d)
-        e += cuda.blockDim.x
+    arena, code = call.arena, job[ACTIVATION]
+    quad = cuda.threadIdx.x
+    while less(quad, quads_of(job)):
+        m, n = quad_of(job, row, column, quad)
+        if m < rows and inside(job, n):
+            h0, h1, h2, h3 = load4(arena, at(job[SOURCE], places.rows, m, n))
+            d0, d1, d2, d3 = summed(memory, job, quad << QUAD)
+            # Past the last row of W there is what no column of d_source may have.
+            within = job[N] - n
+            d0, d1 = d0 * slope(h0, code), d1 * slope(h1, code) if within > 1 else ZERO
+            d2, d3 = d2 * slope(h2, code) if within > 2 else ZERO, d3 * slope(h3, code) if within > 3 else ZERO
+            store4(arena, at(job[OUT], places.rows, m, n), d0 if within > 0 else ZERO, d1, d2, d3)
+        quad += cuda.blockDim.x
 
 
 @device
 def sample_backward(call, places, memory, job, row, column, rows, s):
     """d_mean and d_log_std, (B, Z), from d_z, the tile's sums: z = mean + std * noise; (11), (12)."""
-    arena, shift = call.arena, job[COLUMN_SHIFT]
-    weight = call.pace[s * PACES + KL_WEIGHT] / np.float32(rows)
-    e = cuda.threadIdx.x
-    while less(e, 1 << (job[ROW_SHIFT] + shift)):
-        m, j = row + (e >> shift), column + (e & ((1 << shift) - 1))
+    arena, later = call.arena, places.latent_panels * 16
+    weight = quotient(call.pace[s * PACES + KL_WEIGHT], np.float32(rows))
+    quad = cuda.threadIdx.x
+    while less(quad, quads_of(job)):
+        m, j = quad_of(job, row, column, quad)
         if m < rows and j >> 4 < places.latent_panels:
-            d_mean, d_log_std = ZERO, ZERO
-            if j < places.latent:
-                d_z = summed(memory, job, e)
-                mean, std = load(arena, at(places.heads, places.rows, m, j)), load(arena, at(places.std, places.rows, m, j))
-                d_mean = d_z + weight * mean
-                d_log_std = d_z * std * load(arena, at(places.noise, places.rows, m, j)) + weight * (std * std - ONE)
-            store(arena, at(places.d_heads, places.rows, m, j), d_mean)
-            store(arena, at(places.d_heads, places.rows, m, places.latent_panels * 16 + j), d_log_std)
-        e += cuda.blockDim.x
+            mean0, mean1, mean2, mean3 = load4(arena, at(places.heads, places.rows, m, j))
+            std0, std1, std2, std3 = load4(arena, at(places.std, places.rows, m, j))
+            e0, e1, e2, e3 = load4(arena, at(places.noise, places.rows, m, j))
+            d0, d1, d2, d3 = summed(memory, job, quad << QUAD)
+            within = places.latent - j
+            mean0, log0 = heads_gradient(d0, mean0, std0, e0, weight, within > 0)
+            mean1, log1 = heads_gradient(d1, mean1, std1, e1, weight, within > 1)
+            mean2, log2 = heads_gradient(d2, mean2, std2, e2, weight, within > 2)
+            mean3, log3 = heads_gradient(d3, mean3, std3, e3, weight, within > 3)
+            store4(arena, at(places.d_heads, places.rows, m, j), mean0, mean1, mean2, mean3)
+            store4(arena, at(places.d_heads, places.rows, m, later + j), log0, log1, log2, log3)
+        quad += cuda.blockDim.x
+
+
+@device
+def heads_gradient(d_z, mean, std, epsilon, weight, within):
+    """d_mean (11) and d_log_std (12) of one latent variable; zeros for a column that pads a panel."""
+    if not within:
+        return ZERO, ZERO
+    return d_z + weight * mean, d_z * std * epsilon + weight * (std * std - ONE)
 
 
 @device
 def update_weights(call, places, memory, job, row, column, s):
     """W by Adam, on the tile of d_W = source.T @ d_output; (8)."""
-    shift = job[COLUMN_SHIFT]
-    e = cuda.threadIdx.x
-    while less(e, 1 << (job[ROW_SHIFT] + shift)):
-        m, n = row + (e >> shift), column + (e & ((1 << shift) - 1))
+    quad = cuda.threadIdx.x
+    while less(quad, quads_of(job)):
+        m, n = quad_of(job, row, column, quad)
         if m < job[M] and n < job[N]:
-            adam(call, places, at(job[OUT], job[M], m, n), summed(memory, job, e), s)
-        e += cuda.blockDim.x
+            g0, g1, g2, g3 = summed(memory, job, quad << QUAD)
+            adam(call, places, at(job[OUT], job[M], m, n), g0, g1, g2, g3, s)
+        quad += cuda.blockDim.x
 
 
 @device
-def adam(call, places, i, gradient, s):
-    """One parameter's step (14-16), the corrections of both moments folded into the step size and a factor."""
+def adam(call, places, i, g0, g1, g2, g3, s):
+    """A step of four neighbouring parameters (14-16), both moments' corrections folded into step size and a factor."""
     arena, first, second = call.arena, i + places.parameters, i + 2 * places.parameters
-    m = call.beta1 * load(arena, first) + call.one_less_beta1 * gradient
-    v = call.beta2 * load(arena, second) + call.one_less_beta2 * gradient * gradient
+    m0, m1, m2, m3 = load4(arena, first)
+    v0, v1, v2, v3 = load4(arena, second)
+    p0, p1, p2, p3 = load4(arena, i)
     rate, scale = call.pace[s * PACES + RATE], call.pace[s * PACES + SCALE]
-    store(arena, first, m)
-    store(arena, second, v)
-    store(arena, i, load(arena, i) - rate * m / (sqrt(v * scale) + call.epsilon))
+    m0, m1, m2, m3 = mixed(call, m0, g0), mixed(call, m1, g1), mixed(call, m2, g2), mixed(call, m3, g3)
+    v0, v1, v2, v3 = (
+        mixed_squares(call, v0, g0),
+        mixed_squares(call, v1, g1),
+        mixed_squares(call, v2, g2),
+        mixed_squares(call, v3, g3),
+    )
+    store4(arena, first, m0, m1, m2, m3)
+    store4(arena, second, v0, v1, v2, v3)
+    p0 -= quotient(rate * m0, sqrt(v0 * scale) + call.epsilon)
+    p1 -= quotient(rate * m1, sqrt(v1 * scale) + call.epsilon)
+    p2 -= quotient(rate * m2, sqrt(v2 * scale) + call.epsilon)
+    p3 -= quotient(rate * m3, sqrt(v3 * scale) + call.epsilon)
+    store4(arena, i, p0, p1, p2, p3)
+
+
+@device
+def mixed(call, moment, gradient):
+    """First moment (14)."""
+    return call.beta1 * moment + call.one_less_beta1 * gradient
+
+
+@device
+def mixed_squares(call, moment, gradient):
+    """Second moment (15)."""
+    return call.beta2 * moment + call.one_less_beta2 * gradient * gradient

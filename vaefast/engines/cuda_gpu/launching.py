@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from vaefast.engines.cuda_gpu.call import Call
 from vaefast.engines.cuda_gpu.device import SIMULATED, THREADS
-from vaefast.engines.cuda_gpu.phases import launch_phase, run_steps
-from vaefast.engines.cuda_gpu.plan import Machine, Places
+from vaefast.engines.cuda_gpu.phases import launch_phase, launch_phase_tf32, run_steps, run_steps_tf32
+from vaefast.engines.cuda_gpu.plan import FLOAT32, TF32, Places
+from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import SettingsError
 
 CHAINS = ("grid", "graph", "launches")
 VARIABLE = "VAEFAST_CUDA_CHAIN"
 BLOCKS_PER_MULTIPROCESSOR = 2
+KERNELS = {FLOAT32: (launch_phase, run_steps), TF32: (launch_phase_tf32, run_steps_tf32)}
 # Of the simulator: every GPU thread is a thread of Python.
 SIMULATED_MACHINE = Machine(warps=4, blocks=3)
 
@@ -58,10 +60,11 @@ def chain_here(asked: str | None = None) -> str:
 
 
 class Launcher:
-    """Runs programs by one chain."""
+    """Runs programs by one chain, with products of one precision."""
 
-    def __init__(self, chain: str, machine: Machine) -> None:
+    def __init__(self, chain: str, machine: Machine, precision: int) -> None:
         self.chain, self.machine = chain, machine
+        launch_phase, self._run_steps = KERNELS[precision]
         self._threads = machine.warps * 32
         self._stream = cuda.stream()
         self._phase = self._configured(launch_phase, machine.blocks)
@@ -70,8 +73,9 @@ class Launcher:
     def run(self, call: Call, places: Places, program: Any) -> None:
         """All steps of a call; the results are in its arrays once `synchronize` returns."""
         if self.chain == "grid":
-            self._grid = self._grid or self._open_grid(call, places, program)
-            self._grid(call, places, program)
+            meetings = cuda.to_device(np.zeros(1, np.uint32), stream=self._stream)
+            self._grid = self._grid or self._open_grid(call, places, program, meetings)
+            self._grid(call, places, program, meetings)
             return
         clock = cuda.to_device(first_clock(program.shape[0]), stream=self._stream)
         if self.chain == "graph" and call.steps > 1:
@@ -95,15 +99,15 @@ class Launcher:
             warnings.filterwarnings("ignore", "Grid size .* low occupancy")
             return kernel[blocks, self._threads, self._stream]
 
-    def _open_grid(self, call: Call, places: Places, program: Any) -> Any:
+    def _open_grid(self, *arguments: Any) -> Any:
         """The cooperative kernel, compiled for these arguments, with as many blocks as can be on the device at once."""
-        kernel, largest = run_steps, 1  # the simulator can have one
+        largest = 1  # the simulator can have one
         if not SIMULATED:
-            kernel = run_steps.specialize(call, places, program)
-            largest = int(next(iter(kernel.overloads.values())).max_cooperative_grid_blocks(self._threads))
+            compiled = self._run_steps.compile(tuple(self._run_steps.typeof_pyval(value) for value in arguments))
+            largest = int(compiled.max_cooperative_grid_blocks(self._threads))
         if largest == 0:
             raise SettingsError(f"the kernel of all phases does not fit this GPU: set {VARIABLE}=launches")
-        return self._configured(kernel, min(self.machine.blocks, largest))
+        return self._configured(self._run_steps, min(self.machine.blocks, largest))
 
 
 def first_clock(phases: int) -> NDArray[np.int64]:

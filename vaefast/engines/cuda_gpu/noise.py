@@ -9,7 +9,6 @@ import numpy as np
 from vaefast import noise
 from vaefast.engines.cuda_gpu.device import cosine_of_turn, device, sine_of_turn, sqrt
 
-SAMPLE_SHIFT = np.uint64(16)
 CELL_SHIFT = np.uint64(9)
 HALF, CELL, MINUS_TWO = np.float32(0.5), np.float32(2.0**-23), np.float32(-2)
 
@@ -20,21 +19,24 @@ philox4x32 = device(noise.philox4x32)
 @device
 def four_words(call, block, example, step, purpose):
     """Words 4 block to 4 block + 3 of an example, uint64 below 2^32."""
-    return philox4x32(np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), call.key_0, call.key_1)
+    return philox4x32(np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), call.seed[0], call.seed[1])
 
 
 @device
 def uniform(word):
     """The middle of one of 2^23 equal cells of (0, 1)."""
-    return (np.float32(word >> CELL_SHIFT) + HALF) * CELL
+    return (np.float32(np.uint32(word >> CELL_SHIFT)) + HALF) * CELL
 
 
 @device
-def normal(call, index, example, step, purpose):
-    """Standard normal number `index` of an example: cosine of a pair of words if even, sine if odd."""
+def four_normals(call, index, example, step, purpose):
+    """Standard normal numbers index to index + 3 of an example, index a multiple of four: two pairs of cosine and sine."""
     w0, w1, w2, w3 = four_words(call, index >> 2, example, step, purpose)
-    second = (index & 2) != 0
-    u = uniform(w2 if second else w0)
-    turn = uniform(w3 if second else w1)
-    radius = sqrt(MINUS_TWO * np.float32(math.log(u)))
-    return radius * (sine_of_turn(turn) if index & 1 else cosine_of_turn(turn))
+    first, turn = sqrt(MINUS_TWO * np.float32(math.log(uniform(w0)))), uniform(w1)
+    second, other = sqrt(MINUS_TWO * np.float32(math.log(uniform(w2)))), uniform(w3)
+    return (
+        first * cosine_of_turn(turn),
+        first * sine_of_turn(turn),
+        second * cosine_of_turn(other),
+        second * sine_of_turn(other),
+    )

@@ -1,14 +1,15 @@
 """A phase, and two ways to chain phases: a launch each, or one cooperative kernel in which the whole grid meets between them.
 
 Both run the same `run_phase`. In it every block takes every so-many-th task, so results do not depend on how many blocks there
-are. Tasks of one phase never read what another task of it writes.
+are. Tasks of one phase never read what another task of it writes. Each way has a kernel for each precision: what multiplies is
+known when it is compiled.
 """
 
 from __future__ import annotations
 
 from numba import cuda, types
 
-from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, device, divided, entry_point, less
+from vaefast.engines.cuda_gpu.device import ALIGNMENT, FLOAT, announce, complete, device, divided, entry_point, less
 from vaefast.engines.cuda_gpu.epilogues import activate, loss, mask, sample, sample_backward, update_weights, x_at
 from vaefast.engines.cuda_gpu.plan import (
     ACTIVATE,
@@ -16,9 +17,10 @@ from vaefast.engines.cuda_gpu.plan import (
     AHEAD,
     COLUMN_SHIFT,
     DRAW,
-    EMPTY,
+    END,
     EPILOGUE,
     FIELDS,
+    FLOAT32,
     JOBS,
     KIND,
     LOSS,
@@ -28,6 +30,7 @@ from vaefast.engines.cuda_gpu.plan import (
     ROWS,
     SAMPLE,
     TERMS,
+    TF32,
     TILES,
     TURNS,
     UPDATE_BIAS,
@@ -37,7 +40,7 @@ from vaefast.engines.cuda_gpu.plan import (
     M,
 )
 from vaefast.engines.cuda_gpu.products import MEMORY, tile_product
-from vaefast.engines.cuda_gpu.rows import RESAMPLE_SHIFT, TERMS_SHIFT, draw, resample, terms, update_bias
+from vaefast.engines.cuda_gpu.rows import draw, resample, terms, update_bias
 
 RECORD = JOBS * FIELDS
 # A phase's record in shared memory, and behind it the number of the step. What a task needs of them it reads there again and
@@ -61,54 +64,32 @@ def start_of(call, s):
 
 
 @device
-def tasks_of(call, job, s):
-    """How many tasks a job has in step s."""
-    kind = job[KIND]
-    if kind == EMPTY:
-        return 0
-    rows = rows_of(call, s + job[AHEAD])
-    if kind == PRODUCT:
-        height = rows if job[M] == ROWS else job[M]
-        return ((height + (1 << job[ROW_SHIFT]) - 1) >> job[ROW_SHIFT]) * job[TILES]
-    if kind == DRAW:
-        return rows
-    if kind == UPDATE_BIAS:
-        return job[TILES]
-    shift = TERMS_SHIFT if kind == TERMS else RESAMPLE_SHIFT
-    return (rows + (1 << shift) - 1) >> shift
-
-
-@device
-def run_phase(call, places, memory, record):
+def run_phase(call, places, memory, record, precision):
     """All tasks of a phase, dealt to the blocks in turn. No thread leaves before the others of its block are done."""
-    number = cuda.blockIdx.x
-    j = 0
+    number, j = cuda.blockIdx.x, 0
     while j < JOBS:
-        task, j = number, 0
-        while j < JOBS:
-            tasks = tasks_of(call, record[j * FIELDS : (j + 1) * FIELDS], record[STEP])
-            if less(task, tasks):
-                break
-            task -= tasks
-            j += 1
-        if j < JOBS:
-            run_task(call, places, memory, record, record[j * FIELDS : (j + 1) * FIELDS], task)
+        if less(number, record[j * FIELDS + END]):
+            task = number - (record[(j - 1) * FIELDS + END] if j > 0 else 0)
+            run_task(call, places, memory, record, record[j * FIELDS : (j + 1) * FIELDS], task, precision)
             cuda.syncthreads()
-        number += cuda.gridDim.x
+            number += cuda.gridDim.x
+        else:
+            j += 1
 
 
 @device
-def run_task(call, places, memory, record, job, task):
+def run_task(call, places, memory, record, job, task, precision):
     """One block's piece of a job."""
     kind = job[KIND]
     if kind == PRODUCT:
-        run_tile(call, places, memory, record, job, task)
+        run_tile(call, places, memory, record, job, task, precision)
         return
     s = record[STEP]
     rows = rows_of(call, s)
     if kind == DRAW:
         later = s + job[AHEAD]
-        draw(call, places, task, start_of(call, later), x_at(call, places, later), call.step + later * call.stride)
+        if task < rows_of(call, later):
+            draw(call, places, task, start_of(call, later), x_at(call, places, later), call.step + later * call.stride)
     elif kind == UPDATE_BIAS:
         update_bias(call, places, memory, job, task, rows, s)
     elif kind == TERMS:
@@ -118,10 +99,12 @@ def run_task(call, places, memory, record, job, task):
 
 
 @device
-def run_tile(call, places, memory, record, job, task):
-    """A tile of a product, and what becomes of it."""
-    multiply_tile(call, memory, record, job, task)
+def run_tile(call, places, memory, record, job, task, precision):
+    """A tile of a product, and what becomes of it; nothing where the minibatch has no such rows."""
     row, column = tile_of(job, task)
+    if job[M] == ROWS and row >= rows_of(call, record[STEP]):
+        return
+    multiply_tile(call, memory, record, job, row, column, precision)
     s, epilogue = record[STEP], job[EPILOGUE]
     rows = rows_of(call, s)
     if epilogue == ACTIVATE:
@@ -146,14 +129,13 @@ def tile_of(job, task):
 
 
 @device
-def multiply_tile(call, memory, record, job, task):
-    """The sums of a task's tile, left in shared memory."""
-    row, column = tile_of(job, task)
+def multiply_tile(call, memory, record, job, row, column, precision):
+    """The sums of a tile, left in shared memory."""
     s = record[STEP]
     panel = column >> job[COLUMN_SHIFT] if job[EPILOGUE] == SAMPLE else column >> 4
     first = job[A] + (0 if call.repeated == 1 else (s & 1) * job[TURNS])
     depth = rows_of(call, s) if job[K] == ROWS else job[K]
-    tile_product(memory, job, call.arena, first, job[B], row, panel, column, depth, call.tf32)
+    tile_product(memory, job, call.arena, first, job[B], row, panel, column, depth, precision)
 
 
 @device
@@ -165,8 +147,8 @@ def bring(record, program, phase, s):
         record[STEP] = s
 
 
-@entry_point
-def launch_phase(call, places, program, clock, phase):
+@device
+def one_phase(call, places, program, clock, phase, precision):
     """One phase of the step that the clock says; clock[phase] is how often this phase has run.
 
     The first thread of the grid sets forward the clock of the phase before, which is over: so the same launches, recorded in a
@@ -176,29 +158,60 @@ def launch_phase(call, places, program, clock, phase):
     record = cuda.shared.array(SLOT, types.int64)
     bring(record, program, phase, clock[phase])
     cuda.syncthreads()
-    run_phase(call, places, memory, record)
+    run_phase(call, places, memory, record, precision)
     if cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0:
         clock[(phase if phase > 0 else program.shape[0]) - 1] += 1
 
 
-@entry_point
-def run_steps(call, places, program):
-    """All steps of a call in one cooperative launch: every block is on the device at once, and all meet after each phase."""
+@device
+def all_steps(call, places, program, meetings, precision):
+    """All steps of a call in one cooperative launch: every block is on the device at once, and all meet after each phase.
+
+    meetings[0] counts the arrivals of blocks, from zero at the launch on.
+    """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
     record = cuda.shared.array(SLOT, types.int64)
-    grid = cuda.cg.this_grid()
-    s, phase = 0, 0
+    phase, expected = 0, 0
     bring(record, program, 0, 0)
     cuda.syncthreads()
-    while less(s, call.steps):
-        run_phase(call, places, memory, record)
+    while less(record[STEP], call.steps):
+        run_phase(call, places, memory, record, precision)
         phase += 1
+        s = record[STEP]
         if phase == program.shape[0]:
             phase = 0
             s += 1
-        # The next phase's record, a field a thread, is on its way while the grid meets.
-        field = program[phase, cuda.threadIdx.x] if cuda.threadIdx.x < RECORD else s
-        grid.sync()
-        if cuda.threadIdx.x <= RECORD:
-            record[cuda.threadIdx.x] = field
+        expected += cuda.gridDim.x
         cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            announce(meetings)
+        # The next phase's record is brought while the grid meets.
+        bring(record, program, phase, s)
+        if cuda.threadIdx.x == 0:
+            while not complete(meetings, expected):
+                pass
+        cuda.syncthreads()
+
+
+@entry_point
+def launch_phase(call, places, program, clock, phase):
+    """A phase with products in float32."""
+    one_phase(call, places, program, clock, phase, FLOAT32)
+
+
+@entry_point
+def launch_phase_tf32(call, places, program, clock, phase):
+    """A phase with products of factors rounded to TF32, on tensor cores."""
+    one_phase(call, places, program, clock, phase, TF32)
+
+
+@entry_point
+def run_steps(call, places, program, meetings):
+    """All steps with products in float32."""
+    all_steps(call, places, program, meetings, FLOAT32)
+
+
+@entry_point
+def run_steps_tf32(call, places, program, meetings):
+    """All steps with products of factors rounded to TF32, on tensor cores."""
+    all_steps(call, places, program, meetings, TF32)

@@ -24,16 +24,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.cuda_gpu.tiling import TALLEST, Machine, Product, Tile, choose, tiles
 from vaefast.layout import PANEL, Layout, padded
-from vaefast.settings import ModelSettings
 
-# The tile of one warp: each lane holds 4 x 4 of its results.
-WARP_ROWS, WARP_COLUMNS = 16, 32
-TALLEST = 4 * WARP_ROWS
-WIDEST = 2 * WARP_COLUMNS
-DEEPEST = 128  # of a product, staged in shared memory at a time
-OCTET = 8
-UNITS = 4  # of four floats, that a thread stages of each operand
+# Rows of a task: a thread each, or four threads each of the fewest that a block has.
+TERMS_SHIFT, RESAMPLE_SHIFT = 5, 5
 
 # Kinds of jobs.
 EMPTY, PRODUCT, DRAW, UPDATE_BIAS, TERMS, RESAMPLE = range(6)
@@ -44,12 +39,16 @@ ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
 # Forms in which an operand is read: its rows are what is summed over, or its columns are.
 DIRECT, TRANSPOSED = 0, 1
 ROWS = -1  # as many as the minibatch has
+# How factors are multiplied.
+FLOAT32, TF32 = 0, 1
+PRECISIONS = {"float32": FLOAT32, "tf32": TF32}
 
 # A job's record.
 KIND, EPILOGUE, M, N, K, TILES = range(6)  # TILES: of columns
 A, A_ROWS, A_FORM, B, B_ROWS, B_FORM, B_STRIDE = range(6, 13)
 ROW_SHIFT, COLUMN_SHIFT, DEPTH_SHIFT = range(13, 16)  # log2 of the tile
 OUT, BIAS, ACTIVATION, SOURCE, TURNS, AHEAD = range(16, 22)  # TURNS: A stands in one of two places in turn, so far apart
+END = 22  # tasks of this job and of those before it in its phase, of a full minibatch
 FIELDS = 24
 JOBS = 5
 
@@ -104,13 +103,6 @@ class Layer:
     source_activation: int
 
 
-class Machine(NamedTuple):
-    """What tiles are chosen for."""
-
-    warps: int  # of a block: 4 or 8, so that its threads stage whole tiles
-    blocks: int  # that run at a time
-
-
 @dataclass(frozen=True)
 class Plan:
     """The whole of it for one model and one number of rows."""
@@ -143,7 +135,7 @@ def parameter_size(layout: Layout) -> int:
     return layout.panel_size + 4 * PANEL * max(widest, TALLEST)
 
 
-def make_plan(layout: Layout, batch: int, machine: Machine, origin: int) -> Plan:
+def make_plan(layout: Layout, batch: int, machine: Machine, origin: int, precision: int = FLOAT32) -> Plan:
     """For minibatches of so many rows at most, in a workspace that begins at element `origin` of the arena."""
     rows = -(-batch // TALLEST) * TALLEST
     space = _Space(rows, origin)
@@ -152,21 +144,21 @@ def make_plan(layout: Layout, batch: int, machine: Machine, origin: int) -> Plan
     layers = _layers(layout, space, x, z)
     d_heads, std, noise = space.take(2 * padded(model.latent)), space.take(model.latent), space.take(model.latent)
     layers[heads] = replace(layers[heads], d_output=d_heads)
-    tile = _Tile.best(machine, batch, model.pixels, layers[-1].inputs)
-    loss_tiles, latent_panels = -(-model.pixels // tile.columns), padded(model.latent) // PANEL
+    tile = _loss_tile(machine, batch, layers[-1])
+    loss_tiles, latent_panels = tile.tasks(1, model.pixels), padded(model.latent) // PANEL
     lines = [space.lines(count) for count in (loss_tiles, latent_panels, 1, 3)]
     places = Places(
         parameter_size(layout), rows, model.pixels, model.latent, latent_panels, x, rows * padded(model.pixels),
         layers[heads].output, d_heads, std, noise, z, lines[0], loss_tiles, lines[1], latent_panels, lines[2], lines[3],
     )  # fmt: skip
     end = space.lines(4 * PANEL)  # read past the last matrix
-    programs = _Writer(layers, heads, places, batch, machine, model).programs()
+    programs = _Writer(layers, heads, places, batch, machine, precision).programs()
     return Plan(places, tuple(layers), heads, end + 4 * PANEL * rows, programs)
 
 
 def empty_program(phases: int) -> NDArray[np.int64]:
     """Phases in which there is nothing to do."""
-    return _table([[] for _ in range(phases)])
+    return _table([[] for _ in range(phases)], 0)
 
 
 def _layers(layout: Layout, space: _Space, x: int, z: int) -> list[Layer]:
@@ -190,47 +182,12 @@ def _layers(layout: Layout, space: _Space, x: int, z: int) -> list[Layer]:
     return layers
 
 
-class _Tile(NamedTuple):
-    """The part of a product's result that a block computes, (rows, columns), and how deep it stages the operands."""
-
-    rows: int
-    columns: int
-    depth: int
-
-    @classmethod
-    def best(cls, machine: Machine, m: int, n: int, k: int, narrow: bool = False) -> _Tile:
-        """The tile with which the product should end first: few rounds, and little to do in each.
-
-        In processor cycles a round costs about 1500 for latencies, and each of the k products of a warp's tile 8, of which
-        blocks that share a multiprocessor each get a part. Warps that have no rows or columns of their own share the depth.
-        """
-        sizes = [(a, b) for a in (1, 2, 4) for b in (1, 2) if machine.warps % (a * b) == 0 and not (narrow and b > 1)]
-        tiles = [cls(a * WARP_ROWS, b * WARP_COLUMNS, cls._depth(machine, a, b)) for a, b in sizes]
-        return min(tiles, key=lambda tile: tile._cost(machine, m, n, k))
-
-    def _cost(self, machine: Machine, m: int, n: int, k: int) -> float:
-        tasks = -(-m // self.rows) * -(-n // self.columns)
-        rounds = -(-tasks // machine.blocks)
-        work = k * (self.rows // WARP_ROWS) * (self.columns // WARP_COLUMNS) * 8
-        crowd = min(2.0, max(1.0, 2 * min(tasks, machine.blocks) / machine.blocks))
-        return rounds * (1500 + work * crowd)
-
-    @staticmethod
-    def _depth(machine: Machine, a: int, b: int) -> int:
-        """A power of two of which every thread stages UNITS units at most."""
-        largest = max(a * WARP_ROWS, b * WARP_COLUMNS)
-        units = UNITS * machine.warps * 32 * 4 // largest
-        return int(min(DEEPEST, 1 << (units.bit_length() - 1)))
-
-
 class _Writer:
     """Writes the programs."""
 
-    def __init__(
-        self, layers: list[Layer], heads: int, places: Places, batch: int, machine: Machine, model: ModelSettings
-    ) -> None:
+    def __init__(self, layers: list[Layer], heads: int, places: Places, batch: int, machine: Machine, precision: int) -> None:
         self.layers, self.heads, self.places, self.batch, self.machine = layers, heads, places, batch, machine
-        self.latent, self.pixels = model.latent, model.pixels
+        self.precision = precision
 
     def programs(self) -> Programs:
         encoder = [[self._forward(i)] for i in range(self.heads)]
@@ -239,26 +196,35 @@ class _Writer:
         sampled, scored = [[self._heads_sampled()]], [*decoder[:-1], [self._loss()]]
         draw = [[self._job(DRAW)]]
         return Programs(
-            draw=_table([[self._job(DRAW, {AHEAD: 0})]]),
-            step=_table([*encoder, *sampled, *scored, *self._backward()]),
-            evaluate=_table([*draw, *encoder, *sampled, *scored, [self._job(TERMS)]]),
-            encode=_table([*draw, *encoder, *heads]),
-            decode=_table(decoder),
-            samples=_table([[self._job(RESAMPLE)], *scored, [self._job(TERMS, {EPILOGUE: RESAMPLE})]]),
+            draw=self._table([[self._job(DRAW, {AHEAD: 0})]]),
+            step=self._table([*encoder, *sampled, *scored, *self._backward()]),
+            evaluate=self._table([*draw, *encoder, *sampled, *scored, [self._job(TERMS)]]),
+            encode=self._table([*draw, *encoder, *heads]),
+            decode=self._table(decoder),
+            samples=self._table([[self._job(RESAMPLE)], *scored, [self._job(TERMS, {EPILOGUE: RESAMPLE})]]),
         )
+
+    def _table(self, phases: list[list[dict[int, int]]]) -> NDArray[np.int64]:
+        return _table([self._tiled(phase) for phase in phases], self.batch)
 
     def _job(self, kind: int, fields: dict[int, int] | None = None) -> dict[int, int]:
         return {KIND: kind, **(fields or {})}
 
-    def _product(
-        self, epilogue: int, m: int, n: int, k: int, fields: dict[int, int], columns: int | None = None, narrow: bool = False
-    ) -> dict[int, int]:
-        rows, depth = (self.batch if size == ROWS else size for size in (m, k))
-        tile = _Tile.best(self.machine, rows, columns or n, depth, narrow)
-        return {
-            KIND: PRODUCT, EPILOGUE: epilogue, M: m, N: n, K: k, TILES: -(-(columns or n) // tile.columns), B_STRIDE: 1,
-            ROW_SHIFT: _log2(tile.rows), COLUMN_SHIFT: _log2(tile.columns), DEPTH_SHIFT: _log2(tile.depth), **fields,
-        }  # fmt: skip
+    def _product(self, epilogue: int, m: int, n: int, k: int, fields: dict[int, int]) -> dict[int, int]:
+        return {KIND: PRODUCT, EPILOGUE: epilogue, M: m, N: n, K: k, B_STRIDE: 1, **fields}
+
+    def _sized(self, job: dict[int, int]) -> Product:
+        """A panel of means and one of log_std make a tile's 32 columns; the terms of a row are added up from few tiles."""
+        m, k = (self.batch if job[field] == ROWS else job[field] for field in (M, K))
+        narrow = self.precision == FLOAT32 and job[EPILOGUE] not in (SAMPLE, LOSS)
+        return Product(m, job[N], k, tiles(self.machine, narrow, wide=job[EPILOGUE] != SAMPLE))
+
+    def _tiled(self, phase: list[dict[int, int]]) -> list[dict[int, int]]:
+        """A phase with the tiles of its products."""
+        products = [job for job in phase if job[KIND] == PRODUCT]
+        others = [_tasks(job, self.batch) for job in phase if job[KIND] != PRODUCT]
+        chosen = iter(choose(self.machine, [self._sized(job) for job in products], others))
+        return [_with_tile(job, next(chosen)) if job[KIND] == PRODUCT else job for job in phase]
 
     def _forward(self, i: int, epilogue: int = ACTIVATE) -> dict[int, int]:
         """output = activation(source @ W + b)  (5)."""
@@ -274,7 +240,7 @@ class _Writer:
         job, layer = self._forward(self.heads, SAMPLE), self.layers[self.heads]
         fields = {key: job[key] for key in (A, A_ROWS, A_FORM, B, B_ROWS, B_FORM, OUT, BIAS, TURNS)}
         fields[B_STRIDE] = self.places.latent_panels
-        return self._product(SAMPLE, ROWS, layer.outputs, layer.inputs, fields, narrow=True)
+        return self._product(SAMPLE, ROWS, layer.outputs, layer.inputs, fields)
 
     def _loss(self) -> dict[int, int]:
         return self._forward(len(self.layers) - 1, LOSS)
@@ -316,15 +282,38 @@ class _Writer:
         return self.places.x_size if i == 0 else 0
 
 
+def _loss_tile(machine: Machine, batch: int, last: Layer) -> Tile:
+    """The tile of the last layer, which is alone in its phase."""
+    return choose(machine, [Product(batch, last.outputs, last.inputs, tiles(machine, narrow=False, wide=True))])[0]
+
+
+def _with_tile(job: dict[int, int], tile: Tile) -> dict[int, int]:
+    shifts = {ROW_SHIFT: _log2(tile.rows), COLUMN_SHIFT: _log2(tile.columns), DEPTH_SHIFT: _log2(tile.depth)}
+    return {**job, **shifts, TILES: tile.tasks(1, job[N])}
+
+
 def _log2(size: int) -> int:
     return size.bit_length() - 1
 
 
-def _table(phases: list[list[dict[int, int]]]) -> NDArray[np.int64]:
+def _table(phases: list[list[dict[int, int]]], batch: int) -> NDArray[np.int64]:
     # The clock of a phase is set forward by the phase after it, which must be another.
     table = np.zeros((max(2, len(phases)), JOBS, FIELDS), np.int64)
     for p, phase in enumerate(phases):
         for j, job in enumerate(phase):
             for field, value in job.items():
                 table[p, j, field] = value
+        table[p, :, END] = np.cumsum([_tasks(job, batch) for job in phase] + [0] * (JOBS - len(phase)))
     return table.reshape(len(table), -1)
+
+
+def _tasks(job: dict[int, int], batch: int) -> int:
+    """Of a job, where the minibatch has all its rows; with fewer some have nothing to do."""
+    kind = job[KIND]
+    if kind == PRODUCT:
+        height = batch if job[M] == ROWS else job[M]
+        return -(-height // (1 << job[ROW_SHIFT])) * job[TILES]
+    if kind == UPDATE_BIAS:
+        return job[TILES]
+    shift = {DRAW: 0, TERMS: TERMS_SHIFT, RESAMPLE: RESAMPLE_SHIFT}[kind]
+    return -(-batch // (1 << shift))

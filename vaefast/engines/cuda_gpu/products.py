@@ -1,8 +1,9 @@
 """One tile of a matrix product by one block: operands staged in shared memory, sums in registers, added up in a fixed order.
 
-Every product of a step is C[m, n] = sum over k of A[k, m] B[k, n], whichever way its operands lie in memory. A block's warps
-have a tile of 16 x 32 each; warps that share one take every so many octets of the depth, and their sums are added in the order
-of the warps: a sum split in two stages whose order never changes, without atomics.
+Every product of a step is C[m, n] = sum over k of A[k, m] B[k, n], whichever way its operands lie in memory. A warp has a tile
+of 16 x 32, its lanes 4 x 4 each; warps that share one take every so many bites of the depth. Where so large a tile would leave
+most of the device idle it is 16 x 8, and four groups of lanes share each bite as well. All these sums are parts of the result,
+added in the order of warps and groups: a sum split in stages whose order never changes, without atomics.
 
 While a chunk of the depth is multiplied, the next one is on its way from memory to registers.
 """
@@ -14,12 +15,9 @@ from numba import cuda
 
 from vaefast.engines.cuda_gpu.device import (
     FLOAT,
-    LANES,
-    TENSOR_CORES,
     device,
     left_place,
     less,
-    load,
     load4,
     multiply_tf32,
     result_column,
@@ -35,46 +33,54 @@ from vaefast.engines.cuda_gpu.plan import (
     B_ROWS,
     B_STRIDE,
     COLUMN_SHIFT,
-    DEEPEST,
     DEPTH_SHIFT,
     DIRECT,
-    OCTET,
     ROW_SHIFT,
-    UNITS,
+    TF32,
 )
+from vaefast.engines.cuda_gpu.tiling import DEEPEST, LANES, NARROW_SHIFT, UNITS
 
 # A staged operand lies in slabs of 32 columns, element (k, m) of a slab at k * LINE + m: a line four floats longer than it
-# need be spreads a transposed operand over the memory's banks, and a fixed length spares the inner loop all addresses.
+# need be spreads a transposed operand over the memory's banks, and a fixed length spares the inner loop all addresses. A
+# narrow tile's 16 and 8 columns share a slab, which may be twice as deep then.
 SLAB_SHIFT, SLAB, LINE = 5, 32, 36
 STAGE = DEEPEST * LINE  # of one operand; where it is 64 wide it is staged half as deep
+BESIDE = 16  # where the narrow tile's B begins in a line
 MEMORY = 2 * STAGE
 ACCUMULATORS = 16
-OCTET_SHIFT = 3
+# Lines that a warp multiplies at a time, eight a lane; and how far the second four of a lane are from the first.
+WIDE_SHIFT, NARROW_BITE_SHIFT = 3, 5
+HALF = 4
 STAGED = 4 * UNITS
 ZERO = np.float32(0)
 
 
 @device
-def tile_product(memory, job, arena, first, second, row, column_panel, column, depth, tf32):
-    """Leave the sums of a tile in shared memory, in as many parts as warps share the depth: part p from p * rows * columns.
+def tile_product(memory, job, arena, first, second, row, column_panel, column, depth, precision):
+    """Leave the sums of a tile in shared memory, in as many parts as share the depth: part p from p * rows * columns.
 
     The operands lie in the arena from elements first and second. A direct one is read from its panel `row / 16` or
     `column_panel` on, a transposed one from its row `row` or `column` on. Ends with a barrier.
     """
     shift, a_shift, b_shift = job[DEPTH_SHIFT], job[ROW_SHIFT], job[COLUMN_SHIFT]
     a_direct, b_direct = job[A_FORM] == DIRECT, job[B_FORM] == DIRECT
+    narrow = b_shift == NARROW_SHIFT and precision != TF32
     lane, warp = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
-    tiles_shift = a_shift + b_shift - 9  # log2 of the warps' tiles in the block's
+    tiles_shift = 0 if narrow else a_shift + b_shift - 9  # log2 of the warps' tiles in the block's
     share, place = warp >> tiles_shift, warp & ((1 << tiles_shift) - 1)
     sharing = cuda.blockDim.x >> (tiles_shift + 5)
-    a_place, b_place = (place >> (b_shift - 5)) << 4, (place & ((1 << (b_shift - 5)) - 1)) << 5
-    a_read, b_read = staged_at(a_place, shift), STAGE + staged_at(b_place, shift)
-    if TENSOR_CORES and tf32 == 1:
+    # A narrow tile has one place, and these are zero.
+    a_place, b_place = (place >> max(0, b_shift - 5)) << 4, (place & ((1 << max(0, b_shift - 5)) - 1)) << 5
+    b_base = BESIDE if narrow else STAGE
+    a_read, b_read = staged_at(a_place, shift), b_base + staged_at(b_place, shift)
+    if precision == TF32:
         a_read += left_place(lane, LINE)
         b_read += right_place(lane, LINE)
     else:
-        a_read += (lane >> 3) * 4
-        b_read += (lane & 7) * 4
+        a_read += lane_row(lane, narrow) + lane_group(lane, narrow) * (HALF * LINE)
+        b_read += lane_column(lane, narrow) + lane_group(lane, narrow) * (HALF * LINE)
+    bite_shift = NARROW_BITE_SHIFT if narrow else WIDE_SHIFT
+    half = (LINE << bite_shift) >> 1
     acc = cuda.local.array(ACCUMULATORS, FLOAT)
     for i in range(ACCUMULATORS):
         acc[i] = ZERO
@@ -82,7 +88,7 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
     a_at, a_stride, a_depth, a_deeper, a_put, a_apart = units_of(job[A_ROWS], a_direct, 1, a_shift, shift)
     b_at, b_stride, b_depth, b_deeper, b_put, b_apart = units_of(job[B_ROWS], b_direct, job[B_STRIDE], b_shift, shift)
     a_at += first + (row * job[A_ROWS] if a_direct else row << 4)
-    b_at += second + ((column_panel << 4) * job[B_ROWS] if b_direct else column << 4)
+    b_at += second + ((column_panel << 4) * job[B_ROWS] + (column & 8 if narrow else 0) if b_direct else column << 4)
     a_units, b_units = 1 << (a_shift + shift - 2), 1 << (b_shift + shift - 2)
 
     fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, depth, a_regs)
@@ -90,10 +96,9 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
     left = depth
     while less(0, left):
         put(memory, a_put, a_apart, a_units, a_direct, a_regs)
-        put(memory, STAGE + b_put, b_apart, b_units, b_direct, b_regs)
+        put(memory, b_base + b_put, b_apart, b_units, b_direct, b_regs)
         cuda.syncthreads()
         deep = left if less(left, 1 << shift) else 1 << shift
-        octets = (deep + OCTET - 1) >> OCTET_SHIFT
         left -= 1 << shift
         if less(0, left):
             # Down the panels, or across them; read again, and so in no register meanwhile.
@@ -101,19 +106,46 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
             b_at += (16 if b_direct else job[B_ROWS]) << shift
             fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, left, a_regs)
             fetch(arena, b_at, b_stride, b_units, b_depth, b_deeper, left, b_regs)
-        if TENSOR_CORES and tf32 == 1:
-            octet = share
-            while less(octet, octets):
-                multiply_tf32(memory, a_read, b_read, LINE, octet, lane, acc)
-                octet += sharing
-        else:
-            octet = share
-            while less(octet, octets):
-                multiply(memory, a_read, b_read, octet, acc)
-                octet += sharing
+        bites = (deep + (1 << bite_shift) - 1) >> bite_shift
+        bite = share
+        while less(bite, bites):
+            begin = (bite << bite_shift) * LINE
+            if precision == TF32:
+                multiply_tf32(memory, begin + a_read, begin + b_read, LINE, lane, acc)
+            else:
+                multiply(memory, begin + a_read, begin + b_read, acc)
+                multiply(memory, begin + half + a_read, begin + half + b_read, acc)
+            bite += sharing
         cuda.syncthreads()
-    leave(memory, (share << (a_shift + b_shift)) + (a_place << b_shift) + b_place, b_shift, lane, acc, tf32)
+    if precision == TF32:
+        leave_tf32(memory, (share << (a_shift + b_shift)) + (a_place << b_shift) + b_place, b_shift, lane, acc)
+    else:
+        part = (share << 2) + lane_group(lane, narrow) if narrow else share
+        at = (part << (a_shift + b_shift)) + ((a_place + lane_row(lane, narrow)) << b_shift) + b_place
+        leave(memory, at + lane_column(lane, narrow), b_shift, acc)
     cuda.syncthreads()
+
+
+# Neighbouring lanes have the same rows or the same columns of a tile: so half a warp's quads are read from shared memory in
+# one pass, instead of a quarter's.
+
+
+@device
+def lane_row(lane, narrow):
+    """The first of a lane's four rows in its warp's tile."""
+    return ((lane >> 1) & 3) << 2 if narrow else ((lane >> 4) << 3) + ((lane & 1) << 2)
+
+
+@device
+def lane_column(lane, narrow):
+    """The first of a lane's four columns."""
+    return (lane & 1) << 2 if narrow else ((lane >> 1) & 7) << 2
+
+
+@device
+def lane_group(lane, narrow):
+    """Which four lines of every sixteen a lane has of a narrow tile's."""
+    return lane >> 3 if narrow else 0
 
 
 @device
@@ -124,10 +156,14 @@ def units_of(rows, direct, panel_stride, width_shift, depth_shift):
     across the panels. The first unit's place in memory and the distance to the next; its depth in the chunk and the same; its
     place among the staged and the same.
     """
-    quarter, line, lines = (cuda.threadIdx.x & 3) << 2, cuda.threadIdx.x >> 2, cuda.blockDim.x >> 2
+    # Half a panel's line holds two units.
+    in_line = 1 if direct and width_shift == NARROW_SHIFT else 2
+    quarter, line = (cuda.threadIdx.x & ((1 << in_line) - 1)) << 2, cuda.threadIdx.x >> in_line
+    lines = cuda.blockDim.x >> in_line
     if direct:
-        panel, k = line & ((1 << (width_shift - 4)) - 1), line >> (width_shift - 4)
-        deeper = lines >> (width_shift - 4)
+        panels_shift = max(0, width_shift - 4)
+        panel, k = line & ((1 << panels_shift) - 1), line >> panels_shift
+        deeper = lines >> panels_shift
         at = ((panel * panel_stride * rows + k) << 4) + quarter
         return at, deeper << 4, k, deeper, staged_at((panel << 4) + quarter, depth_shift) + k * LINE, deeper * LINE
     row, panel = line & ((1 << width_shift) - 1), line >> width_shift
@@ -169,12 +205,11 @@ def put(memory, at, apart, units, direct, regs):
 
 
 @device
-def multiply(memory, first, second, octet, acc):
-    """Add this octet's products to the lane's 4 x 4 results."""
-    begin = octet * (OCTET * LINE)
-    for depth in range(OCTET):
-        a0, a1, a2, a3 = load4(memory, begin + first + depth * LINE)
-        b0, b1, b2, b3 = load4(memory, begin + second + depth * LINE)
+def multiply(memory, first, second, acc):
+    """Add four lines' products to the lane's 4 x 4 results."""
+    for depth in range(HALF):
+        a0, a1, a2, a3 = load4(memory, first, depth * LINE)
+        b0, b1, b2, b3 = load4(memory, second, depth * LINE)
         acc[0] += a0 * b0
         acc[1] += a0 * b1
         acc[2] += a0 * b2
@@ -194,24 +229,31 @@ def multiply(memory, first, second, octet, acc):
 
 
 @device
-def leave(memory, first, shift, lane, acc, tf32):
-    """Write a warp's 16 x 32 sums, in lines of 1 << shift: 4 x 4 of each lane, or four times 16 x 8 as `mma` leaves them."""
+def leave(memory, first, shift, acc):
+    """Write a lane's 4 x 4 sums, in lines of 1 << shift."""
     for i in range(4):
-        if TENSOR_CORES and tf32 == 1:
-            for part in range(4):
-                at = first + (result_row(lane, 0) << shift) + result_column(lane, 0)
-                store(memory, at + (result_row(0, part) << shift) + i * 8 + result_column(0, part), acc[4 * i + part])
-        else:
-            at = first + (((lane >> 3) * 4 + i) << shift) + (lane & 7) * 4
-            store4(memory, at, acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3])
+        store4(memory, first + (i << shift), acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3])
+
+
+@device
+def leave_tf32(memory, first, shift, lane, acc):
+    """Write a warp's 16 x 32 sums: four times 16 x 8 as `mma` leaves them."""
+    for i in range(4):
+        for part in range(4):
+            at = first + (result_row(lane, 0) << shift) + result_column(lane, 0)
+            store(memory, at + (result_row(0, part) << shift) + i * 8 + result_column(0, part), acc[4 * i + part])
 
 
 @device
 def summed(memory, job, element):
-    """The sum of a tile's element over the warps that shared its depth."""
+    """The sums of four neighbours of a tile over all that shared its depth."""
     shift = job[ROW_SHIFT] + job[COLUMN_SHIFT]
     parts = (cuda.blockDim.x << 4) >> shift
-    total = load(memory, element)
+    t0, t1, t2, t3 = load4(memory, element)
     for part in range(1, parts):
-        total += load(memory, (part << shift) + element)
-    return total
+        p0, p1, p2, p3 = load4(memory, (part << shift) + element)
+        t0 += p0
+        t1 += p1
+        t2 += p2
+        t3 += p3
+    return t0, t1, t2, t3

@@ -8,18 +8,18 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import device, exp
+from vaefast.engines.cuda_gpu.device import device, divided, exp, load4, store4
 from vaefast.engines.cuda_gpu.epilogues import HALF, ONE, ZERO, adam, at
-from vaefast.engines.cuda_gpu.noise import four_words, normal
-from vaefast.engines.cuda_gpu.plan import EPILOGUE, OUT, RESAMPLE, A
+from vaefast.engines.cuda_gpu.noise import four_normals, four_words
+from vaefast.engines.cuda_gpu.plan import EPILOGUE, OUT, RESAMPLE, RESAMPLE_SHIFT, TERMS_SHIFT, A
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
 BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
 # floor(level * 2^32 / 255) of a byte, 2^32 being 255 * 16843009 + 1.
 BYTE_CELL, WHITE = np.uint64(16843009), np.uint64(255)
-# Rows of a task: a thread each, or 16 threads each of the fewest that a block has.
-TERMS_SHIFT, RESAMPLE_SHIFT = 5, 3
-WORD_RANGE, BYTE_SCALE, BYTE_HALF = np.float32(2.0**32), np.float32(255), 128
+# Rows of a bias's gradient that a thread has on their way at a time.
+ROWS_AHEAD = 4
+WORD_RANGE, BYTE_HALF = np.float32(2.0**32), 128
 
 
 @device
@@ -49,51 +49,51 @@ def set_pixel(call, places, row, x, entry, last, word):
     """One listed pixel, unless the list has ended."""
     if entry < last:
         n = call.pixels[entry]
-        value = (
-            byte_pixel(call.binarize, call.bytes[entry], word)
-            if call.in_bytes == 1
-            else float_pixel(call.binarize, call.floats[entry], word)
-        )
+        if call.in_bytes == 1:
+            value = byte_pixel(call.binarize, call.bytes[entry], word)
+        else:
+            value = float_pixel(call.binarize, call.floats[entry], word)
         call.arena[at(x, places.rows, row, n)] = value
 
 
 @device
 def byte_pixel(binarize, level, word):
-    """Exact in integers: on if word < floor(level * 2^32 / 255)."""
-    if binarize == DYNAMIC:
-        wide = np.uint64(level)
-        return ONE if word < wide * BYTE_CELL + wide // WHITE else ZERO
-    if binarize == THRESHOLD:
-        return ONE if level >= BYTE_HALF else ZERO
-    return np.float32(level) / BYTE_SCALE
+    """Exact in integers: on if word < floor(level * 2^32 / 255). Grey bytes are placed as floats."""
+    wide = np.uint64(level)
+    on = word < wide * BYTE_CELL + wide // WHITE if binarize == DYNAMIC else level >= BYTE_HALF
+    return ONE if on else ZERO
 
 
 @device
 def float_pixel(binarize, level, word):
     """The same; a float32 times 2^32 is exact, and so is the integer below it."""
-    if binarize == DYNAMIC:
-        return ONE if word < np.uint64(level * WORD_RANGE) else ZERO
-    if binarize == THRESHOLD:
-        return ONE if level >= HALF else ZERO
-    return level
+    if binarize == NONE:
+        return level
+    on = word < np.uint64(level * WORD_RANGE) if binarize == DYNAMIC else level >= HALF
+    return ONE if on else ZERO
 
 
 @device
 def update_bias(call, places, memory, job, panel, rows, s):
-    """b by Adam, one panel of it, on d_b = the sum of d_output's rows (8): each 16th of the threads a share of them."""
-    column, share, shares = cuda.threadIdx.x & 15, cuda.threadIdx.x >> 4, cuda.blockDim.x >> 4
-    total = ZERO
+    """b by Adam, one panel of it, on d_b = the sum of d_output's rows (8): each quarter of the threads four columns of it."""
+    quarter, share, shares = (cuda.threadIdx.x & 3) << 2, cuda.threadIdx.x >> 2, cuda.blockDim.x >> 2
+    t0, t1, t2, t3 = ZERO, ZERO, ZERO, ZERO
     r = share
     while r < rows:
-        total += call.arena[at(job[A], places.rows, r, panel * 16 + column)]
-        r += shares
-    memory[cuda.threadIdx.x] = total
+        for i in range(ROWS_AHEAD):
+            row = r + i * shares
+            d0, d1, d2, d3 = load4(call.arena, at(job[A], places.rows, min(row, rows - 1), panel * 16 + quarter))
+            t0, t1 = t0 + (d0 if row < rows else ZERO), t1 + (d1 if row < rows else ZERO)
+            t2, t3 = t2 + (d2 if row < rows else ZERO), t3 + (d3 if row < rows else ZERO)
+        r += ROWS_AHEAD * shares
+    store4(memory, cuda.threadIdx.x << 2, t0, t1, t2, t3)
     cuda.syncthreads()
-    if cuda.threadIdx.x < 16:
-        gradient = ZERO
-        for part in range(shares):
-            gradient += memory[part * 16 + column]
-        adam(call, places, job[OUT] + panel * 16 + column, gradient, s)
+    if cuda.threadIdx.x < 4:
+        g0, g1, g2, g3 = load4(memory, quarter)
+        for part in range(1, shares):
+            d0, d1, d2, d3 = load4(memory, (part << 4) + quarter)
+            g0, g1, g2, g3 = g0 + d0, g1 + d1, g2 + d2, g3 + d3
+        adam(call, places, job[OUT] + panel * 16 + quarter, g0, g1, g2, g3, s)
 
 
 @device
@@ -121,7 +121,7 @@ def weigh(call, places, r, log_w, s):
         arena[running] = log_w
         arena[running + R] = ONE
         arena[running + 2 * R] = ONE
-    elif s * call.group + r % call.group < call.samples:
+    elif s * call.group + r - divided(r, call.group) * call.group < call.samples:
         largest = arena[running]
         # NaN is larger than nothing, and stays once it is there.
         higher = largest if largest >= log_w else log_w
@@ -133,30 +133,41 @@ def weigh(call, places, r, log_w, s):
 
 @device
 def resample(call, places, memory, task, rows, s):
-    """z, (B, Z), from the noise of another sample, and log p(z) - log q(z | x), (B,); 16 threads a row (30)."""
-    lane, line = cuda.threadIdx.x & 15, cuda.threadIdx.x >> 4
+    """z, (B, Z), from the noise of another sample, and log p(z) - log q(z | x), (B,); four threads a row (30)."""
+    quarter, line = (cuda.threadIdx.x & 3) << 2, cuda.threadIdx.x >> 2
     r, arena = (task << RESAMPLE_SHIFT) + line, call.arena
     owned = line < 1 << RESAMPLE_SHIFT and r < rows
     total = ZERO
     if owned:
-        number = s * call.group + r % call.group
+        number = s * call.group + r - divided(r, call.group) * call.group
         for panel in range(places.latent_panels):
-            j = panel * 16 + lane
-            z = ZERO
-            if j < places.latent:
-                mean = arena[at(places.heads, places.rows, r, j)]
-                log_std = arena[at(places.heads, places.rows, r, places.latent_panels * 16 + j)]
-                epsilon = normal(call, j, call.keys[r], number, call.latent_purpose)
-                z = mean + exp(log_std) * epsilon
-                total += HALF * (epsilon * epsilon - z * z) + log_std
-            arena[at(places.z, places.rows, r, j)] = z
+            j = panel * 16 + quarter
+            mean0, mean1, mean2, mean3 = load4(arena, at(places.heads, places.rows, r, j))
+            log0, log1, log2, log3 = load4(arena, at(places.heads, places.rows, r, places.latent_panels * 16 + j))
+            e0, e1, e2, e3 = four_normals(call, j, call.keys[r], number, call.latent_purpose)
+            within = places.latent - j
+            z0, term0 = sampled(mean0, log0, e0, within > 0)
+            z1, term1 = sampled(mean1, log1, e1, within > 1)
+            z2, term2 = sampled(mean2, log2, e2, within > 2)
+            z3, term3 = sampled(mean3, log3, e3, within > 3)
+            store4(arena, at(places.z, places.rows, r, j), z0, z1, z2, z3)
+            total += term0 + term1 + term2 + term3
     memory[cuda.threadIdx.x] = total
     cuda.syncthreads()
-    if lane == 0 and owned:
+    if quarter == 0 and owned:
         prior = ZERO
-        for i in range(16):
+        for i in range(4):
             prior += memory[cuda.threadIdx.x + i]
         arena[places.prior + r] = prior
+
+
+@device
+def sampled(mean, log_std, epsilon, within):
+    """z (2) and its part of log p(z) - log q(z | x); zeros for a column that pads a panel."""
+    if not within:
+        return ZERO, ZERO
+    z = mean + exp(log_std) * epsilon
+    return z, HALF * (epsilon * epsilon - z * z) + log_std
 
 
 __all__ = ["BINARIZATION_CODES", "draw", "resample", "terms", "update_bias"]

@@ -3,22 +3,15 @@
 * `kernel` compiles a piece. No fast-math flag is ever given: every operation is IEEE float32, products are fused only
   where the code says `fma`, and no loop is summed in another order. So a result does not depend on how LLVM vectorised
   the loop it came from, and NaN and infinity stay visible.
-* `entry_point` compiles a function that Python calls, and keeps its machine code on disk. Numba's own disk cache goes
-  stale when an imported kernel is edited, unpickles files it never verified and fails the import where nothing is
-  writable. This one is keyed by a hash over all kernel sources, the versions and the CPU, lives in a folder that only
-  the user can open, verifies a SHA-256 before it unpickles, and recompiles when anything is wrong.
+* `entry_point` compiles a function that Python calls, and keeps its machine code on disk (`kept_kernels.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-import pickle
-import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +22,7 @@ from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from vaefast import layout, noise
-from vaefast.engines import plan
-from vaefast.version import __version__
+from vaefast.engines import kept_kernels, plan
 
 # What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
 AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
@@ -134,31 +126,16 @@ def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
 
 
 def cache_folder() -> Path | None:
-    """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "vaefast" / f"kernels-{_key()}"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return None
-    if hasattr(os, "getuid"):
-        # Cached machine code is run: nobody else may have been able to put it there.
-        private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
-        return folder if private else None
-    return folder
+    """The private folder of compiled kernels; None where no such folder can be had."""
+    return kept_kernels.folder_of(_key())
 
 
 @functools.cache
 def _key() -> str:
     """Changes with any kernel source, any version, and the CPU that code was compiled for."""
-    digest = hashlib.sha256()
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    for path in [*sources, Path(noise.__file__), Path(layout.__file__), Path(plan.__file__)]:
-        digest.update(path.read_bytes())
-    versions = (__version__, sys.version, numba.__version__, llvmlite.__version__)
-    digest.update(repr((versions, numba.core.registry.cpu_target.target_context.codegen().magic_tuple())).encode())
-    return digest.hexdigest()[:20]
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in (noise, layout, plan))]
+    processor = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
+    return kept_kernels.key_of(sources, numba.__version__, llvmlite.__version__, processor)
 
 
 class _Locator:
@@ -182,52 +159,12 @@ class _KernelCacheImpl(caching.CompileResultCacheImpl):
         self._filename_base = function.__name__
 
 
-class _KernelFile:
-    """One file a signature: a SHA-256 and the pickled machine code that it vouches for."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def load(self, key: tuple[Any, ...]) -> Any:
-        path = self._path(key)
-        if path is None:
-            return None
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return None
-        if content[:32] != hashlib.sha256(content[32:]).digest():
-            return None
-        return pickle.loads(content[32:])
-
-    def save(self, key: tuple[Any, ...], data: Any) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        content = pickle.dumps(data, protocol=-1)
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            os.replace(file.name, path)
-        except OSError:
-            # A full or read-only disk costs the next process a compilation, and nothing else.
-            Path(file.name).unlink(missing_ok=True)
-
-    def flush(self) -> None:
-        """Nothing is held in memory."""
-
-    def _path(self, key: tuple[Any, ...]) -> Path | None:
-        folder = cache_folder()
-        signature = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-        return folder / f"{self._name}-{signature}.kernel" if folder else None
-
-
 class _KernelCache(caching.FunctionCache):
     _impl_class = _KernelCacheImpl
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file: Any = _KernelFile(function.__name__)
+        self._cache_file: Any = kept_kernels.KernelFile(function.__name__, cache_folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -251,5 +188,5 @@ def announce_compilation() -> None:
     """Say once a process why nothing happens for some seconds."""
     if _quiet:
         return
-    kept = "and kept for the next run" if cache_folder() else "for this run: the cache folder is not writable"
+    kept = kept_kernels.kept_or_not(cache_folder())
     print(f"vaefast: compiling the CPU kernels, some seconds, {kept}", file=sys.stderr, flush=True)

@@ -1,0 +1,101 @@
+"""Compiled kernels on disk: a private folder for each key, a file for each kernel and signature.
+
+Numba's own disk cache goes stale when an imported kernel is edited, unpickles files it never verified and fails the import
+where nothing is writable. This one is keyed by a hash over all kernel sources, the versions and the processor, lives in a
+folder that only the user can open, verifies a SHA-256 before it unpickles, and leaves it to the caller to compile anew when
+anything is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from vaefast.version import __version__
+
+
+def key_of(sources: Iterable[Path], *facts: object) -> str:
+    """Changes with any of these sources, our version and Python's, and any of the facts."""
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    digest.update(repr((__version__, sys.version, facts)).encode())
+    return digest.hexdigest()[:20]
+
+
+def folder_of(key: str) -> Path | None:
+    """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(base) / "vaefast" / f"kernels-{key}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return None
+    if hasattr(os, "getuid"):
+        # Cached machine code is run: nobody else may have been able to put it there.
+        private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
+        return folder if private else None
+    return folder
+
+
+def kept_or_not(folder: Path | None) -> str:
+    """What becomes of kernels that are being compiled, for a message."""
+    return "and kept for the next run" if folder else "for this run: the cache folder is not writable"
+
+
+class KernelFile:
+    """One file a signature: a SHA-256 and the pickled machine code that it vouches for.
+
+    Parameters
+    ----------
+    name
+        Of the kernel.
+    folder
+        Says where the files are, or that there are none.
+    """
+
+    def __init__(self, name: str, folder: Callable[[], Path | None]) -> None:
+        self._name, self._folder = name, folder
+
+    def load(self, key: object) -> Any:
+        """What was saved under this key; None where nothing was, or not that."""
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        if content[:32] != hashlib.sha256(content[32:]).digest():
+            return None
+        return pickle.loads(content[32:])
+
+    def save(self, key: object, data: Any) -> None:
+        """Keep it; where that is not possible the next process compiles."""
+        path = self._path(key)
+        if path is None:
+            return
+        content = pickle.dumps(data, protocol=-1)
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(hashlib.sha256(content).digest() + content)
+            os.replace(file.name, path)
+        except OSError:
+            # A full or read-only disk costs the next process a compilation, and nothing else.
+            Path(file.name).unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Nothing is held in memory."""
+
+    def _path(self, key: object) -> Path | None:
+        folder = self._folder()
+        signature = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
+        return folder / f"{self._name}-{signature}.kernel" if folder else None
