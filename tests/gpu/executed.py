@@ -112,13 +112,17 @@ def test_no_chain_no_order_and_no_number_of_blocks_changes_a_bit(toy, driver):
             assert all(np.array_equal(one, other) for one, other in zip(wanted, found, strict=True)), (mode, seed, chain)
 
 
-def test_more_blocks_than_a_device_holds_are_launched_as_many_as_it_holds(monkeypatch):
+@pytest.mark.parametrize("multiprocessors", [1, 2, 3])
+def test_the_grid_is_as_large_as_the_device_holds_and_no_bit_depends_on_it(multiprocessors, monkeypatch):
+    from numba import cuda
+
     toy = TOYS["no hidden layer"]
-    monkeypatch.setenv("VAEFAST_STANDIN_MULTIPROCESSORS", "1")
-    few, plans = results(toy, "grid", toy.machine._replace(blocks=264))
-    monkeypatch.setenv("VAEFAST_STANDIN_MULTIPROCESSORS", "7")
-    many, _ = results(toy, "grid", toy.machine._replace(blocks=264), plans)
-    assert all(np.array_equal(one, other) for one, other in zip(few, many, strict=True))
+    machine = toy.machine._replace(blocks=264)
+    wanted, plans = results(toy, "launches", machine)
+    monkeypatch.setenv("VAEFAST_STANDIN_MULTIPROCESSORS", str(multiprocessors))
+    monkeypatch.setattr(cuda.get_current_device(), "MULTIPROCESSOR_COUNT", multiprocessors)
+    found, _ = results(toy, "grid", machine, plans)
+    assert all(np.array_equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
 @by_toy
@@ -223,7 +227,7 @@ def test_what_an_engine_takes_of_the_device_it_gives_back():
     before = free_bytes()
     for chain in CHAINS:
         results(TOYS["drawn bytes"], chain, None)
-    assert free_bytes() == before
+    assert free_bytes() >= before
 
 
 def test_a_model_too_large_for_the_memory_is_refused_before_and_when_the_driver_says_so(monkeypatch):
