@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import numpy as np
 
 from benchmarks.measure import OtherPrograms, sgemm_rate, step_flop
 from benchmarks.peers import PEERS
+from benchmarks.peers.process import Process
 from vaefast.data import load
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
@@ -74,44 +74,23 @@ SCENARIOS = {
 }
 
 
-class Peer:
+class Peer(Process):
     """A process that trains one peer, and what it answered."""
 
     def __init__(self, name: str, python: str, folder: Path) -> None:
         command = [python, "-m", "benchmarks.peers.run", name, "--rounds-from-stdin"]
         for option in ("settings.json", "data.npz", "weights.npz"):
             command += [f"--{option.split('.')[0]}", str(folder / option)]
-        self.module, self.steps = name, SLOW_PEERS.get(name)
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        ready = self._answer()
+        super().__init__(name, command)
+        self.steps = SLOW_PEERS.get(name)
+        ready = self.answer()
         self.name, self.version, self.warm_up_seconds = ready["name"], ready["version"], ready["warm_up_seconds"]
         self.seconds: list[float] = []
-        self.pid = self._process.pid
 
     def epoch(self, scale: float) -> None:
         """One epoch, or a scaled part of one."""
         answer = self.ask("epoch" if self.steps is None else f"epoch {self.steps}")
         self.seconds.append(answer["seconds"] * (1.0 if self.steps is None else scale / self.steps))
-
-    def ask(self, command: str) -> dict[str, Any]:
-        """One command and its answer."""
-        assert self._process.stdin is not None
-        print(command, file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "the process ended"}
-        if "error" in answer:
-            raise RuntimeError(f"{self.module}: {answer['error']}")
-        return answer
 
 
 def compare(scenario: Scenario, peers: list[str], rounds: int, python: str, data_dir: Path | None) -> dict[str, Any]:

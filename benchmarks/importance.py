@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.measure import OtherPrograms
+from benchmarks.peers.process import Process
 from vaefast.run_folder import cpu_name
 from vaefast.threads import thread_count
 
@@ -27,7 +26,7 @@ STANDARD_ERRORS = 6.0
 IMAGES = 10_000
 
 
-class Estimator:
+class Estimator(Process):
     """A process that scores."""
 
     def __init__(self, name: str, python: str, model: Path, threads: int, samples: int) -> None:
@@ -41,37 +40,20 @@ class Estimator:
             f"--samples={samples}",
         ]
         self.name, self._samples = name, samples
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.pid = self._process.pid
+        super().__init__(name, command)
         self.seconds: list[float] = []
         self.means: list[float] = []
         self.errors: list[float] = []  # of the means, where the estimator says
-        self.warm_up_seconds, self.peak = self._answer()["warm_up_seconds"], 0.0
+        self.warm_up_seconds, self.peak = self.answer()["warm_up_seconds"], 0.0
 
     def score(self, first: int, last: int) -> None:
         """These images."""
-        assert self._process.stdin is not None
-        print(first, last, file=self._process.stdin, flush=True)
-        answer = self._answer()
+        answer = self.ask(f"{first} {last}")
         self.seconds.append(answer["seconds"])
         self.means.append(float(np.mean(answer["log_likelihoods"])))
         variances = 1 / np.array(answer["effective_samples"]) - 1 / self._samples
         self.errors.append(float(np.sqrt(variances.sum()) / max(1, len(variances))))
         self.peak = answer["peak_rss_mb"]
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name}: the process ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -449,6 +450,21 @@ def test_download_completes_a_partly_filled_cache(
     (good,) = serve(pages_of(table))
     check_mnist(load("mnist"), table)
     assert good.asked == ["/t10k-images-idx3-ubyte.gz"]
+
+
+def test_what_killed_downloads_left_is_removed_and_what_runs_is_not(
+    isolated: Path, table: dict[str, bytes], serve: Callable[..., list[Server]]
+) -> None:
+    isolated.mkdir(parents=True)
+    stale, running, foreign = isolated / ".train-a.part", isolated / ".train-b.part", isolated / "mine.part"
+    for path in (stale, running, foreign):
+        path.write_bytes(b"half of it")
+    long_ago = time.time() - mnist.STALE_SECONDS - 60
+    os.utime(stale, (long_ago, long_ago))
+    os.utime(foreign, (long_ago, long_ago))
+    serve(pages_of(table))
+    check_mnist(load("mnist"), table)
+    assert {path.name for path in isolated.glob("*.part")} == {running.name, foreign.name}
 
 
 BAD_PAGES: dict[str, Callable[[bytes], bytes | int | None]] = {

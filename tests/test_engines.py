@@ -7,7 +7,7 @@ import pytest
 from cases import CASES, TOLERANCES
 
 from vaefast import engines
-from vaefast.engines import reference
+from vaefast.engines import images, reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import SettingsError
@@ -21,8 +21,8 @@ FAST_ENGINES = [
     for name in engines.ENGINES
     if name != "reference"
 ]
-# Where each engine's threshold between lists of pixels and dense tiles stands.
-ENGINE_MODULES = {"cython": "vaefast.engines.cython_cpu.engine", "numba": "vaefast.engines.numba_cpu.engine"}
+# Those that choose between lists of pixels and dense tiles by `images.SPARSE_BELOW`.
+FOR_CPU = [engine for engine in FAST_ENGINES if engine.values[0] in ("cython", "numba")]
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 by_engine = pytest.mark.parametrize("name", FAST_ENGINES)
 
@@ -187,12 +187,12 @@ def test_a_rows_result_does_not_depend_on_the_rows_beside_it(name, case):
         assert np.array_equal(fast.decode(mean[row : row + 1])[0], logits[row])
 
 
-@pytest.mark.parametrize("name", [engine for engine in FAST_ENGINES if engine.values[0] in ENGINE_MODULES])
+@pytest.mark.parametrize("name", FOR_CPU)
 def test_the_sparse_and_the_dense_first_layer_give_the_same_bits(name, monkeypatch):
     case = CASES[0]
     values, order, states = case.values(), np.arange(case.examples), []
     for below in (0.0, 2.0):
-        monkeypatch.setattr(f"{ENGINE_MODULES[name]}.SPARSE_BELOW", below)
+        monkeypatch.setattr(images, "SPARSE_BELOW", below)
         fast = engine_at_start(name, case)
         placed = fast.place(values)
         assert placed.sparse == (below > 0)

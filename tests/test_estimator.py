@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import vaefast
 from vaefast import VAE
-from vaefast.errors import DataError, SettingsError
+from vaefast.errors import DataError, DivergenceError, OutputError, SettingsError
 from vaefast.settings import LIKELIHOODS
 
 QUICK = {"hidden_layer_sizes": (16,), "epochs": 3, "batch_size": 50, "random_state": 0}
@@ -418,3 +418,10 @@ print(*sorted({"numba", "sklearn", "matplotlib", "scipy", "tqdm", "joblib", "saf
     assert {"VAE", "load", "TensorBoard", "__version__"} <= set(dir(vaefast))
     with pytest.raises(AttributeError, match="no attribute 'vea'"):
         vaefast.vea  # noqa: B018
+
+
+def test_errors_name_parameters_and_no_flags(digits, fitted, tmp_path):
+    with pytest.raises(DivergenceError, match=r"lower learning_rate$"):
+        VAE(5, **QUICK, learning_rate=1e6, engine="reference").fit(digits)
+    with pytest.raises(OutputError, match=r"choose another path$"):
+        fitted.save(tmp_path / "missing" / "model.safetensors")

@@ -245,3 +245,12 @@ def test_the_checkpoint_is_only_read(command, run):
     before = CheckpointFolder(Path("run/checkpoint")).numbers()
     assert command("run", *QUICK, "--no-figures")[0] == 0
     assert CheckpointFolder(Path("run/checkpoint")).numbers() == before
+
+
+def test_it_takes_no_part_in_a_job(command, run, monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "0")
+    code, out, err = command("run", *QUICK)
+    assert (code, out) == (2, "")
+    assert err == "vaefast: this command takes no part in a job, and 2 processes were started: start it without mpiexec\n"
+    assert not Path("run/evaluation").exists()

@@ -1,5 +1,6 @@
 """What is the Numba engine's alone: vector units, compiled kernels on disk, threads, forks, and the Adam tile."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from cases import CASES
 
+from vaefast.engines import kept_kernels
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine, compiler, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
@@ -158,6 +160,23 @@ def test_without_a_folder_of_ones_own_kernels_are_compiled_and_not_kept(tmp_path
     assert compiler.cache_folder() is None
     loaded = kept_kernels.KernelFile("train_steps", compiler.cache_folder).load(("any", "key"))
     assert loaded is None
+
+
+def test_a_cache_in_which_nothing_can_be_written_costs_a_compilation_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    kept = kept_kernels.KernelFile("train_steps", compiler.cache_folder)
+    kept.save(("any", "key"), "code")
+    assert kept.load(("any", "key")) == "code"
+
+    def full(*arguments, **settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module, name in ((kept_kernels.tempfile, "NamedTemporaryFile"), (kept_kernels.os, "replace")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, full)
+            kept.save(("another", "key"), "code")
+    assert kept.load(("another", "key")) is None
+    assert len(list(compiler.cache_folder().iterdir())) == 1
 
 
 def test_the_key_of_the_kernels_changes_with_a_source(tmp_path, monkeypatch):

@@ -297,3 +297,12 @@ def test_help_lists_the_flags_quickly():
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "--stage-samples" in result.stdout
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_it_takes_no_part_in_a_job(command, monkeypatch, rank, lines):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", rank)
+    code, out, err = small(command)
+    assert (code, out, err.count("\n")) == (2, "", lines)
+    assert not Path("t").exists()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,8 @@ import pytest
 
 from tests.faults import runs
 from tests.faults.mutate import _resealed
-from vaefast import engines, gallery, run_folder, threads, trainer
+from vaefast import engines, gallery, run_folder, threads
 from vaefast.checkpoint import CheckpointFolder
-from vaefast.keeper import Keeper
 from vaefast.run_folder import RunFolder
 
 REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")
@@ -31,17 +30,6 @@ MODEL = ("--hidden", "20", "9", "--latent", "3", "--batch-size", "7", "--seed", 
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command in an empty folder, with three cores and a piece for each minibatch."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEFAST_OFFLINE", "1")
-    monkeypatch.setattr(threads, "granted_cores", lambda: 3)
-    monkeypatch.setattr(trainer, "_next_piece", lambda piece, elapsed: 1)
-    runs.tiny_images(tmp_path / "grey.npy", 40, 30)
-    return runs.command
-
-
 def started(command: Command, out: str, *more: str) -> tuple[int, str, str]:
     return command("--data", "grey.npy", *MODEL, "--epochs", str(EPOCHS), "--out", out, *more)
 
@@ -50,26 +38,6 @@ def started(command: Command, out: str, *more: str) -> tuple[int, str, str]:
 def whole(command: Command) -> runs.Outcome:
     assert started(command, "whole", "--threads", "2")[0] == 0
     return runs.outcome(Path("whole"))
-
-
-@pytest.fixture
-def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, int], None]]:
-    """Send this process a signal when the trainer pauses for the nth time."""
-    real = Keeper.__call__
-
-    def arrange(pause: int, number: int) -> None:
-        left = [pause]
-
-        def call(keeper: Keeper, *arguments: object) -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), number)
-            return real(keeper, *arguments)
-
-        monkeypatch.setattr(Keeper, "__call__", call)
-
-    yield arrange
-    monkeypatch.setattr(Keeper, "__call__", real)
 
 
 def one_line(err: str, *words: str) -> None:

@@ -7,8 +7,8 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,16 +39,10 @@ def failing(error: BaseException):
     return fail
 
 
-@contextmanager
-def files_no_longer_than(size: int) -> Iterator[None]:
-    """Writes past this size fail, as they do on a full disk."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.fixture
+def files_no_longer_than() -> Callable[[int], AbstractContextManager[None]]:
+    """Writes past a size fail, as they do on a full disk."""
+    return pytest.importorskip("tests.faults.full", exc_type=ImportError).files_no_longer_than
 
 
 def names(folder: Path) -> list[str]:
@@ -81,7 +75,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch,
     assert old is None or path.read_bytes() == old
 
 
-def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path):
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, files_no_longer_than):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with files_no_longer_than(10_000), pytest.raises(OutputError):
@@ -157,7 +151,7 @@ def test_metrics_are_a_line_an_epoch(tmp_path):
         assert all(line.endswith(b"}\n") for line in lines)
 
 
-def test_a_disk_that_fills_up_leaves_whole_lines_of_metrics(tmp_path):
+def test_a_disk_that_fills_up_leaves_whole_lines_of_metrics(tmp_path, files_no_longer_than):
     folder = RunFolder(tmp_path / "run")
     path = tmp_path / "run" / "metrics.jsonl"
     folder.append_metrics(METRICS)

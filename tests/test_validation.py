@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +10,9 @@ import numpy as np
 import pytest
 
 from tests.faults import runs
-from vaefast import engines, threads, trainer
+from vaefast import engines
 from vaefast.checkpoint import CheckpointFolder, Damaged
 from vaefast.errors import SettingsError
-from vaefast.keeper import Keeper
 from vaefast.options import parse
 from vaefast.settings import ValidationSettings
 from vaefast.trainer import EpochMetrics
@@ -25,38 +21,6 @@ from vaefast.validation import Stopping, held_out
 # Steep enough to overfit 27 images within some epochs.
 FLAGS = ("--data", "grey.npy", "--hidden", "20", "--latent", "3", "--batch-size", "7", "--seed", "5", "--binarize", "none",
          "--learning-rate", "0.02", "--validation", "9", "--patience", "3", "--epochs", "60")  # fmt: skip
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEFAST_OFFLINE", "1")
-    monkeypatch.setattr(threads, "granted_cores", lambda: 3)
-    monkeypatch.setattr(trainer, "_next_piece", lambda piece, elapsed: 1)
-    runs.tiny_images(tmp_path / "grey.npy", 40, 30)
-    return runs.command
-
-
-@pytest.fixture
-def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Send this process SIGTERM when the trainer pauses for the nth time."""
-    real = Keeper.__call__
-
-    def arrange(pause: int) -> None:
-        left = [pause]
-
-        def call(keeper: Keeper, *arguments: object) -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return real(keeper, *arguments)
-
-        monkeypatch.setattr(Keeper, "__call__", call)
-
-    yield arrange
-    monkeypatch.setattr(Keeper, "__call__", real)
 
 
 def bounds(folder: str) -> list[float]:

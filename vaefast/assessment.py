@@ -105,7 +105,7 @@ def assess(
     DataError
         An estimate is not a finite number.
     """
-    terms: list[NDArray[np.float64]] = []  # (7, B) of each block
+    terms: list[NDArray[np.float64]] = []  # (5, B) of each block
     moments = _Moments(model.model.latent)
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]

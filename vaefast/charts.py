@@ -14,9 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from vaefast.figures import DPI, LABEL_SIZE, TAG_GAP, Sheet, move_labels_in, nats, style, text_width
+from vaefast.figures import (
+    BELOW,
+    CURVE_HEIGHT,
+    CURVE_WIDTH,
+    DPI,
+    LABEL_SIZE,
+    TAG_GAP,
+    Sheet,
+    label_axes,
+    move_labels_in,
+    nats,
+    style,
+    text_width,
+    write_beside,
+)
 
-WIDTH, HEIGHT, BELOW = 1300, 680, 110
 SQUARE = 1300
 GREY = "#b0b0b0"
 FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
@@ -24,7 +37,6 @@ FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
 CLASSES = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
 )  # fmt: skip
-GRID = "#e4e4e4"
 # Okabe & Ito (2008): told apart with any colour vision; markers tell them apart in print.
 SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"))
 
@@ -64,14 +76,14 @@ def nll_curves(
     tags = {name: f"{name}  {nats(curve.values[-1], 2)}" for name, curve in curves.items()}
     goals = {name: f"published  {nats(curve.published, 2)}" for name, curve in curves.items() if curve.published is not None}
     room = max(text_width(tag, LABEL_SIZE) for tag in (*tags.values(), *goals.values()))
-    sheet = Sheet(WIDTH + TAG_GAP + room, HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, WIDTH, HEIGHT, "nll")
+    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "nll")
     for (name, curve), (color, marker) in zip(curves.items(), SERIES, strict=False):
         axes.plot(curve.bound_epochs, curve.bounds, color=color, linewidth=0.6, alpha=0.5)
         axes.plot(curve.epochs, curve.values, color=color, marker=marker, markersize=3.5, linewidth=1.1, label=name)
         if curve.published is not None:
             axes.axhline(curve.published, color=color, linewidth=0.8, linestyle=(0, (4, 2)))
-    _frame(axes, "epoch (logarithmic)     points: importance sampling     thin: minus the test ELBO", "nats per image")
+    label_axes(axes, "epoch (logarithmic)     points: importance sampling     thin: minus the test ELBO", "nats per image")
     _limit(axes, curves)
     ends = [(curve.values[-1], tags[name]) for name, curve in curves.items()]
     ends += [(curve.published, goals[name]) for name, curve in curves.items() if curve.published is not None]
@@ -105,12 +117,12 @@ def latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", title: st
     names = {True: f"{on.sum()} active", False: f"{(~on).sum()} inactive"}
     colors = {True: SERIES[0][0], False: GREY}
     room = max(text_width(name, LABEL_SIZE) for name in names.values())
-    sheet = Sheet(WIDTH + TAG_GAP + room, HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, WIDTH, HEIGHT, "latent_kl")
+    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "latent_kl")
     axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
-    _frame(axes, "latent (numbered from 0)", "nats per image")
+    label_axes(axes, "latent (numbered from 0)", "nats per image")
     # As many numbers as there is room for.
-    step = -(-values.size * 2 * text_width(str(values.size), 6.0) // WIDTH)
+    step = -(-values.size * 2 * text_width(str(values.size), 6.0) // CURVE_WIDTH)
     places = np.arange(0, values.size, step)
     axes.set_xticks(places, [str(order[place]) for place in places], fontsize=6.0)
     axes.set_xlim(-0.7, max(values.size, FEWEST_BARS) - 0.3)
@@ -150,7 +162,7 @@ def latent_scatter(
     size = float(np.clip(12_000 / len(places), 1.5, 12))
     for (name, chosen), color in zip(groups, CLASSES, strict=False):
         axes.scatter(places[chosen, 0], places[chosen, 1], s=size, color=color, alpha=0.7, linewidths=0, label=name)
-    _frame(axes, *axis_names)
+    label_axes(axes, *axis_names)
     _key(axes, [(name, color) for (name, _), color in zip(groups, CLASSES, strict=False) if name])
     move_labels_in(axes)
     return sheet.figure
@@ -159,23 +171,7 @@ def latent_scatter(
 def _key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
     """Names in their colours, one below the other, right of the axes."""
     for number, (name, color) in enumerate(entries):
-        axes.annotate(
-            name,
-            xy=(1.0, 1.0),
-            xycoords="axes fraction",
-            xytext=(TAG_GAP * 72 / DPI, -(number + 0.5) * 1.4 * LABEL_SIZE),
-            textcoords="offset points",
-            color=color,
-            verticalalignment="center",
-        )
-
-
-def _frame(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(axis="y", color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+        write_beside(axes, name, (1.0, 1.0), -(number + 0.5) * 1.4 * LABEL_SIZE, color)
 
 
 def _limit(axes: Axes, curves: Mapping[str, Curve]) -> None:
@@ -202,12 +198,4 @@ def _tag(axes: Axes, ends: Sequence[tuple[float, str]], colors: Sequence[str]) -
         wanted = (ends[i][0] - low) / (high - low) * axes.bbox.height * points
         places.append(max(wanted, places[-1] + 1.25 * LABEL_SIZE) if places else wanted)
     for place, i in zip(places, order, strict=True):
-        axes.annotate(
-            ends[i][1],
-            xy=(1.0, 0.0),
-            xycoords="axes fraction",
-            xytext=(TAG_GAP * points, place),
-            textcoords="offset points",
-            color=colors[i],
-            verticalalignment="center",
-        )
+        write_beside(axes, ends[i][1], (1.0, 0.0), place, colors[i])

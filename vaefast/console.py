@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from vaefast.errors import OutputError, SettingsError, VaefastError
 from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
 from vaefast.job import Job
+from vaefast.launcher import launched
 
 
 class HasDebug(Protocol):
@@ -33,9 +34,27 @@ def command(
     job: Job | None = None,
 ) -> int:
     """Parse the arguments, those of this process by default, and do what they ask; returns the exit code (0 done, 1 internal
-    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM)."""
-    job = job or Job()
+    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM).
+
+    A command that hands in no job is one for a single process, and ends with code 2 where a launcher has started several.
+    """
+    if job is None:
+        job, run = Job(), _alone(run)
     return job.end(_attempt(parse, run, sys.argv[1:] if arguments is None else arguments, job))
+
+
+def _alone(run: Callable[[Parsed, Interruption], None]) -> Callable[[Parsed, Interruption], None]:
+    """The same for one process: several would do the same work and write the same files."""
+
+    def run_alone(options: Parsed, interruption: Interruption) -> None:
+        processes = launched()[1]
+        if processes > 1:
+            raise SettingsError(
+                f"this command takes no part in a job, and {processes} processes were started: start it without mpiexec"
+            )
+        run(options, interruption)
+
+    return run_alone
 
 
 def _attempt(

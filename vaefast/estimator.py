@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from vaefast import atomic, model_file, noise, scaling, trainer
 from vaefast.engines import State
-from vaefast.errors import DataError, EngineUnavailable, SettingsError
+from vaefast.errors import DataError, EngineUnavailable, SettingsError, VaefastError
 from vaefast.layout import Layout
 from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
@@ -41,9 +42,12 @@ from vaefast.validation import Stopping, held_out
 
 Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
 
+# Flags of the command line that messages of the trainer, the engines and the files name, and what they are here.
+PARAMETERS = {"--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path"}
+
 # About so many minibatches make an epoch where `batch_size` is "auto", between these two sizes.
 MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
-# Of `metrics.jsonl` and of `history_`.
+# What an epoch's metrics hold for `history_` only where there are validation data.
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
 
@@ -108,7 +112,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
         Initial weights.
     early_stopping : bool, default=False
-        Set a part of the data aside, stop when its ELBO no longer rises, and keep the best epoch's model.
+        In `fit`: set a part of the data aside, stop when its ELBO no longer rises, and keep the best epoch's model.
     validation_fraction : float, default=0.1
         That part.
     n_iter_no_change : int, default=10
@@ -121,8 +125,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
         What computes; `auto` takes the fastest that works here.
     n_jobs : int or None, default=None
-        Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else all cores
-        granted; -1: all of them.
+        Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
+        `NUMBA_NUM_THREADS`, else all cores granted; -1: all of them.
     random_state : int, RandomState or None, default=None
         An int is the seed of every random number, as `--seed` is on the command line.
     verbose : int, default=0
@@ -267,6 +271,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
         """Train on for one epoch over the rows of X; the first call decides likelihood, scaling and minibatch by its X.
 
+        Nothing is set aside: `early_stopping` and what belongs to it are for `fit` alone.
+
         Raises
         ------
         DataError, SettingsError, DivergenceError
@@ -348,7 +354,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _train(self, values: NDArray[Any], validation: NDArray[Any] | None, epochs: int) -> None:
         """The project's one training loop, with what a person at a notebook wants around it."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
-        with Bar(epochs, self.verbose, self._inputs.log_volume) as bar:
+        with _in_parameters(), Bar(epochs, self.verbose, self._inputs.log_volume) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
@@ -470,8 +476,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """The ELBO of each row in nats, (N,): a bound on log p(x) from one sample of q(z | x).
 
         The noise of a row goes by its content, so its score is the same in any company and at each call: bit for bit on the
-        Numba engine, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model has
-        not seen the like of.
+        compiled engines, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model
+        has not seen the like of.
         """
         check_is_fitted(self)
         return self._network.bounds(self._entered(X)) - self._inputs.log_volume
@@ -522,7 +528,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         }
         parameters = network.state.parameters.astype(np.float32)
         training = asdict(network.training)
-        atomic.write_bytes(Path(path), model_file.serialize(network.layout, parameters, training, about, tensors))
+        content = model_file.serialize(network.layout, parameters, training, about, tensors)
+        with _in_parameters():
+            atomic.write_bytes(Path(path), content)
 
     def to_onnx(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `encoder.onnx` (x to mean and log_std) and `decoder.onnx` (z to x_mean and logits) into a folder.
@@ -540,7 +548,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         from vaefast.onnx_export import write
 
         check_is_fitted(self)
-        return write(Path(folder), self._network, self._inputs)
+        with _in_parameters():
+            return write(Path(folder), self._network, self._inputs)
 
     # --- scikit-learn
 
@@ -603,6 +612,19 @@ def _restored(saved: model_file.SavedModel) -> VAE:
     if about.get("feature_names_in"):
         vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     return vae
+
+
+@contextlib.contextmanager
+def _in_parameters() -> Iterator[None]:
+    """Errors that name a flag of the command line name the parameter of `VAE` that does the same."""
+    try:
+        yield
+    except VaefastError as error:
+        words = str(error)
+        for flag, parameter in PARAMETERS.items():
+            words = words.replace(flag, parameter)
+        error.args = (words,)
+        raise
 
 
 def _whole(value: Any) -> Any:

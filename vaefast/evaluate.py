@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vaefast import console
 from vaefast.console import complain, say
 from vaefast.errors import CheckpointError, DataError, OutputError, SettingsError
+from vaefast.flags import Parser
 from vaefast.interruption import Interruption
-from vaefast.options import Parser
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
@@ -259,9 +258,7 @@ def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> Non
     from vaefast.data.wording import shown
 
     name, settings = shown(data.name), model.training
-    with model.quiet(), warnings.catch_warnings():
-        # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+    with model.quiet(), gallery.missing_letters():
         gallery.draw(model.engine, data, [], model=model.model, binarize=settings.binarize, seed=settings.seed, folder=folder)
         active = [variance > ACTIVE_VARIANCE for variance in found.mean_variances]
         figures.save(charts.latent_bars(found.latent_kl, active, name), folder / "latent_kl.png")

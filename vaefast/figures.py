@@ -31,6 +31,7 @@ from vaefast import atomic
 DPI = 256  # a power of two: pixels -> inches -> pixels is exact in floating point
 
 # All lengths below are device pixels.
+CURVE_WIDTH, CURVE_HEIGHT, BELOW = 1300, 680, 110  # of axes with curves, and of what their labels take under them
 MARGIN = 40
 GAP = 14  # between neighbouring panels
 END_GAP = 44  # between a path of interpolations and the test image at its end
@@ -47,6 +48,7 @@ LABEL_SIZE = 8.0
 INK = "#1a1a1a"
 QUIET = "#6b6b6b"
 FRAME_COLOR = "#8c8c8c"
+GRID_COLOR = "#e4e4e4"
 # Blue and vermilion of Okabe & Ito (2008): told apart with any colour vision, and by their markers in print.
 COLORS = {"train": "#0072b2", "test": "#d55e00"}
 MARKERS = {"train": "o", "test": "s"}
@@ -277,19 +279,14 @@ def elbo_curve(
     shown_epochs = curves["train"][0]
     tags = {name: _final_tag(name, x, y, shown_epochs[-1]) for name, (x, y) in curves.items()}
     tag_width = max(text_width(tag, LABEL_SIZE) for tag in tags.values())
-    width, height, below = 1300, 680, 110
-    sheet = Sheet(width + TAG_GAP + tag_width, height + below, title, data_name)
-    axes = sheet.axes(0, 0, width, height, "elbo")
+    sheet = Sheet(CURVE_WIDTH + TAG_GAP + tag_width, CURVE_HEIGHT + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "elbo")
     for name, (x, y) in curves.items():
         # Beyond 60 epochs markers would touch each other; a single point needs one to be seen.
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""
         size = 2.6 if len(x) > 1 else 4.5
         axes.plot(x, y, color=COLORS[name], marker=marker, markersize=size, linewidth=1.1, label=name)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("ELBO (nats per image)")
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-    axes.set_axisbelow(True)
+    label_axes(axes, "epoch", "ELBO (nats per image)")
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     _limit_epochs(axes, shown_epochs)
     _limit_elbo(axes, curves)
@@ -538,15 +535,29 @@ def _tag_lines(axes: Axes, curves: dict[str, tuple[Array, Array]], tags: dict[st
     names = sorted(ends, key=ends.__getitem__)
     overlap = max(0.0, 1.25 * LABEL_SIZE - (ends[names[-1]] - ends[names[0]]))
     for name, shift in zip(names, (-overlap / 2, overlap / 2) if len(names) == 2 else (0.0,), strict=True):
-        axes.annotate(
-            tags[name],
-            xy=(1.0, 0.0),
-            xycoords="axes fraction",
-            xytext=(TAG_GAP * points, ends[name] + shift),
-            textcoords="offset points",
-            color=COLORS[name],
-            verticalalignment="center",
-        )
+        write_beside(axes, tags[name], (1.0, 0.0), ends[name] + shift, COLORS[name])
+
+
+def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """What the axes are, with no more around them than lines across, behind everything."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(axis="y", color=GRID_COLOR, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def write_beside(axes: Axes, text: str, corner: tuple[float, float], up: float, color: str) -> None:
+    """Write right of the axes, so many points up from one of their right corners, in fractions of the axes."""
+    axes.annotate(
+        text,
+        xy=corner,
+        xycoords="axes fraction",
+        xytext=(TAG_GAP * 72 / DPI, up),
+        textcoords="offset points",
+        color=color,
+        verticalalignment="center",
+    )
 
 
 def move_labels_in(axes: Axes) -> None:

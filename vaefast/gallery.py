@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from vaefast import figures, noise
 from vaefast.data import Dataset
 from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
+from vaefast.levels import grey_levels, on_from_half
 from vaefast.likelihoods import expectation
 from vaefast.settings import ModelSettings
 from vaefast.trainer import EpochMetrics
@@ -43,11 +45,17 @@ def draw(
     Two test images are needed for an interpolation, and one epoch for a curve.
     """
     shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
-    with warnings.catch_warnings():
-        # A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+    with missing_letters():
         for name, figure in _figures(engine, data, shown, metrics, model, seed):
             figures.save(figure, folder / f"{name}.png")
+
+
+@contextlib.contextmanager
+def missing_letters() -> Iterator[None]:
+    """A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
@@ -79,8 +87,8 @@ def _figures(
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
     """Images as a model trained with this binarisation takes them without noise: on from one half, unless `none`."""
-    levels: NDArray[np.float32] = values.astype(np.float32) / np.float32(255 if values.dtype == np.uint8 else 1)
-    return levels if binarize == "none" else (levels >= 0.5).astype(np.float32)
+    levels = grey_levels(values)
+    return levels if binarize == "none" else on_from_half(levels)
 
 
 def prior_samples(

@@ -26,6 +26,10 @@ class Keeper:
         What the run is, for each checkpoint to hold.
     epochs
         After so many, a checkpoint is written in any case, as it is before the first step and when a signal has come.
+    schedule
+        When else one is due.
+    interruption
+        Where signals are noted from the first pause on.
     """
 
     def __init__(

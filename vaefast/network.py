@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaefast import engines, noise
 from vaefast.engines.contract import Engine, State
 from vaefast.layout import Layout
+from vaefast.levels import grey_levels, on_from_half
 from vaefast.settings import ModelSettings, TrainingSettings
 
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
@@ -83,9 +84,9 @@ class Network:
         mean, log_std = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with self.quiet():
             for rows in _blocks(len(values)):
-                x = levels(values[rows])
+                x = grey_levels(values[rows])
                 if self.training.binarize == "threshold":
-                    x = (x >= 0.5).astype(np.float32)
+                    x = on_from_half(x)
                 mean[rows], log_std[rows] = self.engine.encode(x)
         return mean, log_std
 
@@ -128,13 +129,6 @@ class Network:
             if line is None:
                 return
             yield line
-
-
-def levels(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Bytes as level / 255, float32 as it is."""
-    if values.dtype == np.uint8:
-        return np.divide(values, 255, dtype=np.float32)
-    return values.astype(np.float32, copy=False)
 
 
 def _blocks(rows: int) -> Iterator[slice]:

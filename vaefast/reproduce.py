@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from vaefast import console, table1, train
 from vaefast.console import complain, say
 from vaefast.errors import CheckpointError, SettingsError
+from vaefast.flags import Parser
 from vaefast.interruption import Interrupted, Interruption
-from vaefast.options import Parser, checked
+from vaefast.options import checked
 from vaefast.pace import stage_end
 from vaefast.version import __version__
 

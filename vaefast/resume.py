@@ -11,24 +11,13 @@ from typing import Any
 
 from vaefast.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.errors import CheckpointError, SettingsError
+from vaefast.flags import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.run_folder import RunFolder, newest_run
 from vaefast.settings import TrainingSettings
 
 AUTO = "auto"
 RUNS = Path("runs")
 
-# Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
-MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
-TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
-    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")
-}
-ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
-OBJECTIVE = {
-    "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",
-    "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
-}  # fmt: skip
-SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
-VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
 # What runs of earlier versions were trained without.
 NEWER = ("rate_schedule", "validation", "second_moments", "clip_norm")
 # The one that may change: a run can be made longer.

@@ -309,7 +309,7 @@ def check_binarization(likelihood: str, binarize: str) -> None:
         The two do not go together.
     """
     if likelihood != "bernoulli" and binarize != "none":
-        raise SettingsError(f"binarize is {binarize!r}, but likelihood {likelihood} is takes grey levels: choose none")
+        raise SettingsError(f"binarize is {binarize!r}, but likelihood {likelihood} takes grey levels: choose none")
 
 
 def _check_integer(name: str, value: object, smallest: int, largest: int) -> None:

@@ -134,9 +134,7 @@ def _train_in(
     folder.restore_metrics(position.history)
     keeper = Keeper(folder.checkpoints, record, training.epochs, options.schedule, interruption)
     if resumed is not None:
-        keeper.resumed(resumed.number, position)
-        if resumed.values["epochs"] != training.epochs:
-            keeper.write(position, resumed.checkpoint.state)  # with the new number of epochs, to be known whatever happens now
+        _hand_over(resumed, keeper, position, training)
     start, before = time.perf_counter(), len(position.history)
     board = _board(folder) if options.tensorboard else None
     try:
@@ -152,12 +150,23 @@ def _train_in(
     wall, settings = time.perf_counter() - start, _keep_best(folder, engine, position, record["settings"])
     if _write_results(folder, engine, data, options.model, training, settings, position.history):
         say(_summary(position.history[before:], data, engine, wall, folder, resumed_at=before if resumed else None))
-    elif position.is_over:
-        say(f"nothing to do: {folder.path} has stopped after epoch {position.epoch - 1}")
     else:
-        say(f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer")
+        say(_nothing_to_do(folder, position, training))
     if position.stopping is not None:
         say(_stopped(position.stopping, position))
+
+
+def _hand_over(resumed: Resumed, keeper: Keeper, position: Position, training: TrainingSettings) -> None:
+    """Tell the keeper of a run that goes on which checkpoint is its newest."""
+    keeper.resumed(resumed.number, position)
+    if resumed.values["epochs"] != training.epochs:
+        keeper.write(position, resumed.checkpoint.state)  # with the new number of epochs, to be known whatever happens now
+
+
+def _nothing_to_do(folder: RunFolder, position: Position, training: TrainingSettings) -> str:
+    if position.is_over:
+        return f"nothing to do: {folder.path} has stopped after epoch {position.epoch - 1}"
+    return f"nothing to do: all {training.epochs} epochs of {folder.path} are trained; --epochs makes the run longer"
 
 
 def _keep_best(folder: RunFolder, engine: Engine, position: Position, settings: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +299,7 @@ def _write_results(
     """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
     from vaefast import gallery, model_file
 
-    content = model_file.serialize(_layout(model), engine.state().parameters.astype("float32"), settings["training"])
+    content = model_file.serialize(engine.layout, engine.state().parameters.astype("float32"), settings["training"])
     figures = [folder.figures / name for name in gallery.names(data, metrics)]
     if folder.holds("model.safetensors", content):
         if all(figure.exists() for figure in figures):
@@ -406,12 +415,6 @@ def _source(options: Options, data: Dataset) -> dict[str, str | None]:
     name = options.data or ("mnist" if data.name == "mnist" else "digits")
     path = name if name in ("mnist", "digits") else os.path.abspath(name)
     return {"data": path, "data_dir": None if options.data_dir is None else os.path.abspath(options.data_dir)}
-
-
-def _layout(model: ModelSettings) -> Any:
-    from vaefast.layout import Layout
-
-    return Layout(model)
 
 
 if __name__ == "__main__":

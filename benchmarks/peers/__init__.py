@@ -4,7 +4,7 @@ Every peer is a module of this package with
 
     NAME                                what tables and figures call it
     version() -> str                    of the library
-    Trainer(images, weights, *, activation, batch_size, binarize, threads, seed)
+    Trainer(images, weights, settings)
         .warm_up(steps=None) -> float   compiles and touches what `epoch(steps)` needs, state unchanged; seconds taken
         .epoch(steps=None) -> float     trains an epoch, or its first so many minibatches; mean ELBO of their images
         .evaluate(images) -> float      mean ELBO of images, without training
@@ -27,6 +27,7 @@ imported. This file therefore does not import it.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 PEERS = ("ours", "torch_eager", "torch_compiled", "jax_scan", "autograd_report")
 # On one GPU; `python -m benchmarks.gpu` drives them. JAX takes a GPU by itself where its build has one.
@@ -47,7 +48,16 @@ def limit_threads(threads: int) -> None:
         os.environ.pop(variable, None)
 
 
-def check_binarize(binarize: str) -> None:
-    """Refuse what the peers do not do, rather than train on something else."""
-    if binarize not in BINARIZATIONS:
-        raise ValueError(f"binarize is {binarize!r}: the peers know {' and '.join(BINARIZATIONS)}")
+@dataclass(frozen=True)
+class Settings:
+    """How a peer trains; what the peers do not do is refused, rather than something else trained on."""
+
+    activation: str
+    batch_size: int
+    binarize: str
+    threads: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.binarize not in BINARIZATIONS:
+            raise ValueError(f"binarize is {self.binarize!r}: the peers know {' and '.join(BINARIZATIONS)}")

@@ -11,7 +11,7 @@ from autograd import value_and_grad
 from autograd.misc import flatten
 from numpy.random import default_rng
 
-from benchmarks.peers import check_binarize
+from benchmarks.peers import Settings
 from benchmarks.peers.layers import ordered_layers
 
 NAME = "autograd (2021 report)"
@@ -48,27 +48,17 @@ def negative_elbo(layers: list, depth: int, activation: str, x: np.ndarray, nois
 class Trainer:
     """See the package."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
-        check_binarize(binarize)
-        if os.environ.get("OPENBLAS_NUM_THREADS") != str(threads):
-            raise RuntimeError(f"NumPy is not held to {threads} threads: call limit_threads before importing it")
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
+        if os.environ.get("OPENBLAS_NUM_THREADS") != str(settings.threads):
+            raise RuntimeError(f"NumPy is not held to {settings.threads} threads: call limit_threads before importing it")
         self.images = images.astype(np.float64)
-        self.activation, self.batch_size, self.binarize, self.seed = activation, batch_size, binarize, seed
+        self.activation, self.batch_size = settings.activation, settings.batch_size
+        self.binarize, self.seed = settings.binarize, settings.seed
         layers, self.depth = ordered_layers(weights)
         self.latents = len(weights["mean.bias"])
         self.parameters, self.unflatten = flatten([tuple(a.astype(np.float64) for a in layer) for layer in layers])
         self.m, self.v, self.steps = np.zeros_like(self.parameters), np.zeros_like(self.parameters), 0
-        self.random = default_rng(seed)
+        self.random = default_rng(self.seed)
         self.loss_and_gradient = value_and_grad(negative_elbo)
 
     def warm_up(self, steps: int | None = None) -> float:

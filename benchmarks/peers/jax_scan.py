@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks.peers import check_binarize
+from benchmarks.peers import Settings
 from benchmarks.peers.layers import ordered_layers
 
 NAME = "JAX"
@@ -80,31 +80,21 @@ def adam(state: State, gradient: Layers) -> State:
 class Trainer:
     """See the package."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
-        check_binarize(binarize)
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
         # XLA starts a thread for every CPU that the process may run on, when the first array is made.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
         self.images = jax.device_put(images)
-        self.activation, self.batch_size, self.binarize, self.seed = activation, batch_size, binarize, seed
+        self.activation, self.batch_size = settings.activation, settings.batch_size
+        self.binarize, self.seed = settings.binarize, settings.seed
         self.latents = len(weights["mean.bias"])
         arrays, self.depth = ordered_layers(weights)
         layers = [(jnp.array(weight), jnp.array(bias)) for weight, bias in arrays]
         m, v = jax.tree.map(jnp.zeros_like, (layers, layers))
         self.state = State(layers, m, v, jnp.zeros((), jnp.int32))
-        self.pixel_key, self.noise_key = jax.random.split(jax.random.key(seed & 0xFFFFFFFF))
+        self.pixel_key, self.noise_key = jax.random.split(jax.random.key(self.seed & 0xFFFFFFFF))
         self.epochs = 0
         self.compiled: dict[tuple[int, ...], Callable[..., tuple[State, jax.Array]]] = {}
-        self.evaluate_rows = jax.jit(partial(negative_elbo, depth=self.depth, activation=activation))
+        self.evaluate_rows = jax.jit(partial(negative_elbo, depth=self.depth, activation=self.activation))
 
     def warm_up(self, steps: int | None = None) -> float:
         start = time.perf_counter()

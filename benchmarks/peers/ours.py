@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 import vaefast
+from benchmarks.peers import Settings
 from vaefast import noise
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
@@ -24,25 +25,15 @@ def version() -> str:
 class Trainer:
     """See `benchmarks.peers`."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
         hidden = tuple(w.shape[1] for name, w in weights.items() if name.startswith("encoder.") and w.ndim == 2)
-        model = ModelSettings(images.shape[1], hidden, len(weights["mean.bias"]), activation)
-        training = TrainingSettings(batch_size=batch_size, binarize=binarize, seed=seed)
+        model = ModelSettings(images.shape[1], hidden, len(weights["mean.bias"]), settings.activation)
+        training = TrainingSettings(batch_size=settings.batch_size, binarize=settings.binarize, seed=settings.seed)
         layout = Layout(model)
-        self._engine = NumbaEngine(model, training, threads)
+        self._engine = NumbaEngine(model, training, settings.threads)
         self._engine.load_state(State.initial(layout.flatten(weights, np.float32)))
         self._images = self._engine.place(_as_bytes(images))
-        self._size, self._batch_size, self._seed, self._epoch = len(images), batch_size, seed, 0
+        self._size, self._batch_size, self._seed, self._epoch = len(images), settings.batch_size, settings.seed, 0
 
     def warm_up(self, steps: int | None = None) -> float:
         """Compile, or load what an earlier run compiled; no step is taken."""

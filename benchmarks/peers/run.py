@@ -30,14 +30,14 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_type_hints
 
-from benchmarks.peers import GPU_PEERS, PEERS, limit_threads
+from benchmarks.peers import GPU_PEERS, PEERS, Settings, limit_threads
 
 if TYPE_CHECKING:
     import numpy as np
 
-SETTINGS = {"activation": str, "batch_size": int, "binarize": str, "threads": int, "seed": int}
+SETTINGS = get_type_hints(Settings)
 ONE_ROUND = ("epoch", "evaluate", "memory")
 
 
@@ -75,13 +75,13 @@ def main() -> int:
 def _serve(answers: TextIO) -> None:
     arguments = _parse()
     settings = _read_settings(arguments.settings)
-    limit_threads(settings["threads"])
+    limit_threads(settings.threads)
     try:
         peer = importlib.import_module(f"benchmarks.peers.{arguments.peer}")
     except ImportError as error:
         raise PeerError(f"{arguments.peer} cannot run here: {error}", 1) from error
     data = _read_arrays(arguments.data, ("train_images", "test_images"))
-    trainer = peer.Trainer(data.pop("train_images"), _read_arrays(arguments.weights, ("logits.weight",)), **settings)
+    trainer = peer.Trainer(data.pop("train_images"), _read_arrays(arguments.weights, ("logits.weight",)), settings)
     warm_up_seconds = trainer.warm_up()
     _answer(answers, ready=True, name=peer.NAME, version=peer.version(), warm_up_seconds=warm_up_seconds)
 
@@ -139,7 +139,7 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def _read_settings(path: Path) -> Settings:
     try:
         settings = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -149,7 +149,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     for name, kind in SETTINGS.items():
         if type(settings[name]) is not kind:
             raise PeerError(f"{path}: {name} is {settings[name]!r}, not of type {kind.__name__}", 2)
-    return settings
+    return Settings(**settings)
 
 
 def _read_arrays(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:

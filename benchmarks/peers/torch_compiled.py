@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.peers import check_binarize
+from benchmarks.peers import Settings
 from benchmarks.peers.torch_eager import configure, evaluate, load_parameters, network
 
 NAME = "PyTorch compiled"
@@ -39,27 +39,17 @@ def negative_elbo(
 class Trainer:
     """See the package."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
-        check_binarize(binarize)
-        self.generator = configure(threads, seed)
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
+        self.generator = configure(settings.threads, settings.seed)
         self.images = torch.from_numpy(images)
-        self.activation, self.batch_size, self.binarize, self.seed = activation, batch_size, binarize, seed
+        self.activation, self.batch_size = settings.activation, settings.batch_size
+        self.binarize, self.seed = settings.binarize, settings.seed
         self.parameters, self.depth = load_parameters(weights)
         self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
-        self.uniform = torch.empty(batch_size, images.shape[1])
-        self.noise = torch.empty(batch_size, len(weights["mean.bias"]))
+        self.uniform = torch.empty(self.batch_size, images.shape[1])
+        self.noise = torch.empty(self.batch_size, len(weights["mean.bias"]))
         # Fixed shapes, and a call from C++ to C++ in place of one from Python.
         self.compiled = torch.compile(self._step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.peers import check_binarize
+from benchmarks.peers import Settings
 from benchmarks.peers.layers import ordered_layers
 
 NAME = "PyTorch eager"
@@ -85,28 +85,18 @@ def evaluate(
 class Trainer:
     """See the package."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
-        check_binarize(binarize)
-        self.generator = configure(threads, seed)
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
+        self.generator = configure(settings.threads, settings.seed)
         self.images = torch.from_numpy(images)
-        self.activation, self.batch_size, self.binarize, self.seed = activation, batch_size, binarize, seed
+        self.activation, self.batch_size = settings.activation, settings.batch_size
+        self.binarize, self.seed = settings.binarize, settings.seed
         self.parameters, self.depth = load_parameters(weights)
         for parameter in self.parameters:
             parameter.requires_grad_()
         self.optimizer = torch.optim.Adam(self.parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)
-        self.x = torch.empty(batch_size, images.shape[1])
+        self.x = torch.empty(self.batch_size, images.shape[1])
         self.uniform = torch.empty_like(self.x)
-        self.noise = torch.empty(batch_size, len(weights["mean.bias"]))
+        self.noise = torch.empty(self.batch_size, len(weights["mean.bias"]))
 
     def warm_up(self, steps: int | None = None) -> float:
         start = time.perf_counter()

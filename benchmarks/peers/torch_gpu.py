@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.peers import check_binarize
+from benchmarks.peers import Settings
 from benchmarks.peers.torch_eager import load_parameters, negative_elbo
 
 EVALUATION_ROWS = 1000
@@ -27,25 +27,14 @@ def version() -> str:
 class Trainer:
     """See the package; a subclass says how a full minibatch is trained."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        weights: dict[str, np.ndarray],
-        *,
-        activation: str,
-        batch_size: int,
-        binarize: str,
-        threads: int,
-        seed: int,
-    ) -> None:
-        check_binarize(binarize)
+    def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
         if not torch.cuda.is_available():
             raise RuntimeError("PyTorch finds no GPU")
-        torch.set_num_threads(threads)
-        torch.manual_seed(seed)
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
         torch.backends.cuda.matmul.allow_tf32 = False
         self.images = torch.from_numpy(images).cuda()
-        self.activation, self.batch_size, self.binarize = activation, batch_size, binarize
+        self.activation, self.batch_size, self.binarize = settings.activation, settings.batch_size, settings.binarize
         parameters, self.depth = load_parameters(weights)
         self.parameters = [parameter.cuda().requires_grad_() for parameter in parameters]
         self.latents = len(weights["mean.bias"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.download import DownloadError, download
+from vaefast.data.download import WHOLE_TIMEOUT, DownloadError, download
 from vaefast.data.idx import parse_idx
 from vaefast.data.images import Dataset, Images, Labels, assemble
 from vaefast.data.reading import fill, new_array, reading, unzipped
@@ -21,6 +23,11 @@ from vaefast.errors import DataError
 
 FOLDER_VARIABLE = "VAEFAST_DATA_DIR"
 OFFLINE_VARIABLE = "VAEFAST_OFFLINE"
+
+# Unfinished downloads are named so. A transfer ends after WHOLE_TIMEOUT and the wait for its last piece, so that one in which
+# nothing has been written for so many seconds belongs to a process that was killed.
+PART = ".part"
+STALE_SECONDS = 2 * WHOLE_TIMEOUT
 
 # The original site no longer serves the files; these two copies do.
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -146,6 +153,8 @@ def _from_cache(cache: Path | None) -> list[NDArray[np.uint8]]:
     # What is here is read before anything is fetched, so that a damaged file costs no download.
     found = {file: verified(path, file) for file, path in paths.items() if path is not None}
     mirrors = list(MIRRORS)
+    if missing and cache is not None:
+        _remove_stale_parts(cache)
     for file in FILES:
         if file not in found and cache is not None:
             try:
@@ -154,6 +163,14 @@ def _from_cache(cache: Path | None) -> list[NDArray[np.uint8]]:
                 missing = [file.name for file in FILES if file not in found]
                 raise OutOfReach(missing, f"it cannot be downloaded ({error})", cache) from error
     return [found[file] for file in FILES]
+
+
+def _remove_stale_parts(cache: Path) -> None:
+    """Remove what processes that were killed while downloading left in the cache."""
+    for path in cache.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 def verified(path: Path, file: IdxFile) -> NDArray[np.uint8]:
@@ -197,7 +214,7 @@ def _fetch_from(url: str, file: IdxFile, cache: Path) -> NDArray[np.uint8]:
     part = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".part", dir=cache)
+        handle, part = tempfile.mkstemp(prefix=f".{file.name}-", suffix=PART, dir=cache)
         with os.fdopen(handle, "wb") as target:
             # Not even bytes that cannot be compressed grow by more than this in a gzip file.
             download(url, target, file.size + file.size // 100 + 4096)

@@ -112,7 +112,7 @@ class Engine(Protocol):
     def place(self, values: NDArray[Any]) -> Any:
         """Put a set of images, (N, X) uint8 or float32 in [0, 1], where this engine reads them best.
 
-        What comes back is for this engine's `train` and `evaluate` alone. The values must not change meanwhile.
+        What comes back is for the methods of this engine alone. The values must not change meanwhile.
         """
 
     def warm_up(self, placed: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vaefast import noise
 from vaefast.engines.contract import Engine, ImportanceTerms
 from vaefast.engines.reference import log_likelihood
+from vaefast.levels import grey_levels, on_from_half
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
@@ -65,5 +66,5 @@ def drawn(values: NDArray[Any], training: TrainingSettings, numbers: NDArray[np.
     """Rows as evaluation sees them, (N, X): the same draw of the pixels as for the ELBO."""
     if training.binarize == "dynamic":
         return noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
-    x = np.divide(values, 255, dtype=np.float32) if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
-    return (x >= 0.5).astype(np.float32) if training.binarize == "threshold" else x
+    x = grey_levels(values)
+    return on_from_half(x) if training.binarize == "threshold" else x

@@ -83,14 +83,16 @@ class KernelFile:
         path = self._path(key)
         if path is None:
             return
-        content = pickle.dumps(data, protocol=-1)
+        content, temporary = pickle.dumps(data, protocol=-1), None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                temporary = Path(file.name)
                 file.write(hashlib.sha256(content).digest() + content)
-            os.replace(file.name, path)
+            os.replace(temporary, path)
         except OSError:
             # A full or read-only disk costs the next process a compilation, and nothing else.
-            Path(file.name).unlink(missing_ok=True)
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Nothing is held in memory."""

@@ -38,6 +38,9 @@ ROWS = 13  # capacity of its input and output
 COLUMNS = 14
 
 HALVES = 2
+# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
+FORWARD_ROWS = 100
+CACHE_LINE = 64  # bytes
 LINEAR, RELU, TANH = 0, 1, 2
 ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
 
@@ -138,6 +141,32 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         product=space.take(HALVES * PANEL, samples),
     )
     return plan, space.size
+
+
+def aligned(size: int) -> NDArray[np.float32]:
+    """float32 zeros, (size,), that start at a cache line, as every offset of the layout then does."""
+    return from_cache_line(np.zeros(size * 4 + CACHE_LINE, np.uint8), size)
+
+
+def from_cache_line(raw: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """So many float32 of some memory, (size,), from its first cache line on; the memory is one cache line longer."""
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size * 4].view(np.float32)
+
+
+def shared_parts(plan: Plan, threads: int) -> tuple[int, int, list[NDArray[np.float32]]]:
+    """Where the two workers of a group add up the gradient of a layer's input, of which each has found its half.
+
+    The most rows that a group has; the elements of a matrix (inputs, rows); and for each worker the memory of its group, for
+    two layers in turn the two matrices of the halves.
+    """
+    partners = HALVES if threads % HALVES == 0 else 1
+    groups = threads // partners
+    # A group's share is at most two panels larger than an equal one.
+    rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL) * plan.samples)
+    size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
+    parts = [aligned(2 * HALVES * size) for _ in range(groups)]
+    return rows, size, [parts[w // partners] for w in range(threads)]
 
 
 def half_widths(plan: Plan) -> int:

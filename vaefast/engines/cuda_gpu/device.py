@@ -123,8 +123,16 @@ else:
     from numba.cuda import libdevice
     from numba.cuda.extending import intrinsic
 
+    from vaefast.engines.cuda_gpu.kept import Kept
+
     device = jit(device=True, forceinline=True)
-    entry_point = jit(launch_bounds=LAUNCH_BOUNDS)
+
+    def entry_point(function):
+        """A kernel, and its machine code kept on disk."""
+        kernel = jit(launch_bounds=LAUNCH_BOUNDS)(function)
+        kernel._cache = Kept(function.__name__)
+        return kernel
+
 
     FLOAT32, INT32 = ir.FloatType(), ir.IntType(32)
     FOUR = ir.VectorType(FLOAT32, 4)

@@ -10,7 +10,6 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from vaefast import network
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.cuda_gpu.call import PACES, Call
 from vaefast.engines.cuda_gpu.device import TENSOR_CORES
@@ -22,6 +21,7 @@ from vaefast.engines.cuda_gpu.rows import BINARIZATION_CODES
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.layout import PANEL, Layout, padded
+from vaefast.levels import grey_levels
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
@@ -94,7 +94,7 @@ class CudaEngine:
 
     def place(self, values: NDArray[Any]) -> Placed:
         grey = values.dtype != np.uint8 or self.training.binarize == "none"
-        starts, pixels, levels = lists(network.levels(values) if grey else values)
+        starts, pixels, levels = lists(grey_levels(values) if grey else values)
         in_bytes, nothing = levels.dtype == np.uint8, np.empty(0, levels.dtype)
         return allocated(
             lambda: Placed(

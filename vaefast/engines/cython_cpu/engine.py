@@ -10,42 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.images import BINARIZATION_CODES, Images, empty_lists, held_whole, is_sparse
 from vaefast.engines.importance import importance_sample
-from vaefast.engines.plan import BLOCK_PIXELS, HALVES, INPUTS, Plan, half_widths, make_plan, pixel_blocks, weight_tasks
+from vaefast.engines.plan import (
+    BLOCK_PIXELS,
+    FORWARD_ROWS,
+    HALVES,
+    Plan,
+    aligned,
+    half_widths,
+    make_plan,
+    pixel_blocks,
+    shared_parts,
+    weight_tasks,
+)
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, TrainingSettings
 
-# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
-FORWARD_ROWS = 100
-# Above this share of non-zero pixels the dense tiles are faster than lists.
-SPARSE_BELOW = 0.4
-# What lists hold the numbers of, in 16 bits.
-LISTED_PIXELS = 2**16
-CACHE_LINE = 64
 # Slots of the counters that a group meets at; step.pxi.
 LINE = 8
 # Random words come in whole vectors of counters, of 32 words on the widest unit.
 WORDS = 32
 # Rows of the tallest weight-gradient tile, and its panels; tiles.h.
 GRADIENT_TILE = 8 * 2
-BINARIZATION_CODES = {"dynamic": 0, "threshold": 1, "none": 2}
 LIKELIHOOD_CODES = {"bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2}
-
-
-class Images(NamedTuple):
-    """A set of N images of X pixels in one of two forms, of bytes or of floats; the other array of levels is empty.
-
-    Whole images: levels (N * X,), starts (0,), and pixels 0 to X - 1. Lists: the non-zero pixels of image n, ascending, are
-    entries starts[n] to starts[n + 1] - 1 of the levels and the pixels.
-    """
-
-    bytes: NDArray[np.uint8]
-    floats: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    pixels: NDArray[np.uint16]
 
 
 class Placed(NamedTuple):
@@ -76,9 +67,9 @@ class CythonEngine:
         except ValueError as error:
             raise SettingsError(f"VAEFAST_VECTOR_UNIT is {self._unit!r}, which this CPU or build lacks: unset it") from error
         self._team = Team(threads)
-        self._weights = [_aligned(self.layout.panel_size) for _ in range(3)]
+        self._weights = [aligned(self.layout.panel_size) for _ in range(3)]
         plan, size = make_plan(self.layout, training.batch_size)
-        self._workers = self._train_workers(plan, _aligned(size))
+        self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
 
@@ -93,8 +84,8 @@ class CythonEngine:
         self.step = state.step
 
     def place(self, values: NDArray[Any]) -> Placed:
-        images = _held_whole(values)
-        sparse = _is_sparse(values)
+        images = held_whole(values)
+        sparse = is_sparse(values)
         return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
 
     def warm_up(self, placed: Placed) -> None:
@@ -139,9 +130,9 @@ class CythonEngine:
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
-        images, size, width = _held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
+        images, size, width = held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
         heads = np.empty((size, 2 * width), np.float32)
-        self._forward("encode", (images, np.arange(size), _is_sparse(x), heads))
+        self._forward("encode", (images, np.arange(size), is_sparse(x), heads))
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -160,24 +151,18 @@ class CythonEngine:
 
     def _forward(self, method: str, arguments: tuple[Any, ...]) -> None:
         """Run a forward pass on every worker, each with a workspace of its own."""
-        plan, part = self._forward_plan, _aligned(0)
+        plan, part = self._forward_plan, aligned(0)
         workers = [
-            self._worker(w, plan, _lists(plan), _aligned(self._forward_size), part, 0, _forward_buffers(plan))
+            self._worker(w, plan, _lists(plan), aligned(self._forward_size), part, 0, _forward_buffers(plan))
             for w in range(self.threads)
         ]
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
 
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
         """The workers share the rows' lists and the workspace, and the two of a group the parts that they add."""
-        lists, partners = _lists(plan), HALVES if self.threads % HALVES == 0 else 1
-        groups = self.threads // partners
-        # A group's share is at most two panels larger than an equal one.
-        rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL))
-        size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
-        parts = [_aligned(2 * HALVES * size) for _ in range(groups)]
+        lists, (rows, size, parts) = _lists(plan), shared_parts(plan, self.threads)
         return [
-            self._worker(w, plan, lists, workspace, parts[w // partners], size, _train_buffers(plan, rows))
-            for w in range(self.threads)
+            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows)) for w, part in enumerate(parts)
         ]
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
@@ -192,13 +177,7 @@ class CythonEngine:
         """The same images, of which there are `size`, as lists of their non-zero pixels."""
         starts, width = np.empty(size + 1, np.int64), self.model.pixels
         self._kernels.count_nonzero(whole.bytes, whole.floats, width, starts)
-        entries, in_bytes = int(starts[-1]), whole.bytes.size > 0
-        lists = Images(
-            bytes=np.empty(entries if in_bytes else 0, np.uint8),
-            floats=np.empty(0 if in_bytes else entries, np.float32),
-            starts=starts,
-            pixels=np.empty(entries, np.uint16),
-        )
+        lists = empty_lists(whole, starts)
         self._kernels.list_nonzero(whole.bytes, whole.floats, width, starts, lists.bytes, lists.floats, lists.pixels)
         return lists
 
@@ -218,32 +197,8 @@ def _call(worker: Any, method: str, arguments: tuple[Any, ...]) -> None:
     getattr(worker, method)(*arguments)
 
 
-def _is_sparse(values: NDArray[Any]) -> bool:
-    """Whether lists of the non-zero pixels are worth it, and can number the pixels."""
-    return bool(values.shape[1] <= LISTED_PIXELS and np.count_nonzero(values) < SPARSE_BELOW * values.size)
-
-
-def _held_whole(values: NDArray[Any]) -> Images:
-    """Images (N, X) as they are."""
-    in_bytes, pixels = values.dtype == np.uint8, np.arange(values.shape[1]).astype(np.uint16)
-    levels = np.ascontiguousarray(values if in_bytes else values.astype(np.float32, copy=False)).reshape(-1)
-    return Images(
-        bytes=levels if in_bytes else np.empty(0, np.uint8),
-        floats=np.empty(0, np.float32) if in_bytes else levels,
-        starts=np.empty(0, np.int64),
-        pixels=pixels,
-    )
-
-
 def _indices(order: NDArray[Any]) -> NDArray[np.int64]:
     return np.ascontiguousarray(order, np.int64)
-
-
-def _aligned(size: int) -> NDArray[np.float32]:
-    """float32 zeros that start at a cache line, as every offset of the layout then does."""
-    raw = np.zeros(size * 4 + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size * 4].view(np.float32)
 
 
 def _lists(plan: Plan) -> tuple[NDArray[Any], ...]:
@@ -263,15 +218,15 @@ def _row_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
     """One padded row of pixels and of noise, and their random words."""
     width, latent = padded(plan.pixels), padded(plan.latent)
     words = [np.zeros(-(-size // WORDS) * WORDS, np.uint32) for size in (width, latent)]
-    return _aligned(width), _aligned(latent), *words
+    return aligned(width), aligned(latent), *words
 
 
 def _train_buffers(plan: Plan, rows: int) -> tuple[NDArray[Any], ...]:
-    ones = _aligned(padded(plan.rows))
+    ones = aligned(padded(plan.rows))
     ones[:] = 1
     gradient = max(half_widths(plan) * BLOCK_PIXELS, GRADIENT_TILE) * PANEL
-    return _aligned(half_widths(plan) * PANEL * rows), _aligned(gradient), _aligned(PANEL), ones, *_row_buffers(plan)
+    return aligned(half_widths(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan)
 
 
 def _forward_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
-    return _aligned(0), _aligned(0), _aligned(0), _aligned(0), *_row_buffers(plan)
+    return aligned(0), aligned(0), aligned(0), aligned(0), *_row_buffers(plan)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.engine import LISTED_PIXELS, SPARSE_BELOW, Placed, _held_whole, _read_only
-from vaefast.engines.numba_cpu.pixels import Images, count_nonzero, list_nonzero
+from vaefast.engines.images import held_whole, images_of, listing_pays
+from vaefast.engines.numba_cpu.engine import Placed, read_only_images
+from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 
 Blocks = Callable[[], Iterator[NDArray[Any]]]
 # Room for the pixels of guests: so much more than the same number of average images.
@@ -37,7 +38,7 @@ class Held:
         lengths = [_lengths(block) for block in blocks()]
         own = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
         images, entries = total(size), total(int(own[-1]))
-        self.sparse = width <= LISTED_PIXELS and entries < SPARSE_BELOW * images * width
+        self.sparse = listing_pays(images, width, entries)
         self._starts = own if self.sparse else np.arange(size + 1) * width
         reserve = int(RESERVE * room * (entries / max(1, images) if self.sparse else width)) + width
         self._levels = np.empty(int(self._starts[-1]) + (reserve if room else 0), dtype)
@@ -75,8 +76,8 @@ class Held:
         for block in blocks():
             starts = self._starts[first : first + len(block) + 1]
             entries = slice(int(starts[0]), int(starts[-1]))
-            lists = self._images(self._levels[entries], starts - starts[0], self._pixels[entries])
-            list_nonzero(_held_whole(block), lists)
+            lists = images_of(self._levels[entries], starts - starts[0], self._pixels[entries])
+            list_nonzero(read_only_images(held_whole(block)), lists)
             first += len(block)
 
     def _fill_whole(self, blocks: Blocks) -> None:
@@ -87,19 +88,14 @@ class Held:
 
     def _view(self, starts: NDArray[np.int64]) -> Placed:
         if self.sparse:
-            images = self._images(self._levels, starts, self._pixels)
+            images = images_of(self._levels, starts, self._pixels)
         else:
-            images = self._images(self._levels, np.empty(0, np.int64), np.arange(self.width).astype(np.uint16))
-        return Placed(Images(*(_read_only(array) for array in images)), self.sparse, self.size)
-
-    def _images(self, levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[np.uint16]) -> Images:
-        in_bytes = levels.dtype == np.uint8
-        none: NDArray[Any] = np.empty(0, np.float32 if in_bytes else np.uint8)
-        return Images(levels if in_bytes else none, none if in_bytes else levels, starts, pixels)
+            images = images_of(self._levels, np.empty(0, np.int64), np.arange(self.width).astype(np.uint16))
+        return Placed(read_only_images(images), self.sparse, self.size)
 
 
 def _lengths(block: NDArray[Any]) -> NDArray[np.int64]:
     """The non-zero pixels of each row."""
     starts = np.empty(len(block) + 1, np.int64)
-    count_nonzero(_held_whole(block), starts)
+    count_nonzero(read_only_images(held_whole(block)), starts)
     return np.diff(starts)

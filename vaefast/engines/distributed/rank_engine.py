@@ -12,7 +12,7 @@ from vaefast.engines.contract import BoundTerms, Pace, State
 from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.barrier import SPINS
-from vaefast.engines.numba_cpu.engine import Placed, _aligned
+from vaefast.engines.numba_cpu.engine import Placed
 from vaefast.engines.numba_cpu.gradients import (
     Contributions,
     Gradient,
@@ -26,6 +26,7 @@ from vaefast.engines.numba_cpu.gradients import (
     update_with_sum,
 )
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
+from vaefast.engines.plan import aligned
 from vaefast.engines.workers import Arguments, Team
 from vaefast.layout import PANEL
 from vaefast.settings import ModelSettings, TrainingSettings
@@ -54,9 +55,9 @@ class RankEngine(NumbaEngine):
         part = -(-size // (PANEL * ranks.size)) * PANEL
         self._reduction, self._own = reduction, slice(ranks.rank * part, (ranks.rank + 1) * part)
         self._take_memory(part * ranks.size, part)
-        self._weights = Weights(self._all_parameters[:size], _aligned(part), _aligned(part))
+        self._weights = Weights(self._all_parameters[:size], aligned(part), aligned(part))
         self._held = Held(self._all_parameters[self._own], self._weights.first_moments, self._weights.second_moments)
-        self._sum = _aligned(part)
+        self._sum = aligned(part)
         self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
 
     def _take_memory(self, size: int, part: int) -> None:
@@ -71,8 +72,8 @@ class RankEngine(NumbaEngine):
             crowded = ranks.size * self.threads > granted_cores()
             self._spins = SPINS if crowded else PATIENT_SPINS
         else:
-            self._all_parameters, self._gradient = _aligned(size), _aligned(size)
-            received = _aligned(size if self._reduction == RANK_ORDER else 0)
+            self._all_parameters, self._gradient = aligned(size), aligned(size)
+            received = aligned(size if self._reduction == RANK_ORDER else 0)
             self._contributions = Contributions(received, 0, part, ranks.size)
 
     def warm_up(self, placed: Placed) -> None:

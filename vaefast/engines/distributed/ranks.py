@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.plan import CACHE_LINE, from_cache_line
 from vaefast.errors import EngineUnavailable
 
 # A follower looks for the next command without pause for so long: between two pieces of training the leader takes less. Then
@@ -19,7 +20,6 @@ ALERT_SECONDS = 0.02
 NAP_SECONDS, LONGEST_NAP = 0.001, 0.01
 # Values sent in one message: MPI counts them in 32 bits.
 MESSAGE = 1 << 26
-CACHE_LINE = 64
 # How gradients are added up. On one machine, in memory that all ranks see, in the order of the ranks; over a network by MPI's
 # own reduction, or by sending each part to the rank that adds it up, in the order of the ranks.
 SHARED_MEMORY, RANK_ORDER, MPI = "shared memory", "rank order", "MPI"
@@ -80,8 +80,7 @@ class Ranks:
         self._windows.append(window)
         memory, _ = window.Shared_query(0)
         raw: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)  # type: ignore[call-overload]
-        start = -raw.ctypes.data % CACHE_LINE
-        array = raw[start : start + 4 * size].view(np.float32)
+        array = from_cache_line(raw, size)
         if self.rank == 0:
             array[:] = 0
         self.meet()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.images import BINARIZATION_CODES, Images, empty_lists, held_whole, is_sparse
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
@@ -16,7 +17,7 @@ from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
-from vaefast.engines.numba_cpu.pixels import BINARIZATION_CODES, Images, Pixels, count_nonzero, list_nonzero
+from vaefast.engines.numba_cpu.pixels import Pixels, count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.products import GROUP
 from vaefast.engines.numba_cpu.steps import (
     LINE,
@@ -31,12 +32,14 @@ from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    FORWARD_ROWS,
     HALVES,
-    INPUTS,
     Plan,
+    aligned,
     half_widths,
     make_plan,
     pixel_blocks,
+    shared_parts,
     weight_tasks,
 )
 from vaefast.engines.workers import Team
@@ -44,16 +47,8 @@ from vaefast.layout import PANEL, Layout, padded
 from vaefast.noise import Purpose
 from vaefast.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
-# Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
-FORWARD_ROWS = 100
 # Samples of one image that are decoded together: with the weights of a decoder of MNIST's size their activations take 1.3 MB.
 CHUNK = 120
-# Above this share of non-zero pixels the dense tiles are faster than lists. With 13 % of the pixels on, 200 images take 193 us
-# forward and 180 us back by lists, 396 and 380 densely: even at 27 % on, which drawn digits reach at 40 % non-zero.
-SPARSE_BELOW = 0.4
-# What lists hold the numbers of, in 16 bits.
-LISTED_PIXELS = 2**16
-CACHE_LINE = 64
 
 
 class Placed(NamedTuple):
@@ -77,12 +72,12 @@ class NumbaEngine:
         self._likelihood = likelihood_of(self.layout)
         self._plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._objective = objective_of(training.objective, self._plan)
-        self._workspace = _aligned(size)
+        self._workspace = aligned(size)
         self._pixels = _pixels(self._plan)
         self._rows = [_rows(self._plan) for _ in range(threads)]
         self._scratch = [_scratch(self._plan) for _ in range(threads)]
         self._backward = _backward(self._plan, threads)
-        self._weights = Weights(*(_aligned(self.layout.panel_size) for _ in range(3)))
+        self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
         self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
         self._tasks = {sparse: weight_tasks(self._plan, UNIT.product_panels, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
@@ -99,8 +94,8 @@ class NumbaEngine:
         self.step = state.step
 
     def place(self, values: NDArray[Any]) -> Placed:
-        images = _held_whole(values)
-        sparse = _is_sparse(values)
+        images = read_only_images(held_whole(values))
+        sparse = is_sparse(values)
         return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
 
     def warm_up(self, placed: Placed) -> None:
@@ -176,15 +171,15 @@ class NumbaEngine:
         counters, arguments = np.zeros(1, np.int64), []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
-            memory = (_aligned(size), _pixels(plan), _rows(plan), chunk)
+            memory = (aligned(size), _pixels(plan), _rows(plan), chunk)
             arguments.append((counters, plan, self._weights.parameters, *memory, *shared))
         self._team.run(importance_images, arguments)
         return result
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Images that are read once are not worth a list.
-        images, size, width = _held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
-        sparse = _is_sparse(x)
+        images, size, width = read_only_images(held_whole(np.asarray(x, np.float32))), len(x), padded(self.model.latent)
+        sparse = is_sparse(x)
         heads = np.empty((size, 2 * width), np.float32)
         self._forward(encode_images, (images, _read_only(np.arange(size)), sparse, heads), pixels=True)
         return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
@@ -205,7 +200,7 @@ class NumbaEngine:
         arguments = []
         for _ in range(self.threads):
             buffers = (_pixels(plan), _rows(plan)) if pixels else ()
-            workspace = _aligned(self._forward_size)
+            workspace = aligned(self._forward_size)
             arguments.append((counters, plan, self._weights.parameters, workspace, *buffers, *shared))
         self._team.run(kernel, arguments)
 
@@ -213,36 +208,18 @@ class NumbaEngine:
         return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
 
 
-def _is_sparse(values: NDArray[Any]) -> bool:
-    """Whether lists of the non-zero pixels are worth it, and can number the pixels."""
-    return bool(values.shape[1] <= LISTED_PIXELS and np.count_nonzero(values) < SPARSE_BELOW * values.size)
-
-
-def _held_whole(values: NDArray[Any]) -> Images:
-    """Images (N, X) as they are."""
-    in_bytes, pixels = values.dtype == np.uint8, np.arange(values.shape[1]).astype(np.uint16)
-    levels = values.reshape(-1) if in_bytes else values.astype(np.float32, copy=False).reshape(-1)
-    return Images(
-        bytes=_read_only(levels if in_bytes else np.empty(0, np.uint8)),
-        floats=_read_only(np.empty(0, np.float32) if in_bytes else levels),
-        starts=_read_only(np.empty(0, np.int64)),
-        pixels=_read_only(pixels),
-    )
-
-
 def _held_as_lists(whole: Images, size: int) -> Images:
     """The same images, of which there are `size`, as lists of their non-zero pixels."""
     starts = np.empty(size + 1, np.int64)
     count_nonzero(whole, starts)
-    entries, levels = int(starts[-1]), whole.bytes if whole.bytes.size else whole.floats
-    lists = Images(
-        bytes=np.empty(entries if levels is whole.bytes else 0, np.uint8),
-        floats=np.empty(entries if levels is whole.floats else 0, np.float32),
-        starts=starts,
-        pixels=np.empty(entries, np.uint16),
-    )
+    lists = empty_lists(whole, starts)
     list_nonzero(whole, lists)
-    return Images(*(_read_only(array) for array in lists))
+    return read_only_images(lists)
+
+
+def read_only_images(images: Images) -> Images:
+    """The same images for the kernels, which are compiled for arrays that cannot be written."""
+    return Images(*(_read_only(array) for array in images))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -250,13 +227,6 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
-
-
-def _aligned(size: int) -> NDArray[np.float32]:
-    """float32 zeros that start at a cache line, as every offset of the layout then does."""
-    raw = np.zeros(size * 4 + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size * 4].view(np.float32)
 
 
 def _pixels(plan: Plan) -> Pixels:
@@ -274,32 +244,27 @@ def _rows(plan: Plan) -> Rows:
     width, latent = padded(plan.pixels), padded(plan.latent)
     return Rows(
         pixel_words=np.zeros(whole_vectors(width), np.uint32),
-        pixels=_aligned(width),
+        pixels=aligned(width),
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
-        noise=_aligned(latent),
-        lanes=_aligned(PANEL),
-        kl_scales=_aligned(latent),
+        noise=aligned(latent),
+        lanes=aligned(PANEL),
+        kl_scales=aligned(latent),
     )
 
 
 def _backward(plan: Plan, threads: int) -> list[Backward]:
     """Each worker's buffers; the two of a group share the parts that they add."""
-    partners = HALVES if threads % HALVES == 0 else 1
-    groups = threads // partners
-    # A group's share is at most two panels larger than an equal one.
-    rows = padded(min(plan.rows, plan.rows // groups + 2 * PANEL) * plan.samples)
-    size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
-    parts = [_aligned(2 * HALVES * size) for _ in range(groups)]
-    zeros = _aligned(PANEL)
+    rows, size, parts = shared_parts(plan, threads)
+    zeros = aligned(PANEL)
     transposed = half_widths(plan) * PANEL * rows
-    return [Backward(_aligned(transposed), parts[w // partners], size, zeros) for w in range(threads)]
+    return [Backward(aligned(transposed), part, size, zeros) for part in parts]
 
 
 def _scratch(plan: Plan) -> Scratch:
-    ones = _aligned(padded(plan.rows * plan.samples))
+    ones = aligned(padded(plan.rows * plan.samples))
     ones[:] = 1
     return Scratch(
-        gradient=_aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),
-        zeros=_aligned(PANEL),
+        gradient=aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),
+        zeros=aligned(PANEL),
         ones=ones,
     )

@@ -116,8 +116,7 @@ def _kind(likelihood: Any) -> Any:
 
 @kernel
 def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, gradient):
-    """log p(x | z) of half of the pixels (3), nats, float64; with a `gradient` the logits
-    become d_logits (7); scale is 1 / B.
+    """log p(x | z) of half of the pixels (3), nats, float64; with a `gradient` the logits become d_logits (7); scale is 1 / B.
 
     softplus(a) = max(a, 0) + log(1 + exp(-|a|)). The factors 1 + exp(-|a|) are multiplied over up to 64 panels, then over
     eight lanes in float64, so that one logarithm serves hundreds of pixels.
@@ -139,14 +138,9 @@ def bernoulli_rows(plan, workspace, scale, log_likelihood, first, last, half, gr
             _bernoulli_panel(a, x, linear, product, scale, gradient)
         else:
             for r in range(last - first):
-                row = r * PANEL
+                row, stop_row = r * PANEL, r * PANEL + real
                 _bernoulli_panel(
-                    a[row : row + real],
-                    x[row : row + real],
-                    linear[row : row + real],
-                    product[row : row + real],
-                    scale,
-                    gradient,
+                    a[row:stop_row], x[row:stop_row], linear[row:stop_row], product[row:stop_row], scale, gradient
                 )
         if (panel - begin + 1) % FACTORS == 0:
             _subtract_logarithms(product, log_likelihood[first:last])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.images import DYNAMIC, THRESHOLD
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, copy, fill
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
@@ -14,9 +15,6 @@ from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.prefetch import prefetch
 from vaefast.engines.plan import BLOCK_PIXELS, ROWS, SPLIT
 from vaefast.layout import PANEL
-
-DYNAMIC, THRESHOLD, NONE = 0, 1, 2
-BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
 
 # Shifts, because a signed division by a power of two takes five instructions.
 PANEL_MASK, PANEL_SHIFT = PANEL - 1, PANEL.bit_length() - 1
@@ -28,19 +26,6 @@ BIT_OFF, BIT_ON = np.uint32(0), np.uint32(1)
 WORD_RANGE = 2.0**32
 BYTE_SCALE = np.float32(255)
 BYTE_HALF = np.uint8(128)
-
-
-class Images(NamedTuple):
-    """A set of N images of X pixels in one of two forms, of bytes or of floats; the other array of levels is empty.
-
-    Whole images: levels (N * X,), starts (0,), and pixels 0 to X - 1. Lists: the non-zero pixels of image n, ascending, are
-    entries starts[n] to starts[n + 1] - 1 of the levels and the pixels.
-    """
-
-    bytes: NDArray[np.uint8]
-    floats: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    pixels: NDArray[np.uint16]
 
 
 class Pixels(NamedTuple):

@@ -11,9 +11,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vaefast.engines.plan import CACHE_LINE
+
 INDEX, INT32, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 READ, TO_SECOND_LEVEL, DATA = (ir.Constant(INT32, flag) for flag in (0, 2, 1))
-CACHE_LINE = 64
 
 
 @intrinsic

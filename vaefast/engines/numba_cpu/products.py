@@ -32,45 +32,15 @@ def product(A, a, a_panel, W, w, w_panel, start, s, s_panel, C, c, c_panel, K, f
         right, out = w + panel * w_panel, c + panel * c_panel
         depth = min(DEPTH, K)
         _block(
-            A,
-            a,
-            a_panel,
-            W,
-            right,
-            w_panel,
-            start,
-            s + panel * s_panel,
-            0,
-            s_panel,
-            C,
-            out,
-            c_panel,
-            depth,
-            first,
-            last,
+            A, a, a_panel, W, right, w_panel, start, s + panel * s_panel, 0, s_panel, C, out, c_panel, depth, first, last,
             width,
-        )
+        )  # fmt: skip
         for k in range(DEPTH, K, DEPTH):
             left, depth = a + k // PANEL * a_panel, min(DEPTH, K - k)
             _block(
-                A,
-                left,
-                a_panel,
-                W,
-                right + k * PANEL,
-                w_panel,
-                C,
-                out,
-                PANEL,
-                c_panel,
-                C,
-                out,
-                c_panel,
-                depth,
-                first,
-                last,
+                A, left, a_panel, W, right + k * PANEL, w_panel, C, out, PANEL, c_panel, C, out, c_panel, depth, first, last,
                 width,
-            )
+            )  # fmt: skip
 
 
 @kernel

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.images import NONE
 from vaefast.engines.numba_cpu.barrier import fetch_add, meet
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
@@ -25,7 +26,7 @@ from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
 from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
 from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
-from vaefast.engines.numba_cpu.pixels import NONE, load_rows, place_pixels
+from vaefast.engines.numba_cpu.pixels import load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT

@@ -1,0 +1,213 @@
+"""The flags of `python -m vaefast.train`, in the order of its --help, and the parser that all commands share."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+from vaefast.errors import SettingsError
+from vaefast.settings import (
+    ACTIVATIONS,
+    BINARIZATIONS,
+    IMPORTANCE_SAMPLES,
+    INITIALIZATIONS,
+    KL_ESTIMATORS,
+    LIKELIHOODS,
+    OBJECTIVES,
+    PRECISIONS,
+    RATE_SCHEDULES,
+    WARM_UPS,
+    AdamSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    RateSchedule,
+    TrainingSettings,
+    ValidationSettings,
+)
+from vaefast.version import __version__
+
+# Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
+MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
+TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
+    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")
+}
+ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
+OBJECTIVE = {
+    "objective": "name", "samples": "samples", "kl": "kl", "beta": "beta", "kl_warm_up": "warm_up",
+    "warm_up_epochs": "warm_up_epochs", "free_nats": "free_nats",
+}  # fmt: skip
+SCHEDULE = {"learning_rate_schedule": "name", "learning_rate_steps": "steps", "final_learning_rate": "final"}
+VALIDATION = {"validation": "held_out", "patience": "patience", "min_improvement": "min_improvement"}
+
+# `add_argument` of a parser.
+Add: TypeAlias = Callable[..., Any]
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a wrong flag, with the nearest right one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}{self._nearest(message)}; {self.prog} --help lists the flags")
+
+    def _nearest(self, message: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for word in message.split():
+            near = difflib.get_close_matches(word.split("=")[0], flags, 1)
+            if word.startswith("--") and word not in flags and near:
+                return f" (did you mean {near[0]}?)"
+        return ""
+
+
+def build_parser() -> Parser:
+    """The parser of all flags; those that are not given leave nothing behind."""
+    parser = Parser(
+        prog="python -m vaefast.train",
+        description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    for add_group in (
+        _add_data,
+        _add_model,
+        _add_objective,
+        _add_run,
+        _add_learning_rate,
+        _add_adam,
+        _add_validation,
+        _add_numbers,
+        _add_folder,
+        _add_job,
+        _add_help,
+    ):
+        add_group(parser.add_argument)
+    return parser
+
+
+def _add_data(add: Add) -> None:
+    """Where settings and images come from, and what computes."""
+    add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
+    add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
+        "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
+    add("--engine", metavar="NAME", help="auto, cython, numba, cuda (one GPU) or reference (default: auto, the fastest "
+        "for the CPU that works here)")  # fmt: skip
+
+
+def _add_model(add: Add) -> None:
+    """The two networks."""
+    model = ModelSettings()
+    add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
+        f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
+    add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
+    add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
+    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
+        f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
+
+
+def _add_objective(add: Add) -> None:
+    """What is maximised."""
+    objective = ObjectiveSettings()
+    add("--objective", choices=OBJECTIVES, help="what is maximised: the evidence lower bound; the same with a weight on the "
+        "KL divergence (beta) or a floor under it (free-bits); the importance-weighted bound (iwae), or that with the doubly "
+        f"reparameterised gradient (dreg) (default: {objective.name})")  # fmt: skip
+    add("--samples", metavar="K", type=int, help="samples of the latents an image and step "
+        f"(default: {objective.samples}; {IMPORTANCE_SAMPLES} for iwae and dreg)")  # fmt: skip
+    add("--kl", choices=KL_ESTIMATORS, help="for elbo: the KL divergence in closed form or from the samples "
+        f"(default: {objective.kl})")  # fmt: skip
+    add("--beta", metavar="B", type=float, help=f"for beta: weight of the KL divergence (default: {objective.beta:g})")
+    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once or again and again "
+        f"(default: {objective.warm_up})")  # fmt: skip
+    add("--warm-up-epochs", metavar="N", type=int, help="epochs of the linear warm-up, or of one cycle "
+        f"(default: {objective.warm_up_epochs})")  # fmt: skip
+    add("--free-nats", metavar="N", type=float, help="for free-bits: nats a latent that cost nothing "
+        f"(default: {objective.free_nats:g})")  # fmt: skip
+
+
+def _add_run(add: Add) -> None:
+    """Where training starts, what it sees, and for how long."""
+    training = TrainingSettings()
+    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
+    add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
+        f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip
+    add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
+    add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
+
+
+def _add_learning_rate(add: Add) -> None:
+    """Adam's step size over the epochs."""
+    adam, schedule = AdamSettings(), RateSchedule()
+    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
+    add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how it changes over the epochs: not; at some of them; along "
+        "half a cosine over all of them; or in the stages of Burda et al., 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... "
+        f"(default: {schedule.name})")  # fmt: skip
+    add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 is 0.1 times the first "
+        "rate after 20 epochs and 0.01 times it after 30")  # fmt: skip
+    add("--final-learning-rate", metavar="R", type=float, help="for cosine: the rate at the end "
+        f"(default: {schedule.final:g})")  # fmt: skip
+
+
+def _add_adam(add: Add) -> None:
+    """The rest of Adam."""
+    adam, training = AdamSettings(), TrainingSettings()
+    add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
+    add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
+    add(
+        "--epsilon",
+        metavar="E",
+        type=float,
+        help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
+    )
+    add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
+        f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
+
+
+def _add_validation(add: Add) -> None:
+    """Early stopping."""
+    validation = ValidationSettings()
+    add("--validation", metavar="N", type=float, help="hold out so many training images, or this share of them, and report "
+        f"their ELBO (default: {validation.held_out:g})")  # fmt: skip
+    add("--patience", metavar="P", type=int, help="stop once the validation ELBO has not risen for so many epochs, and keep "
+        "the best epoch's model (default: never)")  # fmt: skip
+    add("--min-improvement", metavar="D", type=float, help="nats that count as a rise "
+        f"(default: {validation.min_improvement:g})")  # fmt: skip
+
+
+def _add_numbers(add: Add) -> None:
+    """Gradients, random numbers, precision and threads."""
+    training = TrainingSettings()
+    add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
+        "(default: never)")  # fmt: skip
+    add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
+    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for engine cuda on tensor cores "
+        f"(default: {training.precision})")  # fmt: skip
+    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
+        "changes no result")  # fmt: skip
+
+
+def _add_folder(add: Add) -> None:
+    """What a run leaves behind, and what it goes on from."""
+    add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--checkpoint-every", metavar="WHEN", help="so many epochs, such as 5, or minutes, such as 10m; auto: twice a minute, "
+        "but never for more than 1/200 of the time; never: only before the first step, at the end, and on SIGINT or SIGTERM "
+        "(default: auto)")  # fmt: skip
+    add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
+        "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
+    add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
+        "starts anew")  # fmt: skip
+    add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
+
+
+def _add_job(add: Add) -> None:
+    """Several processes."""
+    add("--distributed", choices=("auto", "mpi"), help="train over the ranks of an MPI job: auto, where mpiexec has started "
+        "several (default: auto; needs the extra mpi)")  # fmt: skip
+    add("--deterministic-reduction", action="store_true", help="add the ranks' gradients in rank order, whatever the MPI "
+        "library: the same number of ranks gives the same bits")  # fmt: skip
+
+
+def _add_help(add: Add) -> None:
+    """For people."""
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--version", action="version", version=f"vaefast {__version__}")

@@ -1,0 +1,20 @@
+"""Grey levels as numbers: what a byte stands for, and which pixels of grey images are on where nothing is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def grey_levels(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Bytes as level / 255, float32 as it is, without a copy; (N, X)."""
+    if values.dtype == np.uint8:
+        return np.divide(values, 255, dtype=np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def on_from_half(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 for each level from one half on, 0 for the others; (N, X)."""
+    return (levels >= 0.5).astype(np.float32)
