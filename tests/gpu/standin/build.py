@@ -66,6 +66,7 @@ def build(folder: Path) -> dict[str, str]:
     others = os.environ.get("LD_LIBRARY_PATH")
     return {
         "LD_LIBRARY_PATH": f"{folder}:{others}" if others else str(folder),
+        "NUMBA_CACHE_DIR": f"{folder}/kernels",  # what was linked here is PTX, and nothing for a GPU
         "VAEFAST_STANDIN_FOLDER": str(folder),
         "VAEFAST_STANDIN_TRANSLATE": f"cd '{ROOT}' && '{sys.executable}' -m tests.gpu.standin.translate",
     }
