@@ -68,7 +68,7 @@ def test_the_simulated_engine_agrees_with_the_reference():
 
 # The engine on a GPU that is none: its own tests, and of those that all engines take what ends soon.
 SHORT = ("tests/gpu/executed.py", "tests/test_cuda_gpu.py", "tests/test_engines.py")
-SOON = "executed or (cuda and not report and not fifty and not rows)"
+SOON = "executed or (cuda and not report and not fifty and not rows and not threads)"
 ON_THE_STANDIN = {
     "engine": (*PYTEST, *SHORT, "-k", SOON),
     "checker": (*PYTEST, "tests/gpu/instructions.py", "tests/gpu/planted.py"),
@@ -81,10 +81,8 @@ ON_THE_STANDIN = {
         "cuda",
         "--hidden",
         "9",
-        "--latent",
-        "2",
-        "--epochs",
-        "2",
+        "--latent=2",
+        "--epochs=2",
     ),
 }
 NO_STANDIN = reason_against() or (f"not installed: {', '.join(missing())}" if missing() else None)

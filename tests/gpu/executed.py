@@ -1,4 +1,4 @@
-"""The CUDA engine, whole, on the stand-in for a GPU: `tests/test_cuda_engine.py` runs this file, and `python -m tests.gpu.standin`.
+"""The CUDA engine, whole, on the stand-in for a GPU; run by `tests/test_cuda_engine.py` and `python -m tests.gpu.standin`.
 
 What a GPU would run is run: the PTX of the kernels, marshalled, launched, chained and copied by the host's own code. Fresh
 memory is NaN, so whatever is read before it was written shows.
@@ -28,7 +28,8 @@ from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.settings import ModelSettings, TrainingSettings
 
-assert os.environ.get("VAEFAST_STANDIN_FOLDER") and not SIMULATED, "python -m tests.gpu.standin runs this file"
+assert os.environ.get("VAEFAST_STANDIN_FOLDER"), "python -m tests.gpu.standin runs this file"
+assert not SIMULATED
 
 CHAINS = ("grid", "graph", "launches")
 ORDERS = [(FORWARDS, 0), (BACKWARDS, 0), (SHUFFLED, 1), (SHUFFLED, 2)]

@@ -21,7 +21,8 @@ THREADS = 256
 U32, U64 = 1 << 32, 1 << 64
 FLOATS = [
     0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 3.5, 1 / 3, -2 / 3, 1e-45, -1e-45, 1e-39, 2.0**-126, 3.4e38, -3.4e38, 2.0**127,
-    255.5, 65535.7, -129.3, 4294967296.0, 2147483648.0, -2147483904.0, 1e20, -1e20, math.inf, -math.inf, math.nan, 7.75, 1 + 2**-23,
+    255.5, 65535.7, -129.3, 4294967296.0, 2147483648.0, -2147483904.0, 1e20, -1e20, math.inf, -math.inf, math.nan, 7.75,
+    1 + 2**-23,
 ]  # fmt: skip
 INTEGERS = [0, 1, 2, 3, 5, 16, 31, 32, 33, 63, 64, 65, 127, 128, 255, 0x7FFF, 0x8000, 0xFFFF]
 
@@ -77,9 +78,9 @@ def arithmetic(mode: str, exact: Callable[..., Fraction], terms: Terms | None = 
             different = terms is not None and len({*terms(*(math.copysign(1, value) for value in values))}) == 2
             return (-0.0 if mode == "m" else 0.0) if different else special
         largest = Fraction(float(np.finfo(np.float32).max))
-        if mode == "n" and abs(fraction) < largest * 2 or abs(fraction) <= largest:
+        if (mode == "n" and abs(fraction) < largest * 2) or abs(fraction) <= largest:
             return to_single(fraction, mode)
-        inward = mode == "z" or (mode == "m") == (fraction > 0) and mode != "n"
+        inward = mode == "z" or ((mode == "m") == (fraction > 0) and mode != "n")
         return math.copysign(float(largest) if inward else math.inf, fraction)
 
     return result
@@ -146,7 +147,7 @@ def permuted(a: int, b: int, selection: int) -> int:
 def least(greatest: bool, nan: bool = False) -> Callable[[float, float], float]:
     def result(a: float, b: float) -> float:
         if math.isnan(a) or math.isnan(b):
-            return math.nan if nan or math.isnan(a) and math.isnan(b) else b if math.isnan(a) else a
+            return math.nan if nan or (math.isnan(a) and math.isnan(b)) else b if math.isnan(a) else a
         key = [(value, math.copysign(1, value)) for value in (a, b)]
         return (a if key[0] > key[1] else b) if greatest else (a if key[0] < key[1] else b)
 
@@ -342,6 +343,11 @@ def packed(letter: str, values: list) -> np.ndarray:
     return result + np.array([int(value) for value in values], np.uint64)
 
 
+def different(values: list[list], got: np.ndarray, exact: np.ndarray) -> list[tuple]:
+    rows = zip(*values, got, exact, strict=True)
+    return [row for row in rows if row[-1] != row[-2]][:3]
+
+
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.text for case in CASES])
 def test_an_instruction_leaves_what_the_isa_says(driver, module, number):
     case = CASES[number]
@@ -358,12 +364,12 @@ def test_an_instruction_leaves_what_the_isa_says(driver, module, number):
         got = result.view(np.float32)[::2]
         with np.errstate(over="ignore"):
             exact = np.array(wanted, np.float32)
-        assert np.array_equal(got, exact, equal_nan=True), [x for x in zip(zip(*values), got, exact) if not x[1] == x[2]][:3]
+        assert np.array_equal(got, exact, equal_nan=True), different(values, got, exact)
         numbers = ~np.isnan(exact)
         assert np.array_equal(np.signbit(got[numbers]), np.signbit(exact[numbers]))
     else:
         exact = np.array([value % (1 << BITS[case.types[0]]) for value in wanted], np.uint64)
-        assert np.array_equal(result, exact), [x for x in zip(zip(*values), result, exact) if x[1] != x[2]][:3]
+        assert np.array_equal(result, exact), different(values, result, exact)
 
 
 APPROXIMATIONS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gpu.standin.raw import BACKWARDS, FORWARDS, SHUFFLED, Driver, DriverError
 
-ILLEGAL_ADDRESS, MISALIGNED_ADDRESS, LAUNCH_FAILED = 700, 716, 719
+ILLEGAL, MISALIGNED, FAILED = 700, 716, 719  # CUDA_ERROR_ILLEGAL, _MISALIGNED, _LAUNCH_FAILED
 INVALID_PTX, NOT_SUPPORTED, TOO_LARGE = 218, 801, 720
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 900, 901, 906
 
@@ -44,50 +44,50 @@ def entry(name: str, body: str, before: str = "") -> str:
 FAULTS = {
     "a store past the end": (
         "mul.wide.u32 %l0, %t, 4; add.s64 %l0, %p, %l0;\n st.global.u32 [%l0+12], %t;",
-        ILLEGAL_ADDRESS, 32, r"\(29, 0, 0\), PTX line \d+: `st.global.u32 .* 4 bytes at global address 0x\w+ lie in no",
+        ILLEGAL, 32, r"\(29, 0, 0\), PTX line \d+: `st.global.u32 .* 4 bytes at global address 0x\w+ lie in no",
     ),
-    "a load before the beginning": ("ld.global.f32 %f0, [%p+-4];", ILLEGAL_ADDRESS, 1, "in no allocation"),
-    "a load across the end": ("ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%p+120];", ILLEGAL_ADDRESS, 1, "16 bytes at global"),
-    "a store to memory that was freed": ("st.global.u32 [%q], %t;", ILLEGAL_ADDRESS, 1, "in no allocation"),
-    "four floats at a multiple of eight": ("ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%p+8];", MISALIGNED_ADDRESS, 1, "no multiple of 16"),
-    "an odd address in shared memory": ("mov.u64 %l0, room; ld.shared.u32 %r0, [%l0+2];", MISALIGNED_ADDRESS, 1, "no multiple of 4"),
-    "shared memory past the end": ("mov.u64 %l0, room; st.shared.u32 [%l0+400], %t;", ILLEGAL_ADDRESS, 1, "the block has"),
-    "past one shared variable into the next": ("mov.u64 %l0, room; st.shared.u32 [%l0+64], %t;", ILLEGAL_ADDRESS, 1, "between variables"),
+    "a load before the beginning": ("ld.global.f32 %f0, [%p+-4];", ILLEGAL, 1, "in no allocation"),
+    "a load across the end": ("ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%p+120];", ILLEGAL, 1, "16 bytes at global"),
+    "a store to memory that was freed": ("st.global.u32 [%q], %t;", ILLEGAL, 1, "in no allocation"),
+    "four floats at a multiple of eight": ("ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%p+8];", MISALIGNED, 1, "no multiple of 16"),
+    "an odd address in shared memory": ("mov.u64 %l0, room; ld.shared.u32 %r0, [%l0+2];", MISALIGNED, 1, "no multiple of 4"),
+    "shared memory past the end": ("mov.u64 %l0, room; st.shared.u32 [%l0+400], %t;", ILLEGAL, 1, "the block has"),
+    "past a shared variable into the next": ("mov.u64 %l0, room; st.shared.u32 [%l0+64], %t;", ILLEGAL, 1, "between variables"),
     "a thread's own memory past the end": (
-        ".local .align 8 .b8 own[16]; mov.u64 %l0, own; st.local.u64 [%l0+16], %p;", ILLEGAL_ADDRESS, 1, "local address",
+        ".local .align 8 .b8 own[16]; mov.u64 %l0, own; st.local.u64 [%l0+16], %p;", ILLEGAL, 1, "local address",
     ),
     "a thread that leaves before a barrier": (
-        "setp.eq.u32 %x0, %t, 40; @%x0 ret; bar.sync 0;", LAUNCH_FAILED, 64, "have left|a thread leaves",
+        "setp.eq.u32 %x0, %t, 40; @%x0 ret; bar.sync 0;", FAILED, 64, "have left|a thread leaves",
     ),
     "a barrier that some never reach": (
         "setp.lt.u32 %x0, %t, 32; @%x0 bra SKIP; bar.sync 0; bra END; SKIP: bar.sync 1; END:",
-        LAUNCH_FAILED, 64, "not all threads came: this thread waits at a barrier",
+        FAILED, 64, "not all threads came: this thread waits at a barrier",
     ),
     "a barrier in divergent code": (
         "setp.lt.u32 %x0, %t, 7; @%x0 bra OTHER; bar.sync 0; bra END; OTHER: bar.sync 0; END:",
-        LAUNCH_FAILED, 32, "its warp is divided: thread 0 waits at the barrier of line",
+        FAILED, 32, "its warp is divided: thread 0 waits at the barrier of line",
     ),
-    "a barrier of a part of a warp": ("bar.sync 0, 40;", LAUNCH_FAILED, 64, "barrier 0 of 40 threads"),
+    "a barrier of a part of a warp": ("bar.sync 0, 40;", FAILED, 64, "barrier 0 of 40 threads"),
     "a product of matrices by a divided warp": (
-        "setp.lt.u32 %x0, %t, 16; @%x0 bra OTHER; MMA; bra END; OTHER: MMA; END:", LAUNCH_FAILED, 32, "the warp is divided: lane 0",
+        "setp.lt.u32 %x0, %t, 16; @%x0 bra OTHER; MMA; bra END; OTHER: MMA; END:", FAILED, 32, "the warp is divided: lane 0",
     ),
-    "a product of matrices by half a warp": ("MMA;", LAUNCH_FAILED, 16, "the warp has only 16 threads"),
+    "a product of matrices by half a warp": ("MMA;", FAILED, 16, "the warp has only 16 threads"),
     "a shuffle with a lane that has left": (
-        "setp.eq.u32 %x0, %t, 3; @%x0 ret; shfl.sync.idx.b32 %r0, %t, 0, 31, -1;", LAUNCH_FAILED, 32, "lane 3 of the warp has left",
+        "setp.eq.u32 %x0, %t, 3; @%x0 ret; shfl.sync.idx.b32 %r0, %t, 0, 31, -1;", FAILED, 32, "lane 3 of the warp has left",
     ),
     "a shuffle from a lane that takes no part": (
-        "setp.gt.u32 %x0, %t, 1; @%x0 ret; shfl.sync.idx.b32 %r0, %t, 5, 31, 3;", LAUNCH_FAILED, 32, "of lane 5, which takes no part",
+        "setp.gt.u32 %x0, %t, 1; @%x0 ret; shfl.sync.idx.b32 %r0, %t, 5, 31, 3;", FAILED, 32, "of lane 5, which takes no part",
     ),
     "a wait for what never comes": (
         "AGAIN: ld.acquire.gpu.global.u32 %r0, [%p]; setp.ne.u32 %x0, %r0, 99; @%x0 bra AGAIN;",
-        LAUNCH_FAILED, 2, "ask for what never comes",
+        FAILED, 2, "ask for what never comes",
     ),
     "a meeting of a grid that was launched alone": (
         "{ .param .b64 h; st.param.b64 [h], %p; .param .b32 w; st.param.b32 [w], 0; .param .b32 v;"
         " call.uni (v), cudaCGSynchronize, (h, w); }",
-        LAUNCH_FAILED, 1, "the launch is not cooperative",
+        FAILED, 1, "the launch is not cooperative",
     ),
-    "a trap": ("trap;", LAUNCH_FAILED, 1, ": trap"),
+    "a trap": ("trap;", FAILED, 1, ": trap"),
 }  # fmt: skip
 MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f4,%f5,%f6,%f7};"
 SHARED = ".shared .align 16 .b8 room[64];\n.shared .align 16 .b8 next[64];"

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[3]
 LIBRARY = "libcuda.so.1"
 # Floats as written: no contraction, and `fma` where PTX says so.
 FLAGS = (
-    "-std=gnu11", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off", "-fno-math-errno",
-    "-march=native",
+    "-std=gnu11", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off",
+    "-fno-math-errno", "-march=native",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+
 from tests.gpu.standin.ptx import plain
 
 if TYPE_CHECKING:

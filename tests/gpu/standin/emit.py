@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.gpu.standin import control, memory
@@ -292,9 +292,7 @@ class ModuleWriter:
         parts += [self._function(function) for function in entries]
         shared = -(-self.shared.size // 16) * 16
         parts.append(f"static const uint8_t shared_map[] = {{{self.shared.map()}, 0, 0, 0, 0}};")
-        parts.append(
-            f"static const Kernel kernels[] = {{{', '.join(self._kernel(i, f, shared) for i, f in enumerate(entries))}}};"
-        )
+        parts.append(f"static const Kernel kernels[] = {{{', '.join(self._kernel(f, shared) for f in entries)}}};")
         known = len(self.globals)
         parts.append(
             f"PUBLIC const StandinModule standin_module = {{kernels, {len(entries)}, {'globals' if known else '0'}, {known}}};"
@@ -322,13 +320,13 @@ class ModuleWriter:
         writer = FunctionWriter(self, function)
         return f"{_signature(function)} {{\n{writer.body()}\n}}"
 
-    def _kernel(self, number: int, function: Function, shared: int) -> str:
-        layout = Layout()
+    def _kernel(self, function: Function, shared: int) -> str:
+        layout, most = Layout(), function.limits.get("maxntid", function.limits.get("reqntid", 1024))
         places = [(variable, layout.place(variable)) for variable in function.parameters]
         rows = ", ".join(f'{{"{variable.name[-40:]}", {place}, {variable.size}}}' for variable, place in places)
         return (
-            f'{{"{function.name}", k_{plain(function.name)}, (const Parameter[]){{{rows or "{0}"}}}, {len(places)}, {layout.size}, '
-            f"{shared}, {self.local.size}, {function.limits.get('maxntid', function.limits.get('reqntid', 1024))}, shared_map}}"
+            f'{{"{function.name}", k_{plain(function.name)}, (const Parameter[]){{{rows or "{0}"}}}, {len(places)}, '
+            f"{layout.size}, {shared}, {self.local.size}, {most}, shared_map}}"
         )
 
 
@@ -373,6 +371,3 @@ def _as_type(value: str, of: str, to: str) -> str:
     if of == "f64":
         return f"({C_TYPES[to]})wide_bits_of({value})"
     return f"({C_TYPES[to]})({value})"
-
-
-__all__ = ["FunctionWriter", "Sequence", "c_of"]

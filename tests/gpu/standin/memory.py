@@ -48,7 +48,7 @@ def statement(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[
 
 def _access(writer: FunctionWriter, opcode: str) -> tuple[str, set[str], int, str]:
     """An access's space, its strengths, how many values it moves and of what type."""
-    first, *parts, type_ = opcode.split(".")
+    _, *parts, type_ = opcode.split(".")
     if type_ not in C_TYPES or type_ == "pred":
         raise writer.refuse()
     spaces = [part for part in parts if part in SPACES]
