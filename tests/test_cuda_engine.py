@@ -72,18 +72,7 @@ SOON = "executed or (cuda and not report and not fifty and not rows and not thre
 ON_THE_STANDIN = {
     "engine": (*PYTEST, *SHORT, "-k", SOON),
     "checker": (*PYTEST, "tests/gpu/instructions.py", "tests/gpu/planted.py"),
-    "command": (
-        "-m",
-        "vaefast.train",
-        "--data",
-        "images.npy",
-        "--engine",
-        "cuda",
-        "--hidden",
-        "9",
-        "--latent=2",
-        "--epochs=2",
-    ),
+    "command": ("-m", "vaefast.train", "--data", "images.npy", "--engine=cuda", "--hidden=9", "--latent=2", "--epochs=2"),
 }
 NO_STANDIN = reason_against() or (f"not installed: {', '.join(missing())}" if missing() else None)
 needs_standin = pytest.mark.skipif(NO_STANDIN is not None, reason=str(NO_STANDIN))

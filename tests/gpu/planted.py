@@ -52,7 +52,7 @@ FAULTS = {
     "four floats at a multiple of eight": ("ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%p+8];", MISALIGNED, 1, "no multiple of 16"),
     "an odd address in shared memory": ("mov.u64 %l0, room; ld.shared.u32 %r0, [%l0+2];", MISALIGNED, 1, "no multiple of 4"),
     "shared memory past the end": ("mov.u64 %l0, room; st.shared.u32 [%l0+400], %t;", ILLEGAL, 1, "the block has"),
-    "past a shared variable into the next": ("mov.u64 %l0, room; st.shared.u32 [%l0+64], %t;", ILLEGAL, 1, "between variables"),
+    "past one shared variable": ("mov.u64 %l0, room; st.shared.u32 [%l0+64], %t;", ILLEGAL, 1, "between variables"),
     "a thread's own memory past the end": (
         ".local .align 8 .b8 own[16]; mov.u64 %l0, own; st.local.u64 [%l0+16], %p;", ILLEGAL, 1, "local address",
     ),

@@ -7,8 +7,8 @@ barriers and warps, `c/memory.c` which memory is whose; `c/entry.c`, `c/modules.
 instruction, a qualifier or an entry point of the driver that is not known here is refused, never skipped.
 
 What it cannot show: `ptxas` may join a product and a sum into one `fma`, and approximate functions err by other last bits;
-sums of `mma` are exact here and rounded once. Threads run one at a time and what is written is seen at once, so a fence that is
-missing does not show. Registers are not counted: a kernel is taken to have 128 a thread.
+sums of `mma` are exact here and rounded once. Threads run one at a time and what is written is seen at once, so a missing
+fence does not show. Registers are not counted: a kernel is taken to have 128 a thread.
 
 `VAEFAST_STANDIN_MULTIPROCESSORS` (3) and `VAEFAST_STANDIN_MEGABYTES` (2048) make the device larger or smaller,
 `VAEFAST_STANDIN_ORDER` (0 forwards, 1 backwards, 2 by `VAEFAST_STANDIN_SEED`) says how blocks and threads follow each other,
