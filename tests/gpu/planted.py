@@ -8,7 +8,7 @@ from ctypes import byref, c_size_t, c_uint, c_uint64, c_void_p
 
 import numpy as np
 import pytest
-from gpu.standin.raw import BACKWARDS, FORWARDS, SHUFFLED, Driver, DriverError
+from gpu.standin.raw import BACKWARDS, FORWARDS, HEADER, SHUFFLED, Driver, DriverError, Module
 
 ILLEGAL, MISALIGNED, FAILED = 700, 716, 719  # CUDA_ERROR_ILLEGAL, _MISALIGNED, _LAUNCH_FAILED
 INVALID_PTX, NOT_SUPPORTED, TOO_LARGE = 218, 801, 720
@@ -112,6 +112,14 @@ def test_a_fault_of_a_kernel_ends_its_launch_and_is_named(driver, faulty, capfd,
     assert re.search(rf"stand-in: kernel k\d+, block \(0, 0, 0\), thread .*{message}", said), said
     with pytest.raises(DriverError):  # the context stays broken
         driver.allocate(4)
+
+
+def test_lines_are_counted_from_the_top_of_a_text_with_comments_and_blank_lines(driver, capfd):
+    text = "//\n\n// Generated\n\n\n/* two\nlines */\n" + HEADER + "\n\n\t// .globl\n" + entry("k", "\n  trap;")
+    line = text.splitlines().index("  trap;") + 1
+    with pytest.raises(DriverError):
+        Module(driver, text).run("k", 0, 0, block=1)
+    assert f"PTX line {line}: `trap;`: trap" in capfd.readouterr().err
 
 
 def test_the_same_kernels_pass_where_nothing_is_wrong(driver, faulty):
