@@ -133,7 +133,6 @@ else:
         kernel._cache = Kept(function.__name__)
         return kernel
 
-
     FLOAT32, INT32 = ir.FloatType(), ir.IntType(32)
     FOUR = ir.VectorType(FLOAT32, 4)
 
