@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES
+from gpu.standin.__main__ import PYTEST
+from gpu.standin.build import build, reason_against
 
 from vaefast import engines
 from vaefast.engines import cuda_driver
@@ -62,6 +64,48 @@ def test_the_simulated_engine_agrees_with_the_reference():
     result = fresh("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu/simulated.py", NUMBA_ENABLE_CUDASIM="1")
     assert result.returncode == 0, result.stdout[-6000:]
     assert " passed" in result.stdout
+
+
+# The engine on a GPU that is none: its own tests, and of those that all engines take what ends soon.
+SHORT = ("tests/gpu/executed.py", "tests/test_cuda_gpu.py", "tests/test_engines.py")
+SOON = "executed or (cuda and not report and not fifty and not rows and not threads)"
+ON_THE_STANDIN = {
+    "engine": (*PYTEST, *SHORT, "-k", SOON),
+    "checker": (*PYTEST, "tests/gpu/instructions.py", "tests/gpu/planted.py"),
+    "command": ("-m", "vaefast.train", "--data", "images.npy", "--engine=cuda", "--hidden=9", "--latent=2", "--epochs=2"),
+}
+NO_STANDIN = reason_against() or (f"not installed: {', '.join(missing())}" if missing() else None)
+needs_standin = pytest.mark.skipif(NO_STANDIN is not None, reason=str(NO_STANDIN))
+
+
+@pytest.fixture(scope="module")
+def on_the_standin(tmp_path_factory):
+    """All that runs on the stand-in, started at once: each has a Python of its own."""
+    folder = tmp_path_factory.mktemp("standin")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "VAEFAST_CUDA"))}
+    environment = inherited | build(folder) | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (60, 30)).astype(np.uint8))
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, *command], env=environment, cwd=folder if name == "command" else ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for name, command in ON_THE_STANDIN.items()
+    }  # fmt: skip
+    yield started
+    for process in started.values():
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@needs_standin
+@pytest.mark.parametrize(("run", "said"), [("checker", " passed"), ("command", "engine cuda"), ("engine", " passed")])
+def test_on_the_standin_for_a_gpu(run, said, on_the_standin):
+    output, _ = on_the_standin[run].communicate(timeout=500)
+    assert on_the_standin[run].returncode == 0, output[-6000:]
+    assert said in output
+    assert " skipped" not in output or run == "engine"  # where likelihoods are that it lacks
 
 
 @cache

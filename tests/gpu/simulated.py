@@ -7,65 +7,27 @@ whatever is read before it was written shows.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cases import TOLERANCES
+from gpu.toys import TOYS, by_toy, exact_of, gradients_agree, matrix
 from numba.cuda.simulator import kernel as simulator
 
 from vaefast.engines import reference
 from vaefast.engines.contract import Pace, State
-from vaefast.engines.cuda_gpu import fragments
 from vaefast.engines.cuda_gpu import engine as cuda_engine
+from vaefast.engines.cuda_gpu import fragments
 from vaefast.engines.cuda_gpu.engine import CudaEngine
 from vaefast.engines.cuda_gpu.simulated import rounded_tf32
-from vaefast.engines.cuda_gpu.tiling import Machine
-from vaefast.engines.reference import ReferenceEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import PANEL, Layout
+from vaefast.layout import Layout
 from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, TrainingSettings
 
 assert os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", "python -m pytest tests/test_cuda_engine.py runs this file"
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy scalars of the simulated threads overflow aloud
-
-
-@dataclass(frozen=True)
-class Toy:
-    """A model whose sizes fit no tile, and two minibatches, the second of them smaller."""
-
-    model: ModelSettings
-    batch: int
-    examples: int
-    binarize: str
-    floats: bool
-    machine: Machine
-
-    def values(self) -> np.ndarray:
-        rng = np.random.default_rng(self.batch)
-        levels = rng.random((self.examples, self.model.pixels)) * (rng.random((self.examples, self.model.pixels)) < 0.6)
-        levels[levels > 0.9] = 1.0
-        return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
-
-    @property
-    def training(self) -> TrainingSettings:
-        return TrainingSettings(batch_size=self.batch, binarize=self.binarize, seed=2**40 + 11)
-
-    @property
-    def start(self) -> np.ndarray:
-        return initial_parameters(Layout(self.model), "fan-in", 4)
-
-
-TOYS = {
-    "drawn bytes": Toy(ModelSettings(21, (18,), 5), 5, 7, "dynamic", False, Machine(4, 3)),
-    "two tiles each way": Toy(ModelSettings(35, (), 17), 18, 18, "none", True, Machine(4, 5)),
-    "no hidden layer": Toy(ModelSettings(13, (), 2), 3, 5, "dynamic", True, Machine(4, 1)),
-    "a full block": Toy(ModelSettings(6, (3,), 1, "tanh"), 2, 3, "threshold", False, Machine(8, 2)),
-}
-by_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
 
 
 @pytest.fixture(autouse=True)
@@ -78,28 +40,6 @@ def engine_of(toy, chain="launches", machine=None, **changes):
     engine._arena[:] = np.nan
     engine.load_state(State.initial(toy.start))
     return engine
-
-
-def exact_of(toy):
-    exact = ReferenceEngine(toy.model, toy.training, 1, np.float64)
-    exact.load_state(State.initial(toy.start, np.float64))
-    return exact
-
-
-def matrix(engine, offset, rows, width):
-    """Rows of a matrix of the training workspace."""
-    height = engine._plan.places.rows
-    panels = np.asarray(engine._arena[offset : offset + height * -(-width // PANEL) * PANEL].copy_to_host())
-    return panels.reshape(-1, height, PANEL).swapaxes(0, 1).reshape(height, -1)[:rows, :width]
-
-
-def gradients_agree(toy, got, wanted):
-    beta1 = toy.training.adam.beta1
-    layout = Layout(toy.model)
-    first, exact = (layout.views(state.first_moments / (1 - beta1)) for state in (got, wanted))
-    return all(
-        np.max(np.abs(first[name] - exact[name])) <= TOLERANCES["gradient"] * np.max(np.abs(exact[name])) for name in exact
-    )
 
 
 @by_toy

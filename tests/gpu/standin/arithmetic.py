@@ -100,18 +100,18 @@ WIDE = re.compile(r"((add|sub|mul|fma|div|sqrt|rcp)_rn|(min|max|abs|neg|copysign
 
 
 def _float(opcode: str) -> Computation | None:
-    for pattern, operands in FLOATS.items():
-        match = re.fullmatch(pattern + r"(\.ftz)?(\.NaN)?(\.sat)?\.(f32|f64)", opcode)
-        if match:
-            break
-    else:
+    tried = (
+        (re.fullmatch(pattern + r"(\.ftz)?(\.NaN)?(\.sat)?\.(f32|f64)", opcode), count) for pattern, count in FLOATS.items()
+    )
+    match, operands = next(((match, count) for match, count in tried if match), (None, 0))
+    if match is None:
         return None
     operation, rounding, ftz, nan, sat, type_ = match.groups()
     operation = "fma" if operation == "mad" else operation
     if rounding is None:
         rounding = "rn"
     name = f"{operation}{'_' + rounding if rounding else ''}{'_NaN' if nan else ''}_{type_}"
-    if nan and operation not in ("min", "max") or type_ == "f64" and (not WIDE.fullmatch(name) or ftz):
+    if (nan and operation not in ("min", "max")) or (type_ == "f64" and (not WIDE.fullmatch(name) or ftz)):
         return None
 
     def write(values: Sequence[str]) -> str:

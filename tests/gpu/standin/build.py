@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ ROOT = Path(__file__).parents[3]
 LIBRARY = "libcuda.so.1"
 # Floats as written: no contraction, and `fma` where PTX says so.
 FLAGS = (
-    "-std=gnu11", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off", "-fno-math-errno",
-    "-march=native",
+    "-std=gnu11", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off",
+    "-fno-math-errno", "-march=native",
 )  # fmt: skip
 
 
@@ -25,7 +26,11 @@ def reason_against() -> str | None:
         return "the stand-in for a GPU needs Linux"
     if shutil.which("gcc") is None:
         return "gcc is not installed"
-    return None if header() else "nvidia-cuda-runtime, which has cuda.h, is not installed"
+    if header() is None:
+        return "nvidia-cuda-runtime, which has cuda.h, is not installed"
+    return (
+        "nvidia-nvjitlink is installed, which makes machine code that no CPU runs" if _installed("nvidia-nvjitlink") else None
+    )
 
 
 def header() -> Path | None:
@@ -35,6 +40,13 @@ def header() -> Path | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return next((Path(str(path.locate())) for path in files if path.name == "cuda.h"), None)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def build(folder: Path) -> dict[str, str]:
@@ -51,8 +63,10 @@ def build(folder: Path) -> dict[str, str]:
         "-ldl",
         "-lpthread",
     )
+    others = os.environ.get("LD_LIBRARY_PATH")
     return {
-        "LD_LIBRARY_PATH": str(folder),
+        "LD_LIBRARY_PATH": f"{folder}:{others}" if others else str(folder),
+        "NUMBA_CACHE_DIR": f"{folder}/kernels",  # what was linked here is PTX, and nothing for a GPU
         "VAEFAST_STANDIN_FOLDER": str(folder),
         "VAEFAST_STANDIN_TRANSLATE": f"cd '{ROOT}' && '{sys.executable}' -m tests.gpu.standin.translate",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+
 from tests.gpu.standin.ptx import plain
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def statement(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[
             raise writer.refuse("leaves the kernel from a device function")
         return ["return;"]
     if opcode == "trap":
-        return [f'standin_fault(t, {writer.line}, FAULT_LAUNCH, "trap");']
+        return [f'standin_fault(t, {writer.site}, FAULT_LAUNCH, "trap");']
     if opcode in ("call", "call.uni"):
         return _call(writer, operands)
     if opcode == "nanosleep.u32":
-        return [f"standin_yield(t, {writer.line});"]
+        return [f"standin_yield(t, {writer.site});"]
     if opcode == MMA_TF32:
         return _mma(writer, operands)
     return _barrier(writer, opcode, operands) or _warp(writer, opcode, operands)
@@ -44,7 +45,7 @@ def statement(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[
 
 def _table(writer: FunctionWriter, operands: list[str]) -> list[str]:
     cases = (f"case {i}: goto {writer.label(name)};" for i, name in enumerate(writer.table(operands[1])))
-    fault = f'default: standin_fault(t, {writer.line}, FAULT_LAUNCH, "a branch past the end of its table");'
+    fault = f'default: standin_fault(t, {writer.site}, FAULT_LAUNCH, "a branch past the end of its table");'
     return [f"switch ({writer.read(operands[0], 'u32')}) {{", *cases, fault, "}"]
 
 
@@ -61,12 +62,12 @@ def _call(writer: FunctionWriter, operands: list[str]) -> list[str]:
         return [f"d_{plain(name)}({buffers});"]
     if name not in EXTERNAL:
         raise writer.refuse("calls a function that is not known to the stand-in")
-    parts = {"results": f"c_{plain(results[0])}", "values": f"c_{plain(values[0])}", "line": writer.line}
+    parts = {"results": f"c_{plain(results[0])}", "values": f"c_{plain(values[0])}", "line": writer.site}
     return [EXTERNAL[name].format(**parts)]
 
 
 def _barrier(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str] | None:
-    line = writer.line
+    line = writer.site
     if re.fullmatch(r"(bar|barrier)(\.cta)?\.sync(\.aligned)?", opcode):
         count = writer.read(operands[1], "u32") if len(operands) > 1 else "0"
         return [f"standin_barrier(t, {line}, {writer.read(operands[0], 'u32')}, {count}, REDUCE_NONE, 0);"]
@@ -83,7 +84,7 @@ def _barrier(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[s
 
 
 def _warp(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str] | None:
-    line = writer.line
+    line = writer.site
     if match := re.fullmatch(r"shfl\.sync\.(up|down|bfly|idx)\.b32", opcode):
         target, *values, mask = operands
         fill = [f"t->exchange[{i}] = {writer.read(value, 'b32')};" for i, value in enumerate(values)]
@@ -112,4 +113,4 @@ def _mma(writer: FunctionWriter, operands: list[str]) -> list[str]:
     values = [writer.read(name, "b32") for name in (*a, *b, *c)]
     fill = [f"t->exchange[{i}] = {value};" for i, value in enumerate(values)]
     results = [writer.write(name, "b32", f"t->exchange[{6 + i}]") for i, name in enumerate(d)]
-    return ["{", *fill, f"standin_warp(t, {writer.line}, WARP_MMA_TF32, {WHOLE_WARP});", *results, "}"]
+    return ["{", *fill, f"standin_warp(t, {writer.site}, WARP_MMA_TF32, {WHOLE_WARP});", *results, "}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.gpu.standin import control, memory
@@ -59,7 +59,7 @@ class FunctionWriter:
     def __init__(self, module: ModuleWriter, function: Function) -> None:
         self.module, self.function = module, function
         self.scopes: list[Scope] = []
-        self.line = function.line
+        self.place = function.line, 0  # the line of a statement, and how many stand on it before
         self.text = ""
         self.count = 0
 
@@ -69,7 +69,12 @@ class FunctionWriter:
         return "\n".join(self._block(self.function.body))
 
     def refuse(self, why: str = "is not known to the stand-in") -> Refused:
-        return Refused(self.line, self.text, why)
+        return Refused(self.place[0], self.text, why)
+
+    @property
+    def site(self) -> int:
+        """The statement's number in C: its line, and above 20 bits its place in the line."""
+        return self.place[0] | self.place[1] << 20
 
     def fresh(self, name: str) -> str:
         self.count += 1
@@ -107,7 +112,8 @@ class FunctionWriter:
         return label.name
 
     def _statement(self, statement: Statement, scope: Scope) -> list[str]:
-        self.line, self.text = statement.line, statement.text
+        self.place = (statement.line, self.place[1] + 1 if statement.line == self.place[0] else 0)
+        self.text = statement.text
         text = statement.text
         if text.startswith("."):
             self._directive(statement, scope)
@@ -286,9 +292,7 @@ class ModuleWriter:
         parts += [self._function(function) for function in entries]
         shared = -(-self.shared.size // 16) * 16
         parts.append(f"static const uint8_t shared_map[] = {{{self.shared.map()}, 0, 0, 0, 0}};")
-        parts.append(
-            f"static const Kernel kernels[] = {{{', '.join(self._kernel(i, f, shared) for i, f in enumerate(entries))}}};"
-        )
+        parts.append(f"static const Kernel kernels[] = {{{', '.join(self._kernel(f, shared) for f in entries)}}};")
         known = len(self.globals)
         parts.append(
             f"PUBLIC const StandinModule standin_module = {{kernels, {len(entries)}, {'globals' if known else '0'}, {known}}};"
@@ -316,13 +320,13 @@ class ModuleWriter:
         writer = FunctionWriter(self, function)
         return f"{_signature(function)} {{\n{writer.body()}\n}}"
 
-    def _kernel(self, number: int, function: Function, shared: int) -> str:
-        layout = Layout()
+    def _kernel(self, function: Function, shared: int) -> str:
+        layout, most = Layout(), function.limits.get("maxntid", function.limits.get("reqntid", 1024))
         places = [(variable, layout.place(variable)) for variable in function.parameters]
         rows = ", ".join(f'{{"{variable.name[-40:]}", {place}, {variable.size}}}' for variable, place in places)
         return (
-            f'{{"{function.name}", k_{plain(function.name)}, (const Parameter[]){{{rows or "{0}"}}}, {len(places)}, {layout.size}, '
-            f"{shared}, {self.local.size}, {function.limits.get('maxntid', function.limits.get('reqntid', 1024))}, shared_map}}"
+            f'{{"{function.name}", k_{plain(function.name)}, (const Parameter[]){{{rows or "{0}"}}}, {len(places)}, '
+            f"{layout.size}, {shared}, {self.local.size}, {most}, shared_map}}"
         )
 
 
@@ -367,6 +371,3 @@ def _as_type(value: str, of: str, to: str) -> str:
     if of == "f64":
         return f"({C_TYPES[to]})wide_bits_of({value})"
     return f"({C_TYPES[to]})({value})"
-
-
-__all__ = ["FunctionWriter", "Sequence", "c_of"]

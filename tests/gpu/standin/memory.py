@@ -48,7 +48,7 @@ def statement(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[
 
 def _access(writer: FunctionWriter, opcode: str) -> tuple[str, set[str], int, str]:
     """An access's space, its strengths, how many values it moves and of what type."""
-    first, *parts, type_ = opcode.split(".")
+    _, *parts, type_ = opcode.split(".")
     if type_ not in C_TYPES or type_ == "pred":
         raise writer.refuse()
     spaces = [part for part in parts if part in SPACES]
@@ -75,7 +75,7 @@ def _place(writer: FunctionWriter, operand: str, space: str, size: int) -> str:
     if re.fullmatch(r"-?\w+", name) and name.isdigit():
         raise writer.refuse("has an address that is a number")
     check = {"const": "global"}.get(space, space)
-    return f"{check}_at(t, {base} + {offset % (1 << 64)}ull, {size}, {writer.line})"
+    return f"{check}_at(t, {base} + {offset % (1 << 64)}ull, {size}, {writer.site})"
 
 
 def _buffer(writer: FunctionWriter, name: str) -> tuple[str, int] | None:
@@ -91,7 +91,7 @@ def _load(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str]
     space, strengths, count, type_ = _access(writer, opcode)
     c_type, width = C_TYPES[type_], int(type_[1:]) // 8
     at, (targets, address) = writer.fresh("at"), operands
-    lines = [f"standin_yield(t, {writer.line});"] if strengths - {"weak"} and space != "param" else []
+    lines = [f"standin_yield(t, {writer.site});"] if strengths - {"weak"} and space != "param" else []
     lines.append(f"const {c_type} *{at} = (const {c_type} *){_place(writer, address, space, width * count)};")
     names = _vector(writer, targets, count)
     copies = [f"{c_type} {at}_{i} = {at}[{i}];" for i in range(count)]  # a register may be address and target
@@ -134,7 +134,7 @@ def _atomic(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[st
     named = [f"{c_type} {name} = {writer.read(value, type_)};" for name, value in zip("bc", values, strict=False)]
     return [
         "{", *named, f"{c_type} *{at} = ({c_type} *){place};", f"{c_type} old = *{at};", f"*{at} = {ATOMIC[operations[0]]};",
-        writer.write(target, type_, "old"), f"standin_yield(t, {writer.line});", "}",
+        writer.write(target, type_, "old"), f"standin_yield(t, {writer.site});", "}",
     ]  # fmt: skip
 
 
@@ -170,9 +170,9 @@ def _copy(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str]
     if opcode == "cp.async.commit_group":
         return ["standin_commit(t);"]
     if opcode == "cp.async.wait_all":
-        return [f"standin_wait(t, {writer.line}, 0, 1);"]
+        return [f"standin_wait(t, {writer.site}, 0, 1);"]
     if opcode == "cp.async.wait_group":
-        return [f"standin_wait(t, {writer.line}, {writer.read(operands[0], 'u32')}, 0);"]
+        return [f"standin_wait(t, {writer.site}, {writer.read(operands[0], 'u32')}, 0);"]
     if not re.fullmatch(r"cp\.async\.c[ag]\.shared\.global", opcode) or len(operands) not in (3, 4):
         raise writer.refuse()
     shared, source = (re.fullmatch(r"\[\s*(%?[\w$]+)\s*(?:\+\s*(-?\w+))?\s*\]", operand) for operand in operands[:2])
@@ -181,4 +181,4 @@ def _copy(writer: FunctionWriter, opcode: str, operands: list[str]) -> list[str]
     places = (f"{writer.read(part[1], 'u64')} + {int(part[2] or '0', 0) % (1 << 64)}ull" for part in (shared, source))
     size = writer.read(operands[2], "u32")
     taken = writer.read(operands[3], "u32") if len(operands) == 4 else size
-    return [f"standin_copy(t, {writer.line}, {', '.join(places)}, {size}, {taken});"]
+    return [f"standin_copy(t, {writer.site}, {', '.join(places)}, {size}, {taken});"]

@@ -69,7 +69,7 @@ class Module:
 
 
 SIZES = {"pred": 1} | {kind + str(bits): bits // 8 for kind in "busf" for bits in (8, 16, 32, 64)}
-LINES_WITHOUT_END = re.compile(r"^\s*\.(version|target|address_size|loc|file)\b.*$", re.MULTILINE)
+LINES_WITHOUT_END = re.compile(r"^[ \t]*\.(version|target|address_size|loc|file)\b.*$", re.MULTILINE)
 VARIABLE = re.compile(
     r"(?:\.(?:visible|extern|common|weak)\s+)*\.(?P<space>global|shared|const|local|param)\s+(?:\.align\s+(?P<align>\d+)\s+)?"
     r"(?:\.ptr\s+(?:\.\w+\s+)?(?:\.align\s+\d+\s+)?)?\.(?P<type>[busf]\d+)\s+(?:\.ptr\s*(?:\.\w+\s*)?(?:\.align\s+\d+\s+)?)?"

@@ -123,9 +123,14 @@ def replay(launch: Any, stream: Any, times: int) -> None:
 
     handle = driver.CUstream(int(stream.handle))
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    _checked(driver.cuStreamBeginCapture(handle, mode))
-    launch()
-    graph = _checked(driver.cuStreamEndCapture(handle))
+    # Arrays that nobody holds any more are freed in between otherwise, which ends the recording.
+    with cuda.defer_cleanup():
+        _checked(driver.cuStreamBeginCapture(handle, mode))
+        try:
+            launch()
+        finally:
+            recorded = driver.cuStreamEndCapture(handle)
+    graph = _checked(recorded)
     executable = _checked(driver.cuGraphInstantiate(graph, 0))
     try:
         for _ in range(times):

@@ -88,12 +88,17 @@ def choose(machine: Machine, products: Sequence[Product], others: Sequence[int] 
 
 
 def makespan(machine: Machine, works: Sequence[Work]) -> float:
-    """Cycles until the last block has done its tasks."""
-    counts, multiprocessors = [work.tasks for work in works], max(1, machine.blocks // 2)
-    block = np.arange(sum(counts)) % machine.blocks
-    latency, arithmetic = (np.repeat([float(work[field]) for work in works], counts) for field in (1, 2))
-    shared = np.bincount(block % multiprocessors, arithmetic).max(initial=0)
-    alone = np.bincount(block, latency + arithmetic).max(initial=0)
+    """Cycles until the last block has done its tasks, which are dealt in turn; of any number of tasks as soon as of few."""
+    multiprocessors, first = max(1, machine.blocks // 2), 0
+    latency, arithmetic = np.zeros(machine.blocks), np.zeros(machine.blocks)
+    for work in works:
+        counts = np.full(machine.blocks, work.tasks // machine.blocks)
+        counts[(first + np.arange(work.tasks % machine.blocks)) % machine.blocks] += 1
+        latency += counts * work.latency
+        arithmetic += counts * work.arithmetic
+        first += work.tasks
+    shared = np.bincount(np.arange(machine.blocks) % multiprocessors, arithmetic).max(initial=0)
+    alone = (latency + arithmetic).max(initial=0)
     cache = sum(work.tasks * work.traffic for work in works) / (BYTES * multiprocessors)
     return float(max(shared + TASK, alone, cache + TASK))
 

@@ -90,6 +90,8 @@ static void arrange(uint32_t *places, uint32_t count) {
 
 /* ---- faults ---- */
 
+#define LINE(site) ((site) & 0xFFFFF) /* above it stands which statement of the line */
+
 static void say_line(int number) {
     const char *text = m.grid->text;
     for (int line = 1; text && line < number; line++) text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL;
@@ -100,7 +102,7 @@ static void say_line(int number) {
 static void say(const Fiber *fiber) {
     const Thread *t = &fiber->t;
     fprintf(stderr, "block (%u, %u, %u), thread (%u, %u, %u), ", t->ctaid[0], t->ctaid[1], t->ctaid[2], t->tid[0], t->tid[1], t->tid[2]);
-    say_line(fiber->line);
+    say_line(LINE(fiber->line));
 }
 
 PUBLIC _Noreturn void standin_fault(Thread *t, int line, int kind, const char *format, ...) {
@@ -220,7 +222,7 @@ PUBLIC uint32_t standin_barrier(Thread *t, int line, uint32_t number, uint32_t c
     barrier->sum += value != 0, barrier->all &= value != 0, barrier->any |= value != 0;
     fiber->state = AT_BARRIER, fiber->barrier = number;
     Fiber *other = other_line(block, fiber);
-    if (other) standin_fault(t, line, FAULT_LAUNCH, "its warp is divided: thread %u waits at the barrier of line %d", other->t.number, other->line);
+    if (other) standin_fault(t, line, FAULT_LAUNCH, "its warp is divided: thread %u waits at the barrier of line %d", other->t.number, LINE(other->line));
     if (barrier->arrived == barrier->expected) release(block, number, reduction);
     pause_fiber(fiber, fiber->state, line);
     return fiber->value;
@@ -348,7 +350,7 @@ PUBLIC void standin_warp(Thread *t, int line, int kind, uint32_t mask) {
         if (!(mask >> lane & 1)) continue;
         if (other->state == DONE) standin_fault(t, line, FAULT_LAUNCH, "lane %u of the warp has left", lane);
         if (other->state == AT_WARP && (other->line != line || other->mask != mask))
-            standin_fault(t, line, FAULT_LAUNCH, "the warp is divided: lane %u waits at line %d", lane, other->line);
+            standin_fault(t, line, FAULT_LAUNCH, "the warp is divided: lane %u waits at line %d", lane, LINE(other->line));
         here |= (uint32_t)(other->state == AT_WARP) << lane;
     }
     if (count < WARP) mask &= (1u << count) - 1;
