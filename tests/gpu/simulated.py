@@ -178,9 +178,7 @@ def test_an_unknown_chain_is_refused(monkeypatch):
 def test_lanes_load_and_place_what_the_tensor_cores_take_and_give():
     """The layout of `mma.m16n8k8` as the PTX ISA gives it ("Matrix fragments for mma.m16n8k8"), on a product."""
     parts = ("left_row", "left_depth", "right_depth", "right_column", "result_row", "result_column")
-    left_row, left_depth, right_depth, right_column, result_row, result_column = (
-        getattr(fragments, name).py_func for name in parts
-    )
+    left_row, left_depth, right_depth, right_column, result_row, result_column = (getattr(fragments, name) for name in parts)
     rng = np.random.default_rng(0)
     a, b = rng.integers(-8, 8, (16, 8)).astype(float), rng.integers(-8, 8, (8, 8)).astype(float)
     left, right, out = np.full((16, 8), np.nan), np.full((8, 8), np.nan), np.full((16, 8), np.nan)

@@ -16,6 +16,17 @@ FLOAT32, INT32 = ir.FloatType(), ir.IntType(32)
 # Numbers that 32 bits hold, told to the compiler, which has 64 of each and two registers for them otherwise.
 
 
+@intrinsic
+def short(typing, number):
+    """The same number; its upper half, which repeats the sign, need not be computed."""
+    signature = types.int64(types.int64)
+
+    def codegen(context, builder, signature, args):
+        return builder.sext(builder.trunc(args[0], INT32), ir.IntType(64))
+
+    return signature, codegen
+
+
 def _narrow(operation):
     """An intrinsic of two numbers that is computed in 32 bits, sign and all."""
 

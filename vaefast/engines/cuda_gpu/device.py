@@ -23,6 +23,7 @@ if SIMULATED:
         read,
         read4,
         shl,
+        short,
         shr,
         sine_of_turn,
         sqrt,
@@ -39,6 +40,7 @@ else:
         multiply_tf32,
         quotient,
         shl,
+        short,
         shr,
         sine_of_turn,
         sqrt,
@@ -59,7 +61,8 @@ else:
 
 __all__ = [
     "announce", "complete", "cosine_of_turn", "divided", "entry", "exp", "field", "less", "load", "load4", "low",
-    "multiply_tf32", "quotient", "read", "read4", "shl", "shr", "sine_of_turn", "sqrt", "store", "store4", "write", "write4",
+    "multiply_tf32", "quotient", "read", "read4", "shl", "short", "shr", "sine_of_turn", "sqrt", "store", "store4",
+    "write", "write4",
 ]  # fmt: skip
 
 

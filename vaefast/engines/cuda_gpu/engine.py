@@ -245,9 +245,12 @@ class CudaEngine:
         columns = (pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights)
         return np.stack(columns, axis=1).astype(np.float32).reshape(-1)
 
-    def _run(self, call: Call, plan: Plan, program: NDArray[np.int32]) -> None:
+    def _run(self, call: Call, plan: Plan, program: NDArray[np.int64]) -> None:
         if id(program) not in self._programs:
-            self._programs[id(program)] = program, cuda.to_device(program)  # held, so that no other gets its identity
+            self._programs[id(program)] = (
+                program,
+                cuda.to_device(program.astype(np.int32)),
+            )  # held, so that no other gets its identity
         self._launcher.run(call, plan.places, self._programs[id(program)][1])
 
     def _terms(self, call: Call) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

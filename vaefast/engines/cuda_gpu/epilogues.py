@@ -15,7 +15,22 @@ import numpy as np
 from numba import cuda
 
 from vaefast.engines.cuda_gpu.call import KL_WEIGHT, PACES, RATE, SCALE
-from vaefast.engines.cuda_gpu.device import exp, field, less, load4, low, quotient, read, shl, shr, sqrt, store, store4, write
+from vaefast.engines.cuda_gpu.device import (
+    exp,
+    field,
+    less,
+    load4,
+    low,
+    quotient,
+    read,
+    shl,
+    short,
+    shr,
+    sqrt,
+    store,
+    store4,
+    write,
+)
 from vaefast.engines.cuda_gpu.noise import four_normals
 from vaefast.engines.cuda_gpu.plan import ACTIVATION, BIAS, COLUMN_SHIFT, LINEAR, OUT, RELU, ROW_SHIFT, SOURCE, M, N
 from vaefast.engines.cuda_gpu.products import summed
@@ -30,7 +45,7 @@ QUAD = 2  # log2 of the neighbours that are one thread's
 @device
 def at(offset, rows, row, column):
     """Where an element of a matrix in panels stands."""
-    return offset + ((column >> 4) * rows + row) * 16 + (column & 15)
+    return short(offset + ((column >> 4) * rows + row) * 16 + (column & 15))
 
 
 @device
@@ -49,7 +64,7 @@ def quads_of(job):
 def quad_of(job, row, column, quad):
     """The row and first column of one."""
     shift = field(job, COLUMN_SHIFT) - QUAD
-    return row + shr(quad, shift), column + (low(quad, shift) << QUAD)
+    return short(row + shr(quad, shift)), short(column + (low(quad, shift) << QUAD))
 
 
 @device
@@ -91,7 +106,7 @@ def activate(call, places, memory, job, row, column, rows):
             h0, h1 = activated(a0 + b0, code), activated(a1 + b1, code)
             h2, h3 = activated(a2 + b2, code), activated(a3 + b3, code)
             store4(arena, at(field(job, OUT), places.rows, m, n), h0, h1, h2, h3)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
 
 
 @device
@@ -129,7 +144,7 @@ def sample(call, places, memory, job, row, panel, rows, start, s):
             divergence += kl_term(mean2, log2, std2) if within > 2 else ZERO
             divergence += kl_term(mean3, log3, std3) if within > 3 else ZERO
         write(memory, lines + (quad >> 2) * 5 + (quad & 3), divergence)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
     add_rows(call, memory, job, lines, 4, row, rows, places.kl + panel * places.rows)
 
 
@@ -161,7 +176,7 @@ def loss(call, places, memory, job, row, column, rows, s):
             term = term0 + term1 + term2 + term3
             store4(arena, at(field(job, OUT), places.rows, m, n), d0, d1, d2, d3)
         write(memory, lines + shr(quad, shift) * (width + 1) + low(quad, shift), term)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
     add_rows(call, memory, job, lines, width, row, rows, places.log_likelihood + shr(column, shift + QUAD) * places.rows)
 
 
@@ -205,7 +220,7 @@ def mask(call, places, memory, job, row, column, rows):
             d0, d1 = d0 * slope(h0, code), d1 * slope(h1, code) if within > 1 else ZERO
             d2, d3 = d2 * slope(h2, code) if within > 2 else ZERO, d3 * slope(h3, code) if within > 3 else ZERO
             store4(arena, at(field(job, OUT), places.rows, m, n), d0 if within > 0 else ZERO, d1, d2, d3)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
 
 
 @device
@@ -228,7 +243,7 @@ def sample_backward(call, places, memory, job, row, column, rows, s):
             mean3, log3 = heads_gradient(d3, mean3, std3, e3, weight, within > 3)
             store4(arena, at(places.d_heads, places.rows, m, j), mean0, mean1, mean2, mean3)
             store4(arena, at(places.d_heads, places.rows, m, later + j), log0, log1, log2, log3)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
 
 
 @device
@@ -248,7 +263,7 @@ def update_weights(call, places, memory, job, row, column, s):
         if m < field(job, M) and n < field(job, N):
             g0, g1, g2, g3 = summed(memory, job, quad << QUAD)
             adam(call, places, at(field(job, OUT), field(job, M), m, n), g0, g1, g2, g3, s)
-        quad += cuda.blockDim.x
+        quad = short(quad + cuda.blockDim.x)
 
 
 @device

@@ -44,10 +44,10 @@ from vaefast.engines.cuda_gpu.rows import draw, resample, terms, update_bias
 from vaefast.engines.cuda_gpu.target import ALIGNMENT, FLOAT, INT, device, entry_point
 
 RECORD = JOBS * FIELDS
-# A phase's record in shared memory, and behind it the number of the step. What a task needs of them it reads there again and
-# again, rather than keep it in registers while a product is computed.
-STEP = RECORD
-SLOT = RECORD + 1
+# A phase's record in shared memory, and behind it the numbers of step and phase. What is needed of them is read there
+# again and again, rather than kept in registers while a product is computed.
+STEP, PHASE = RECORD, RECORD + 1
+SLOT = RECORD + 2
 
 
 @device
@@ -146,6 +146,8 @@ def bring(record, program, phase, s):
         record[cuda.threadIdx.x] = program[phase, cuda.threadIdx.x]
     if cuda.threadIdx.x == STEP:
         record[STEP] = s
+    if cuda.threadIdx.x == PHASE:
+        record[PHASE] = phase
 
 
 @device
@@ -158,10 +160,10 @@ def one_phase(call, places, program, clock, phase, precision):
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
     record = cuda.shared.array(SLOT, INT)
     bring(record, program, phase, clock[phase])
-    cuda.syncthreads()
-    run_phase(call, places, memory, record, precision)
     if cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0:
         clock[(phase if phase > 0 else program.shape[0]) - 1] += 1
+    cuda.syncthreads()
+    run_phase(call, places, memory, record, precision)
 
 
 @device
@@ -172,17 +174,14 @@ def all_steps(call, places, program, meetings, precision):
     """
     memory = cuda.shared.array(MEMORY, FLOAT, ALIGNMENT)
     record = cuda.shared.array(SLOT, INT)
-    phase, expected = 0, 0
     bring(record, program, 0, 0)
     cuda.syncthreads()
     while less(entry(record, 0, STEP), call.steps):
         run_phase(call, places, memory, record, precision)
-        phase += 1
-        s = entry(record, 0, STEP)
+        s, phase = entry(record, 0, STEP), entry(record, 0, PHASE) + 1
+        expected = (s * program.shape[0] + phase) * cuda.gridDim.x
         if phase == program.shape[0]:
-            phase = 0
-            s += 1
-        expected += cuda.gridDim.x
+            s, phase = s + 1, 0
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
             announce(meetings)

@@ -77,14 +77,14 @@ class Places(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """Phases, each (phases, JOBS * FIELDS) int32."""
+    """Phases, each (phases, JOBS * FIELDS) int64."""
 
-    draw: NDArray[np.int32]  # the first minibatch
-    step: NDArray[np.int32]
-    evaluate: NDArray[np.int32]
-    encode: NDArray[np.int32]
-    decode: NDArray[np.int32]
-    samples: NDArray[np.int32]  # after encode: one more sample of each row
+    draw: NDArray[np.int64]  # the first minibatch
+    step: NDArray[np.int64]
+    evaluate: NDArray[np.int64]
+    encode: NDArray[np.int64]
+    decode: NDArray[np.int64]
+    samples: NDArray[np.int64]  # after encode: one more sample of each row
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def make_plan(layout: Layout, batch: int, machine: Machine, origin: int, precisi
     return Plan(places, tuple(layers), heads, end + 4 * PANEL * rows, programs)
 
 
-def empty_program(phases: int) -> NDArray[np.int32]:
+def empty_program(phases: int) -> NDArray[np.int64]:
     """Phases in which there is nothing to do."""
     return _table([[] for _ in range(phases)], 0)
 
@@ -204,7 +204,7 @@ class _Writer:
             samples=self._table([[self._job(RESAMPLE)], *scored, [self._job(TERMS, {EPILOGUE: RESAMPLE})]]),
         )
 
-    def _table(self, phases: list[list[dict[int, int]]]) -> NDArray[np.int32]:
+    def _table(self, phases: list[list[dict[int, int]]]) -> NDArray[np.int64]:
         return _table([self._tiled(phase) for phase in phases], self.batch)
 
     def _job(self, kind: int, fields: dict[int, int] | None = None) -> dict[int, int]:
@@ -296,9 +296,9 @@ def _log2(size: int) -> int:
     return size.bit_length() - 1
 
 
-def _table(phases: list[list[dict[int, int]]], batch: int) -> NDArray[np.int32]:
+def _table(phases: list[list[dict[int, int]]], batch: int) -> NDArray[np.int64]:
     # The clock of a phase is set forward by the phase after it, which must be another.
-    table = np.zeros((max(2, len(phases)), JOBS, FIELDS), np.int32)
+    table = np.zeros((max(2, len(phases)), JOBS, FIELDS), np.int64)
     for p, phase in enumerate(phases):
         for j, job in enumerate(phase):
             for field, value in job.items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import field, less, load4, low, multiply_tf32, read4, shl, shr, write, write4
+from vaefast.engines.cuda_gpu.device import field, less, load4, low, multiply_tf32, read4, shl, short, shr, write, write4
 from vaefast.engines.cuda_gpu.fragments import left_place, result_column, result_row, right_place
 from vaefast.engines.cuda_gpu.plan import (
     A_FORM,
@@ -80,8 +80,10 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
     b_at, b_stride, b_depth, b_deeper, b_put, b_apart = units_of(
         field(job, B_ROWS), b_direct, field(job, B_STRIDE), b_shift, shift
     )
-    a_at += first + (row * field(job, A_ROWS) if a_direct else row << 4)
-    b_at += second + ((column_panel << 4) * field(job, B_ROWS) + (column & 8 if narrow else 0) if b_direct else column << 4)
+    a_at = short(a_at + first + (row * field(job, A_ROWS) if a_direct else row << 4))
+    b_at = short(
+        b_at + second + ((column_panel << 4) * field(job, B_ROWS) + (column & 8 if narrow else 0) if b_direct else column << 4)
+    )
     a_units, b_units, chunk = shl(1, a_shift + shift - 2), shl(1, b_shift + shift - 2), shl(1, shift)
 
     fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, depth, a_regs)
@@ -92,11 +94,11 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
         put(memory, b_base + b_put, b_apart, b_units, b_direct, b_regs)
         cuda.syncthreads()
         deep = left if less(left, chunk) else chunk
-        left -= chunk
+        left = short(left - chunk)
         if less(0, left):
             # Down the panels, or across them; read again, and so in no register meanwhile.
-            a_at += shl(16 if a_direct else field(job, A_ROWS), shift)
-            b_at += shl(16 if b_direct else field(job, B_ROWS), shift)
+            a_at = short(a_at + shl(16 if a_direct else field(job, A_ROWS), shift))
+            b_at = short(b_at + shl(16 if b_direct else field(job, B_ROWS), shift))
             fetch(arena, a_at, a_stride, a_units, a_depth, a_deeper, left, a_regs)
             fetch(arena, b_at, b_stride, b_units, b_depth, b_deeper, left, b_regs)
         bites = shr(deep + shl(1, bite_shift) - 1, bite_shift)
@@ -108,7 +110,7 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
             else:
                 multiply(memory, begin + a_read, begin + b_read, acc)
                 multiply(memory, begin + half + a_read, begin + half + b_read, acc)
-            bite += sharing
+            bite = short(bite + sharing)
         cuda.syncthreads()
     if precision == TF32:
         leave_tf32(memory, shl(share, a_shift + b_shift) + shl(a_place, b_shift) + b_place, b_shift, lane, acc)
@@ -157,11 +159,12 @@ def units_of(rows, direct, panel_stride, width_shift, depth_shift):
         panels_shift = max(0, width_shift - 4)
         panel, k, deeper = low(line, panels_shift), shr(line, panels_shift), shr(lines, panels_shift)
         at = ((panel * panel_stride * rows + k) << 4) + quarter
-        return at, deeper << 4, k, deeper, staged_at((panel << 4) + quarter, depth_shift) + k * LINE, deeper * LINE
+        place = staged_at((panel << 4) + quarter, depth_shift) + k * LINE
+        return short(at), short(deeper << 4), short(k), short(deeper), short(place), short(deeper * LINE)
     row, panel, deeper = low(line, width_shift), shr(line, width_shift), shr(lines, width_shift)
     at, apart = ((panel * rows + row) << 4) + quarter, (deeper * rows) << 4
     put_at = staged_at(row, depth_shift) + ((panel << 4) + quarter) * LINE
-    return at, apart, panel << 4, deeper << 4, put_at, (deeper << 4) * LINE
+    return short(at), short(apart), short(panel << 4), short(deeper << 4), short(put_at), short((deeper << 4) * LINE)
 
 
 @device

@@ -30,6 +30,12 @@ def entry(array, index, further=0):
 
 
 @device
+def short(number):
+    """The same number."""
+    return number
+
+
+@device
 def shl(number, shift):
     """number << shift."""
     return number << shift
