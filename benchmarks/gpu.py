@@ -40,8 +40,6 @@ VERIFIED_STEPS = 50
 # Of the mean loss of each of these steps, nats: tests/cases.py's `loss_nats`; and what 10 bits of a product's factors allow,
 # of losses of some hundred nats.
 ALLOWED = {"float32": 1e-3, "tf32": 1.0}
-# Meetings that are timed together.
-MEETINGS = 10_000
 MNIST_SIZE, MNIST_DENSITY = 60_000, 0.191
 
 
@@ -55,6 +53,8 @@ def main() -> int:
     parser.add_argument("--peer", action="append", choices=GPU_PEERS, help="default: all")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the peers")
+    parser.add_argument("--images", type=int, help="in an epoch; default: all 60,000")
+    parser.add_argument("--meetings", type=int, default=10_000, help="of the whole grid, that are timed together")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", type=Path, help="write all results here")
     parser.add_argument("--figure", type=Path, help="draw the times here")
@@ -63,11 +63,11 @@ def main() -> int:
         print(f"no GPU is measured here: {reason}", file=sys.stderr)
         return 2
     os.environ["JAX_PLATFORMS"] = "cuda"  # without a GPU of its own JAX would be timed on the CPU
-    gpu, costs = device(), meeting_costs()
+    gpu, costs = device(), meeting_costs(options.meetings)
     print(f"{gpu.name}, {gpu.multiprocessors} multiprocessors at {gpu.clock_hz / 1e9:.2f} GHz, "
           f"{gpu.bytes_per_second / 1e12:.2f} TB/s; a meeting of the grid {1e6 * costs['grid']:.2f} us, "
           f"a node of a graph {1e6 * costs['graph']:.2f} us", flush=True)  # fmt: skip
-    values = images(options.data_dir)
+    values = images(options.data_dir)[: options.images]
     results = []
     for batch in options.batch_sizes:
         results.append(contest(gpu, costs, values, batch, options))
@@ -104,14 +104,14 @@ def images(data_dir: Path | None) -> np.ndarray:
     return values
 
 
-def meeting_costs() -> dict[str, float]:
+def meeting_costs(meetings: int) -> dict[str, float]:
     """Seconds of a meeting of the whole grid and of a node of a graph: programs whose phases are empty."""
     from vaefast.engines.cuda_gpu.engine import CudaEngine
 
     model, costs = ModelSettings(), {}
     for chain in ("grid", "graph"):
         engine = CudaEngine(model, TrainingSettings(), chain=chain)
-        costs[chain] = engine.empty_phase_seconds(phases(model), MEETINGS // phases(model))
+        costs[chain] = engine.empty_phase_seconds(phases(model), max(1, meetings // phases(model)))
         engine.close()
     return costs
 

@@ -7,6 +7,7 @@ memory is NaN, so whatever is read before it was written shows.
 from __future__ import annotations
 
 import gc
+import json
 import os
 from dataclasses import replace
 
@@ -14,15 +15,18 @@ import numpy as np
 import pytest
 from cases import BERNOULLI, TOLERANCES
 from gpu.standin.raw import BACKWARDS, FORWARDS, SHUFFLED, Driver
-from gpu.toys import TOYS, by_toy, exact_of, gradients_agree, worst_gradient
+from gpu.toys import TOYS, Toy, by_toy, exact_of, gradients_agree, worst_gradient
+from numba import cuda
 
 from vaefast import engines
 from vaefast.engines import reference
 from vaefast.engines.contract import Pace, State
 from vaefast.engines.cuda_gpu import engine as cuda_engine
-from vaefast.engines.cuda_gpu import launching, memory
+from vaefast.engines.cuda_gpu import kept, launching, memory, target, tiling
+from vaefast.engines.cuda_gpu import plan as planning
 from vaefast.engines.cuda_gpu.engine import CudaEngine
 from vaefast.engines.cuda_gpu.target import SIMULATED
+from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import SettingsError
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
@@ -87,6 +91,80 @@ def test_several_steps_in_several_calls_the_last_of_fewer_rows(toy, chain):
         assert np.allclose(got.objective, got.log_likelihood - weights * got.kl)
     assert fast.step == exact.step == 6
     assert np.max(np.abs(fast.state().parameters - exact.state().parameters)) < TOLERANCES["parameters"]
+
+
+WARPS = Machine(8, 6)
+
+
+@pytest.mark.parametrize("tile", tiling.tiles(WARPS, narrow=True, wide=True), ids=lambda tile: f"{tile.rows}x{tile.columns}")
+def test_every_tile_computes_every_product(tile, monkeypatch):
+    """Sizes above and below a tile's each way, and depths above and below what is staged at a time."""
+
+    def chosen(machine, products, others=()):
+        return tuple(tile if tile in product.tiles else product.tiles[0] for product in products)
+
+    monkeypatch.setattr(planning, "choose", chosen)
+    toy = Toy(ModelSettings(300, (130, 40), 20), 70, 70, "dynamic", False, WARPS)
+    fast, exact, rows = engine_of(toy), exact_of(toy), np.arange(toy.batch)
+    found = {
+        (1 << int(job[planning.ROW_SHIFT]), 1 << int(job[planning.COLUMN_SHIFT]), int(job[planning.EPILOGUE]))
+        for job in fast._plan.programs.step.reshape(-1, planning.FIELDS)
+        if job[planning.KIND] == planning.PRODUCT
+    }
+    of_this_tile = {epilogue for rows_, columns, epilogue in found if (rows_, columns) == tile[:2]}
+    assert of_this_tile >= {planning.ACTIVATE, planning.MASK, planning.SAMPLE_BACKWARD, planning.ADAM}
+    got, wanted = fast.train(fast.place(toy.values()), rows), exact.train(toy.values(), rows)
+    assert np.allclose(got.elbo, wanted.elbo, rtol=0, atol=TOLERANCES["example_nats"])
+    assert gradients_agree(toy, fast.state(), exact.state())
+
+
+def test_compiled_kernels_are_kept_and_damaged_files_are_replaced(tmp_path, monkeypatch):
+    def twice(numbers):
+        place = cuda.grid(1)
+        if place < numbers.size:
+            numbers[place] *= 2
+
+    compilations = []
+    monkeypatch.setattr(kept, "announce_compilation", lambda: compilations.append(1))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+
+    def doubled():
+        numbers = cuda.to_device(np.arange(256, dtype=np.float32))
+        target.entry_point(twice)[128, 2](numbers)
+        return numbers.copy_to_host()
+
+    for _ in range(2):
+        assert np.array_equal(doubled(), 2 * np.arange(256))
+    assert len(compilations) == 1
+    (file,) = kept.cache_folder().iterdir()
+    content = file.read_bytes()
+    for damaged in (content[: len(content) // 3], content[:-1] + bytes([content[-1] ^ 1])):
+        file.write_bytes(damaged)
+        assert np.array_equal(doubled(), 2 * np.arange(256))
+        assert np.array_equal(doubled(), 2 * np.arange(256))
+    assert len(compilations) == 3
+
+
+def test_the_benchmark_of_a_gpu_checks_and_times_every_way_to_run(tmp_path, monkeypatch, capsys):
+    from benchmarks import gpu as benchmark
+
+    path, figure = tmp_path / "gpu.json", tmp_path / "gpu.png"
+    arguments = ["--batch-sizes", "20", "--images", "50", "--meetings", "24", "--rounds", "1", "--no-peers"]
+    monkeypatch.setattr("sys.argv", ["gpu", *arguments, "--json", str(path), "--figure", str(figure)])
+    assert benchmark.main() == 0
+    record = json.loads(path.read_text())
+    rows = record["results"][0]["rows"]
+    assert {row["name"] for row in rows} == {f"vaefast {chain} {name}" for chain in CHAINS for name in benchmark.ALLOWED}
+    for row in rows:
+        assert row["seconds"] > 0
+        assert row["largest difference"] <= benchmark.ALLOWED[row["precision"]]
+    assert record["results"][0]["steps"] == 3  # the last of ten images
+    assert figure.stat().st_size > 10_000
+    assert "batch 20: floor" in capsys.readouterr().out
+    # A wrong answer is not timed.
+    monkeypatch.setitem(benchmark.ALLOWED, "float32", 0.0)
+    with pytest.raises(RuntimeError, match=r"batch 20, float32: losses are .* nats off the reference's"):
+        benchmark.main()
 
 
 def results(toy, chain, machine, plans=None):
