@@ -10,7 +10,8 @@ OURS = "vaefast"
 
 def table(result: dict[str, Any]) -> str:
     """One batch size: microseconds a step, seconds an epoch, how many times the floor and our best."""
-    floor = result["floor"]
+    floors = result["floors"]
+    floor = floors["float32"]
     lines = [
         f"batch {result['batch']}: floor {1e6 * floor['seconds']:.1f} us a step (arithmetic {1e6 * floor['arithmetic']:.1f}, "
         f"memory {1e6 * floor['memory']:.1f}, meetings {1e6 * floor['meetings']:.1f})",
@@ -23,9 +24,9 @@ def table(result: dict[str, Any]) -> str:
             continue
         step = row["seconds"] / result["steps"]
         times = f"{row['seconds'] / best:7.2f}" if best else f"{'-':>7s}"
+        above = step / floors[row["precision"]]["seconds"]
         lines.append(
-            f"  {row['name']:28s} {1e6 * step:9.1f} {row['seconds']:9.4f} {step / floor['seconds']:8.2f} {times} "
-            f"{row['start seconds']:7.1f}s"
+            f"  {row['name']:28s} {1e6 * step:9.1f} {row['seconds']:9.4f} {above:8.2f} {times} {row['start seconds']:7.1f}s"
         )
     return "\n".join(lines)
 
@@ -52,7 +53,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         if points:
             colour = {"color": "#0072b2"} if name.startswith(OURS) else {}
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=name, **colour)
-    floors = [1e6 * result["floor"]["seconds"] for result in results]
+    floors = [1e6 * result["floors"]["float32"]["seconds"] for result in results]
     axes.plot([result["batch"] for result in results], floors, color="black", linestyle=":", label="floor")
     axes.set(xscale="log", yscale="log", xlabel="images a minibatch", ylabel="microseconds a step")
     axes.legend(fontsize=7)

@@ -152,6 +152,17 @@ def test_the_reports_are_read_as_ptxas_and_nvvm_write_them():
     assert [count for count in contents(ptx).values() if count] == [1, 1, 1, 1, 1, 1]
 
 
+def test_what_numba_cuda_takes_from_numpy_is_there_where_numpy_has_it_no_more():
+    lines = (
+        "import numpy as np",
+        "vars(np).pop('row_stack', None)",
+        "import vaefast.engines.cuda_gpu",
+        "np.row_stack([[1], [2]])",
+    )
+    result = fresh("-W", "ignore", "-c", "; ".join(lines))
+    assert result.returncode == 0, result.stderr
+
+
 def plans():
     for (name, machine), case in itertools.product(MACHINES.items(), CASES):
         if case.model.likelihood == "bernoulli":

@@ -36,7 +36,12 @@ def _without_a_device(capability: tuple[int, int]) -> None:
     from numba.cuda.cudadrv import nvrtc
 
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    nvrtc.get_arch_option = lambda major, minor, arch="": f"compute_{major}{minor}{arch}"
+    nvrtc.get_arch_option = lambda major, minor, arch="": f"compute_{_architecture((major, minor))}"
+
+
+def _architecture(capability: tuple[int, int]) -> str:
+    """As Numba compiles for a device: from 9.0 on with what only that device has."""
+    return "{}{}{}".format(*capability, "a" if capability >= (9, 0) else "")
 
 
 def _signatures(capability: tuple[int, int]) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def _signatures(capability: tuple[int, int]) -> dict[str, Any]:
     vectors = dict.fromkeys(("arena", "floats", "pace", "log_likelihood", "kl"), types.float32[::1])
     vectors |= dict.fromkeys(("starts", "order", "keys"), types.int64[::1])
     vectors |= {"pixels": types.int32[::1], "bytes": types.uint8[::1]}
-    vectors["seed"] = types.uint64[::1]
+    vectors["seed"] = types.uint32[::1]
     scalars = dict.fromkeys(Call._fields[-5:], types.float32)
     fields = tuple(vectors.get(name) or scalars.get(name, types.int64) for name in Call._fields)
     call, places = types.NamedTuple(fields, Call), types.NamedUniTuple(types.int64, len(Places._fields), Places)
@@ -72,7 +77,7 @@ def _report(name: str, signature: Any, capability: tuple[int, int]) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         source, relocatable = Path(folder) / "kernel.ptx", Path(folder) / "kernel.o"
         source.write_text(ptx)
-        architecture = "sm_{}{}".format(*capability)
+        architecture = f"sm_{_architecture(capability)}"
         said = _run(tool("ptxas"), f"-arch={architecture}", "-v", "-c", str(source), "-o", str(relocatable))
         _run(
             tool("nvlink"),

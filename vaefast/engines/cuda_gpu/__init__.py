@@ -6,6 +6,7 @@
 
 import numpy as np
 
-# numba-cuda 0.30 names this alias when it is loaded, and NumPy 2.5 has it no more.
-if not hasattr(np, "row_stack"):
-    np.vstack = np.vstack
+# numba-cuda 0.30 names this alias of `vstack` when it is loaded, and NumPy 2.5 has it no more.
+FORMER_NAME = "row_stack"
+if not hasattr(np, FORMER_NAME):
+    setattr(np, FORMER_NAME, np.vstack)

@@ -91,7 +91,7 @@ def mma(typing, c0, c1, c2, c3, a0, a1, a2, a3, b0, b1):
             "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
         )
         assembly = ir.InlineAsm(function, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", True)
-        result = builder.call(assembly, [*operands, *args[:4]])
+        result = builder.call(assembly, [*operands, *args[:4]], attrs=("convergent",))
         parts = [builder.extract_value(result, i) for i in range(4)]
         return context.make_tuple(builder, signature.return_type, parts)
 

@@ -21,7 +21,7 @@ class Call(NamedTuple):
     order: Any  # int64 (N,): which image each row is
     keys: Any  # int64 (N,): the number under which it draws its noise
     # The halves of the seed; in memory, or the compiler keeps the ten keys made from each in registers throughout.
-    seed: Any  # uint64 (2,)
+    seed: Any  # uint32 (2,)
     pace: Any  # float32 (steps * PACES,): learning rate / (1 - beta1^t), 1 / (1 - beta2^t), weight of the KL divergence
     log_likelihood: Any  # float32 (N,): results
     kl: Any  # float32 (N,)

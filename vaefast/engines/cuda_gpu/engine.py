@@ -77,10 +77,11 @@ class CudaEngine:
             lambda: cuda.device_array(size, np.float32), 4 * size, f"a model of {self.layout.size:,} parameters", SMALLER
         )
         self._programs: dict[int, Any] = {}
-        self._seed = sent(np.array([training.seed & 0xFFFFFFFF, training.seed >> 32], np.uint64))
+        self._seed = sent(np.array([training.seed & 0xFFFFFFFF, training.seed >> 32], np.uint32))
         self.load_state(State.zeros(self.layout.size))
 
     def state(self) -> State:
+        self._launcher.synchronize()
         panels = self._arena[: 3 * self._parameters].copy_to_host().reshape(3, -1)[:, : self.layout.panel_size]
         parameters, first, second = (self.layout.from_panels(np.ascontiguousarray(vector)) for vector in panels)
         return State(parameters, first, second, self.step)
@@ -89,6 +90,7 @@ class CudaEngine:
         panels = np.zeros((3, self._parameters), np.float32)
         for vector, row in zip((state.parameters, state.first_moments, state.second_moments), panels, strict=True):
             self.layout.to_panels(vector, row[: self.layout.panel_size])
+        self._launcher.synchronize()
         self._arena[: panels.size].copy_to_device(panels.reshape(-1))
         self.step = state.step
 
@@ -174,6 +176,7 @@ class CudaEngine:
             for panel, columns in enumerate(range(0, self.model.latent, PANEL)):
                 part = block[:, columns : columns + PANEL]
                 panels[panel, : len(block), : part.shape[1]] = part
+            self._launcher.synchronize()
             self._arena[plan.places.z : plan.places.z + panels.size].copy_to_device(panels.reshape(-1))
             self._run(self._call(nothing, np.arange(len(block)), None, len(block), 1), plan, plan.programs.decode)
             outputs = self._matrix(plan.layers[-1].output, padded(self.model.pixels))
@@ -181,21 +184,28 @@ class CudaEngine:
         return logits
 
     def empty_phase_seconds(self, phases: int, steps: int) -> float:
-        """What a phase costs in which there is nothing to do, for benchmarks: the median of five runs, in seconds."""
+        """What a phase costs in which there is nothing to do, for benchmarks: the median of five runs, in seconds.
+
+        Of the difference between so many steps and twice as many, without what a call costs.
+        """
         nothing = self.place(np.empty((0, 1), np.uint8))
-        call = self._call(nothing, np.empty(0, np.int64), None, 1, steps)
+        calls = [self._call(nothing, np.empty(0, np.int64), None, 1, times * steps) for times in (1, 2)]
         program, seconds = empty_program(phases), []
         for _ in range(6):
-            self._launcher.synchronize()
-            begin = time.perf_counter()
-            self._run(call, self._plan, program)
-            self._launcher.synchronize()
-            seconds.append((time.perf_counter() - begin) / (steps * phases))
+            once, twice = (self._seconds(call, program) for call in calls)
+            seconds.append((twice - once) / (steps * phases))
         return statistics.median(seconds[1:])
 
     def close(self) -> None:
         self._launcher.synchronize()
         self._arena, self._programs = None, {}
+
+    def _seconds(self, call: Call, program: NDArray[np.int64]) -> float:
+        self._launcher.synchronize()
+        begin = time.perf_counter()
+        self._run(call, self._plan, program)
+        self._launcher.synchronize()
+        return time.perf_counter() - begin
 
     def _importance(
         self, placed: Placed, images: NDArray[np.int64], numbers: NDArray[np.int64], samples: int, group: int
@@ -212,6 +222,7 @@ class CudaEngine:
             latent_purpose=int(Purpose.IMPORTANCE_SAMPLES),
         )
         self._run(call, plan, plan.programs.samples)
+        self._launcher.synchronize()
         size = plan.places.rows
         running = self._arena[plan.places.running : plan.places.running + 3 * size].copy_to_host().reshape(3, size)
         largest, total, squares = running[:, : len(rows)].astype(np.float64).reshape(3, len(images), group)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,9 @@ class Kept:
         return kernel
 
     def save_overload(self, signature: Any, kernel: Any) -> None:
-        """Keep it for the next process."""
-        self._file.save(_version_of(signature), kernel._reduce_states())
+        """Keep it for the next process, which compiles where that is not possible."""
+        with contextlib.suppress(pickle.PicklingError, RuntimeError):
+            self._file.save(_version_of(signature), kernel._reduce_states())
 
     def enable(self) -> None:
         """It always is."""

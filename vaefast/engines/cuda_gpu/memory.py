@@ -7,6 +7,7 @@ from typing import Any
 
 from numba import cuda
 
+from vaefast.engines.cuda_gpu.target import SIMULATED
 from vaefast.errors import SettingsError
 
 # Left to the driver, to the kernels' code, and to rounding of each allocation.
@@ -23,6 +24,10 @@ def allocated(allocate: Callable[[], Any], size: int, what: str, remedy: str) ->
         The device has not as much left.
     """
     free = cuda.current_context().get_memory_info().free
+    if size + RESERVE > free and not SIMULATED:
+        # Numba keeps some of what nobody holds any more, to free it together.
+        cuda.current_context().memory_manager.deallocations.clear()
+        free = cuda.current_context().get_memory_info().free
     if size + RESERVE > free:
         raise SettingsError(_message(size, free, what, remedy))
     try:

@@ -10,7 +10,7 @@ from vaefast import noise
 from vaefast.engines.cuda_gpu.device import cosine_of_turn, sine_of_turn, sqrt
 from vaefast.engines.cuda_gpu.target import device
 
-CELL_SHIFT = np.uint64(9)
+CELL_SHIFT, WORD = np.uint64(9), np.uint64(0xFFFFFFFF)
 HALF, CELL, MINUS_TWO = np.float32(0.5), np.float32(2.0**-23), np.float32(-2)
 
 # The definition itself, compiled: four words of a block of counters.
@@ -19,8 +19,11 @@ philox4x32 = device(noise.philox4x32)
 
 @device
 def four_words(call, block, example, step, purpose):
-    """Words 4 block to 4 block + 3 of an example, uint64 below 2^32."""
-    return philox4x32(np.uint64(block), np.uint64(example), np.uint64(step), np.uint64(purpose), call.seed[0], call.seed[1])
+    """Words 4 block to 4 block + 3 of an example, uint64 below 2^32, of counters that are."""
+    # Told to the compiler, which multiplies 32 bits then.
+    low, high = np.uint64(call.seed[0]), np.uint64(call.seed[1])
+    counters = np.uint64(block) & WORD, np.uint64(example) & WORD, np.uint64(step) & WORD, np.uint64(purpose) & WORD
+    return philox4x32(counters[0], counters[1], counters[2], counters[3], low, high)
 
 
 @device

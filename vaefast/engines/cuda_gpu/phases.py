@@ -89,8 +89,8 @@ def run_task(call, places, memory, record, job, task, precision):
     rows = rows_of(call, s)
     if kind == DRAW:
         later = s + field(job, AHEAD)
-        if task < rows_of(call, later):
-            draw(call, places, task, start_of(call, later), x_at(call, places, later), call.step + later * call.stride)
+        step, x = call.step + later * call.stride, x_at(call, places, later)
+        draw(call, places, task, rows_of(call, later), start_of(call, later), x, step)
     elif kind == UPDATE_BIAS:
         update_bias(call, places, memory, job, task, rows, s)
     elif kind == TERMS:

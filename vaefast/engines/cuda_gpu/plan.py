@@ -6,7 +6,11 @@ model: any number of layers, any size.
 
     forward       x -> h1 -> ... -> heads, sampled -> g1 -> ... -> logits, loss and d_logits         a phase each
     back          d of layer i's input, beside the weights of layer i + 1, which nobody reads any more
-    last          the weights of layers 0 and 1, beside the drawing of the next minibatch
+    last          the weights of layers 0 and 1
+
+The next minibatch is drawn beside the heads, whose few tiles leave most of the device idle. The first layer is dense, unlike
+on the CPU: with its non-zero pixels alone, each image of MNIST would read 150 rows of weights of its own, 24 MB a minibatch of
+200 through the second-level cache, where tiles that share rows read 14.
 
 A step of L layers takes 2 L phases. All matrices are in panels of 16 columns as in `layout.py`, those of the workspace
 with R rows, R a multiple of the tallest tile. Columns that pad a panel are zero in each.
@@ -27,8 +31,8 @@ from numpy.typing import NDArray
 from vaefast.engines.cuda_gpu.tiling import TALLEST, Machine, Product, Tile, choose, tiles
 from vaefast.layout import PANEL, Layout, padded
 
-# Rows of a task: a thread each, or four threads each of the fewest that a block has.
-TERMS_SHIFT, RESAMPLE_SHIFT = 5, 5
+# Rows of a task: a quarter of a block each, a thread each, or four threads each of the fewest that a block has.
+DRAW_SHIFT, TERMS_SHIFT, RESAMPLE_SHIFT = 2, 5, 5
 
 # Kinds of jobs.
 EMPTY, PRODUCT, DRAW, UPDATE_BIAS, TERMS, RESAMPLE = range(6)
@@ -50,7 +54,7 @@ ROW_SHIFT, COLUMN_SHIFT, DEPTH_SHIFT = range(13, 16)  # log2 of the tile
 OUT, BIAS, ACTIVATION, SOURCE, TURNS, AHEAD = range(16, 22)  # TURNS: A stands in one of two places in turn, so far apart
 END = 22  # tasks of this job and of those before it in its phase, of a full minibatch
 FIELDS = 24
-JOBS = 5
+JOBS = 4
 
 
 class Places(NamedTuple):
@@ -194,10 +198,10 @@ class _Writer:
         heads = [[self._forward(self.heads)]]
         decoder = [[self._forward(i)] for i in range(self.heads + 1, len(self.layers))]
         sampled, scored = [[self._heads_sampled()]], [*decoder[:-1], [self._loss()]]
-        draw = [[self._job(DRAW)]]
+        draw, ahead = [[self._job(DRAW)]], self._job(DRAW, {AHEAD: 1})
         return Programs(
             draw=self._table([[self._job(DRAW, {AHEAD: 0})]]),
-            step=self._table([*encoder, *sampled, *scored, *self._backward()]),
+            step=self._table([*encoder, [*sampled[0], ahead], *scored, *self._backward()]),
             evaluate=self._table([*draw, *encoder, *sampled, *scored, [self._job(TERMS)]]),
             encode=self._table([*draw, *encoder, *heads]),
             decode=self._table(decoder),
@@ -255,7 +259,7 @@ class _Writer:
                 phase += self._update(i + 1)
             phases.append(phase)
         phases[0].append(self._job(TERMS))
-        return [*phases, [*self._update(0), *self._update(1), self._job(DRAW, {AHEAD: 1})]]
+        return [*phases, [*self._update(0), *self._update(1)]]
 
     def _source_gradient(self, i: int) -> dict[int, int]:
         """d_source = (d_output @ W.T) * slope of what computed the source; (8) and (9) or (10)."""
@@ -315,5 +319,5 @@ def _tasks(job: dict[int, int], batch: int) -> int:
         return -(-height // (1 << job[ROW_SHIFT])) * job[TILES]
     if kind == UPDATE_BIAS:
         return job[TILES]
-    shift = {DRAW: 0, TERMS: TERMS_SHIFT, RESAMPLE: RESAMPLE_SHIFT}[kind]
+    shift = {DRAW: DRAW_SHIFT, TERMS: TERMS_SHIFT, RESAMPLE: RESAMPLE_SHIFT}[kind]
     return -(-batch // (1 << shift))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from vaefast.engines.cuda_gpu.device import divided, exp, field, load4, read, read4, store4, write, write4
+from vaefast.engines.cuda_gpu.device import divided, exp, field, load4, read, read4, shr, store, store4, write, write4
 from vaefast.engines.cuda_gpu.epilogues import HALF, ONE, ZERO, adam, at
 from vaefast.engines.cuda_gpu.noise import four_normals, four_words
-from vaefast.engines.cuda_gpu.plan import EPILOGUE, OUT, RESAMPLE, RESAMPLE_SHIFT, TERMS_SHIFT, A
+from vaefast.engines.cuda_gpu.plan import DRAW_SHIFT, EPILOGUE, OUT, RESAMPLE, RESAMPLE_SHIFT, TERMS_SHIFT, A
 from vaefast.engines.cuda_gpu.target import device
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -24,25 +24,29 @@ WORD_RANGE, BYTE_HALF = np.float32(2.0**32), 128
 
 
 @device
-def draw(call, places, row, start, x, step):
-    """Row `row` of the minibatch, (X,), as the networks see it: drawn, on from one half, or grey. One block."""
-    image, key = call.order[start + row], call.keys[start + row]
-    first, last = call.starts[image], call.starts[image + 1]
-    n = cuda.threadIdx.x
-    while n < (places.pixels + 15) & ~15:
-        call.arena[at(x, places.rows, row, n)] = ZERO
-        n += cuda.blockDim.x
+def draw(call, places, task, rows, start, x, step):
+    """Some rows of the minibatch, (X,), as the networks see them: drawn, on from one half, or grey. A quarter block each."""
+    threads = shr(cuda.blockDim.x, DRAW_SHIFT)
+    quarter = divided(cuda.threadIdx.x, threads)
+    thread, row = cuda.threadIdx.x - quarter * threads, (task << DRAW_SHIFT) + quarter
+    n = thread << 2
+    while row < rows and n < (places.pixels + 15) & ~15:
+        store4(call.arena, at(x, places.rows, row, n), ZERO, ZERO, ZERO, ZERO)
+        n += threads << 2
     cuda.syncthreads()
-    block = cuda.threadIdx.x
-    while block < (last - first + 3) >> 2:
-        entry = first + 4 * block
-        # The n-th non-zero pixel takes word n.
-        w0, w1, w2, w3 = four_words(call, block, key, step, call.pixel_purpose)
-        set_pixel(call, places, row, x, entry, last, w0)
-        set_pixel(call, places, row, x, entry + 1, last, w1)
-        set_pixel(call, places, row, x, entry + 2, last, w2)
-        set_pixel(call, places, row, x, entry + 3, last, w3)
-        block += cuda.blockDim.x
+    if row < rows:
+        image, key = call.order[start + row], call.keys[start + row]
+        first, last = call.starts[image], call.starts[image + 1]
+        block = thread
+        while block < (last - first + 3) >> 2:
+            entry = first + 4 * block
+            # The n-th non-zero pixel takes word n.
+            w0, w1, w2, w3 = four_words(call, block, key, step, call.pixel_purpose)
+            set_pixel(call, places, row, x, entry, last, w0)
+            set_pixel(call, places, row, x, entry + 1, last, w1)
+            set_pixel(call, places, row, x, entry + 2, last, w2)
+            set_pixel(call, places, row, x, entry + 3, last, w3)
+            block += threads
 
 
 @device
@@ -54,7 +58,7 @@ def set_pixel(call, places, row, x, entry, last, word):
             value = byte_pixel(call.binarize, call.bytes[entry], word)
         else:
             value = float_pixel(call.binarize, call.floats[entry], word)
-        call.arena[at(x, places.rows, row, n)] = value
+        store(call.arena, at(x, places.rows, row, n), value)
 
 
 @device

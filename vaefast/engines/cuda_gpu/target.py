@@ -47,7 +47,10 @@ else:
     device = jit(device=True, forceinline=True)
 
     def entry_point(function: Any) -> Any:
-        """A kernel, and its machine code kept on disk."""
-        kernel = jit(launch_bounds=LAUNCH_BOUNDS)(function)
+        """A kernel, and its machine code kept on disk.
+
+        Without optimisation when it is linked: it is one module, and what is linked is the PTX that was checked.
+        """
+        kernel = jit(launch_bounds=LAUNCH_BOUNDS, lto=False)(function)
         kernel._cache = Kept(function.__name__)
         return kernel
