@@ -1,7 +1,8 @@
 """The engine for one CUDA GPU: phases as `numba.cuda` device functions, chained by launches or on the device itself.
 
-`plan.py` says what is to be done, as tables of integers; `phases.py` does it, by `products.py`, `epilogues.py` and `rows.py`;
-`engine.py` is the contract. Importing the engine takes numba-cuda and a device, or Numba's simulator; the plan takes neither.
+`plan.py` says what is to be done, as tables of integers, in the tiles that `tiling.py` chooses; `phases.py` does it, by
+`products.py`, `epilogues.py` and `rows.py`, in the language of `device.py`; `launching.py` chains phases; `engine.py` is the
+contract. Importing the engine takes numba-cuda and a device, or Numba's simulator; the plan takes neither.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The language of the kernels, in the form for what they are compiled for; nothing else in this package asks where it runs."""
+"""The language of the kernels, in the form for what they are compiled for; no kernel asks where it runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if SIMULATED:
         store4,
         write,
         write4,
-    )  # fmt: skip
+    )
 else:
     from vaefast.engines.cuda_gpu.arithmetic_gpu import (
         cosine_of_turn,
@@ -44,7 +44,7 @@ else:
         shr,
         sine_of_turn,
         sqrt,
-    )  # fmt: skip
+    )
     from vaefast.engines.cuda_gpu.memory_gpu import (
         announce,
         complete,
@@ -57,7 +57,7 @@ else:
         store4,
         write,
         write4,
-    )  # fmt: skip
+    )
 
 __all__ = [
     "announce", "complete", "cosine_of_turn", "divided", "entry", "exp", "field", "less", "load", "load4", "low",
