@@ -83,14 +83,15 @@ class KernelFile:
         path = self._path(key)
         if path is None:
             return
-        content, temporary = pickle.dumps(data, protocol=-1), None
+        temporary = None
         try:
+            content = pickle.dumps(data, protocol=-1)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 temporary = Path(file.name)
                 file.write(hashlib.sha256(content).digest() + content)
             os.replace(temporary, path)
-        except OSError:
-            # A full or read-only disk costs the next process a compilation, and nothing else.
+        except (OSError, pickle.PicklingError, RuntimeError):
+            # A full or read-only disk, or code that cannot be kept, costs the next process a compilation, and nothing else.
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 

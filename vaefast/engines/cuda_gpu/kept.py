@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,8 +43,7 @@ class Kept:
 
     def save_overload(self, signature: Any, kernel: Any) -> None:
         """Keep it for the next process, which compiles where that is not possible."""
-        with contextlib.suppress(pickle.PicklingError, RuntimeError):
-            self._file.save(_version_of(signature), kernel._reduce_states())
+        self._file.save(_version_of(signature), kernel._reduce_states())
 
     def enable(self) -> None:
         """It always is."""
