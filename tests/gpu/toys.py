@@ -57,6 +57,14 @@ def exact_of(toy):
     return exact
 
 
+def bounds_of_a_bad_parameter(toy, engine):
+    """The ELBO of a minibatch's images where one parameter is no number."""
+    state = engine.state()
+    Layout(toy.model).views(state.parameters)["mean.bias"][1] = np.nan
+    engine.load_state(state)
+    return engine.train(engine.place(toy.values()), np.arange(toy.batch)).elbo
+
+
 def matrix(engine, offset, rows, width):
     """Rows of a matrix of the training workspace."""
     height = engine._plan.places.rows

@@ -16,7 +16,6 @@ if SIMULATED:
         divided,
         entry,
         less,
-        load,
         load4,
         multiply_tf32,
         quotient,
@@ -49,7 +48,6 @@ else:
         announce,
         complete,
         entry,
-        load,
         load4,
         read,
         read4,
@@ -60,7 +58,7 @@ else:
     )
 
 __all__ = [
-    "announce", "complete", "cosine_of_turn", "divided", "entry", "exp", "field", "less", "load", "load4", "low",
+    "announce", "complete", "cosine_of_turn", "divided", "entry", "exp", "field", "less", "load4", "low",
     "multiply_tf32", "quotient", "read", "read4", "shl", "short", "shr", "sine_of_turn", "sqrt", "store", "store4",
     "write", "write4",
 ]  # fmt: skip

@@ -101,14 +101,8 @@ def _put_four(space):
     return intrinsic(typed)
 
 
-_load, _load4, _store, store4 = _one(GLOBAL), _four(GLOBAL), _put_one(GLOBAL), _put_four(GLOBAL)
+_load4, _store, store4 = _four(GLOBAL), _put_one(GLOBAL), _put_four(GLOBAL)
 _read, _read4, _write, write4 = _one(SHARED), _four(SHARED), _put_one(SHARED), _put_four(SHARED)
-
-
-@device
-def load(array, index, further=0):
-    """Element index + further."""
-    return _load(array, index, further)
 
 
 @device

@@ -112,12 +112,12 @@ def tile_product(memory, job, arena, first, second, row, column_panel, column, d
                 multiply(memory, begin + half + a_read, begin + half + b_read, acc)
             bite = short(bite + sharing)
         cuda.syncthreads()
+    part = (share << 2) + lane_group(lane, narrow) if narrow else share
+    at = shl(part, a_shift + b_shift) + shl(a_place, b_shift) + b_place
     if precision == TF32:
-        leave_tf32(memory, shl(share, a_shift + b_shift) + shl(a_place, b_shift) + b_place, b_shift, lane, acc)
+        leave_tf32(memory, at, b_shift, lane, acc)
     else:
-        part = (share << 2) + lane_group(lane, narrow) if narrow else share
-        at = shl(part, a_shift + b_shift) + shl(a_place + lane_row(lane, narrow), b_shift) + b_place
-        leave(memory, at + lane_column(lane, narrow), b_shift, acc)
+        leave(memory, at + shl(lane_row(lane, narrow), b_shift) + lane_column(lane, narrow), b_shift, acc)
     cuda.syncthreads()
     gather(memory, job)
 

@@ -12,7 +12,7 @@ from vaefast.engines.cuda_gpu.target import device
 
 
 @device
-def load(array, index, further=0):
+def read(array, index, further=0):
     """Element index + further."""
     return array[index + further]
 
@@ -127,4 +127,4 @@ def rounded_tf32(value):
     return np.uint32((int(bits) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
-read, read4, write, write4 = load, load4, store, store4
+read4, write, write4 = load4, store, store4
