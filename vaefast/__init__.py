@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
+    from vaefast.errors import DataWarning
     from vaefast.estimator import VAE, load
     from vaefast.tensorboard import TensorBoard
 
-__all__ = ["VAE", "TensorBoard", "__version__", "load"]
+__all__ = ["VAE", "DataWarning", "TensorBoard", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from vaefast import estimator
 
         return getattr(estimator, name)
+    if name == "DataWarning":
+        from vaefast.errors import DataWarning
+
+        return DataWarning
     if name == "TensorBoard":
         from vaefast.tensorboard import TensorBoard
 

@@ -39,3 +39,7 @@ class OutputError(VaefastError, OSError):
 
 class EngineUnavailable(SettingsError):
     """An engine asked for by name cannot run here; the message holds the reason and the remedy."""
+
+
+class DataWarning(UserWarning):
+    """Training goes on, but something about the data or the model should not be overlooked."""

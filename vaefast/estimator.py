@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
 
-from vaefast import atomic, model_file, noise, scaling, trainer
+from vaefast import atomic, model_file, noise, scaling, tables, trainer
+from vaefast.columns import Stray
 from vaefast.engines import State
-from vaefast.errors import DataError, EngineUnavailable, SettingsError, VaefastError
-from vaefast.layout import Layout
+from vaefast.errors import DataError, DataWarning, EngineUnavailable, SettingsError, VaefastError
 from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
 from vaefast.noise import Purpose
 from vaefast.progress import Bar
+from vaefast.row_order import row_order
 from vaefast.settings import (
     LIKELIHOODS,
     AdamSettings,
@@ -33,17 +36,30 @@ from vaefast.settings import (
     TrainingSettings,
     check_binarization,
     restored_training,
+    usual_learning_rate,
     usual_samples,
 )
 from vaefast.start import initial_state
 from vaefast.threads import granted_cores, thread_count
 from vaefast.trainer import EpochMetrics
 from vaefast.validation import Stopping, held_out
+from vaefast.weights import copies, weighted_rows
 
 Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
 
-# Flags of the command line that messages of the trainer, the engines and the files name, and what they are here.
-PARAMETERS = {"--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path"}
+# Flags and settings of the command line that messages of the trainer, the engines and the files name, and what they are here.
+PARAMETERS = {
+    "--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path", "latent": "n_components",
+    "hidden": "hidden_layer_sizes", "threads is": "n_jobs is", "seed is": "random_state is", "warm_up": "kl_warm_up",
+    "initial_second_moments": "second_moments",
+}  # fmt: skip
+# Settings of the model, which training cannot change, and the parameters that they come from.
+MODEL_PARAMETERS = {
+    "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
+}  # fmt: skip
+
+# Below so many nats the latents tell rows apart by less than one bit in 14 rows.
+COLLAPSED = 0.05
 
 # About so many minibatches make an epoch where `batch_size` is "auto", between these two sizes.
 MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
@@ -67,15 +83,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     likelihood : {'auto', 'bernoulli', 'gaussian', 'continuous-bernoulli'}, default='auto'
         p(x | z). `bernoulli` is for binary data and for grey levels in [0, 1], which `binarize` turns into binary data;
         `gaussian` for any real numbers, with a learned variance for each feature; `continuous-bernoulli` for grey levels in
-        [0, 1] as they are. `auto` takes `bernoulli` if all values of the training data lie in [0, 1] or are uint8 grey
-        levels, and `gaussian` otherwise; `likelihood_` says which. Values that do not fit the likelihood are refused.
+        [0, 1] as they are. `auto` takes `bernoulli` if every value of the training data is 0 or 1 (or True or False), and
+        with `scaling="grey"`; else `gaussian`. `likelihood_` says which. Values that do not fit the likelihood are refused.
     activation : {'relu', 'tanh'}, default='relu'
         After every hidden layer.
-    scaling : {'auto', 'standard', 'minmax'} or None, default='auto'
+    scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
         What is done to each feature on the way in, and undone on the way out: `standard` brings it to mean 0 and standard
-        deviation 1, `minmax` to [0, 1] with later values clipped, None leaves it alone. `auto` is `standard` for a
-        Gaussian likelihood and None for the others. Log-densities are always those of the values as given. A Gaussian's
-        learned standard deviation stays above 0.01 in the scaled unit, so without scaling the unit should suit the data.
+        deviation 1, `minmax` to [0, 1] with later values clipped, None leaves it alone. `grey` reads pictures of levels 0 to
+        255, of whatever type, as numbers in [0, 1], and so they come out. `auto` is `standard` for a Gaussian likelihood and
+        None for the others; where a few values make a feature's standard deviation more than ten times that of the rest
+        (one row in 50 at most), it leaves them out of mean and deviation and warns of them. In training, values more than
+        100 deviations out are cut there (10 in a feature with such values); scores are of the values as given, and so are
+        all log-densities. A Gaussian's learned standard deviation stays above 0.01 in the scaled unit, so without scaling
+        the unit should suit the data.
     binarize : {'auto', 'dynamic', 'threshold', 'none'}, default='auto'
         For the Bernoulli likelihood, what a value between 0 and 1 becomes in training: `dynamic` draws it afresh as 0 or 1
         each time a row is seen, with the value as the probability of 1; `threshold` makes it 1 from one half; `none` leaves
@@ -84,7 +104,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Passes over the data, at most.
     batch_size : int or 'auto', default='auto'
         Rows a minibatch; `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
-    learning_rate, beta1, beta2, epsilon : float
+    learning_rate : float or 'auto', default='auto'
+        Adam's step size. `auto` is 0.001 up to 1000 features, and falls as one over their number from there: each step moves
+        every weight by about as much, and a unit of the first layer adds up as many as there are features.
+    beta1, beta2, epsilon : float
         Adam's.
     learning_rate_schedule : {'constant', 'steps', 'cosine', 'staged'}, default='constant'
         How the learning rate changes over the epochs: not; at those of `learning_rate_steps`; along half a cosine over
@@ -121,7 +144,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         The smallest improvement that counts, in nats.
     callbacks : sequence of callable or None, default=None
         Called as `callback(vae, metrics)` after each epoch, with the last values of `history_`; the estimator can be used
-        as it is then. One that returns True stops the training.
+        as it is then. One that returns something true stops the training.
     engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
         What computes; `auto` takes the fastest that works here.
     n_jobs : int or None, default=None
@@ -143,7 +166,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Epochs trained.
     best_epoch_ : int
         The epoch whose model was kept, with early stopping.
-    batch_size_, seed_, engine_, n_threads_
+    batch_size_, learning_rate_, seed_, engine_, n_threads_
         What the training used.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
@@ -152,12 +175,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     --------
     >>> from sklearn.datasets import load_digits
     >>> from vaefast import VAE
-    >>> X = load_digits().data / 16
+    >>> X = load_digits().data
     >>> vae = VAE(n_components=8, epochs=3, random_state=0).fit(X)
     >>> vae.transform(X).shape
     (1797, 8)
     >>> vae.likelihood_
-    'bernoulli'
+    'gaussian'
     """
 
     def __init__(
@@ -171,7 +194,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         binarize: str = "auto",
         epochs: int = 50,
         batch_size: int | str = "auto",
-        learning_rate: float = 1e-3,
+        learning_rate: float | str = "auto",
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
@@ -231,18 +254,30 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     # --- Training
 
-    def fit(self, X: ArrayLike, y: Any = None, *, validation_data: ArrayLike | None = None) -> VAE:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        validation_data: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> VAE:
         """Train on the rows of X.
+
+        The model depends on the values of X, not on their type nor, but for `scaling="grey"`, on the order of the rows. If
+        training fails, the estimator stays what it was before.
 
         Parameters
         ----------
         X
-            (N, X) numbers: a NumPy array, a pandas DataFrame, nested lists. uint8 values above 1 are grey levels 0 to 255
-            and stand for level / 255.
+            (N, X) numbers: a NumPy array, a pandas DataFrame, nested lists.
         y
             Ignored.
         validation_data
             Rows to score after each epoch, and to stop by; without it, early stopping sets a part of X aside.
+        sample_weight
+            What each row counts for, (N,), not negative. Whole numbers are numbers of copies, as if X held them, as long as
+            it would not be ten times as long; of other weights only the ratios count, and a row is seen more or less often.
 
         Returns
         -------
@@ -252,77 +287,267 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Raises
         ------
         DataError
-            A value does not fit the likelihood.
+            X holds text, dates, missing or infinite values, or a value does not fit the likelihood.
         SettingsError
             A parameter is out of its range.
         DivergenceError
             Training produced a number that is not finite.
+
+        Warns
+        -----
+        DataWarning
+            A few values dominate a column, or the model has collapsed.
         """
-        X = self._checked(X, reset=True)
-        validation = None if validation_data is None else self._checked(validation_data)
-        self._begin(X)
-        if validation is None and self.early_stopping:
-            X, validation = self._split(X)
-        values = self._inputs.enter(X)
-        self._network.state = initial_state(self._network.model, self._network.training, values)
-        self._train(values, None if validation is None else self._inputs.enter(validation), self.epochs)
+        with self._all_or_nothing():
+            values = tables.table(self, X, reset=True)
+            validation = None if validation_data is None else tables.table(self, validation_data, called="validation_data")
+            weights = None if sample_weight is None else _weights(sample_weight, values)
+            self._fit(values, validation, weights)
         return self
+
+    def _fit(
+        self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None
+    ) -> None:
+        rows, weights = self._rows(X, sample_weight)
+        found = self._begin(X, rows, weights)
+        self._warn_of_strays(found, rows)
+        if validation is not None:
+            self._warn_of_far(validation, "validation_data")
+        elif self.early_stopping:
+            rows = np.arange(len(X)) if rows is None else rows
+            kept, out = self._split(len(rows))
+            if weights is not None:
+                out = out[weighted_rows(weights[out], self.seed_, 0)]
+                weights = weights[kept]
+            validation, rows = X[rows[out]], rows[kept]
+        values = self._inputs.enter(X, rows, training=True)
+        self._network.state = initial_state(self._network.model, self._network.training, values)
+        scored = None if validation is None else self._inputs.enter(validation)
+        self._train(values, scored, self._network.training.epochs, weights)
+        self._warn_of_collapse()
+
+    def _rows(
+        self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
+        """Which rows of X to train on, in which order, and what each counts for; None for all as they are, and alike.
+
+        Pictures keep their order, as they do on the command line, and need no copy.
+        """
+        order = np.arange(len(X)) if self.scaling == "grey" else row_order(X)
+        if sample_weight is None:
+            return (None if self.scaling == "grey" else order), None
+        order = order[sample_weight[order] > 0]
+        numbers = copies(sample_weight)
+        if numbers is not None:
+            return np.repeat(order, numbers[order]), None
+        return order, sample_weight[order]
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
         """Train on for one epoch over the rows of X; the first call decides likelihood, scaling and minibatch by its X.
 
-        Nothing is set aside: `early_stopping` and what belongs to it are for `fit` alone.
+        Parameters of training that were changed since (the learning rate, the objective, `batch_size`, `n_jobs`, ...) hold from
+        now on; changed parameters of the model are refused. A column that had one value only so far is scaled by the first X
+        in which it has more. Nothing is set aside: `early_stopping` and what belongs to it are for `fit` alone. If training
+        fails, the estimator stays what it was before.
 
         Raises
         ------
         DataError, SettingsError, DivergenceError
-            As for `fit`.
+            As for `fit`; SettingsError also for a changed parameter of the model.
+
+        Warns
+        -----
+        DataWarning
+            As for `fit`; a value is far outside of what was seen before; or the model was loaded without its optimizer.
         """
-        first = not hasattr(self, "_network")
-        X = self._checked(X, reset=first)
-        if first:
-            self._begin(X)
-        values = self._inputs.enter(X)
-        if first:
-            self._network.state = initial_state(self._network.model, self._network.training, values)
-        self._train(values, None, 1)
+        with self._all_or_nothing():
+            first = not hasattr(self, "_network")
+            values = tables.table(self, X, reset=first)
+            rows, _ = self._rows(values, None)
+            if first:
+                self._warn_of_strays(self._begin(values, rows, None), rows)
+            else:
+                self._go_on(values)
+            entered = self._inputs.enter(values, rows, training=True)
+            if first:
+                self._network.state = initial_state(self._network.model, self._network.training, entered)
+            self._train(entered, None, 1, None)
         return self
 
-    def _checked(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
-        """X, (N, X), of numbers that are finite; no copy of an array that is so already."""
-        return validate_data(self, X, reset=reset, dtype="numeric", order=None)
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What fails leaves the estimator as it was: trained before, or not trained; errors name parameters."""
+        before = self.__dict__.copy()
+        state = self._network.state if hasattr(self, "_network") else None
+        try:
+            with _in_parameters():
+                yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            if state is not None:
+                self._network.state = state
+            raise
 
-    def _begin(self, X: NDArray[Any]) -> None:
-        """Everything that settings and data decide; nothing is trained yet."""
+    def _begin(
+        self, X: NDArray[Any], rows: NDArray[np.int64] | None, weights: NDArray[np.float64] | None
+    ) -> list[Stray]:
+        """Everything that settings and data decide; nothing is trained yet. Returns the columns that few values dominate."""
         if self.likelihood not in ("auto", *LIKELIHOODS):
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose auto, {', '.join(LIKELIHOODS)}")
-        self._inputs = scaling.choose(X, self.likelihood, self.scaling)
+        names = getattr(self, "feature_names_in_", None)
+        self._inputs, found = scaling.choose(X, self.likelihood, self.scaling, rows, weights, names)
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
         natural = "dynamic" if self.likelihood_ == "bernoulli" else "none"
         self.binarize_ = natural if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         self.seed_ = self._seed()
-        self.batch_size_ = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(X) // MINIBATCHES))
-        if self.batch_size != "auto":
-            self.batch_size_ = _whole(self.batch_size)
-        model, training = self._settings(X.shape[1])
-        self._network = Network(model, training, self.engine, self._threads(), State.zeros(Layout(model).size))
-        self.engine_, self.n_threads_ = self._network.engine_name, self._network.threads
+        size = len(X) if rows is None else len(rows)
+        self.batch_size_ = min(LARGEST_BATCH, max(SMALLEST_BATCH, size // MINIBATCHES))
+        self._network = self._new_network(X.shape[1])
+        self._network.state = State.zeros(self._network.layout.size)
         self.n_iter_: int = 0
         self.history_: dict[str, list[float]] = {}
+        self._moments_are_missing = False
+        if self.verbose:
+            self._say_what_was_chosen()
+        return found
+
+    def _new_network(self, columns: int) -> Network:
+        """A network by the parameters as they are now, without a state."""
+        if self.batch_size != "auto":
+            self.batch_size_ = _whole(self.batch_size)
+        model, training = self._settings(columns)
+        self.learning_rate_ = training.adam.learning_rate
+        network = Network(model, training, self.engine, self._threads(), State.zeros(1))
+        self.engine_, self.n_threads_ = network.engine_name, network.threads
+        return network
+
+    def _go_on(self, X: NDArray[Any]) -> None:
+        """Bring what has changed since the last call into the training that goes on with X, (N, X).
+
+        Raises
+        ------
+        SettingsError
+            A parameter of the model has changed.
+        """
+        old = self._network
+        network = self._new_network(X.shape[1])
+        for field, parameter in MODEL_PARAMETERS.items():
+            was, now = getattr(old.model, field), getattr(network.model, field)
+            if was != now:
+                raise SettingsError(
+                    f"{parameter} is {now!r}, but the model that partial_fit goes on with has {was!r}: give it back, or call fit "
+                    "to begin anew"
+                )
+        if self.scaling not in ("auto", self.scaling_) or self.likelihood not in ("auto", self.likelihood_):
+            raise SettingsError(
+                f"scaling and likelihood are {self.scaling!r} and {self.likelihood!r}, but the model that partial_fit goes on "
+                f"with has {self.scaling_!r} and {self.likelihood_!r}: give them back, or call fit to begin anew"
+            )
+        state = old.state
+        if self._moments_are_missing:
+            warnings.warn(
+                "this model was loaded from a file without the optimizer's moments, so Adam begins anew and the result is not "
+                "that of training on: save it with optimizer=True",
+                DataWarning,
+                stacklevel=4,
+            )
+            self._moments_are_missing = False
+        self._inputs, columns = self._inputs.widened(X)
+        if columns.size:
+            # They had a deviation of 0, to which the model's own has shrunk; in the new unit it is 1.
+            for vector in (state.parameters, state.first_moments, state.second_moments):
+                network.layout.views(vector)["x_log_std"][columns] = 0.0
+        network.state = state
+        self._network = network
+        self._warn_of_far(X, "X", "; it is cut there in training")
+
+    def _warn_of_strays(self, found: list[Stray], rows: NDArray[np.int64] | None) -> None:
+        """One warning for all columns that a few values dominate, with the worst of them."""
+        if not found:
+            return
+        worst = max(found, key=lambda stray: abs(stray.value - stray.mean) / stray.spread)
+        row = worst.row if rows is None else int(rows[worst.row])
+        others = f", and {len(found) - 1} other columns have such values" if len(found) > 1 else ""
+        cure = (
+            "such values are left out of the scaling and cut in training, and scored as they are"
+            if self.scaling == "auto"
+            else "the others are squeezed together; scaling='auto' leaves such values out"
+        )
+        where = tables.place(row, worst.column, self._inputs.names)
+        times = abs(worst.value - worst.mean) / worst.spread
+        warnings.warn(
+            f"X: {where} is {worst.value:g}, {times:.2g} standard deviations of the other values ({worst.spread:.3g}) from "
+            f"their mean{others}: {cure}",
+            DataWarning,
+            stacklevel=5,
+        )
+
+    def _warn_of_far(self, X: NDArray[Any], called: str, consequence: str = "; its score outweighs those of the others") -> None:
+        found = self._inputs.far(X)
+        if found is not None:
+            row, column, distance = found
+            warnings.warn(
+                f"{called}: {tables.place(row, column, self._inputs.names)} is {X[row, column]:g}, {distance:.2g} times the "
+                f"column's scale in training away from its mean{consequence}",
+                DataWarning,
+                stacklevel=5,
+            )
+
+    def _warn_of_collapse(self) -> None:
+        kl = self.history_["train_kl"][-1] if self.history_ else np.inf
+        if kl < COLLAPSED:
+            warnings.warn(
+                f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train "
+                "longer (epochs), with smaller minibatches (batch_size), or with objective='beta' and kl_warm_up='linear'; "
+                "columns that do not depend on each other have nothing to hold",
+                DataWarning,
+                stacklevel=4,
+            )
+
+    def _say_what_was_chosen(self) -> None:
+        from tqdm.auto import tqdm
+
+        why = {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}
+        reason = "" if self.likelihood != "auto" else f" ({why[self.likelihood_]})"
+        if self.likelihood == "auto" and self.scaling in ("grey", "minmax", "standard"):
+            reason = f" (scaling {self.scaling})"
+        tqdm.write(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
+
+    def _choices(self) -> str:
+        return (
+            f"scaling {self.scaling_}, binarize {self.binarize_}, batch size {self.batch_size_}, learning rate "
+            f"{self.learning_rate_:g}, engine {self.engine_}"
+        )
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The parameters that are not the defaults, and what a fitted estimator chose."""
+        text = super().__repr__(N_CHAR_MAX)
+        return f"{text}: likelihood {self.likelihood_}, {self._choices()}" if hasattr(self, "_network") else text
 
     def _settings(self, pixels: int) -> tuple[ModelSettings, TrainingSettings]:
         sizes = self.hidden_layer_sizes
         hidden = tuple(_whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
         model = ModelSettings(pixels, hidden, _whole(self.n_components), self.activation, self.likelihood_)
-        adam = AdamSettings(*map(_real, (self.learning_rate, self.beta1, self.beta2, self.epsilon)))
+        rate = usual_learning_rate(pixels) if self.learning_rate == "auto" else self.learning_rate
+        adam = AdamSettings(*map(_real, (rate, self.beta1, self.beta2, self.epsilon)))
         epochs = _whole(self.epochs)
-        steps = tuple((_whole(epoch), _real(factor)) for epoch, factor in self.learning_rate_steps or ())
+        steps = self._rate_steps()
         schedule = RateSchedule(self.learning_rate_schedule, steps, _real(self.final_learning_rate))
         return model, TrainingSettings(
             self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, self._objective(), rate_schedule=schedule,
             clip_norm=None if self.clip_norm is None else _real(self.clip_norm),
         )  # fmt: skip
+
+    def _rate_steps(self) -> tuple[tuple[Any, Any], ...]:
+        given = self.learning_rate_steps
+        try:
+            return tuple((_whole(epoch), _real(factor)) for epoch, factor in ([] if given is None else given))
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"learning_rate_steps is {given!r}: give pairs of an epoch and a factor, such as [(20, 0.1), (30, 0.01)]"
+            ) from error
 
     def _objective(self) -> ObjectiveSettings:
         samples = usual_samples(self.objective) if self.samples is None else _whole(self.samples)
@@ -334,27 +559,34 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
             return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31))
+        return int(_generator(self.random_state).randint(2**31))
 
     def _threads(self) -> int:
         """-1 is all cores granted; None is what the environment says."""
         jobs = None if self.n_jobs is None else _whole(self.n_jobs)
+        if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
+            raise SettingsError(f"n_jobs is {self.n_jobs!r}: give a whole number of threads, -1 for all cores, or None")
         return thread_count(granted_cores() if jobs == -1 else jobs)
 
-    def _split(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Training and validation rows."""
+    def _split(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of so many rows are for training and which for validation."""
         fraction = _real(self.validation_fraction)
         if not (isinstance(fraction, float) and 0 < fraction < 1):
             raise SettingsError(f"validation_fraction is {fraction!r}: give a number between 0 and 1, such as 0.1")
-        if len(X) < 2:
+        if rows < 2:
             raise DataError("X has 1 sample: early_stopping needs at least 2, one to train on and one to validate on")
-        kept, out = held_out(len(X), min(max(1, round(fraction * len(X))), len(X) - 1), self.seed_)
-        return X[kept], X[out]
+        return held_out(rows, min(max(1, round(fraction * rows)), rows - 1), self.seed_)
 
-    def _train(self, values: NDArray[Any], validation: NDArray[Any] | None, epochs: int) -> None:
+    def _train(
+        self,
+        values: NDArray[Any],
+        validation: NDArray[Any] | None,
+        epochs: int,
+        weights: NDArray[np.float64] | None,
+    ) -> None:
         """The project's one training loop, with what a person at a notebook wants around it."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
-        with _in_parameters(), Bar(epochs, self.verbose, self._inputs.log_volume) as bar:
+        with Bar(epochs, self._verbosity(), self._inputs.log_volume) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
@@ -363,6 +595,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 until=self.n_iter_ + epochs,
                 position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
+                weights=weights,
             )
             for line in network.trained(lines):
                 self._record(line, validation is not None)
@@ -374,17 +607,22 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if stopping is not None and stopping.best is not None:
             network.state = stopping.best
 
+    def _verbosity(self) -> int:
+        level = _whole(self.verbose)
+        if not isinstance(level, int):
+            raise SettingsError(f"verbose is {self.verbose!r}: give 0, 1 or 2")
+        return int(level)
+
     def _stopping(self) -> Stopping:
-        tolerance = float(self.tol)
-        if not tolerance >= 0:
-            raise SettingsError(f"tol is {tolerance}: give a number from 0")
+        tolerance = _real(self.tol)
+        if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not tolerance >= 0:
+            raise SettingsError(f"tol is {self.tol!r}: give a number from 0")
         return Stopping(_count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
 
     def _called_back(self) -> bool:
         """Call every callback; whether one of them wishes to stop."""
         metrics = {key: column[-1] for key, column in self.history_.items()}
-        wishes = [callback(self, metrics) is True for callback in self.callbacks or ()]
-        return any(wishes)
+        return any([bool(callback(self, metrics)) for callback in _callbacks(self.callbacks)])
 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
         """One more row of `history_`, its densities in the units of the values as given."""
@@ -463,7 +701,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         n_samples = _count("n_samples", n_samples, 1)
-        generator = check_random_state(random_state)
+        generator = _generator(random_state)
         seeded = isinstance(random_state, (int, np.integer))
         seed = int(random_state) if seeded else int(generator.randint(2**31))  # type: ignore[arg-type]
         z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
@@ -472,19 +710,29 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             return self._inputs.leave(expectation(self.likelihood_, outputs))
         return self._inputs.leave(draw(self.likelihood_, outputs, self._network.parameters.get("x_log_std"), generator))
 
-    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+    def score_samples(self, X: ArrayLike, *, per_feature: bool = False) -> NDArray[np.float64]:
         """The ELBO of each row in nats, (N,): a bound on log p(x) from one sample of q(z | x).
 
         The noise of a row goes by its content, so its score is the same in any company and at each call: bit for bit on the
         compiled engines, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model
-        has not seen the like of.
+        has not seen the like of. Every score is finite but where float64 ends: minus infinity.
+
+        Parameters
+        ----------
+        per_feature
+            log p(x_j | z) of each column instead, (N, X), of the same z: the column that makes a row odd has the lowest. Their
+            sum less the KL divergence of q(z | x) from the prior is the ELBO.
         """
         check_is_fitted(self)
-        return self._network.bounds(self._entered(X)) - self._inputs.log_volume
+        X, entered = self._entered(X)
+        if per_feature:
+            return self._network.column_log_likelihoods(entered, self._exact_rows(X)) - self._inputs.log_volumes
+        return self._network.bounds(entered, self._exact_rows(X)) - self._inputs.log_volume
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:
-        """The mean of `score_samples`: what model selection maximises."""
-        return float(self.score_samples(X).mean())
+    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+        """The mean of `score_samples`, each row counting for its weight: what model selection maximises."""
+        scores = self.score_samples(X)
+        return float(scores.mean() if sample_weight is None else np.average(scores, weights=_weights(sample_weight, scores)))
 
     def log_likelihood(self, X: ArrayLike, n_samples: int = 100) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling; from below, and the tighter the more samples.
@@ -494,19 +742,32 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         n_samples = _count("n_samples", n_samples, 1)
-        return self._network.log_likelihoods(self._entered(X), n_samples) - self._inputs.log_volume
+        X, entered = self._entered(X)
+        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
 
     def _posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
-        return self._network.posterior(self._entered(X))
+        X, entered = self._entered(X)
+        return self._network.posterior(entered, self._exact_rows(X))
 
-    def _entered(self, X: ArrayLike) -> NDArray[Any]:
-        return self._inputs.enter(self._checked(X))
+    def _entered(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X checked, and as the networks see it."""
+        X = tables.table(self, X)
+        return X, self._inputs.enter(X)
+
+    def _exact_rows(self, X: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        return lambda rows: self._inputs.exact(X[rows])
 
     # --- Files
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, optimizer: bool = True) -> None:
         """Write the trained model as safetensors, whole or not at all; `vaefast.load` reads it, and no pickle is involved.
+
+        Parameters
+        ----------
+        optimizer
+            Whether Adam's moments are kept, with which `partial_fit` goes on as if the model had never left memory; without
+            them the file is a third as large.
 
         Raises
         ------
@@ -514,21 +775,26 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             The file cannot be written.
         """
         check_is_fitted(self)
-        network, inputs = self._network, self._inputs
-        arrays = (inputs.shift, inputs.scale)
-        tensors = {name: a for name, a in zip(model_file.SCALING, arrays, strict=True) if a is not None}
+        network, inputs, state = self._network, self._inputs, self._network.state
+        scaling_tensors = {"shift": inputs.shift, "scale": inputs.scale}
+        tensors = {f"scaling.{name}": array for name, array in scaling_tensors.items() if array is not None}
+        if inputs.cut is not None and inputs.constant is not None:
+            # A column that had one value only so far has no bound yet.
+            tensors["scaling.cut"] = np.where(inputs.constant, 0.0, inputs.cut)
+        moments = (state.first_moments, state.second_moments) if optimizer and not self._moments_are_missing else None
         names = [str(name) for name in getattr(self, "feature_names_in_", ())]
         about = {
             "parameters": {key: value for key, value in self.get_params(deep=False).items() if _is_json(value)},
             "scaling": inputs.method,
-            "grey_levels": inputs.grey_levels,
+            "bytes_are_grey": inputs.bytes_are_grey,
             "feature_names_in": names,
             "n_iter": self.n_iter_,
             "history": self.history_,
+            "step": state.step,
         }
-        parameters = network.state.parameters.astype(np.float32)
+        parameters = state.parameters.astype(np.float32)
         training = asdict(network.training)
-        content = model_file.serialize(network.layout, parameters, training, about, tensors)
+        content = model_file.serialize(network.layout, parameters, training, about, tensors, moments)
         with _in_parameters():
             atomic.write_bytes(Path(path), content)
 
@@ -599,32 +865,74 @@ def _restored(saved: model_file.SavedModel) -> VAE:
     )  # fmt: skip
     given = about.get("parameters", {})
     vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    scale = [saved.scaling.get(name) for name in model_file.SCALING]
-    # A model of the command line reads bytes as grey levels, always.
-    grey_levels = bool(about.get("grey_levels", not about))
-    vae._inputs = scaling.Inputs(model.likelihood, about.get("scaling"), grey_levels, *scale)
-    vae._network = Network(model, training, vae.engine, vae._threads(), State.initial(saved.parameters))
+    vae._inputs = _restored_inputs(saved, about)
+    vae._network = Network(model, training, vae.engine, vae._threads(), _restored_state(saved, int(about.get("step", 0))))
     vae.likelihood_, vae.scaling_, vae.binarize_ = model.likelihood, about.get("scaling"), training.binarize
-    vae.batch_size_, vae.seed_ = training.batch_size, training.seed
+    vae.batch_size_, vae.seed_, vae.learning_rate_ = training.batch_size, training.seed, training.adam.learning_rate
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
     vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
-    vae.n_features_in_ = model.pixels
+    vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None
     if about.get("feature_names_in"):
         vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     return vae
 
 
+def _restored_inputs(saved: model_file.SavedModel, about: Mapping[str, Any]) -> scaling.Inputs:
+    shift, scale, cut = (saved.scaling.get(f"scaling.{name}") for name in ("shift", "scale", "cut"))
+    constant = None if cut is None else cut == 0
+    # A model of the command line reads bytes as grey levels, always; files of older versions call it `grey_levels`.
+    grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
+    names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
+    cut = None if cut is None or constant is None else np.where(constant, scaling.CUT, cut)
+    return scaling.Inputs(saved.model.likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
+
+
+def _restored_state(saved: model_file.SavedModel, step: int) -> State:
+    if saved.moments is None:
+        return State.initial(saved.parameters)
+    return State(saved.parameters, *saved.moments, step)
+
+
 @contextlib.contextmanager
 def _in_parameters() -> Iterator[None]:
-    """Errors that name a flag of the command line name the parameter of `VAE` that does the same."""
+    """Errors that name a flag or a setting of the command line name the parameter of `VAE` that does the same."""
     try:
         yield
     except VaefastError as error:
         words = str(error)
         for flag, parameter in PARAMETERS.items():
-            words = words.replace(flag, parameter)
+            words = re.sub(rf"(?<![\w-]){flag}(?![\w-])", parameter, words)
         error.args = (words,)
         raise
+
+
+def _generator(random_state: Any) -> np.random.RandomState:
+    try:
+        return check_random_state(random_state)
+    except ValueError as error:
+        raise SettingsError(f"random_state is {random_state!r}: give a whole number from 0, or None") from error
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks, checked.
+
+    Raises
+    ------
+    SettingsError
+        They are no list of functions.
+    """
+    given = list(callbacks) if isinstance(callbacks, Iterable) else [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, (Iterable, type(None))) or not all(callable(each) for each in given):
+        raise SettingsError(f"callbacks is {callbacks!r}: give a list of functions, such as [callback]")
+    return given
+
+
+def _weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights of the rows of X, (N,) float64, that are not negative and not all zero."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise DataError("sample_weight is zero for every row: give at least one row a weight above zero")
+    return weights
 
 
 def _whole(value: Any) -> Any:

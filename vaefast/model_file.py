@@ -17,9 +17,11 @@ from vaefast.errors import DataError, SettingsError
 from vaefast.layout import Layout
 from vaefast.settings import ModelSettings
 
-FORMAT_VERSION = 1
-# What the estimator does to a table before the networks see it: (X,) float64 each, both or neither.
-SCALING = ("scaling.shift", "scaling.scale")
+# Version 2 may hold Adam's moments and `scaling.cut`; a file without them is still of version 1, which older versions read.
+FORMAT_VERSION = 2
+# What the estimator does to a table before the networks see it: (X,) float64 each, the first two or neither.
+SCALING = ("scaling.shift", "scaling.scale", "scaling.cut")
+MOMENTS = ("first_moments", "second_moments")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class SavedModel:
     """What a model file holds.
 
     `training` is what a reader must know to feed the model as it was trained (`binarize`), and what made it; `estimator`
-    what `vaefast.VAE` adds, empty for a model of the command line; `scaling` the two tensors of `SCALING`, or neither.
+    what `vaefast.VAE` adds, empty for a model of the command line; `scaling` the tensors of `SCALING` that there are;
+    `moments` Adam's, first and second, in plain form, where they were kept.
     """
 
     model: ModelSettings
@@ -35,6 +38,7 @@ class SavedModel:
     training: Mapping[str, Any]
     estimator: Mapping[str, Any] = field(default_factory=dict)
     scaling: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
 def serialize(
@@ -43,6 +47,7 @@ def serialize(
     training: Mapping[str, object],
     estimator: Mapping[str, object] | None = None,
     scaling: Mapping[str, NDArray[np.float64]] | None = None,
+    moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> bytes:
     """The content of `model.safetensors`: the same bytes for the same parameters and settings.
 
@@ -50,17 +55,19 @@ def serialize(
     ----------
     parameters
         Plain form, (layout.size,).
-    training, estimator, scaling
+    training, estimator, scaling, moments
         See `SavedModel`.
     """
     from safetensors.numpy import save
 
     # safetensors scrambles arrays that are not C-contiguous without a word.
     arrays = {**layout.views(parameters), **(scaling or {})}
+    for prefix, vector in zip(MOMENTS, moments or (), strict=False):
+        arrays |= {f"{prefix}.{name}": view for name, view in layout.views(vector.astype(np.float32)).items()}
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {
         "format": "vaefast",
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(FORMAT_VERSION if moments is not None or "scaling.cut" in arrays else 1),
         "model": json.dumps(asdict(layout.model), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
     }
@@ -93,7 +100,20 @@ def read(path: Path) -> SavedModel:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     scaling = {name: tensors.pop(name) for name in SCALING if name in tensors}
-    return SavedModel(model, layout.flatten(tensors, np.float32), described["training"], described["estimator"], scaling)
+    parameters = layout.flatten(tensors, np.float32)
+    about = described["training"], described["estimator"]
+    return SavedModel(model, parameters, *about, scaling, _moments(layout, tensors))
+
+
+def _moments(
+    layout: Layout, tensors: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    if f"{MOMENTS[0]}.logits.bias" not in tensors:
+        return None
+    first, second = (
+        layout.flatten({name: tensors[f"{prefix}.{name}"] for name in layout.tensors}, np.float32) for prefix in MOMENTS
+    )
+    return first, second
 
 
 def _check_regular(path: Path) -> None:
@@ -150,7 +170,10 @@ def _layout_within(path: Path, model: ModelSettings) -> Layout:
 def _checked_tensors(path: Path, layout: Layout, tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     expected: dict[str, tuple[tuple[int, ...], type]] = {t.name: (t.shape, np.float32) for t in layout.tensors.values()}
     if any(name in tensors for name in SCALING):
-        expected |= dict.fromkeys(SCALING, ((layout.model.pixels,), np.float64))
+        present = SCALING if SCALING[2] in tensors else SCALING[:2]
+        expected |= dict.fromkeys(present, ((layout.model.pixels,), np.float64))
+    if any(name.startswith(MOMENTS) for name in tensors):
+        expected |= {f"{prefix}.{t.name}": (t.shape, np.float32) for prefix in MOMENTS for t in layout.tensors.values()}
     for name in sorted({*expected} ^ {*tensors}):
         raise DataError(f"{path}: tensor {name} is {'missing' if name in expected else 'unknown'}: give another file")
     for name, (shape, dtype) in expected.items():

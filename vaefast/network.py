@@ -6,13 +6,14 @@ It can be pickled and copied; engines, with their threads and buffers, stay behi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast import engines, noise
+from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
 from vaefast.layout import Layout
 from vaefast.levels import grey_levels, on_from_half
@@ -20,6 +21,10 @@ from vaefast.settings import ModelSettings, TrainingSettings
 
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
 ROWS = 1024
+LARGEST = float(np.finfo(np.float32).max)
+
+# From the numbers of rows, (n,), to their values as the networks see them, float64 (n, X).
+ExactRows: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 class Network:
@@ -77,9 +82,11 @@ class Network:
         """Every tensor by name, float32."""
         return self.layout.views(self.state.parameters.astype(np.float32))
 
-    def posterior(self, values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def posterior(
+        self, values: NDArray[Any], exact_rows: ExactRows | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and log_std of q(z | x), (N, Z) each, of values (N, X): grey levels as they are, but on or off at one half
-        where the model was trained on such a threshold."""
+        where the model was trained on such a threshold. Means that float32 cannot hold are the largest that it can."""
         shape = (len(values), self.model.latent)
         mean, log_std = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with self.quiet():
@@ -88,6 +95,11 @@ class Network:
                 if self.training.binarize == "threshold":
                     x = on_from_half(x)
                 mean[rows], log_std[rows] = self.engine.encode(x)
+            lost = in_float64.lost_rows(mean.sum(axis=1), log_std.sum(axis=1))
+            if lost.size and exact_rows is not None:
+                reference = in_float64.reference(self.engine, self.model, self.training)
+                for whole, right in zip((mean, log_std), reference.encode(exact_rows(lost)), strict=True):
+                    whole[lost] = np.clip(right, -LARGEST, LARGEST)
         return mean, log_std
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -98,16 +110,29 @@ class Network:
                 outputs[rows] = self.engine.decode(z[rows])
         return outputs
 
-    def bounds(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def bounds(self, values: NDArray[Any], exact_rows: ExactRows) -> NDArray[np.float64]:
         """The one-sample ELBO of each row in nats, (N,), with noise that goes by the row's content."""
         with self.quiet():
-            return self.engine.evaluate(self.engine.place(values), noise.row_keys(values)).elbo
+            placed, keys = self.engine.place(values), noise.row_keys(values)
+            return in_float64.evaluate(self.engine, self.model, self.training, placed, keys, exact_rows).elbo
 
-    def log_likelihoods(self, values: NDArray[Any], samples: int) -> NDArray[np.float64]:
+    def log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
         with self.quiet():
-            placed = self.engine.place(values)
-            return self.engine.importance_sample(placed, samples, noise.row_keys(values)).log_likelihood
+            placed, keys = self.engine.place(values), noise.row_keys(values)
+            return in_float64.importance_sample(
+                self.engine, self.model, self.training, placed, samples, keys, exact_rows
+            )
+
+    def column_log_likelihoods(self, values: NDArray[Any], exact_rows: ExactRows) -> NDArray[np.float64]:
+        """log p(x | z) of each column of each row in nats, (N, X), for the z of `bounds`, in float64."""
+        keys, reference = noise.row_keys(values), in_float64.reference(self.engine, self.model, self.training)
+        terms = np.empty(values.shape, np.float64)
+        with self.quiet():
+            for rows in _blocks(len(values)):
+                block = values[rows] if values.dtype == np.uint8 else exact_rows(np.arange(rows.start, rows.stop))
+                terms[rows] = reference.column_log_likelihoods(block, keys[rows])
+        return np.where(np.isnan(terms), -np.inf, terms)
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:

@@ -6,22 +6,28 @@ and float32 that need no change are taken as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.columns import Stray, blocks, extremes, moments, pieces, strays
 from vaefast.errors import DataError, SettingsError
+from vaefast.tables import place
 
-SCALINGS = ("auto", "standard", "minmax", None)
-# Values in one go: the temporaries of a block stay in the cache.
-BLOCK = 1 << 18
+SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
+# What float32 holds, and so the engines.
+LARGEST = float(np.finfo(np.float32).max)
+# In training, scaled values are cut to this many standard deviations: one that is farther away would outweigh all other rows of
+# its minibatch, and Adam's second moments would hold its square for a thousand steps.
+CUT = 100.0
+# The same in a column whose spread was measured without its stray values: one row in 50 at this distance doubles its variance.
+CUT_OF_STRAYS = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """What happens to each value on its way into the networks: x = (value - shift) / scale.
 
@@ -30,74 +36,164 @@ class Inputs:
     likelihood
         The one that the values must fit.
     method
-        `standard` (mean 0, standard deviation 1 of each column), `minmax` (each column to [0, 1], later values clipped), or
-        None: values as they are.
-    grey_levels
-        Bytes stand for level / 255; without it they are numbers like any others.
+        `standard` (mean 0, standard deviation 1 of each column), `minmax` (each column to [0, 1], later values clipped),
+        `grey` (levels 0 to 255 to [0, 1]), or None: values as they are.
+    bytes_are_grey
+        Of a model of the command line: uint8 stands for level / 255, as its readers of pictures have it, and other types for
+        themselves.
     shift, scale
-        (X,) float64 each; None where there is no method.
+        (X,) float64 each; None where there is no method, and for `grey`.
+    names
+        Of the columns, where they have any, for messages.
+    constant
+        Columns, (X,), of `standard` that had one value only so far: their scale is 1 until they have more.
+    cut
+        How far from 0 scaled values may be in training, (X,); None is no bound.
     """
 
     likelihood: str
     method: str | None = None
-    grey_levels: bool = False
+    bytes_are_grey: bool = False
     shift: NDArray[np.float64] | None = None
     scale: NDArray[np.float64] | None = None
+    constant: NDArray[np.bool_] | None = None
+    cut: NDArray[np.float64] | None = None
+    names: NDArray[Any] | None = None
 
     @property
     def log_volume(self) -> float:
         """What to take from a log-density of x, in nats, for that of the values: 0 where p(x | z) is no density."""
-        return 0.0 if self.scale is None or self.likelihood == "bernoulli" else float(np.log(self.scale).sum())
+        return float(np.sum(self.log_volumes))
 
-    def enter(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The values, (N, X), as the networks see them: C-contiguous bytes or float32.
+    @property
+    def log_volumes(self) -> NDArray[np.float64] | float:
+        """The same for each column, (X,); grey levels are the numbers level / 255."""
+        return 0.0 if self.scale is None or self.likelihood == "bernoulli" else np.log(self.scale)
+
+    def enter(self, X: NDArray[Any], order: NDArray[np.int64] | None = None, *, training: bool = False) -> NDArray[Any]:
+        """The values, (N, X), as the networks see them: C-contiguous bytes or float32, infinite where float32 ends.
+
+        Parameters
+        ----------
+        order
+            Which rows to take, and in which order: all, as they stand, without it.
+        training
+            Whether values are cut at `cut`.
 
         Raises
         ------
         DataError
             A value does not fit the likelihood; the message holds its row and its column.
         """
-        if X.dtype == np.uint8 and self.grey_levels and self.shift is None:
-            return np.ascontiguousarray(X)
-        if X.dtype == np.float32 and self.shift is None and X.flags.c_contiguous:
-            for rows in _blocks(X):
-                self._check(X[rows], X[rows], rows.start)
+        if self._are_levels(X) and X.dtype == np.uint8:
+            return np.ascontiguousarray(X if order is None else X[order])
+        unchanged = self.shift is None and not self._are_levels(X)
+        if unchanged and order is None and X.dtype == np.float32 and X.flags.c_contiguous:
+            for rows in blocks(X):
+                self._check(X[rows], X, np.arange(rows.start, rows.stop), training)
             return X
-        white = WHITE if X.dtype == np.uint8 and self.grey_levels else 1
-        x = np.empty(X.shape, np.float32)
-        for rows in _blocks(X):
-            block: NDArray[Any] = X[rows] / white if white > 1 else X[rows]
-            if self.shift is not None and self.scale is not None:
-                block = (block - self.shift) / self.scale
-            if self.method == "minmax":
-                block = np.clip(block, 0, 1)
-            self._check(block, X[rows], rows.start)
-            x[rows] = block
+        count = len(X) if order is None else len(order)
+        x = np.empty((count, X.shape[1]), np.float32)
+        for rows in blocks(x):
+            chosen = np.arange(rows.start, rows.stop) if order is None else order[rows]
+            block = self._scaled(X[rows] if order is None else X[chosen])
+            self._check(block, X, chosen, training)
+            if training and self.cut is not None:
+                block = np.clip(block, -self.cut, self.cut)
+            with np.errstate(over="ignore"):
+                x[rows] = block
         return x
+
+    def exact(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Some rows of the values, (n, X), as the networks would see them in float64."""
+        return np.asarray(self._scaled(X), np.float64)
 
     def leave(self, x: NDArray[Any]) -> NDArray[Any]:
         """Means of x, (..., X), in the units of the values."""
         return x if self.shift is None or self.scale is None else x * self.scale + self.shift
 
-    def _check(self, block: NDArray[Any], given: NDArray[Any], first_row: int) -> None:
-        low, high = (-3e38, 3e38) if self.likelihood == "gaussian" else (0, 1)
-        if block.size == 0 or (block.min() >= low and block.max() <= high):
+    def widened(self, X: NDArray[Any]) -> tuple[Inputs, NDArray[np.int64]]:
+        """These inputs with a scale for the columns that had one value only so far and have more with X, (N, X); which."""
+        if self.constant is None or self.shift is None or self.scale is None:
+            return self, np.empty(0, np.int64)
+        columns = np.flatnonzero(self.constant)
+        columns = columns[(X[:, columns] != self.shift[columns]).any(axis=0)]
+        if not columns.size:
+            return self, columns
+        # What they were until now counts as one row, so that there is a spread.
+        seen = np.vstack([X[:, columns], self.shift[columns]]).astype(np.float64)
+        shift, scale, constant = self.shift.copy(), self.scale.copy(), self.constant.copy()
+        shift[columns], scale[columns] = moments(seen)
+        constant[columns] = False
+        return replace(self, shift=shift, scale=scale, constant=constant), columns
+
+    def far(self, X: NDArray[Any]) -> tuple[int, int, float] | None:
+        """Row and column of the value of X, (N, X), that is farthest past `cut`, and how far in scales; None if none is."""
+        if self.cut is None:
+            return None
+        worst, where = 1.0, None
+        for rows in blocks(X):
+            distance = np.abs(self._scaled(X[rows])) / self.cut
+            if distance.size and distance.max() > worst:
+                row, column = (int(i) for i in np.unravel_index(np.argmax(distance), distance.shape))
+                worst, where = float(distance.max()), (rows.start + row, column, float(distance.max() * self.cut[column]))
+        return where
+
+    def _are_levels(self, X: NDArray[Any]) -> bool:
+        return self.method == "grey" or (self.bytes_are_grey and X.dtype == np.uint8)
+
+    def _scaled(self, block: NDArray[Any]) -> NDArray[Any]:
+        if self._are_levels(block):
+            return block / WHITE
+        if self.shift is None or self.scale is None:
+            return block
+        # Only where values and units are at the ends of float64 is the result past them: infinite, and of the right sign.
+        with np.errstate(over="ignore"):
+            block = (block - self.shift) / self.scale
+        return np.clip(block, 0, 1) if self.method == "minmax" else block
+
+    def _check(self, block: NDArray[Any], given: NDArray[Any], rows: NDArray[np.int64], training: bool) -> None:
+        """Refuse values of a block, (n, X), of these rows of those given, (N, X), that do not fit."""
+        gaussian = self.likelihood == "gaussian"
+        if block.size == 0 or (gaussian and (not training or self.cut is not None)):
             return
-        row, column = np.unravel_index(np.argmin((block >= low) & (block <= high)), block.shape)
-        place = f"X: row {first_row + row}, column {column} (both counted from 0) is {given[row, column]}"
-        if self.likelihood == "gaussian":
-            raise DataError(f"{place}, which is too large: scale the column, or choose scaling='standard'")
+        low, high = (-LARGEST, LARGEST) if gaussian else (0, 1)
+        if block.min() >= low and block.max() <= high:
+            return
+        at, column = np.unravel_index(np.argmin((block >= low) & (block <= high)), block.shape)
+        row = int(rows[at])
+        where = f"X: {place(row, int(column), self.names)} is {given[row, column]}"
+        if gaussian:
+            raise DataError(f"{where}, which is too large: scale the column, or choose scaling='standard'")
+        levels = self.method == "grey"
+        wanted = "grey levels from 0 to 255" if levels else "numbers in [0, 1]"
+        choices = "scaling='minmax'" if levels else "scaling='minmax' (or 'grey' for levels 0 to 255)"
         raise DataError(
-            f"{place}, but likelihood {self.likelihood} takes numbers in [0, 1] or uint8 grey levels: scale the column, "
-            "choose scaling='minmax', or likelihood='gaussian'"
+            f"{where}, but likelihood {self.likelihood} takes {wanted}: scale the column, choose {choices}, or "
+            "likelihood='gaussian'"
         )
 
 
-def choose(X: NDArray[Any], likelihood: str, scaling: str | None) -> Inputs:
-    """Likelihood and scaling for these values, (N, X), where either is left to choose.
+def choose(
+    X: NDArray[Any],
+    likelihood: str,
+    scaling: str | None,
+    rows: NDArray[np.int64] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    names: NDArray[Any] | None = None,
+) -> tuple[Inputs, list[Stray]]:
+    """Likelihood and scaling for these values, (N, X), where either is left to choose, and the columns that few values dominate.
 
-    `auto` is Bernoulli for values in [0, 1], uint8 grey levels included, and Gaussian for all others; its scaling is
-    `standard` for a Gaussian and none for the others.
+    `auto` is Bernoulli for values that are all 0 or 1 and for grey levels, and Gaussian for all others; its scaling is
+    `standard` for a Gaussian and none for the others. `auto` leaves stray values out of a column's mean and standard
+    deviation, where `standard`, asked for by name, takes all.
+
+    Parameters
+    ----------
+    rows, weights
+        Which rows to look at, in which order, and what each of them counts for: all and alike without them.
+    names
+        Of the columns, for messages.
 
     Raises
     ------
@@ -105,41 +201,36 @@ def choose(X: NDArray[Any], likelihood: str, scaling: str | None) -> Inputs:
         There is no such scaling, or it does not go with the likelihood.
     """
     if scaling not in SCALINGS:
-        raise SettingsError(f"scaling is {scaling!r}: choose 'auto', 'standard', 'minmax' or None")
-    grey_levels = bool(X.dtype == np.uint8 and X.max() > 1)
+        raise SettingsError(f"scaling is {scaling!r}: choose 'auto', 'standard', 'minmax', 'grey' or None")
     if likelihood == "auto":
-        within = grey_levels or (X.min() >= 0 and X.max() <= 1)
-        real = scaling == "standard" or (scaling != "minmax" and not within)
+        real = scaling == "standard" or (scaling not in ("minmax", "grey") and not are_binary(X, rows))
         likelihood = "gaussian" if real else "bernoulli"
-    if scaling == "auto":
-        scaling = "standard" if likelihood == "gaussian" else None
-    if scaling == "standard" and likelihood != "gaussian":
+    method = ("standard" if likelihood == "gaussian" else None) if scaling == "auto" else scaling
+    if method == "standard" and likelihood != "gaussian":
         raise SettingsError(f"scaling is 'standard', but likelihood {likelihood} takes values in [0, 1]: choose 'minmax'")
-    shift, scale = _measured(X, scaling, WHITE if grey_levels else 1)
-    return Inputs(likelihood, scaling, grey_levels, shift, scale)
-
-
-def _measured(
-    X: NDArray[Any], method: str | None, white: int
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Shift and scale of each column; a column that never changes is not stretched."""
-    if method is None:
-        return None, None
+    if method == "standard":
+        return _standardized(X, Inputs(likelihood, method, names=names), scaling == "auto", rows, weights)
     if method == "minmax":
-        low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
-        shift, scale = low / white, (high - low) / white
-    else:
-        shift = X.mean(axis=0, dtype=np.float64) / white
-        squares = np.zeros(X.shape[1])
-        for rows in _blocks(X):
-            squares += np.square(X[rows] / white - shift).sum(axis=0)
-        scale = np.sqrt(squares / len(X))
-    # Rounding alone gives a constant column of large numbers a tiny spread.
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(shift)
-    return shift, np.where(constant, 1.0, scale)
+        low, high = extremes(X, rows)
+        return Inputs(likelihood, method, shift=low, scale=np.where(high > low, high - low, 1.0), names=names), []
+    return Inputs(likelihood, method, names=names), []
 
 
-def _blocks(X: NDArray[Any]) -> Iterator[slice]:
-    step = max(1, BLOCK // max(1, X.shape[1]))
-    for start in range(0, len(X), step):
-        yield slice(start, min(start + step, len(X)))
+def are_binary(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> bool:
+    """Whether every value of these rows of X, (N, X), is 0 or 1."""
+    return all(bool(((block == 0) | (block == 1)).all()) for _, block in pieces(X, rows))
+
+
+def _standardized(
+    X: NDArray[Any],
+    inputs: Inputs,
+    robust: bool,
+    rows: NDArray[np.int64] | None,
+    weights: NDArray[np.float64] | None,
+) -> tuple[Inputs, list[Stray]]:
+    shift, scale = moments(X, rows, weights)
+    constant, cut = scale == 0, np.full(X.shape[1], CUT)
+    found = strays(X, shift, scale, rows)
+    for stray in found if robust else ():
+        shift[stray.column], scale[stray.column], cut[stray.column] = stray.mean, stray.spread, CUT_OF_STRAYS
+    return replace(inputs, shift=shift, scale=np.where(constant, 1.0, scale), constant=constant, cut=cut), found

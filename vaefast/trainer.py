@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from vaefast import noise
 from vaefast.divergence import Guard
+from vaefast.engines import in_float64
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.pace import pace
 from vaefast.settings import TrainingSettings
 from vaefast.validation import Stopping
+from vaefast.weights import weighted_rows
 
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1
@@ -99,6 +101,7 @@ def train(
     on_pause: Callable[[Position, Callable[[], State]], bool] = lambda position, state: True,
     until: int | None = None,
     validation_values: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
@@ -110,6 +113,8 @@ def train(
         More images to score after each epoch.
     until
         End after so many epochs instead.
+    weights
+        What each image counts for, (N,), relative to the others; alike without it.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
@@ -127,8 +132,8 @@ def train(
         A bound, a parameter or a moment is no longer a finite number.
     """
     position, last = position or Position(), training.epochs if until is None else until
-    placed, test = engine.place(train_values), _TestSet(engine, test_values)
-    validation = _TestSet(engine, validation_values)
+    placed, test = engine.place(train_values), _TestSet(engine, training, test_values)
+    validation = _TestSet(engine, training, validation_values)
     engine.warm_up(placed)
     guard = Guard(engine, placed, training.batch_size)
     size, piece, batch_size = len(train_values), 1, training.batch_size
@@ -136,6 +141,8 @@ def train(
     going_on = on_pause(position, guard.verified)
     while going_on and position.epoch <= last and not position.is_over:
         order = noise.permutation(training.seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
+        if weights is not None:
+            order = weighted_rows(weights, training.seed, position.epoch)[order]
         total = float(position.terms.elbo.sum())
         while going_on and position.images < size:
             begin = position.images
@@ -165,10 +172,10 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _Te
     start = time.perf_counter()
     train_terms, test_terms, validation_terms = position.terms, test.terms(), validation.terms()
     if test.exists:
-        guard.evaluated(position.epoch, test_terms)
+        guard.evaluated(test_terms)
     validated = {}
     if validation.exists:
-        guard.evaluated(position.epoch, validation_terms, "validation")
+        guard.evaluated(validation_terms)
         validated = {name: float(getattr(validation_terms, name).mean()) for name in ("elbo", "log_likelihood", "kl")}
     return EpochMetrics(
         epoch=position.epoch,
@@ -190,15 +197,20 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _Te
 class _TestSet:
     """Images that are scored after each epoch, each with noise that goes by its content; without any, the terms are NaN."""
 
-    def __init__(self, engine: Engine, values: NDArray[Any] | None) -> None:
-        self._engine, self.exists = engine, values is not None
-        self._placed = None if values is None else engine.place(values)
+    def __init__(self, engine: Engine, training: TrainingSettings, values: NDArray[Any] | None) -> None:
+        self._engine, self._training, self.exists = engine, training, values is not None
+        self._values, self._placed = values, None if values is None else engine.place(values)
         self._keys = None if values is None else noise.row_keys(values)
 
     def terms(self) -> BoundTerms:
-        if not self.exists:
+        if self._values is None or self._keys is None:
             return BoundTerms.of_elbo(np.full(1, np.nan), np.full(1, np.nan))
-        return self._engine.evaluate(self._placed, self._keys)
+        engine = self._engine
+        return in_float64.evaluate(engine, engine.layout.model, self._training, self._placed, self._keys, self._exact_rows)
+
+    def _exact_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        assert self._values is not None
+        return self._values[rows].astype(np.float64)
 
 
 def _next_piece(piece: int, elapsed: float) -> int:

@@ -47,7 +47,7 @@ def bernoulli_log_likelihood(x: Array, logits: Array) -> Array:
     softplus(a) = log(1 + exp(a)) is taken without overflow; log(sigmoid(a)) never appears. x and logits are (B, X), and
     grey pixels in (0, 1) give the cross-entropy, which is no log-probability. Source: Kingma & Welling (2014), appendix C.1.
     """
-    return np.sum(x * logits - np.logaddexp(0, logits), axis=-1)
+    return np.sum(bernoulli_terms(x, logits), axis=-1)
 
 
 def gaussian_log_likelihood(x: Array, means: Array, x_log_std: Array) -> Array:
@@ -56,8 +56,7 @@ def gaussian_log_likelihood(x: Array, means: Array, x_log_std: Array) -> Array:
     x and means are (B, X), x_log_std (X,); the variance is 1e-4 + exp(2 x_log_std) (17). Source: Kingma & Welling (2014),
     appendix C.2, with a variance that does not depend on z.
     """
-    variance = x_variance(x_log_std)
-    return -0.5 * np.sum(np.log(2 * np.pi * variance) + (x - means) ** 2 / variance, axis=-1)
+    return np.sum(gaussian_terms(x, means, x_log_std), axis=-1)
 
 
 def continuous_bernoulli_log_likelihood(x: Array, logits: Array) -> Array:
@@ -66,18 +65,39 @@ def continuous_bernoulli_log_likelihood(x: Array, logits: Array) -> Array:
     kappa(a) = log((exp(a) - 1) / a) is taken as max(a, 0) + log((1 - exp(-|a|)) / |a|) (22): no overflow, and log(1) at 0.
     x and logits are (B, X). Source: Loaiza-Ganem & Cunningham (2019).
     """
+    return np.sum(continuous_bernoulli_terms(x, logits), axis=-1)
+
+
+def bernoulli_terms(x: Array, logits: Array) -> Array:
+    """The summands of `bernoulli_log_likelihood`, (B, X)."""
+    return x * logits - np.logaddexp(0, logits)
+
+
+def gaussian_terms(x: Array, means: Array, x_log_std: Array) -> Array:
+    """The summands of `gaussian_log_likelihood`, (B, X)."""
+    variance = x_variance(x_log_std)
+    return -0.5 * (np.log(2 * np.pi * variance) + (x - means) ** 2 / variance)
+
+
+def continuous_bernoulli_terms(x: Array, logits: Array) -> Array:
+    """The summands of `continuous_bernoulli_log_likelihood`, (B, X)."""
     u = np.abs(logits)
     ratio = np.where(u == 0, 1, -np.expm1(-u) / np.where(u == 0, 1, u))
-    return np.sum(x * logits - np.maximum(logits, 0) - np.log(ratio), axis=-1)
+    return x * logits - np.maximum(logits, 0) - np.log(ratio)
+
+
+def log_likelihood_terms(parameters: Parameters, x: Array, outputs: Array, likelihood: str) -> Array:
+    """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X)."""
+    if likelihood == "gaussian":
+        return gaussian_terms(x, outputs, parameters["x_log_std"])
+    if likelihood == "continuous-bernoulli":
+        return continuous_bernoulli_terms(x, outputs)
+    return bernoulli_terms(x, outputs)
 
 
 def log_likelihood(parameters: Parameters, x: Array, outputs: Array, likelihood: str) -> Array:
     """log p(x | z) in nats of each row, (B,), from the decoder's outputs, (B, X)."""
-    if likelihood == "gaussian":
-        return gaussian_log_likelihood(x, outputs, parameters["x_log_std"])
-    if likelihood == "continuous-bernoulli":
-        return continuous_bernoulli_log_likelihood(x, outputs)
-    return bernoulli_log_likelihood(x, outputs)
+    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood), axis=-1)
 
 
 def gaussian_kl(mean: Array, log_std: Array) -> Array:
@@ -334,6 +354,13 @@ class ReferenceEngine:
             epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, some)
             terms.append(self._terms(x, forward(self._views(), x, epsilon, self.model.activation)))
         return BoundTerms.concatenate(terms)
+
+    def column_log_likelihoods(self, values: NDArray[Any], examples: NDArray[np.int64]) -> Array:
+        """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: what the log-likelihood there is the sum of."""
+        x = self._pixels(values, examples, Purpose.EVALUATION_PIXELS, 0)
+        epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
+        outputs = forward(self._views(), x, epsilon, self.model.activation).logits
+        return log_likelihood_terms(self._views(), x, outputs, self.model.likelihood)
 
     def importance_sample(
         self, placed: NDArray[Any], samples: int, examples: NDArray[np.int64] | None = None

@@ -1,0 +1,119 @@
+"""What the columns of a table are like: their centre and spread, and which columns a few values dominate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Values in one go: the temporaries of a block stay in the cache.
+BLOCK = 1 << 18
+# One row in so many, at least one, may hold values that say nothing of the column's spread.
+ROWS_A_STRAY = 50
+# A few values dominate a column where its standard deviation is so many times that of the others. From about there on the
+# others lie closer together than the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit, resolves.
+DOMINANCE = 10.0
+# Values that dominate lie at least so many standard deviations from the mean: the stray ones then hold 99 % of the variance,
+# and are one in 50 at most.
+FARTHEST = 7.0
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A column that a few values dominate."""
+
+    column: int
+    row: int  # of the value that is farthest away, among the rows that were taken
+    value: float
+    mean: float  # of the others
+    spread: float  # their standard deviation
+
+
+def blocks(X: NDArray[Any]) -> Iterator[slice]:
+    """The rows of X, (N, X), so many at a time."""
+    step = max(1, BLOCK // max(1, X.shape[1]))
+    for start in range(0, len(X), step):
+        yield slice(start, min(start + step, len(X)))
+
+
+def pieces(X: NDArray[Any], rows: NDArray[np.int64] | None) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """These rows of X, or all, so many at a time, and where each piece stands among them."""
+    if rows is None:
+        yield from ((part, X[part]) for part in blocks(X))
+        return
+    step = max(1, BLOCK // max(1, X.shape[1]))
+    for start in range(0, len(rows), step):
+        part = slice(start, min(start + step, len(rows)))
+        yield part, X[rows[part]]
+
+
+def extremes(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column, float64 (X,) each."""
+    ends = [(block.min(axis=0), block.max(axis=0)) for _, block in pieces(X, rows)]
+    low, high = (np.stack(each).astype(np.float64) for each in zip(*ends, strict=True))
+    return low.min(axis=0), high.max(axis=0)
+
+
+def moments(X: NDArray[Any], rows: NDArray[np.int64] | None = None, weights: Array | None = None) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column, float64 (X,) each; a column that never changes has a deviation of 0.
+
+    Deviations are measured in units of the largest, so that no square overflows or underflows, whatever the column's unit.
+
+    Parameters
+    ----------
+    rows
+        Which to take, in which order; all without it.
+    weights
+        What each of these counts for; alike without it.
+    """
+    low, high = extremes(X, rows)
+    middle = low / 2 + high / 2
+    unit = np.maximum(high / 2 - low / 2, np.finfo(np.float64).tiny)
+    total, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    length = len(X) if rows is None else len(rows)
+    count = length if weights is None else float(weights.sum())
+    for part, block in pieces(X, rows):
+        total += _sum((block - middle) / unit, weights, part)
+    mean = total / count
+    for part, block in pieces(X, rows):
+        squares += _sum(np.square((block - middle) / unit - mean), weights, part)
+    centre, deviation = middle + mean * unit, np.sqrt(squares / count) * unit
+    # Rounding alone gives a constant column of large numbers a tiny spread.
+    constant = (low == high) | (deviation <= 10 * np.finfo(np.float64).eps * np.abs(centre))
+    return np.where(low == high, low, centre), np.where(constant, 0.0, deviation)
+
+
+def _sum(block: Array, weights: Array | None, part: slice) -> Array:
+    return block.sum(axis=0) if weights is None else weights[part] @ block
+
+
+def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int64] | None = None) -> list[Stray]:
+    """The columns of these rows of X that a few values dominate, `mean` and `deviation` being theirs."""
+    length = len(X) if rows is None else len(rows)
+    if length < 3:
+        return []
+    low, high = extremes(X, rows)
+    farthest = np.maximum(high - mean, mean - low)
+    # Of n rows none lies farther than sqrt(n - 1) standard deviations from the mean, which is below `FARTHEST` for 50.
+    suspects = np.flatnonzero(farthest > min(FARTHEST, 0.95 * np.sqrt(length - 1)) * deviation)
+    found = []
+    for column in suspects:
+        values = X[:, column] if rows is None else X[rows, column]
+        found.append(_stray(values.astype(np.float64), int(column), deviation[column]))
+    return [stray for stray in found if stray is not None]
+
+
+def _stray(values: Array, column: int, deviation: float) -> Stray | None:
+    distance = np.abs(values - np.median(values))
+    others = values[np.argsort(distance, kind="stable")[: len(values) - max(1, len(values) // ROWS_A_STRAY)]]
+    mean, spread = moments(others[:, None])
+    # Where the others are all the same there is no spread to lose, as in a column of zeros with few other values.
+    if spread[0] == 0 or deviation <= DOMINANCE * spread[0]:
+        return None
+    row = int(np.argmax(distance))
+    return Stray(column, row, float(values[row]), float(mean[0]), float(spread[0]))

@@ -1,0 +1,83 @@
+"""The bound and log p(x) of rows that float32 cannot hold: the reference engine in float64, with the noise of the engine.
+
+A value a thousand million million times as far out as the others has a square that is no float32. Its score is what a detector of
+anomalies is for, so it is worked out again where it fits. Where float64 ends, too, it is minus infinity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.contract import BoundTerms, Engine
+from vaefast.engines.reference import ReferenceEngine
+from vaefast.settings import ModelSettings, TrainingSettings
+
+
+def reference(engine: Engine, model: ModelSettings, training: TrainingSettings) -> ReferenceEngine:
+    """The reference engine in float64 with an engine's parameters."""
+    exact = ReferenceEngine(model, training, engine.threads, np.float64)
+    exact.load_state(engine.state())
+    return exact
+
+
+def lost_rows(*terms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which rows have a term, (N,) each, that is not finite."""
+    return np.flatnonzero(~np.logical_and.reduce([np.isfinite(values) for values in terms]))
+
+
+def mend_bounds(terms: BoundTerms, rows: NDArray[np.int64], exact: BoundTerms) -> BoundTerms:
+    """`terms` with those of `rows`, (n,), taken from `exact`; what float64 cannot say is minus infinity, or plus for the KL."""
+    mended = BoundTerms(*(values.copy() for values in terms))
+    log_likelihood = np.where(np.isnan(exact.log_likelihood), -np.inf, exact.log_likelihood)
+    kl = np.where(np.isnan(exact.kl), np.inf, exact.kl)
+    for values, right in zip(mended, BoundTerms.of_elbo(log_likelihood, kl), strict=True):
+        values[rows] = right
+    return mended
+
+
+def evaluate(
+    engine: Engine,
+    model: ModelSettings,
+    training: TrainingSettings,
+    placed: Any,
+    keys: NDArray[np.int64],
+    exact_rows: Any,
+) -> BoundTerms:
+    """The engine's `evaluate` of what it placed, finite wherever float64 can say it.
+
+    Parameters
+    ----------
+    keys
+        Under which each row draws its noise, (N,).
+    exact_rows
+        A function from the numbers of rows, (n,), to their values in float64, (n, X).
+    """
+    terms = engine.evaluate(placed, keys)
+    rows = lost_rows(terms.log_likelihood, terms.kl)
+    if not rows.size:
+        return terms
+    with np.errstate(all="ignore"):
+        exact = reference(engine, model, training).evaluate(exact_rows(rows), keys[rows])
+    return mend_bounds(terms, rows, exact)
+
+
+def importance_sample(
+    engine: Engine,
+    model: ModelSettings,
+    training: TrainingSettings,
+    placed: Any,
+    samples: int,
+    keys: NDArray[np.int64],
+    exact_rows: Any,
+) -> NDArray[np.float64]:
+    """log p(x) of each row, (N,), by the engine's `importance_sample`, finite wherever float64 can say it."""
+    log_p = engine.importance_sample(placed, samples, keys).log_likelihood.copy()
+    rows = lost_rows(log_p)
+    if rows.size:
+        with np.errstate(all="ignore"):
+            exact = reference(engine, model, training).importance_sample(exact_rows(rows), samples, keys[rows]).log_likelihood
+        log_p[rows] = np.where(np.isnan(exact), -np.inf, exact)
+    return log_p

@@ -1,0 +1,154 @@
+"""What a person passes as X, as an array of finite numbers, or one line that names the row, the column and the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
+
+from vaefast.columns import blocks
+from vaefast.errors import DataError
+
+MISSING = "fill it (scikit-learn's SimpleImputer) or leave its row out"
+LONGEST = 40
+
+
+def place(row: int, column: int, names: NDArray[Any] | None) -> str:
+    """A cell in words, its column by name where there are names."""
+    if names is not None:
+        return f"row {row} (counted from 0), column {str(names[column])!r}"
+    return f"row {row}, column {column} (both counted from 0)"
+
+
+def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> NDArray[Any]:
+    """X, (N, X), as numbers that are finite; no copy of an array that is so already.
+
+    Parameters
+    ----------
+    estimator
+        Whose columns these are; with `reset` they become what it remembers.
+    called
+        What messages call X.
+
+    Raises
+    ------
+    DataError
+        X is no table, or holds text, dates, or values that are missing, masked or infinite.
+    """
+    X = _unmasked(X, called)
+    _check_shape(X, called)
+    names = None
+    if hasattr(X, "dtypes") and hasattr(X, "columns"):
+        names = np.asarray(X.columns, dtype=object)
+        _check_columns(X, names, called)
+    try:
+        values = validate_data(estimator, X, reset=reset, dtype="numeric", order=None, ensure_all_finite=False)
+    except ValueError as error:
+        if "could not convert string to float" not in str(error):
+            raise
+        raise DataError(_first_text(np.asarray(X, dtype=object), names, called)) from error
+    _check_finite(values, names, called)
+    return values
+
+
+def _unmasked(X: Any, called: str) -> Any:
+    """The data of a masked array without a masked value."""
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    mask = np.ma.getmaskarray(X)
+    if not mask.any():
+        return np.ma.getdata(X)
+    cell = np.unravel_index(np.argmax(mask), mask.shape)
+    where = place(int(cell[0]), int(cell[1]), None) if len(cell) == 2 else f"value {int(cell[0])} (counted from 0)"
+    raise DataError(f"{called}: {where} is masked, and a missing value cannot be trained on: {MISSING}")
+
+
+def _check_shape(X: Any, called: str) -> None:
+    shape = getattr(X, "shape", None)
+    if isinstance(shape, tuple) and len(shape) > 2:
+        raise DataError(
+            f"{called} has the shape {shape}, and a row must be one example: give {called}.reshape(len({called}), -1)"
+        )
+    # sklearn would read a pair of tables as a table of two rows, and complain about its depth.
+    if isinstance(X, tuple) and X and all(hasattr(part, "shape") for part in X):
+        raise DataError(f"{called} is a tuple of {len(X)} arrays: give the rows alone, without labels")
+
+
+def _check_columns(X: Any, names: NDArray[Any], called: str) -> None:
+    """Refuse columns of a DataFrame that are no numbers."""
+    for at, (name, dtype) in enumerate(zip(names, X.dtypes, strict=True)):
+        kind = getattr(dtype, "kind", "O")
+        if kind in "mM":
+            raise DataError(
+                f"{called}: column {str(name)!r} holds dates or times ({dtype}): give it as a number, such as days since the "
+                "first, or leave it out"
+            )
+        if kind in "biufc":
+            column = X.iloc[:, at] if hasattr(X, "iloc") else None
+            if column is not None and not isinstance(dtype, np.dtype) and column.isna().any():
+                row = int(np.argmax(np.asarray(column.isna())))
+                raise DataError(f"{called}: {place(row, at, names)} is missing (pandas.NA, NaN): {MISSING}")
+            continue
+        column = np.asarray(X.iloc[:, at] if hasattr(X, "iloc") else X[name], dtype=object)
+        _check_objects(column, at, names, called)
+
+
+def _check_objects(column: NDArray[Any], at: int, names: NDArray[Any], called: str) -> None:
+    for row, value in enumerate(column):
+        if value is None or _is_missing(value):
+            raise DataError(f"{called}: {place(row, at, names)} is missing ({value!r}, NaN): {MISSING}")
+        if isinstance(value, str) and not _is_number(value):
+            raise DataError(f"{called}: {_text(place(row, at, names), value)}")
+
+
+def _is_missing(value: Any) -> bool:
+    """NaN of any kind, `pandas.NA` and `pandas.NaT`: what does not equal itself, or will not say."""
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(where: str, value: object) -> str:
+    shown = str(value) if len(str(value)) <= LONGEST else str(value)[:LONGEST] + "..."
+    return (
+        f"{where} is the text {shown!r}: leave the column out, or turn it into numbers (scikit-learn's OneHotEncoder or "
+        "OrdinalEncoder)"
+    )
+
+
+def _first_text(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> str:
+    """What is wrong with a table of objects that are no numbers."""
+    for row, values in enumerate(np.atleast_2d(X)):
+        for column, value in enumerate(values):
+            if isinstance(value, (str, bytes)) and not (isinstance(value, str) and _is_number(value)):
+                return f"{called}: {_text(place(row, column, names), value)}"
+    return f"{called} holds text: give numbers"
+
+
+def _check_finite(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> None:
+    if X.dtype.kind not in "fO":
+        return
+    for rows in blocks(X):
+        # A sum is finite only if all its terms are; it costs a pass and no array. A sum of large terms may overflow all the same.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(X[rows].sum()):
+                continue
+        finite = np.isfinite(X[rows])
+        if finite.all():
+            continue
+        row, column = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
+        value, where = X[rows.start + row, column], place(rows.start + row, column, names)
+        if np.isnan(value):
+            raise DataError(f"{called}: {where} is missing (NaN): {MISSING}")
+        raise DataError(f"{called}: {where} is infinite ({value}): give a finite number, or leave its row out")
