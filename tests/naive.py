@@ -62,8 +62,17 @@ def continuous_bernoulli_log_likelihood(x, logits):
     return total
 
 
+def bounded(s):
+    return min(max(s, -40.0), 5.0)
+
+
 def gaussian_kl(mean, log_std):
-    return 0.5 * sum(math.exp(2 * s) + m * m - 1 - 2 * s for m, s in zip(mean, log_std, strict=True))
+    """Of the normals with the bounded deviations, and what the tangent at a bound adds beyond it."""
+    total = 0.0
+    for m, s in zip(mean, log_std, strict=True):
+        c = bounded(s)
+        total += 0.5 * (math.exp(2 * c) + m * m - 1 - 2 * c) + (math.exp(2 * c) - 1) * (s - c)
+    return total
 
 
 def dense(inputs, weight, bias, activation=None):
@@ -82,7 +91,7 @@ def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bern
         h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
     mean = dense(h, parameters["mean.weight"], parameters["mean.bias"])
     log_std = dense(h, parameters["log_std.weight"], parameters["log_std.bias"])
-    g = [m + math.exp(s) * e for m, s, e in zip(mean, log_std, noise, strict=True)]
+    g = [m + math.exp(bounded(s)) * e for m, s, e in zip(mean, log_std, noise, strict=True)]
     for i in range(hidden_layers):
         g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
     logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
@@ -128,7 +137,8 @@ def log_density_ratio(mean, log_std, noise):
     """log p(z) - log q(z | x) of z = mean + exp(log_std) * noise, from the two normal densities."""
     total = 0.0
     for m, s, e in zip(mean, log_std, noise, strict=True):
-        z, std = m + math.exp(s) * e, math.exp(s)
+        std = math.exp(bounded(s))
+        z = m + std * e
         log_p = -0.5 * math.log(2 * math.pi) - 0.5 * z * z
         log_q = -0.5 * math.log(2 * math.pi) - math.log(std) - 0.5 * ((z - m) / std) ** 2
         total += log_p - log_q

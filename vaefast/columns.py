@@ -15,11 +15,11 @@ Array = NDArray[np.float64]
 BLOCK = 1 << 18
 # One row in so many, at least one, may hold values that say nothing of the column's spread.
 ROWS_A_STRAY = 50
-# A few values dominate a column where its standard deviation is so many times that of the others. From about there on the
-# others lie closer together than the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit, resolves.
+# A few values dominate a column where the root mean square of all distances from the median is so many times that of the others.
+# From about there on the others come near the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit.
 DOMINANCE = 10.0
-# Values that dominate lie at least so many standard deviations from the mean: the stray ones then hold 99 % of the variance,
-# and are one in 50 at most.
+# Where few values dominate, the farthest lies at least so many standard deviations from the mean: they then hold 99 % of the
+# squares, and are one in 50 at most.
 FARTHEST = 7.0
 
 
@@ -104,16 +104,28 @@ def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int6
     found = []
     for column in suspects:
         values = X[:, column] if rows is None else X[rows, column]
-        found.append(_stray(values.astype(np.float64), int(column), deviation[column]))
+        found.append(_stray(values.astype(np.float64), int(column)))
     return [stray for stray in found if stray is not None]
 
 
-def _stray(values: Array, column: int, deviation: float) -> Stray | None:
-    distance = np.abs(values - np.median(values))
-    others = values[np.argsort(distance, kind="stable")[: len(values) - max(1, len(values) // ROWS_A_STRAY)]]
-    mean, spread = moments(others[:, None])
-    # Where the others are all the same there is no spread to lose, as in a column of zeros with few other values.
-    if spread[0] == 0 or deviation <= DOMINANCE * spread[0]:
+def _stray(values: Array, column: int) -> Stray | None:
+    """The column of these values, (N,), if few of them dominate its standard deviation."""
+    median = np.median(values)
+    distance = np.abs(values - median)
+    # Where most values are the same, as in a column of zeros with few other numbers, it is the others that are compared.
+    order = np.argsort(distance, kind="stable")
+    compared = order[np.count_nonzero(distance == 0) :] if np.count_nonzero(distance == 0) > len(values) / 2 else order
+    kept = len(compared) - max(1, len(compared) // ROWS_A_STRAY)
+    if kept < 2:
         return None
+    unit = distance[compared[-1]]
+    spread_of_all, spread = (_root_mean_square(distance[compared[:count]] / unit) for count in (len(compared), kept))
+    if spread == 0 or spread_of_all <= DOMINANCE * spread:
+        return None
+    mean, others = moments(values[order[: len(order) - len(compared) + kept], None])
     row = int(np.argmax(distance))
-    return Stray(column, row, float(values[row]), float(mean[0]), float(spread[0]))
+    return Stray(column, row, float(values[row]), float(mean[0]), float(others[0]))
+
+
+def _root_mean_square(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))

@@ -17,7 +17,8 @@ from vaefast import atomic
 from vaefast.errors import OutputError, SettingsError
 from vaefast.likelihoods import SERIES, SERIES_BELOW
 from vaefast.network import Network
-from vaefast.scaling import Inputs
+from vaefast.scaling import WHITE, Inputs
+from vaefast.settings import LOG_STD_BOUNDS
 
 OPSET, IR_VERSION = 17, 9
 REMEDY = 'pip install "vaefast[onnx]"'
@@ -49,13 +50,16 @@ def encoder_model(network: Network, inputs: Inputs) -> Any:
     graph, x = _Graph(network), "x"
     if inputs.shift is not None and inputs.scale is not None:
         x = graph.node("Div", graph.node("Sub", x, graph.array(inputs.shift)), graph.array(inputs.scale))
+    if inputs.method == "grey":
+        x = graph.node("Div", x, graph.array(WHITE))
     if inputs.method == "minmax":
         x = graph.node("Clip", x, graph.array(0), graph.array(1))
     if network.training.binarize == "threshold":
         x = graph.node("Cast", graph.node("GreaterOrEqual", x, graph.array(0.5)), to=graph.float_type)
     h = graph.hidden_layers("encoder", x)
     graph.dense("mean", h, output="mean")
-    graph.dense("log_std", h, output="log_std")
+    lowest, highest = (graph.array(bound) for bound in LOG_STD_BOUNDS)
+    graph.node("Clip", graph.dense("log_std", h), lowest, highest, output="log_std")
     latent = network.model.latent
     return graph.model("encoder", ("x", network.model.pixels), [("mean", latent), ("log_std", latent)])
 

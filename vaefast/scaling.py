@@ -85,8 +85,8 @@ class Inputs:
         DataError
             A value does not fit the likelihood; the message holds its row and its column.
         """
-        if self._are_levels(X) and X.dtype == np.uint8:
-            return np.ascontiguousarray(X if order is None else X[order])
+        if self._are_levels(X) and _are_bytes(X):
+            return np.ascontiguousarray(X if order is None else X[order], np.uint8)
         unchanged = self.shift is None and not self._are_levels(X)
         if unchanged and order is None and X.dtype == np.float32 and X.flags.c_contiguous:
             for rows in blocks(X):
@@ -214,6 +214,13 @@ def choose(
         low, high = extremes(X, rows)
         return Inputs(likelihood, method, shift=low, scale=np.where(high > low, high - low, 1.0), names=names), []
     return Inputs(likelihood, method, names=names), []
+
+
+def _are_bytes(X: NDArray[Any]) -> bool:
+    """Whether every value of X, (N, X), is a whole number from 0 to 255."""
+    if X.dtype == np.uint8:
+        return True
+    return all(bool(((X[rows] >= 0) & (X[rows] <= WHITE) & (X[rows] == np.floor(X[rows]))).all()) for rows in blocks(X))
 
 
 def are_binary(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.settings import ObjectiveSettings
+from vaefast.settings import LOG_STD_BOUNDS, ObjectiveSettings
 
 Array = NDArray[np.floating]
 
@@ -24,13 +24,18 @@ class Credit(NamedTuple):
     doubly: bool  # DReG: the encoder's gradient has the factor once more, and none of log q's own parameters
 
 
+def bounded(log_std: Array) -> Array:
+    """The log standard deviation of the posterior that is sampled, in the shape of what the encoder says (43)."""
+    return np.clip(log_std, *LOG_STD_BOUNDS)
+
+
 def log_weights(log_likelihood: Array, z: Array, log_std: Array, standard_normals: Array) -> Array:
     """log w = log p(x | z) + log p(z) - log q(z | x) of each sample in nats, (B, k) (30).
 
     log_likelihood is (B, k), z and the noise (B k, Z), log_std (B, Z). Source: Burda, Grosse & Salakhutdinov (2015), eq. 8.
     """
     samples = log_likelihood.shape[1]
-    ratio = 0.5 * (standard_normals**2 - z**2) + np.repeat(log_std, samples, axis=0)
+    ratio = 0.5 * (standard_normals**2 - z**2) + np.repeat(bounded(log_std), samples, axis=0)
     return log_likelihood + ratio.sum(axis=1).reshape(log_likelihood.shape)
 
 
@@ -47,8 +52,10 @@ def normalised_weights(log_w: Array) -> Array:
 
 
 def latent_kl(mean: Array, log_std: Array) -> Array:
-    """KL(q(z | x), N(0, I)) of each latent in nats, (B, Z): the summands of (4)."""
-    return 0.5 * (np.exp(2 * log_std) + mean**2 - 1 - 2 * log_std)
+    """KL(q(z | x), N(0, I)) of each latent in nats, (B, Z): the summands of (4), and beyond the bounds (44)."""
+    c = bounded(log_std)
+    variance = np.exp(2 * c)
+    return 0.5 * (variance + mean**2 - 1 - 2 * c + 2 * (log_std - c) * (variance - 1))
 
 
 def value_and_credit(

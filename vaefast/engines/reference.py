@@ -16,6 +16,8 @@ from vaefast import noise
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.objectives import (
     Credit,
+    bounded,
+    latent_kl,
     log_mean_exp,
     log_weights,
     normalised_weights,
@@ -103,9 +105,9 @@ def log_likelihood(parameters: Parameters, x: Array, outputs: Array, likelihood:
 def gaussian_kl(mean: Array, log_std: Array) -> Array:
     """KL(q(z | x), N(0, I)) in nats of each row, (B,), in closed form (4); mean and log_std are (B, Z).
 
-    Source: Kingma & Welling (2014), appendix B.
+    Beyond the bounds of log_std it is the tangent there (44). Source: Kingma & Welling (2014), appendix B.
     """
-    return 0.5 * np.sum(np.exp(2 * log_std) + mean**2 - 1 - 2 * log_std, axis=-1)
+    return np.sum(latent_kl(mean, log_std), axis=-1)
 
 
 def lower_bound(
@@ -122,7 +124,7 @@ class ForwardPass:
 
     encoder: list[Array]  # [x (B, X), h1 (B, H), h2 (B, H), ...]
     mean: Array  # (B, Z)
-    log_std: Array  # (B, Z)
+    log_std: Array  # (B, Z), as the encoder says it, without bounds
     z: Array  # (B k, Z), the k samples of an image together
     decoder: list[Array]  # [z (B k, Z), g1 (B k, H), g2 (B k, H), ...]
     logits: Array  # (B k, X); the means of a Gaussian likelihood
@@ -132,13 +134,14 @@ def forward(parameters: Parameters, x: Array, standard_normals: Array, activatio
     """Both networks and the sampling between them; x is (B, X), the noise (B k, Z) for k samples an image."""
     encoder, mean, log_std = encode(parameters, x, activation)
     samples = len(standard_normals) // len(x)
-    z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(log_std, samples, axis=0), standard_normals)
+    c = bounded(log_std)  #                                                                                  (43)
+    z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(c, samples, axis=0), standard_normals)
     decoder, logits = decode(parameters, z, activation)
     return ForwardPass(encoder, mean, log_std, z, decoder, logits)
 
 
 def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Array], Array, Array]:
-    """The recognition network: its hidden layers [x, h1, ...], mean and log_std, both (B, Z)."""
+    """The recognition network: its hidden layers [x, h1, ...], mean and log_std without its bounds, both (B, Z)."""
     layers = _hidden_layers(parameters, "encoder", x, activation)
     mean = _dense(parameters, "mean", layers[-1])
     log_std = _dense(parameters, "log_std", layers[-1])
@@ -186,22 +189,24 @@ def _sampling_backward(pass_: ForwardPass, d_z: Array, standard_normals: Array, 
     """d_mean and d_log_std, (B, Z) each, from the gradient that the decoder gives each sample, (B k, Z)."""
     mean, log_std = pass_.mean, pass_.log_std
     B, samples = credit.samples.shape
-    std = np.repeat(np.exp(log_std), samples, axis=0)  # (B k, Z)
+    c = bounded(log_std)  #                                                                                  (43)
+    inside = c == log_std  # where c moves with log_std
+    std = np.repeat(np.exp(c), samples, axis=0)  # (B k, Z)
     w = credit.samples.reshape(-1, 1)  # (B k, 1)
 
     # z = mean + exp(log_std) * noise                                                                         (2)
     # KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std)                                                 (4)
     if credit.kl_weights is not None:
         d_mean = _over_samples(d_z, B) + credit.kl_weights * mean / B  # (B, Z)                              (11)
-        d_log_std = _over_samples(d_z * std * standard_normals, B)
-        return d_mean, d_log_std + credit.kl_weights * (np.exp(2 * log_std) - 1) / B  #                      (12)
+        d_log_std = inside * _over_samples(d_z * std * standard_normals, B)
+        return d_mean, d_log_std + credit.kl_weights * (np.exp(2 * c) - 1) / B  #                            (12), (44)
 
-    # log w = log p(x | z) + log p(z) - log q(z | x) = ... + 0.5 * sum(noise^2 - z^2) + sum(log_std)         (30)
+    # log w = log p(x | z) + log p(z) - log q(z | x) = ... + 0.5 * sum(noise^2 - z^2) + sum(c)               (30)
     if credit.doubly:
         d_z = w * (d_z + w * (pass_.z - standard_normals / std) / B)  # (B k, Z)                             (36)
-        return _over_samples(d_z, B), _over_samples(d_z * std * standard_normals, B)
+        return _over_samples(d_z, B), inside * _over_samples(d_z * std * standard_normals, B)
     d_z = d_z + w * pass_.z / B  # (B k, Z)                                                                  (34)
-    return _over_samples(d_z, B), _over_samples(d_z * std * standard_normals, B) - 1 / B  #                  (35)
+    return _over_samples(d_z, B), inside * (_over_samples(d_z * std * standard_normals, B) - 1 / B)  #       (35)
 
 
 def _over_samples(d: Array, B: int) -> Array:
@@ -376,6 +381,7 @@ class ReferenceEngine:
         """All samples of some images, one after the other."""
         parameters = self._views()
         _, mean, log_std = encode(parameters, x, self.model.activation)
+        log_std = bounded(log_std)
         log_w = np.empty((len(x), samples), np.float64)
         for sample in range(samples):
             epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
@@ -387,7 +393,7 @@ class ReferenceEngine:
 
     def encode(self, x: NDArray[Any]) -> tuple[Array, Array]:
         _, mean, log_std = encode(self._views(), x.astype(self.dtype), self.model.activation)
-        return mean, log_std
+        return mean, bounded(log_std)
 
     def decode(self, z: NDArray[Any]) -> Array:
         return decode(self._views(), z.astype(self.dtype), self.model.activation)[1]

@@ -19,6 +19,7 @@ from vaefast.engines.cuda_gpu.plan import PRECISIONS, Plan, empty_program, make_
 from vaefast.engines.cuda_gpu.rows import BINARIZATION_CODES
 from vaefast.engines.cuda_gpu.target import TENSOR_CORES
 from vaefast.engines.cuda_gpu.tiling import Machine
+from vaefast.engines.objectives import bounded
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.layout import PANEL, Layout, padded
 from vaefast.levels import grey_levels
@@ -164,7 +165,7 @@ class CudaEngine:
             call = self._call(self.place(block), np.arange(len(block)), None, len(block), 1)
             self._run(call._replace(binarize=BINARIZATION_CODES["none"]), plan, plan.programs.encode)
             heads[first : first + len(block)] = self._matrix(plan.places.heads, 2 * width)[: len(block)]
-        return heads[:, :latent].copy(), heads[:, width : width + latent].copy()
+        return heads[:, :latent].copy(), bounded(heads[:, width : width + latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         plan = self._forward_plan

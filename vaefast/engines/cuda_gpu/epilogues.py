@@ -33,6 +33,7 @@ from vaefast.engines.cuda_gpu.device import (
 )
 from vaefast.engines.cuda_gpu.noise import four_normals
 from vaefast.engines.cuda_gpu.plan import ACTIVATION, BIAS, COLUMN_SHIFT, LINEAR, OUT, RELU, ROW_SHIFT, SOURCE, M, N
+from vaefast.engines.cuda_gpu.posterior import NARROWEST, WIDEST, bounded, deviation
 from vaefast.engines.cuda_gpu.products import summed
 from vaefast.engines.cuda_gpu.target import device
 
@@ -129,7 +130,7 @@ def sample(call, places, memory, job, row, panel, rows, start, s):
             b0, b1, b2, b3 = load4(arena, field(job, BIAS) + later + j)
             log0, log1, log2, log3 = a0 + b0, a1 + b1, a2 + b2, a3 + b3
             store4(arena, at(places.heads, places.rows, m, later + j), log0, log1, log2, log3)
-            std0, std1, std2, std3 = exp(log0), exp(log1), exp(log2), exp(log3)
+            std0, std1, std2, std3 = deviation(log0), deviation(log1), deviation(log2), deviation(log3)
             store4(arena, at(places.std, places.rows, m, j), std0, std1, std2, std3)
             e0, e1, e2, e3 = four_normals(call, j, call.keys[start + m], call.step + s * call.stride, call.latent_purpose)
             # Columns that pad the panel have neither noise nor a part in the divergence.
@@ -150,8 +151,10 @@ def sample(call, places, memory, job, row, panel, rows, start, s):
 
 @device
 def kl_term(mean, log_std, std):
-    """Of one latent variable, in nats (4)."""
-    return HALF * (std * std + mean * mean - ONE - TWO * log_std)
+    """Of one latent variable, in nats (4), and beyond the bounds of log_std its tangent (44)."""
+    c = bounded(log_std)
+    variance = std * std
+    return HALF * (variance + mean * mean - ONE - TWO * c + TWO * (log_std - c) * (variance - ONE))
 
 
 @device
@@ -251,7 +254,8 @@ def heads_gradient(d_z, mean, std, epsilon, weight, within):
     """d_mean (11) and d_log_std (12) of one latent variable; zeros for a column that pads a panel."""
     if not within:
         return ZERO, ZERO
-    return d_z + weight * mean, d_z * std * epsilon + weight * (std * std - ONE)
+    moving = ZERO if std == NARROWEST or std == WIDEST else d_z * std * epsilon
+    return d_z + weight * mean, moving + weight * (std * std - ONE)
 
 
 @device

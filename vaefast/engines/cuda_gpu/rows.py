@@ -12,6 +12,7 @@ from vaefast.engines.cuda_gpu.device import divided, exp, field, load4, read, re
 from vaefast.engines.cuda_gpu.epilogues import HALF, ONE, ZERO, adam, at
 from vaefast.engines.cuda_gpu.noise import four_normals, four_words
 from vaefast.engines.cuda_gpu.plan import DRAW_SHIFT, EPILOGUE, OUT, RESAMPLE, RESAMPLE_SHIFT, TERMS_SHIFT, A
+from vaefast.engines.cuda_gpu.posterior import bounded, deviation
 from vaefast.engines.cuda_gpu.target import device
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -171,8 +172,8 @@ def sampled(mean, log_std, epsilon, within):
     """z (2) and its part of log p(z) - log q(z | x); zeros for a column that pads a panel."""
     if not within:
         return ZERO, ZERO
-    z = mean + exp(log_std) * epsilon
-    return z, HALF * (epsilon * epsilon - z * z) + log_std
+    z = mean + deviation(log_std) * epsilon
+    return z, HALF * (epsilon * epsilon - z * z) + bounded(log_std)
 
 
 __all__ = ["BINARIZATION_CODES", "draw", "resample", "terms", "update_bias"]

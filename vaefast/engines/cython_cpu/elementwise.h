@@ -40,6 +40,11 @@ static inline float float_of(int32_t bits) {
 #define SQRT_HALF_BITS 0x3F3504F3
 #define TWO_PI 6.283185307179586f
 #define TANH_SMALL 0.625f
+/* LOG_STD_BOUNDS of settings.py, and their exponentials; a test holds them equal. */
+#define LOWEST_LOG_STD -40.0f
+#define HIGHEST_LOG_STD 5.0f
+#define NARROWEST 4.248354255291589e-18f
+#define WIDEST 148.4131591025766f
 
 /* exp(r) = 1 + r + r^2 * q(r) on |r| <= ln(2) / 2. */
 static inline float exp_reduced(float r) {

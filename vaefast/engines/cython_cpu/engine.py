@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.images import BINARIZATION_CODES, Images, empty_lists, held_whole, is_sparse
 from vaefast.engines.importance import importance_sample
+from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
     FORWARD_ROWS,
@@ -133,7 +134,7 @@ class CythonEngine:
         images, size, width = held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
         heads = np.empty((size, 2 * width), np.float32)
         self._forward("encode", (images, np.arange(size), is_sparse(x), heads))
-        return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
+        return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)

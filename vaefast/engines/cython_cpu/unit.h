@@ -227,6 +227,19 @@ static void fill_normals(const uint32_t *restrict words, index_t size, float *re
 
 /* ---- the sample ---- */
 
+/* Of a head s: c (43), std = exp(c), and whether c moves with s. NaN stays NaN. */
+static inline float bounded(float s) {
+    float c = s < LOWEST_LOG_STD ? LOWEST_LOG_STD : s;
+    return s > HIGHEST_LOG_STD ? HIGHEST_LOG_STD : c;
+}
+
+static inline float deviation_of(float s) {
+    float std = s < LOWEST_LOG_STD ? NARROWEST : exp_of(s);
+    return s > HIGHEST_LOG_STD ? WIDEST : std;
+}
+
+static inline float moving(float std, float value) { return std == NARROWEST || std == WIDEST ? 0.0f : value; }
+
 static double sample(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean,
                      const float *log_std, float *z, float *std, float *spread) {
     float divergence[PANEL] = {0};
@@ -234,12 +247,13 @@ static double sample(const uint32_t *words, float *noise, index_t panels, index_
     for (index_t panel = 0; panel < panels; panel++) {
         index_t place = panel * stride;
         for (int j = 0; j < PANEL; j++) {
-            float m = mean[place + j], s = log_std[place + j], deviation = exp_of(s);
+            float m = mean[place + j], s = log_std[place + j], deviation = deviation_of(s), c = bounded(s);
             float shift = deviation * noise[panel * PANEL + j];
             std[place + j] = deviation;
             spread[place + j] = shift;
             z[place + j] = m + shift;
-            divergence[j] += fused(deviation, deviation, m * m) - 1.0f - 2.0f * s;
+            divergence[j] += (fused(deviation, deviation, m * m) - 1.0f - 2.0f * c)
+                             + 2.0f * (s - c) * fused(deviation, deviation, -1.0f); /* its tangent beyond the bounds (44) */
         }
     }
     double total = 0.0;
@@ -247,7 +261,7 @@ static double sample(const uint32_t *words, float *noise, index_t panels, index_
     return 0.5 * total;
 }
 
-/* z = mean + exp(log_std) * noise (2); KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std) (4) */
+/* z = mean + exp(c) * noise (2); KL = 0.5 * sum(exp(2 c) + mean^2 - 1 - 2 c) (4), with its tangents beyond (44) */
 static void mean_gradient(float *restrict mean, const float *restrict d_z, index_t size, float scale) {
     for (index_t j = 0; j < size; j++) mean[j] = fused(mean[j], scale, d_z[j]); /* d_mean (11), in place */
 }
@@ -255,7 +269,7 @@ static void mean_gradient(float *restrict mean, const float *restrict d_z, index
 static void log_std_gradient(float *restrict log_std, const float *restrict d_z, const float *restrict spread,
                              const float *restrict std, index_t size, float scale) {
     for (index_t j = 0; j < size; j++) /* d_log_std (12), in place */
-        log_std[j] = fused(d_z[j], spread[j], fused(std[j], std[j], -1.0f) * scale);
+        log_std[j] = fused(d_z[j], moving(std[j], spread[j]), fused(std[j], std[j], -1.0f) * scale);
 }
 
 /* ---- likelihoods ---- */

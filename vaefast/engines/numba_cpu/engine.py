@@ -30,6 +30,7 @@ from vaefast.engines.numba_cpu.steps import (
 )
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
+from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
     FORWARD_ROWS,
@@ -182,7 +183,7 @@ class NumbaEngine:
         sparse = is_sparse(x)
         heads = np.empty((size, 2 * width), np.float32)
         self._forward(encode_images, (images, _read_only(np.arange(size)), sparse, heads), pixels=True)
-        return heads[:, : self.model.latent].copy(), heads[:, width : width + self.model.latent].copy()
+        return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms
 from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
-from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, fill, fma
+from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, fill, fma
 from vaefast.engines.numba_cpu.layers import fold_panel, half_begin, half_end
+from vaefast.engines.numba_cpu.posterior import bounded, moving, twice_divergence
 from vaefast.engines.objectives import log_mean_exp
 from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS, Plan
 from vaefast.layout import PANEL
@@ -126,7 +127,7 @@ def _choose_keep_kl(objective, plan, workspace, r):
 
 @kernel
 def _keep_latent_kl(kl, plan, workspace, r):
-    """KL of each latent = 0.5 * (exp(2 log_std) + mean^2 - 1 - 2 log_std), the summands of (4)."""
+    """KL of each latent, the summands of (4)."""
     stride, heads, width = plan.rows * PANEL, plan.layers[plan.heads, OUTPUT], plan.latent_panels * PANEL
     for panel in range(plan.latent_panels):
         place = panel * stride + r * PANEL
@@ -135,7 +136,7 @@ def _keep_latent_kl(kl, plan, workspace, r):
         std = workspace[plan.std + place : plan.std + place + PANEL]
         out = kl[r * width + panel * PANEL : r * width + (panel + 1) * PANEL]
         for j in range(PANEL):
-            out[j] = HALF * (fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j])
+            out[j] = HALF * twice_divergence(mean[j], log_std[j], std[j])
 
 
 def keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, place):
@@ -155,7 +156,7 @@ def _choose_keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, p
 
 @kernel
 def log_ratio(plan, workspace, noise, lanes, r, s):
-    """log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + log_std) (30), nats; padded latents have z = noise and add 0."""
+    """log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + c) (30), nats; padded latents have z = noise and add 0."""
     stride = plan.rows * PANEL
     heads = plan.layers[plan.heads, OUTPUT] + plan.latent_panels * stride
     fill(lanes, ZERO)
@@ -165,7 +166,7 @@ def log_ratio(plan, workspace, noise, lanes, r, s):
         z, log_std = workspace[plan.z + place : plan.z + place + PANEL], workspace[shift : shift + PANEL]
         epsilon = noise[panel * PANEL : (panel + 1) * PANEL]
         for j in range(PANEL):
-            lanes[j] += fma(HALF, fma(epsilon[j], epsilon[j], -(z[j] * z[j])), log_std[j])
+            lanes[j] += fma(HALF, fma(epsilon[j], epsilon[j], -(z[j] * z[j])), bounded(log_std[j]))
     total = 0.0
     for j in range(PANEL):
         total += np.float64(lanes[j])
@@ -318,7 +319,7 @@ def _closed_backward(plan, workspace, backward, turn, kl_scales, first, last, ha
                 workspace[heads + place : heads + place + PANEL],
                 workspace[plan.std + place : plan.std + place + PANEL],
             )
-            # z = mean + exp(log_std) * noise (2); KL = 0.5 * sum(exp(2 log_std) + mean^2 - 1 - 2 log_std) (4)
+            # z = mean + exp(c) * noise (2); KL = 0.5 * sum(exp(2 c) + mean^2 - 1 - 2 c), with its tangents beyond (44)
             if half == 1:
                 for j in range(PANEL):
                     head[j] = fma(std[j], std[j], -ONE) * scale[j]
@@ -328,7 +329,7 @@ def _closed_backward(plan, workspace, backward, turn, kl_scales, first, last, ha
                 spread = workspace[spreads + sample : spreads + sample + PANEL]
                 if half == 1:
                     for j in range(PANEL):
-                        head[j] = fma(d_z[j], spread[j], head[j])  # d_log_std (12), in place
+                        head[j] = fma(d_z[j], moving(std[j], spread[j]), head[j])  # d_log_std (12), in place
                 elif s == 0:
                     for j in range(PANEL):
                         head[j] = fma(head[j], scale[j], d_z[j])  # d_mean (11), in place
@@ -352,8 +353,9 @@ def _weighted_backward(objective, plan, workspace, backward, turn, first, last, 
                 workspace[heads + place : heads + place + PANEL],
                 workspace[plan.std + place : plan.std + place + PANEL],
             )
-            # log w = log p(x | z) + 0.5 * sum(noise^2 - z^2) + sum(log_std) (30)
-            fill(head, -scale if half == 1 and not doubly else ZERO)
+            # log w = log p(x | z) + 0.5 * sum(noise^2 - z^2) + sum(c) (30)
+            for j in range(PANEL):
+                head[j] = moving(std[j], -scale) if half == 1 and not doubly else ZERO
             for s in range(k):
                 sample, weight = q + s * PANEL, objective.weights[r * k + s]
                 d_z = workspace[own + sample : own + sample + PANEL]
@@ -373,7 +375,7 @@ def _weighted_backward(objective, plan, workspace, backward, turn, first, last, 
                         head[j] += d_z[j]  # d_mean (35), in place
                 else:
                     for j in range(PANEL):
-                        head[j] = fma(d_z[j], spread[j], head[j])  # d_log_std (35), in place
+                        head[j] = fma(d_z[j], moving(std[j], spread[j]), head[j])  # d_log_std (35), in place
             # Padded latents have z = noise, and would learn.
             for j in range(plan.latent - panel * PANEL, PANEL):
                 head[j] = ZERO

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, fill, fma
+from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import keep_kl, keep_sample
+from vaefast.engines.numba_cpu.posterior import deviation, twice_divergence
 from vaefast.engines.plan import OUTPUT
 from vaefast.layout import PANEL
 
@@ -20,7 +21,7 @@ SAMPLE_SHIFT = 16
 
 @kernel
 def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, ratio, begin, first, last):
-    """For images first to last - 1: exp(log_std), the KL in nats, float64 (4), and z of each sample (2).
+    """For images first to last - 1: std, the KL in nats, float64 (4), and z of each sample (2).
 
     The noise of sample s of image r is that of example keys[r]; what the objective keeps of it goes to ratio[begin + k r + s].
     """
@@ -37,7 +38,7 @@ def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, 
 
 @kernel
 def spread_out(plan, workspace, lanes, r):
-    """exp(log_std) of image r, and its KL in nats, float64."""
+    """std = exp(c) of image r (43), and its KL in nats, float64 (4)."""
     stride, heads = plan.rows * PANEL, plan.layers[plan.heads, OUTPUT]
     fill(lanes, ZERO)
     for panel in range(plan.latent_panels):
@@ -46,8 +47,8 @@ def spread_out(plan, workspace, lanes, r):
         mean, log_std = workspace[heads + place : heads + place + PANEL], workspace[shift : shift + PANEL]
         std = workspace[plan.std + place : plan.std + place + PANEL]
         for j in range(PANEL):
-            std[j] = exp(log_std[j])
-            lanes[j] += fma(std[j], std[j], mean[j] * mean[j]) - ONE - TWO * log_std[j]
+            std[j] = deviation(log_std[j])
+            lanes[j] += twice_divergence(mean[j], log_std[j], std[j])
     total = 0.0
     for j in range(PANEL):
         total += np.float64(lanes[j])
@@ -56,7 +57,7 @@ def spread_out(plan, workspace, lanes, r):
 
 @kernel
 def draw_sample(plan, workspace, noise, r, s):
-    """z = mean + exp(log_std) * noise (2) of sample s of image r."""
+    """z = mean + std * noise (2) of sample s of image r."""
     k, stride, heads = plan.samples, plan.rows * PANEL, plan.layers[plan.heads, OUTPUT]
     for panel in range(plan.latent_panels):
         place, q = panel * stride + r * PANEL, panel * k * stride + (r * k + s) * PANEL
