@@ -118,14 +118,16 @@ def _stray(values: Array, column: int) -> Stray | None:
     kept = len(compared) - max(1, len(compared) // ROWS_A_STRAY)
     if kept < 2:
         return None
-    unit = distance[compared[-1]]
-    spread_of_all, spread = (_root_mean_square(distance[compared[:count]] / unit) for count in (len(compared), kept))
-    if spread == 0 or spread_of_all <= DOMINANCE * spread:
-        return None
+    spread_of_all, spread = (_root_mean_square(distance[compared[:count]]) for count in (len(compared), kept))
     mean, others = moments(values[order[: len(order) - len(compared) + kept], None])
+    # A spread of zero is no scale: as in a column of zeros and ones, or one whose digits end before they differ.
+    if others[0] == 0 or spread_of_all <= DOMINANCE * spread:
+        return None
     row = int(np.argmax(distance))
     return Stray(column, row, float(values[row]), float(mean[0]), float(others[0]))
 
 
 def _root_mean_square(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
+    """Of sorted values from 0 on; no square overflows or underflows."""
+    largest = float(values[-1])
+    return largest * float(np.sqrt(np.mean(np.square(values / largest)))) if largest > 0 else 0.0

@@ -105,7 +105,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     batch_size : int or 'auto', default='auto'
         Rows a minibatch; `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
     learning_rate : float or 'auto', default='auto'
-        Adam's step size. `auto` is 0.001 up to 1000 features, and falls as one over their number from there: each step moves
+        Adam's step size. `auto` is 0.001 up to 3000 features, and falls as one over their number from there: each step moves
         every weight by about as much, and a unit of the first layer adds up as many as there are features.
     beta1, beta2, epsilon : float
         Adam's.
@@ -322,8 +322,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             validation, rows = X[rows[out]], rows[kept]
         values = self._inputs.enter(X, rows, training=True)
         self._network.state = initial_state(self._network.model, self._network.training, values)
-        scored = None if validation is None else self._inputs.enter(validation)
-        self._train(values, scored, self._network.training.epochs, weights)
+        self._train(values, validation, self._network.training.epochs, weights)
         self._warn_of_collapse()
 
     def _rows(
@@ -584,18 +583,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         epochs: int,
         weights: NDArray[np.float64] | None,
     ) -> None:
-        """The project's one training loop, with what a person at a notebook wants around it."""
+        """The project's one training loop over values that have entered, with what a person at a notebook wants around it."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
         with Bar(epochs, self._verbosity(), self._inputs.log_volume) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
-                validation,
+                None if validation is None else self._inputs.enter(validation),
                 network.training,
                 until=self.n_iter_ + epochs,
                 position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
                 weights=weights,
+                exact_test_rows=None if validation is None else self._exact_rows(validation),
             )
             for line in network.trained(lines):
                 self._record(line, validation is not None)

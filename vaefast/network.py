@@ -6,8 +6,8 @@ It can be pickled and copied; engines, with their threads and buffers, stay behi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaefast import engines, noise
 from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
+from vaefast.engines.in_float64 import ExactRows
 from vaefast.layout import Layout
 from vaefast.levels import grey_levels, on_from_half
 from vaefast.settings import ModelSettings, TrainingSettings
@@ -22,9 +23,6 @@ from vaefast.settings import ModelSettings, TrainingSettings
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
 ROWS = 1024
 LARGEST = float(np.finfo(np.float32).max)
-
-# From the numbers of rows, (n,), to their values as the networks see them, float64 (n, X).
-ExactRows: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
 class Network:
@@ -98,8 +96,10 @@ class Network:
             lost = in_float64.lost_rows(mean.sum(axis=1), log_std.sum(axis=1))
             if lost.size and exact_rows is not None:
                 reference = in_float64.reference(self.engine, self.model, self.training)
-                for whole, right in zip((mean, log_std), reference.encode(exact_rows(lost)), strict=True):
-                    whole[lost] = np.clip(right, -LARGEST, LARGEST)
+                with in_float64.one_by_one():
+                    for row in lost[:, None]:
+                        for whole, right in zip((mean, log_std), reference.encode(exact_rows(row)), strict=True):
+                            whole[row] = np.clip(right, -LARGEST, LARGEST)
         return mean, log_std
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:

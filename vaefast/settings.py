@@ -29,7 +29,7 @@ LARGEST_SEED = 2**64 - 1
 # Samples are numbered in 16 bits of the noise's counter.
 LARGEST_SAMPLES = 2**16
 # Inputs up to which Adam's usual learning rate serves: see `usual_learning_rate`.
-WIDEST_AT_FULL_RATE = 1000
+WIDEST_AT_FULL_RATE = 3000
 # What the encoder says of a posterior's log standard deviation holds between these. Above, exp(5) = 148 times as wide as the prior,
 # no trained posterior lies, and a wider one drowns how odd a row is in noise of its own. Below, exp(-40), its square and one over
 # its square are still float32 numbers.

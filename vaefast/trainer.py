@@ -14,6 +14,8 @@ from vaefast import noise
 from vaefast.divergence import Guard
 from vaefast.engines import in_float64
 from vaefast.engines.contract import BoundTerms, Engine, State
+from vaefast.engines.in_float64 import ExactRows
+from vaefast.levels import grey_levels
 from vaefast.pace import pace
 from vaefast.settings import TrainingSettings
 from vaefast.validation import Stopping
@@ -102,6 +104,7 @@ def train(
     until: int | None = None,
     validation_values: NDArray[Any] | None = None,
     weights: NDArray[np.float64] | None = None,
+    exact_test_rows: ExactRows | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
@@ -115,6 +118,8 @@ def train(
         End after so many epochs instead.
     weights
         What each image counts for, (N,), relative to the others; alike without it.
+    exact_test_rows
+        From numbers of test images to their values in float64, where some are past what float32 holds.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
@@ -132,7 +137,7 @@ def train(
         A bound, a parameter or a moment is no longer a finite number.
     """
     position, last = position or Position(), training.epochs if until is None else until
-    placed, test = engine.place(train_values), _TestSet(engine, training, test_values)
+    placed, test = engine.place(train_values), _TestSet(engine, training, test_values, exact_test_rows)
     validation = _TestSet(engine, training, validation_values)
     engine.warm_up(placed)
     guard = Guard(engine, placed, training.batch_size)
@@ -197,8 +202,15 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _Te
 class _TestSet:
     """Images that are scored after each epoch, each with noise that goes by its content; without any, the terms are NaN."""
 
-    def __init__(self, engine: Engine, training: TrainingSettings, values: NDArray[Any] | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        training: TrainingSettings,
+        values: NDArray[Any] | None,
+        exact_rows: ExactRows | None = None,
+    ) -> None:
         self._engine, self._training, self.exists = engine, training, values is not None
+        self._exact_rows = exact_rows or self._as_float64
         self._values, self._placed = values, None if values is None else engine.place(values)
         self._keys = None if values is None else noise.row_keys(values)
 
@@ -208,9 +220,9 @@ class _TestSet:
         engine = self._engine
         return in_float64.evaluate(engine, engine.layout.model, self._training, self._placed, self._keys, self._exact_rows)
 
-    def _exact_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _as_float64(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         assert self._values is not None
-        return self._values[rows].astype(np.float64)
+        return grey_levels(self._values[rows]).astype(np.float64)
 
 
 def _next_piece(piece: int, elapsed: float) -> int:

@@ -6,7 +6,9 @@ anomalies is for, so it is worked out again where it fits. Where float64 ends, t
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,24 @@ from vaefast.engines.contract import BoundTerms, Engine
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.settings import ModelSettings, TrainingSettings
 
+# From the numbers of rows, (n,), to their values as the networks see them, float64 (n, X).
+ExactRows: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
 
 def reference(engine: Engine, model: ModelSettings, training: TrainingSettings) -> ReferenceEngine:
     """The reference engine in float64 with an engine's parameters."""
     exact = ReferenceEngine(model, training, engine.threads, np.float64)
     exact.load_state(engine.state())
     return exact
+
+
+@contextlib.contextmanager
+def one_by_one() -> Iterator[None]:
+    """NumPy on one thread and without warnings: a row alone, on one thread, has the same bits in any company."""
+    from threadpoolctl import threadpool_limits
+
+    with np.errstate(all="ignore"), threadpool_limits(1):
+        yield
 
 
 def lost_rows(*terms: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -44,7 +58,7 @@ def evaluate(
     training: TrainingSettings,
     placed: Any,
     keys: NDArray[np.int64],
-    exact_rows: Any,
+    exact_rows: ExactRows,
 ) -> BoundTerms:
     """The engine's `evaluate` of what it placed, finite wherever float64 can say it.
 
@@ -53,15 +67,16 @@ def evaluate(
     keys
         Under which each row draws its noise, (N,).
     exact_rows
-        A function from the numbers of rows, (n,), to their values in float64, (n, X).
+        The rows in float64.
     """
     terms = engine.evaluate(placed, keys)
     rows = lost_rows(terms.log_likelihood, terms.kl)
     if not rows.size:
         return terms
-    with np.errstate(all="ignore"):
-        exact = reference(engine, model, training).evaluate(exact_rows(rows), keys[rows])
-    return mend_bounds(terms, rows, exact)
+    exact = reference(engine, model, training)
+    with one_by_one():
+        mended = [exact.evaluate(exact_rows(row), keys[row]) for row in rows[:, None]]
+    return mend_bounds(terms, rows, BoundTerms.concatenate(mended))
 
 
 def importance_sample(
@@ -71,13 +86,14 @@ def importance_sample(
     placed: Any,
     samples: int,
     keys: NDArray[np.int64],
-    exact_rows: Any,
+    exact_rows: ExactRows,
 ) -> NDArray[np.float64]:
     """log p(x) of each row, (N,), by the engine's `importance_sample`, finite wherever float64 can say it."""
     log_p = engine.importance_sample(placed, samples, keys).log_likelihood.copy()
     rows = lost_rows(log_p)
     if rows.size:
-        with np.errstate(all="ignore"):
-            exact = reference(engine, model, training).importance_sample(exact_rows(rows), samples, keys[rows]).log_likelihood
-        log_p[rows] = np.where(np.isnan(exact), -np.inf, exact)
+        exact = reference(engine, model, training)
+        with one_by_one():
+            mended = [exact.importance_sample(exact_rows(row), samples, keys[row]).log_likelihood for row in rows[:, None]]
+        log_p[rows] = np.where(np.isnan(mended), -np.inf, mended)[:, 0]
     return log_p
