@@ -1,8 +1,9 @@
 """Anomaly detection with every default: `python -m benchmarks.odds FOLDER`, beside an isolation forest.
 
-FOLDER holds ODDS sets as MATLAB files with `X` (rows by columns) and `y` (1 for an anomaly), see https://odds.cs.stonybrook.edu.
-Each detector is fitted to all rows, without labels, and scores the same rows, as the field does on these sets; the area under the
-ROC curve is the mean over the seeds. `--json FILE` keeps the areas, `--beside FILE` prints those of an earlier run next to them.
+FOLDER holds ODDS sets (https://odds.cs.stonybrook.edu) as MATLAB files with `X` (rows by columns) and `y` (1 for an anomaly).
+Each detector is fitted to all rows, without labels, and scores the same rows, as the field does on these sets. The area under
+the ROC curve is the mean over the seeds. `--json FILE` keeps the
+areas, `--beside FILE` prints those of an earlier run next to them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def main() -> None:
     before = json.loads(options.beside.read_text()) if options.beside else {}
     found = {}
     print(f"{cpu_name()}, {options.seeds} seeds{'; the VAE of the earlier run in the last column' if before else ''}")
-    print(f"{'':12s} {'rows':>6s} {'columns':>7s} {'VAE':>7s} {'forest':>7s} {'s':>6s}" + (f" {'before':>7s}" if before else ""))
+    print(
+        f"{'':12s} {'rows':>6s} {'columns':>7s} {'VAE':>7s} {'forest':>7s} {'s':>6s}" + (f" {'before':>7s}" if before else "")
+    )
     for path in sorted(options.folder.glob("*.mat")):
         content = loadmat(path)
         X, y = content["X"].astype(np.float64), content["y"].ravel()

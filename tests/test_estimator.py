@@ -233,7 +233,9 @@ def test_settings_that_do_not_go_together_are_one_line(digits):
         "likelihood": ({"likelihood": "poisson"}, {"likelihood": None}),
         "n_components": ({"n_components": 0}, {"n_components": 2.5}, {"n_components": True}, {"n_components": "ten"}),
         "hidden_layer_sizes": (
-            {"hidden_layer_sizes": (0,)}, {"hidden_layer_sizes": "ab"}, {"hidden_layer_sizes": None},
+            {"hidden_layer_sizes": (0,)},
+            {"hidden_layer_sizes": "ab"},
+            {"hidden_layer_sizes": None},
             {"hidden_layer_sizes": 2.5},
         ),
         "epochs": ({"epochs": -1}, {"epochs": "many"}, {"epochs": None}),

@@ -1,4 +1,4 @@
-"""The bounds of the posterior's log standard deviation: continuous, pulled back from, the same in all engines, never met in peace."""
+"""The bounds of the posterior's log standard deviation: continuous, the same in all engines, and training comes back."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ Array = NDArray[np.float64]
 BLOCK = 1 << 18
 # One row in so many, at least one, may hold values that say nothing of the column's spread.
 ROWS_A_STRAY = 50
-# A few values dominate a column where the root mean square of all distances from the median is so many times that of the others.
-# From about there on the others come near the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit.
+# A few values dominate a column where the root mean square of all distances from the median is so many times that of the
+# others. From there on the others come near the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit.
 DOMINANCE = 10.0
 # Where few values dominate, the farthest lies at least so many standard deviations from the mean: they then hold 99 % of the
 # squares, and are one in 50 at most.

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 from vaefast import atomic, model_file, noise, scaling, tables, trainer
 from vaefast.columns import Stray
 from vaefast.engines import State
-from vaefast.errors import DataError, DataWarning, EngineUnavailable, SettingsError, VaefastError
+from vaefast.errors import DataError, DataWarning, DivergenceError, EngineUnavailable, SettingsError, VaefastError
 from vaefast.likelihoods import draw, expectation
 from vaefast.network import Network
 from vaefast.noise import Purpose
@@ -58,6 +58,8 @@ MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
 }  # fmt: skip
 
+# Values of this size that are not scaled are named where training diverges.
+LARGE = 1e3
 # Below so many nats the latents tell rows apart by less than one bit in 14 rows.
 COLLAPSED = 0.05
 
@@ -305,9 +307,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             self._fit(values, validation, weights)
         return self
 
-    def _fit(
-        self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None
-    ) -> None:
+    def _fit(self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None) -> None:
         rows, weights = self._rows(X, sample_weight)
         found = self._begin(X, rows, weights)
         self._warn_of_strays(found, rows)
@@ -344,8 +344,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
         """Train on for one epoch over the rows of X; the first call decides likelihood, scaling and minibatch by its X.
 
-        Parameters of training that were changed since (the learning rate, the objective, `batch_size`, `n_jobs`, ...) hold from
-        now on; changed parameters of the model are refused. A column that had one value only so far is scaled by the first X
+        Parameters of training that were changed since (learning rate, `batch_size`, `n_jobs`, ...) hold from now on;
+        changed parameters of the model are refused. A column that had one value only so far is scaled by the first X
         in which it has more. Nothing is set aside: `early_stopping` and what belongs to it are for `fit` alone. If training
         fails, the estimator stays what it was before.
 
@@ -388,9 +388,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 self._network.state = state
             raise
 
-    def _begin(
-        self, X: NDArray[Any], rows: NDArray[np.int64] | None, weights: NDArray[np.float64] | None
-    ) -> list[Stray]:
+    def _begin(self, X: NDArray[Any], rows: NDArray[np.int64] | None, weights: NDArray[np.float64] | None) -> list[Stray]:
         """Everything that settings and data decide; nothing is trained yet. Returns the columns that few values dominate."""
         if self.likelihood not in ("auto", *LIKELIHOODS):
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose auto, {', '.join(LIKELIHOODS)}")
@@ -436,8 +434,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             was, now = getattr(old.model, field), getattr(network.model, field)
             if was != now:
                 raise SettingsError(
-                    f"{parameter} is {now!r}, but the model that partial_fit goes on with has {was!r}: give it back, or call fit "
-                    "to begin anew"
+                    f"{parameter} is {now!r}, but the model that partial_fit goes on with has {was!r}: give it back, or call "
+                    "fit to begin anew"
                 )
         if self.scaling not in ("auto", self.scaling_) or self.likelihood not in ("auto", self.likelihood_):
             raise SettingsError(
@@ -483,7 +481,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             stacklevel=5,
         )
 
-    def _warn_of_far(self, X: NDArray[Any], called: str, consequence: str = "; its score outweighs those of the others") -> None:
+    def _warn_of_far(
+        self, X: NDArray[Any], called: str, consequence: str = "; its score outweighs those of the others"
+    ) -> None:
         found = self._inputs.far(X)
         if found is not None:
             row, column, distance = found
@@ -597,7 +597,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 weights=weights,
                 exact_test_rows=None if validation is None else self._exact_rows(validation),
             )
-            for line in network.trained(lines):
+            for line in self._blaming(network.trained(lines), values):
                 self._record(line, validation is not None)
                 bar.epoch(line, validation is not None)
                 if stopping is not None:
@@ -606,6 +606,20 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                     break
         if stopping is not None and stopping.best is not None:
             network.state = stopping.best
+
+    def _blaming(self, lines: Iterator[EpochMetrics], values: NDArray[Any]) -> Iterator[EpochMetrics]:
+        """The epochs; a divergence names a value, (N, X) as the networks see them, that is large enough to be its cause."""
+        try:
+            yield from lines
+        except DivergenceError as error:
+            largest = np.abs(values).max(axis=0) if values.dtype == np.float32 else np.zeros(1)
+            column = int(np.argmax(largest))
+            if largest[column] < LARGE:
+                raise
+            name = f"column {column}" if self._inputs.names is None else f"column {str(self._inputs.names[column])!r}"
+            raise DivergenceError(
+                f"{error}, or scale {name}, in which values are as large as {largest[column]:.3g} (scaling='standard')"
+            ) from error
 
     def _verbosity(self) -> int:
         level = _whole(self.verbose)
@@ -622,7 +636,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _called_back(self) -> bool:
         """Call every callback; whether one of them wishes to stop."""
         metrics = {key: column[-1] for key, column in self.history_.items()}
-        return any([bool(callback(self, metrics)) for callback in _callbacks(self.callbacks)])
+        wishes = [bool(callback(self, metrics)) for callback in _callbacks(self.callbacks)]
+        return any(wishes)
 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
         """One more row of `history_`, its densities in the units of the values as given."""

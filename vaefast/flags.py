@@ -138,7 +138,8 @@ def _add_run(add: Add) -> None:
 def _add_learning_rate(add: Add) -> None:
     """Adam's step size over the epochs."""
     adam, schedule = AdamSettings(), RateSchedule()
-    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate})")
+    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate}, and less "
+        "for images of more than 3000 pixels)")  # fmt: skip
     add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how it changes over the epochs: not; at some of them; along "
         "half a cosine over all of them; or in the stages of Burda et al., 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... "
         f"(default: {schedule.name})")  # fmt: skip

@@ -105,9 +105,7 @@ def read(path: Path) -> SavedModel:
     return SavedModel(model, parameters, *about, scaling, _moments(layout, tensors))
 
 
-def _moments(
-    layout: Layout, tensors: Mapping[str, NDArray[Any]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+def _moments(layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     if f"{MOMENTS[0]}.logits.bias" not in tensors:
         return None
     first, second = (

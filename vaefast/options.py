@@ -9,7 +9,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from vaefast.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
+    usual_learning_rate,
     usual_samples,
 )
 
@@ -52,6 +53,7 @@ class Options:
     tensorboard: bool = False
     distributed: str = "auto"
     deterministic_reduction: bool = False
+    has_rate: bool = False  # whether a learning rate is given
 
 
 def parse(arguments: list[str]) -> Options:
@@ -81,6 +83,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     """
     values = dict(given)
     model, adam = _taken(values, MODEL), _taken(values, ADAM)
+    has_rate = "learning_rate" in adam
     objective, schedule = _objective(values), _rate_schedule(values)
     validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
@@ -106,7 +109,16 @@ def checked(given: Mapping[str, Any]) -> Options:
         tensorboard=values.get("tensorboard", False),
         distributed=values.get("distributed", "auto"),
         deterministic_reduction=values.get("deterministic_reduction", False),
+        has_rate=has_rate,
     )
+
+
+def with_usual_rate(options: Options, pixels: int) -> Options:
+    """The options with the learning rate that suits inputs of this width, where none is given."""
+    if options.has_rate:
+        return options
+    adam = replace(options.training.adam, learning_rate=usual_learning_rate(pixels))
+    return replace(options, training=replace(options.training, adam=adam))
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
 # What float32 holds, and so the engines.
 LARGEST = float(np.finfo(np.float32).max)
-# In training, scaled values are cut to this many standard deviations: one that is farther away would outweigh all other rows of
-# its minibatch, and Adam's second moments would hold its square for a thousand steps.
+# In training, scaled values are cut to this many standard deviations: one that is farther away would outweigh all other rows
+# of its minibatch, and Adam's second moments would hold its square for a thousand steps.
 CUT = 100.0
 # The same in a column whose spread was measured without its stray values: one row in 50 at this distance doubles its variance.
 CUT_OF_STRAYS = 10.0
@@ -182,7 +182,7 @@ def choose(
     weights: NDArray[np.float64] | None = None,
     names: NDArray[Any] | None = None,
 ) -> tuple[Inputs, list[Stray]]:
-    """Likelihood and scaling for these values, (N, X), where either is left to choose, and the columns that few values dominate.
+    """Likelihood and scaling for these values, (N, X), where either is left to choose; the columns that few values dominate.
 
     `auto` is Bernoulli for values that are all 0 or 1 and for grey levels, and Gaussian for all others; its scaling is
     `standard` for a Gaussian and none for the others. `auto` leaves stray values out of a column's mean and standard

@@ -30,9 +30,9 @@ LARGEST_SEED = 2**64 - 1
 LARGEST_SAMPLES = 2**16
 # Inputs up to which Adam's usual learning rate serves: see `usual_learning_rate`.
 WIDEST_AT_FULL_RATE = 3000
-# What the encoder says of a posterior's log standard deviation holds between these. Above, exp(5) = 148 times as wide as the prior,
-# no trained posterior lies, and a wider one drowns how odd a row is in noise of its own. Below, exp(-40), its square and one over
-# its square are still float32 numbers.
+# What the encoder says of a posterior's log standard deviation holds between these. Above, exp(5) = 148 times as wide as the
+# prior, no trained posterior lies, and a wider one drowns how odd a row is in noise of its own. Below, exp(-40), even one over
+# its square is still a float32 number.
 LOG_STD_BOUNDS = (-40.0, 5.0)
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
 # density, and with it a bound, that grows without end.

@@ -140,7 +140,7 @@ def _check_finite(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> N
     if X.dtype.kind not in "fO":
         return
     for rows in blocks(X):
-        # A sum is finite only if all its terms are; it costs a pass and no array. A sum of large terms may overflow all the same.
+        # A sum is finite only if all its terms are, and makes no array; that of finite terms may overflow all the same.
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(X[rows].sum()):
                 continue

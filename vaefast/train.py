@@ -16,7 +16,7 @@ from vaefast.console import complain, say
 from vaefast.errors import DivergenceError, SettingsError
 from vaefast.interruption import Interruption
 from vaefast.job import Job
-from vaefast.options import Options, checked, parse
+from vaefast.options import Options, checked, parse, with_usual_rate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +75,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         _check_tensorboard()
     data = load(options.data, options.data_dir, in_memory=not job.several)
     model = replace(options.model, pixels=data.train.values.shape[1])
+    options = with_usual_rate(options, model.pixels)
     start_from = _read_start(options.start_from, model)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
     if resumed is not None:

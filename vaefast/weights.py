@@ -1,4 +1,4 @@
-"""What rows count for in training: copies where the weights are whole numbers, a share of the minibatches where they are not."""
+"""What rows count for in training: copies where weights are whole numbers, a share of the minibatches where they are not."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def copies(weights: NDArray[np.float64]) -> NDArray[np.int64] | None:
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
     """The rows of one epoch, int64 (N,) in ascending order: row i stands there w_i times, rounded up or down at random.
 
-    Systematic resampling (Kitagawa, 1996): one uniform number u an epoch, and row i for each whole number between the running sums
-    of the weights before and after it, both shifted by u, the weights being brought to a mean of 1. Each row has w_i places in
-    the mean, and so the gradient of an epoch is that of the weighted loss in the mean.
+    Systematic resampling (Kitagawa, 1996): one uniform number u an epoch, and row i for each whole number between the running
+    sums of the weights before and after it, both shifted by u, the weights being brought to a mean of 1. Each row has w_i
+    places in the mean, and so the gradient of an epoch is that of the weighted loss in the mean.
     """
     u = float(noise.uniforms(noise.words(seed, Purpose.EXAMPLE_ORDER, epoch, [0xFFFFFFFF], 1))[0, 0])
     ends = np.cumsum(weights)

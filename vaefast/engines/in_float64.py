@@ -1,7 +1,7 @@
 """The bound and log p(x) of rows that float32 cannot hold: the reference engine in float64, with the noise of the engine.
 
-A value a thousand million million times as far out as the others has a square that is no float32. Its score is what a detector of
-anomalies is for, so it is worked out again where it fits. Where float64 ends, too, it is minus infinity.
+A value 1e20 times as far out as the others has a square that is no float32. Its score is what a detector of anomalies is for,
+so it is worked out again where it fits. Where float64 ends, too, it is minus infinity.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def lost_rows(*terms: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def mend_bounds(terms: BoundTerms, rows: NDArray[np.int64], exact: BoundTerms) -> BoundTerms:
-    """`terms` with those of `rows`, (n,), taken from `exact`; what float64 cannot say is minus infinity, or plus for the KL."""
+    """`terms` with those of `rows`, (n,), taken from `exact`; what float64 cannot say is an infinity."""
     mended = BoundTerms(*(values.copy() for values in terms))
     log_likelihood = np.where(np.isnan(exact.log_likelihood), -np.inf, exact.log_likelihood)
     kl = np.where(np.isnan(exact.kl), np.inf, exact.kl)

@@ -361,7 +361,7 @@ class ReferenceEngine:
         return BoundTerms.concatenate(terms)
 
     def column_log_likelihoods(self, values: NDArray[Any], examples: NDArray[np.int64]) -> Array:
-        """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: what the log-likelihood there is the sum of."""
+        """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: the summands of its log-likelihood."""
         x = self._pixels(values, examples, Purpose.EVALUATION_PIXELS, 0)
         epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
         outputs = forward(self._views(), x, epsilon, self.model.activation).logits

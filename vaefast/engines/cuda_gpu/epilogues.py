@@ -254,7 +254,7 @@ def heads_gradient(d_z, mean, std, epsilon, weight, within):
     """d_mean (11) and d_log_std (12) of one latent variable; zeros for a column that pads a panel."""
     if not within:
         return ZERO, ZERO
-    moving = ZERO if std == NARROWEST or std == WIDEST else d_z * std * epsilon
+    moving = ZERO if std == NARROWEST or std == WIDEST else d_z * std * epsilon  # noqa: SIM109
     return d_z + weight * mean, moving + weight * (std * std - ONE)
 
 

@@ -35,7 +35,7 @@ def deviation(s):
 @kernel
 def moving(std, value):
     """The value where c moves with s, zero where it is at a bound."""
-    return ZERO if std == NARROWEST or std == WIDEST else value
+    return ZERO if std == NARROWEST or std == WIDEST else value  # noqa: SIM109 (a tuple would not vectorise)
 
 
 @kernel
