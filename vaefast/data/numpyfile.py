@@ -18,9 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Dataset, Images, Labels, Pixels, assemble, guessed_shape
+from vaefast.data.images import Dataset, Images, Labels, Pixels, Rows, assemble, guessed_shape
 from vaefast.data.reading import LARGEST_INFLATION, fill, new_array, reading
-from vaefast.data.split import split
 from vaefast.data.values import convert, row_blocks, stored_as, to_labels, to_pixels
 from vaefast.data.wording import reason, shortened, shown
 from vaefast.errors import DataError
@@ -41,8 +40,8 @@ class _Header:
     dtype: np.dtype[Any]
 
 
-def load_npy(path: Path, test_fraction: float) -> Dataset:
-    """One array (N, X) or (N, H, W), split.
+def read_npy(path: Path) -> Rows:
+    """One array (N, X) or (N, H, W).
 
     Raises
     ------
@@ -52,11 +51,11 @@ def load_npy(path: Path, test_fraction: float) -> Dataset:
     origin = shown(path)
     with reading(path) as stream:
         images = _read_images(stream, os.fstat(stream.fileno()).st_size, origin)
-    return split(path, images, None, test_fraction)
+    return Rows(path, images)
 
 
-def load_npz(path: Path, test_fraction: float) -> Dataset:
-    """One array, split; or `x_train` and `x_test` (also `train` and `test`), and their `y_train` and `y_test` if any.
+def read_npz(path: Path) -> Rows | Dataset:
+    """One array; or `x_train` and `x_test` (also `train` and `test`), and their `y_train` and `y_test` if any.
 
     Raises
     ------
@@ -79,7 +78,7 @@ def load_npz(path: Path, test_fraction: float) -> Dataset:
         test = _member_images(archive, test_name, path) if test_name else None
         test_labels = _member_labels(archive, "y_test", path) if test and "y_test" in names else None
     if test is None:
-        return split(path, train, train_labels, test_fraction)
+        return Rows(path, train, train_labels)
     return assemble(path, train, test, train_labels, test_labels)
 
 
