@@ -293,9 +293,9 @@ def test_what_is_wrong_is_named(tmp_path, text, words):
 
 def test_a_line_without_end_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(csvtable, "LONGEST_LINE", 50)
-    refused(written(tmp_path, gzip.compress(b"0," * 1000), "a.csv.gz"), "a line of 50 characters or more")
+    refused(written(tmp_path, gzip.compress(b"0," * 1000), "a.csv.gz"), "more than 50 characters a line")
     monkeypatch.setattr(csvtable, "machine_memory", lambda: 80.0)
-    refused(written(tmp_path, gzip.compress(b"0,1\n" * 1000), "a.csv.gz"), "more memory than this machine has")
+    refused(written(tmp_path, gzip.compress(b"0,1\n" * 1000), "a.csv.gz"), "more rows than this machine's memory holds")
 
 
 # --- Gzipped

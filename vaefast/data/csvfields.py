@@ -32,7 +32,10 @@ def is_number(field: str) -> bool:
 
 def number_in(field: str) -> float:
     """The number in a field, NaN where there is none."""
-    return float(field) if is_number(field) else float("nan")
+    try:
+        return float(field) if "_" not in field else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 def is_header(first: list[str], second: list[str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.csvfields import MISSING, is_number, number_in
+from vaefast.data.csvfields import MISSING, number_in
 from vaefast.data.csvtable import LABELS, Table, check_no_gaps, read_table
 from vaefast.data.images import Images, Labels, Rows, guessed_shape
 from vaefast.data.values import row_blocks, to_labels, to_pixels
@@ -69,9 +69,10 @@ def split_labels(table: Table, origin: str) -> tuple[Table, Labels | None]:
 
 def _labels(texts: list[str], name: str, beside_x: bool, origin: str) -> Labels | None:
     """Labels as whole numbers, those of text by its order; None where these look like none."""
-    missing = [row for row, field in enumerate(texts) if field.lower() in MISSING]
-    if all(is_number(field) or field.lower() in MISSING for field in texts):
-        numbers = np.array([number_in(field) for field in texts])
+    numbers = np.array([number_in(field) for field in texts])
+    no_numbers = np.flatnonzero(np.isnan(numbers))
+    missing = [row for row in no_numbers if texts[row].lower() in MISSING]
+    if len(missing) == len(no_numbers):
         if name != LABEL and ((name == Y and beside_x) or not _are_classes(numbers)):
             return None
         if not missing:

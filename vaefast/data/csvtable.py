@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -68,6 +69,15 @@ class Table:
             values=np.delete(self.values, columns, axis=1),
             texts={new: self.texts[old] for new, old in enumerate(kept) if old in self.texts},
             left_out=(*self.left_out, *(self.names[i] for i in columns)),
+        )
+
+    def only(self, columns: list[int]) -> Table:
+        """The table with these columns, in this order."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in columns),
+            values=np.take(self.values, columns, axis=1),
+            texts={new: self.texts[old] for new, old in enumerate(columns) if old in self.texts},
         )
 
     def noted(self, *notes: str) -> Table:
@@ -149,14 +159,14 @@ class _Texts(list[str]):
 
     def take(self, field: str) -> float:
         self.append(field.strip())
-        return number_in(self[-1])
+        return number_in(field)
 
 
 class _Rows:
     """Lines that are not blank, remembering where the reader is for the sake of a good complaint."""
 
     def __init__(self, text: TextIO, origin: str) -> None:
-        self.lines = (line for line in iter(lambda: text.readline(LONGEST_LINE), "") if line.strip())
+        self.lines = (line for line in iter(partial(text.readline, LONGEST_LINE), "") if line.strip())
         self.origin = origin
         self.row = -1
         self.line = ""
@@ -190,10 +200,11 @@ class _Rows:
         if not self.columns:
             self.columns = len(fields_of(line))
             self.most = machine_memory() / (4 * self.columns)
-        if len(line) == LONGEST_LINE:
-            raise DataError(f"{self.origin} has a line of {LONGEST_LINE} characters or more: give one image a line")
-        if self.row >= self.most:
-            raise DataError(f"{self.origin} needs more memory than this machine has: give fewer or smaller images")
+        if self.row >= self.most or len(line) == LONGEST_LINE:
+            what = (
+                "rows than this machine's memory holds" if self.row >= self.most else f"than {LONGEST_LINE} characters a line"
+            )
+            raise DataError(f"{self.origin} has more {what}: give one image a line, and fewer or smaller ones")
         return _tidied(line, self.row, self.origin) if QUOTE in line else line
 
     def complaint(self) -> str:

@@ -82,6 +82,43 @@ def read_npz(path: Path) -> Rows | Dataset:
     return assemble(path, train, test, train_labels, test_labels)
 
 
+def read_numbers_npy(path: Path) -> NDArray[Any]:
+    """One array of any numbers, of its own type, as (N, columns).
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or its array holds no numbers in rows.
+    """
+    with reading(path) as stream:
+        return _read_numbers(stream, os.fstat(stream.fileno()).st_size, shown(path))
+
+
+def read_numbers_npz(path: Path) -> NDArray[Any]:
+    """The same of a file that holds one array.
+
+    Raises
+    ------
+    DataError
+        As above, or it holds more than one.
+    """
+    with reading(path) as file, _opened_zip(file, path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if len(names) != 1:
+            raise DataError(f"{shown(path)} holds {len(names)} arrays: save one array alone")
+        with _member(archive, names[0]) as (stream, size):
+            return _read_numbers(stream, size, f"{shown(path)}, array {shown(names[0])}")
+
+
+def _read_numbers(stream: IO[bytes], size: int, origin: str) -> NDArray[Any]:
+    header = _read_header(stream, origin)
+    stored_as(header.dtype, origin)
+    _check_length(stream, header, size, origin)
+    if len(header.shape) < 2 or 0 in header.shape:
+        raise DataError(f"{origin} has shape {header.shape}: give rows of numbers, (N, columns)")
+    return np.ascontiguousarray(_read_whole(stream, header, origin)).reshape(header.shape[0], -1)
+
+
 @contextmanager
 def _opened_zip(file: IO[bytes], path: Path) -> Iterator[zipfile.ZipFile]:
     try:

@@ -47,6 +47,19 @@ def split(rows: Rows, test_fraction: float) -> Dataset:
     )
 
 
+def unsplit(rows: Rows) -> Dataset:
+    """All images, in their order, as the test set; they also stand in the place of the training set."""
+    return assemble(rows.source, rows.images, rows.images, rows.labels, rows.labels, rows.notice)
+
+
+def joined(dataset: Dataset) -> Rows:
+    """The training images and after them the test images."""
+    values = np.concatenate([dataset.train.values, dataset.test.values])
+    order = "it brings a test set: the training rows come first, the test rows after them"
+    notice = f"{dataset.notice}; {order}" if dataset.notice else f"{shown(dataset.name)}: {order}"
+    return Rows(dataset.name, Images(values, dataset.train.shape), notice=notice)
+
+
 def count_for_training(count: int, test_fraction: float) -> int:
     """How many of so many images, at least two, are for training: each set has at least one."""
     return count - min(max(1, round(test_fraction * count)), count - 1)
