@@ -281,7 +281,9 @@ def test_flags_and_files_that_are_refused(command, run, flags, code, words):
 
 
 def test_what_must_be_given_and_models_that_are_none(command, run):
-    refused(command, 2, ("run",), "required: --data, --out")
+    refused(command, 2, ("run",), "required: --data, --out; ")
+    refused(command, 2, ("run", "--input", "grey.npy"), "required: --data, --out (did you mean --data?)")
+    refused(command, 2, ("-run",), "required: MODEL, --data, --out (a path that begins with a dash is given as ./-run)")
     refused(command, 3, ("nowhere", "--data", "grey.npy", "--out", "z.csv"), "cannot read nowhere")
     Path("run/model.safetensors").write_bytes(b"damaged")
     refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "no model file of vaefast")

@@ -135,7 +135,7 @@ class Parser(argparse.ArgumentParser):
         known = {flag for action in self._actions for flag in action.option_strings}
         strange = [word for word in self._given if word.startswith("-") and word.split("=")[0] not in known]
         hint = self._dashed(message, strange)
-        if message.startswith("unrecognized arguments"):
+        if not hint and message.startswith(("unrecognized arguments", "the following arguments are required")):
             hint = next(filter(None, (_hint(word.split("=")[0], known) for word in strange)), "")
         raise SettingsError(f"{message}{hint and f' ({hint})'}; {self.prog} --help lists the flags")
 
