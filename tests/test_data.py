@@ -902,10 +902,10 @@ def csv(tmp_path: Path, text: str | bytes) -> Path:
         ("0,1\n1,0", np.array([[0, 1], [1, 0]], np.float32)),  # black and white, not grey levels 0 and 1 of 255
         ("0,255\n7,0\n", np.array([[0, 255], [7, 0]], np.uint8)),
         ("0,255.0\n7,0e3\n", np.array([[0, 255], [7, 0]], np.uint8)),
-        ("\ufeffa,b\r\n\r\n 0 , 2\r\n3,4\r\n\r\n", np.array([[0, 2], [3, 4]], np.uint8)),
-        ("\ufeff0,2\n3,4\n", np.array([[0, 2], [3, 4]], np.uint8)),
-        ('"a","1x1"\n0,2\n3,4\n', np.array([[0, 2], [3, 4]], np.uint8)),
-        ("3\n4\n", np.array([[3], [4]], np.uint8)),
+        ("\ufeffa,b\r\n\r\n 0 , 200\r\n3,4\r\n\r\n", np.array([[0, 200], [3, 4]], np.uint8)),
+        ("\ufeff0,2\n3,128\n", np.array([[0, 2], [3, 128]], np.uint8)),
+        ('"a","1x1"\n0,2\n3,255\n', np.array([[0, 2], [3, 255]], np.uint8)),
+        ("3\n255\n", np.array([[3], [255]], np.uint8)),
     ],
 )
 def test_csv(tmp_path: Path, text: str, expected: NDArray[Any]) -> None:
@@ -918,7 +918,7 @@ def test_csv(tmp_path: Path, text: str, expected: NDArray[Any]) -> None:
 
 def test_csv_rows_are_counted_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "BLOCK", 4)
-    table = np.arange(40).reshape(20, 2)
+    table = 6 * np.arange(40).reshape(20, 2)
     path = tmp_path / "a.csv"
     np.savetxt(path, table, fmt="%d", delimiter=",")
     np.testing.assert_array_equal(everything(load(str(path))), table)
@@ -945,13 +945,13 @@ def test_csv_column_of_labels(tmp_path: Path, text: str) -> None:
         ("0,1+2j\n", ("'1+2j'",)),
         ("0,1_0\n1,1\n", ("'1_0'",)),
         ("0;1\n1;0\n", ("row 0, column 0", "commas")),
-        ("0,nan\n1,0\n", ("row 0, column 1", "nan", "[0, 1]")),
-        ("0,7\n1,nan\n", ("row 1, column 1", "nan", "0 to 255")),
+        ("0,nan\n1,0\n", ("row 0, column 1", "nan", "a value is missing: fill it in")),
+        ("0,7\n1,nan\n", ("row 1, column 1", "nan", "a value is missing: fill it in")),
         ("0,7\n-inf,0\n", ("row 1, column 0", "-inf")),
         ("0,300\n2,0\n", ("row 0, column 1", "300", "0 to 255")),
         ("0,0.5\n2,0\n", ("row 1, column 0", "2.0", "[0, 1]")),
         ("0,1\n-0.5,0\n", ("row 1, column 0", "-0.5")),
-        ("label,a\n1,0\n2,9.5\n", ("row 1, column 0", "not counting its column label")),
+        ("label,a\n1,0\n2,9.5\n", ("row 1, column 0 'a'", "not counting its column label")),
         ("label,a\n1,0\n1.5,1\n", ("label 1 ", "1.5")),
         ("label\n1\n2\n", ("no column of pixels",)),
         ("a,b,c\n1,0\n1,1\n", ("3 columns",)),

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.faults import runs
 from vaefast import VAE, evaluate, load, model_file, threads
 from vaefast.assessment import Assessment
 from vaefast.checkpoint import CheckpointFolder
+from vaefast.data import load as load_data
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")
@@ -70,8 +72,6 @@ def test_it_says_what_the_estimator_says(command, run):
     report = json.loads(Path("run/evaluation/evaluation.json").read_text())
     vae = load("run").set_params(engine="reference")
     values = np.load("grey.npy")
-    from vaefast.data import load as load_data
-
     test = load_data("grey.npy").test.values
     assert len(values) == 80
     assert report["elbo"] == pytest.approx(vae.score(test), abs=1e-4)
@@ -94,11 +94,42 @@ def test_only_some_images(command, run):
 def test_other_data(command, run, tmp_path):
     runs.tiny_images(tmp_path / "other.npy", 50, 30)
     code, out, _ = command("run", *QUICK, "--json", "--no-figures", "--data", "other.npy")
-    assert (code, json.loads(out)["images"]) == (0, 5)
+    assert (code, json.loads(out)["images"]) == (0, 50)
     runs.tiny_images(tmp_path / "wide.npy", 50, 31)
     code, _, err = command("run", *QUICK, "--data", "wide.npy")
     assert code == 3
     assert err == "vaefast: wide.npy has 31 pixels an image, and the model 30: give other --data\n"
+
+
+def test_all_rows_of_other_data_and_the_test_set_of_the_runs_own(command, run, tmp_path):
+    runs.tiny_images(tmp_path / "other.npy", 50, 30)
+    other, vae = np.load("other.npy"), load("run").set_params(engine="reference")
+    np.save("one.npy", other[:1])
+    np.savez("own.npz", x_train=other[:40], x_test=other[40:])
+    for name, limit, values, words in (
+        ("other.npy", (), other, "other.npy: all 50 rows | run"),
+        ("other.npy", ("--limit", "7"), other[:7], "other.npy: the first 7 of 50 rows | run"),
+        ("other.npy", ("--limit", "50"), other, "other.npy: all 50 rows | run"),
+        ("one.npy", (), other[:1], "one.npy: all 1 rows | run"),
+        ("own.npz", (), other[40:], "own.npz: 10 test images | run"),
+        ("grey.npy", (), load_data("grey.npy").test.values, "grey.npy: 8 test images | run"),
+        ("grey.npy", ("--limit", "3"), load_data("grey.npy").test.values[:3], "grey.npy: the first 3 of 8 test images | run"),
+    ):
+        code, out, err = command("run", *QUICK, "--no-figures", "--data", name, *limit)
+        assert code == 0, err
+        assert out.startswith(words)
+        report = json.loads(Path("run/evaluation/evaluation.json").read_text())
+        assert (report["images"], report["evaluated"]) == (len(values), words.split(": ")[1].split(" |")[0])
+        assert report["elbo"] == pytest.approx(vae.score(values), abs=1e-4)
+
+
+def test_what_was_left_out_of_a_file_is_said(command, run):
+    pd.DataFrame(np.load("grey.npy")).to_csv("grey.csv")
+    code, out, err = command("run", *QUICK, "--no-figures", "--data", "grey.csv")
+    assert code == 0
+    assert "the first line counts the columns 0 to 29: taken as a header; the first column has no name" in err
+    # The same images in another file are the run's own.
+    assert out.startswith("grey.csv: 8 test images")
 
 
 def test_a_model_file_alone(command, run):
@@ -109,6 +140,11 @@ def test_a_model_file_alone(command, run):
     code, out, _ = command("mine.safetensors", *QUICK, "--json", "--data", "grey.npy", "--no-figures")
     assert code == 0
     assert Path("mine-evaluation/evaluation.json").exists()
+    # Which images are its test set it cannot know.
+    assert json.loads(out)["evaluated"] == "all 80 rows"
+    shutil.copytree("run/checkpoint", "checkpoint")
+    code, out, _ = command("mine.safetensors", *QUICK, "--json", "--data", "grey.npy", "--no-figures")
+    assert json.loads(out)["evaluated"] == "8 test images"
     # In its run's folder it knows its data.
     assert command("run/model.safetensors", *QUICK, "--no-figures")[0] == 0
     again = json.loads(Path("run/model-evaluation/evaluation.json").read_text())

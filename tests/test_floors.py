@@ -108,6 +108,10 @@ FLOORS: dict[str, set[str]] = {
         "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "flags", "gallery",
         "interruption", "model_file", "network", "threads", "version",
     },
+    "transform": {
+        "atomic", "console", "data", "errors", "estimator", "evaluate", "flags", "interruption", "network", "threads",
+        "version",
+    },
     "reproduce": {
         "assessment", "atomic", "charts", "checkpoint", "console", "data", "errors", "figures", "flags", "interruption",
         "lock", "model_file", "options", "pace", "run_folder", "table1", "threads", "train", "version",

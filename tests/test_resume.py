@@ -340,7 +340,7 @@ def test_the_folder_or_its_checkpoints_may_be_named(command, whole):
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("nowhere", 4, ("nowhere is no folder", "--resume")),
+        ("nowhere", 4, ("nowhere does not exist", "--resume")),
         ("grey.npy", 4, ("grey.npy is no folder",)),
         (".", 4, (". holds no complete checkpoint",)),
         ("empty", 4, ("empty holds no complete checkpoint",)),

@@ -30,7 +30,21 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vaefast import __version__, engines, gallery, lock, options, threads, train, trainer
+from vaefast import (
+    __version__,
+    atomic,
+    engines,
+    evaluate,
+    flags,
+    gallery,
+    lock,
+    options,
+    threads,
+    train,
+    trainer,
+    transform,
+)  # fmt: skip
+from vaefast.errors import OutputError
 from vaefast.initialization import initial_parameters
 from vaefast.layout import Layout
 from vaefast.run_folder import RunFolder
@@ -395,12 +409,55 @@ def test_version(capsys):
         (("--checkpoint-every", "often"), ("checkpoint_every", "often", "10m")),
         (("--checkpoint-every", "0"), ("checkpoint_every", "0", "from 1")),
         (("--resum", "auto"), ("--resum", "did you mean --resume?")),
+        (("-epochs", "3"), ("did you mean --epochs?",)),
+        (("--batch_size", "3"), ("did you mean --batch-size?",)),
+        (("--dropout", "0.1"), ("there is no dropout: --validation with --patience",)),
+        (("--weight-decay=0.1",), ("there is no weight decay",)),
+        (("--data", "-x.csv"), ("a value that begins with a dash is given as --data=-x.csv",)),
+        (("--out", "--x"), ("a value that begins with a dash is given as --out=--x",)),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
 def test_wrong_flags_are_one_line_and_exit_code_2(command, tmp_path, arguments, words):
     data = images(tmp_path / "grey.npy", 20, 4)
     refused(command, 2, ("--data", data, *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("learning-rate", "lr step-size"),
+        ("latent", "n-components latent-dim z-dim latents zdim Z_DIM"),
+        ("batch-size", "batch bs"),
+        ("epochs", "n-epochs num-epochs max-epochs n_epochs"),
+        ("seed", "random-state random-seed"),
+        ("engine", "device"),
+        ("engine cuda", "gpu cuda"),
+        ("threads", "workers n-jobs num-threads"),
+        ("out", "output outdir"),
+        ("data", "dataset input"),
+        ("hidden", "hidden-sizes hidden-layer-sizes"),
+    ],
+)
+def test_what_other_tools_call_a_flag_is_understood(command, flag, words):
+    for word in words.split():
+        refused(command, 2, (f"--{word}", "3"), f"unrecognized arguments: --{word} 3 (did you mean --{flag}?)")
+
+
+@pytest.mark.parametrize("arguments", [("--quux", "3"), ("--xl", "3"), ("--data", "--epochs", "3"), ("--data",)])
+def test_no_flag_is_suggested_that_is_far_from_what_was_typed(command, arguments):
+    result = command(*arguments)
+    assert result.code == 2
+    assert "(" not in result.err
+
+
+def test_every_synonym_leads_to_a_flag_of_some_command():
+    parsers = (flags.build_parser(), evaluate._build_parser(), transform._build_parser())
+    known = {name.strip("-") for parser in parsers for action in parser._actions for name in action.option_strings}
+    words = [word for others in flags.SYNONYMS.values() for word in others.split(", ")] + [*flags.ABSENT]
+    assert {flag.split()[0] for flag in flags.SYNONYMS} <= known
+    assert len({*words}) == len(words)
+    assert not {*words} & known
 
 
 def test_exit_codes_leave_the_process(tmp_path):
@@ -480,6 +537,9 @@ def test_a_home_folder_is_found_in_the_configuration_file(command, tmp_path):
     [
         ("lerning_rate = 0.1", ("mine.toml", "lerning_rate", "did you mean learning_rate?")),
         ("quux = 1", ("mine.toml", "quux", "batch_size")),
+        ("lr = 0.1", ("mine.toml", "unknown key 'lr'; did you mean learning_rate?")),
+        ("gpu = true", ("did you mean engine?",)),
+        ("dropout = 0.1", ("there is no dropout",)),
         ("config = 'other.toml'", ("mine.toml", "config")),
         ("batch-size = 5\nbatch_size = 6", ("mine.toml", "batch_size", "twice")),
         ("epochs = '3'", ("mine.toml", "epochs", "without quotes")),
@@ -632,6 +692,27 @@ def test_out_that_cannot_be_written_is_known_before_anything_is_trained(command,
             patch.setattr(Path, "mkdir", failing_on(Path.mkdir, "new", denied))
             refused(command, 6, ("--data", data, "--out", name), name, os.strerror(errno.EACCES), "--out")
     refused(command, 6, ("--data", data, "--out", "/proc/run"), "/proc/run", "--out")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free space or choose another --out"),
+        (errno.EROFS, "choose another --out, for that place is read-only"),
+        (errno.EACCES, "choose another --out, or give yourself the right to write there"),
+        (errno.ENOENT, "make the folder that it would be in, or choose another --out"),
+        (errno.EIO, "choose another --out"),
+    ],
+)
+def test_what_helps_is_what_is_wrong(command, tmp_path, monkeypatch, number, words):
+    data = images(tmp_path / "grey.npy", 20, 4)
+    monkeypatch.setattr(Path, "mkdir", failing_on(Path.mkdir, "run", OSError(number, os.strerror(number))))
+    refused(command, 6, ("--data", data, "--out", "run"), f"cannot make the folder run: {os.strerror(number)}; {words}\n")
+
+
+def test_a_model_saved_into_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OutputError, match="No such file or directory; make the folder that it would be in, or choose another"):
+        atomic.write_bytes(tmp_path / "deep" / "model.safetensors", b"")
 
 
 def failing_on(function: Callable[..., Any], name: str, error: OSError) -> Callable[..., Any]:

@@ -13,6 +13,15 @@ from vaefast.errors import OutputError
 # Temporary files begin with a dot and end so: what a killed process left behind can be told from anything of the user's.
 TEMPORARY = ".part"
 
+# What helps, by the number of the error.
+REMEDIES = {
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free space or choose another --out",
+    (errno.ENOENT,): "make the folder that it would be in, or choose another --out",
+    (errno.EEXIST, errno.ENOTDIR, errno.EISDIR): "choose another --out, for something else is in its place",
+    (errno.EACCES, errno.EPERM): "choose another --out, or give yourself the right to write there",
+    (errno.EROFS,): "choose another --out, for that place is read-only",
+}
+
 
 class Disk:
     """What writing asks of the operating system; the fault tests put one that fails in its place."""
@@ -128,8 +137,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def cannot_make(folder: Path, error: OSError) -> OutputError:
+    """The error of a folder that cannot be made, in one line."""
+    return OutputError(f"cannot make the folder {folder}: {error.strerror or error}; {_remedy(error)}")
+
+
 def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another --out")
+    return OutputError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}")
+
+
+def _remedy(error: OSError) -> str:
+    """What helps against a failure to write."""
+    return next((words for numbers, words in REMEDIES.items() if error.errno in numbers), "choose another --out")
 
 
 def _umask() -> int:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from vaefast import atomic
 from vaefast.engines.contract import BoundTerms, State
-from vaefast.errors import CheckpointError, OutputError
+from vaefast.errors import CheckpointError
 
 FORMAT, FORMAT_VERSION = "vaefast checkpoint", 2
 KEPT = 2
@@ -106,7 +106,7 @@ class CheckpointFolder:
         try:
             atomic.make_folder(self.path)
         except OSError as error:
-            raise OutputError(f"cannot make the folder {self.path}: {error.strerror or error}; free space") from error
+            raise atomic.cannot_make(self.path, error) from error
         files = {}
         for part, content in zip(_PARTS, (_tensors(checkpoint), _description(checkpoint)), strict=True):
             path = self._path(number, part)

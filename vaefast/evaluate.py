@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaefast import console
 from vaefast.console import complain, say
-from vaefast.errors import CheckpointError, DataError, OutputError, SettingsError
+from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.flags import Parser
 from vaefast.interruption import Interruption
 from vaefast.version import __version__
@@ -26,6 +27,8 @@ MODEL, RESULTS = "model.safetensors", "evaluation.json"
 MOST_SAMPLES = 10**7
 # Shares of the images and of the latents from which on a warning is due.
 COLLAPSED_WEIGHTS, ACTIVE_LATENTS = 0.01, 0.1
+# The share by which a run's own data are told.
+TEST_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,27 @@ def parse(arguments: list[str]) -> Options:
     SettingsError
         A flag or a value is not usable.
     """
-    given = vars(_build_parser().parse_args(arguments))
-    if not 1 <= given["samples"] <= MOST_SAMPLES:
+    return Options(**checked(_build_parser().parse_args(arguments), ("run", "out", "data_dir")))
+
+
+def checked(namespace: Namespace, paths: tuple[str, ...]) -> dict[str, Any]:
+    """What the flags hold by name, with paths in the place of these.
+
+    Raises
+    ------
+    SettingsError
+        A number of samples or of rows is out of its range, or a path is none.
+    """
+    given = vars(namespace)
+    if given["samples"] is not None and not 1 <= given["samples"] <= MOST_SAMPLES:
         raise SettingsError(f"samples is {given['samples']}: give a whole number from 1 to {MOST_SAMPLES}")
     if given["limit"] is not None and given["limit"] < 1:
         raise SettingsError(f"limit is {given['limit']}: give a whole number from 1")
-    for name in ("run", "out", "data_dir"):
+    for name in paths:
         if given[name] is not None and "\0" in given[name]:
             raise SettingsError(f"{given[name]!r} holds a null character: give the path of a folder")
         given[name] = None if given[name] is None else Path(given[name]).expanduser()
-    return Options(**given)
+    return given
 
 
 def run(options: Options, interruption: Interruption) -> None:
@@ -76,14 +90,16 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.threads import thread_count
 
     saved = _read_model(options.run)
-    data = _test_data(options, saved)
+    data, part = _images(options, saved)
+    if data.notice:
+        complain(data.notice)
     model = assessment.network(saved, options.engine, thread_count(options.threads))
     folder = _folder(options)
     try:
         start = time.perf_counter()
-        with _Display(len(data.test)) as display:
+        with Display(len(data.test), "image") as display:
             found = assessment.assess(model, data.test.values, options.samples, display.show)
-        report = _report(options, found, data, model, time.perf_counter() - start)
+        report = _report(options, found, data, part, model, time.perf_counter() - start)
         _write(folder, report)
         say(json.dumps(report, indent=1) if options.json else _text(report, found))
         for warning in report["warnings"]:
@@ -99,6 +115,23 @@ def run(options: Options, interruption: Interruption) -> None:
 # --- The model and its data
 
 
+def model_of(path: Path) -> Path:
+    """The model's file of a run, or this file itself.
+
+    Raises
+    ------
+    DataError
+        The run's folder has none.
+    """
+    if path.is_dir() and not (path / MODEL).exists():
+        begun = (path / "checkpoint").is_dir()
+        remedy = (
+            f"finish it with python -m vaefast.train --resume {path}" if begun else "give the folder of a run, or its model"
+        )
+        raise DataError(f"{path} holds no {MODEL}: {remedy}")
+    return path / MODEL if path.is_dir() else path
+
+
 def _read_model(path: Path) -> SavedModel:
     """The model of a run, or of a file.
 
@@ -109,45 +142,69 @@ def _read_model(path: Path) -> SavedModel:
     """
     from vaefast import model_file
 
-    if path.is_dir() and not (path / MODEL).exists():
-        begun = (path / "checkpoint").is_dir()
-        remedy = (
-            f"finish it with python -m vaefast.train --resume {path}" if begun else "give the folder of a run, or its model"
-        )
-        raise DataError(f"{path} holds no {MODEL}: {remedy}")
-    saved = model_file.read(path / MODEL if path.is_dir() else path)
+    saved = model_file.read(model_of(path))
     if saved.scaling:
         raise DataError(f"{path} was trained on scaled columns: evaluate it with vaefast.load and its log_likelihood")
     return saved
 
 
-def _test_data(options: Options, saved: SavedModel) -> Dataset:
-    """The test images: the run's own, which are recognised by their hash, or others that were asked for.
+def _images(options: Options, saved: SavedModel) -> tuple[Dataset, str]:
+    """The images to evaluate, as a test set, and what they are of their source, in words.
 
     Raises
     ------
     DataError
         They are not those of the run, or have another number of pixels than the model.
     """
-    from vaefast.data import Images, load
+    from vaefast.data import Images
 
-    if options.data is not None:
-        data = load(str(Path(options.data).expanduser()), options.data_dir)
-    else:
-        name, data_dir, sha256 = _source(options.run)
-        data = load(name, options.data_dir or data_dir)
-        if data.sha256 != sha256:
-            raise DataError(
-                f"{name} is not what {options.run} was trained on (SHA-256 {data.sha256[:12]} instead of {sha256[:12]}): "
-                "give --data to evaluate on it all the same"
-            )
-    pixels = data.test.values.shape[1]
+    data, is_all = _other_data(options) if options.data is not None else (_own_data(options), False)
+    count, pixels = data.test.values.shape
     if pixels != saved.model.pixels:
         raise DataError(f"{data.name} has {pixels} pixels an image, and the model {saved.model.pixels}: give other --data")
-    if options.limit is None:
-        return data
+    part = f"all {count:,} rows" if is_all else f"{count:,} test images"
+    if options.limit is None or options.limit >= count:
+        return data, part
+    part = f"the first {options.limit:,} of {part.removeprefix('all ')}"
     labels = None if data.test_labels is None else data.test_labels[: options.limit]
-    return replace(data, test=Images(data.test.values[: options.limit], data.test.shape), test_labels=labels)
+    test = Images(data.test.values[: options.limit], data.test.shape)
+    return replace(data, test=test, test_labels=labels), part
+
+
+def _other_data(options: Options) -> tuple[Dataset, bool]:
+    """The data that --data names, and whether all their rows are the test set: where they bring none and are not the run's
+    own, whose training images must not be among them."""
+    from vaefast.data import Dataset, read, split, unsplit
+
+    found = read(str(Path(str(options.data)).expanduser()), options.data_dir)
+    if isinstance(found, Dataset):
+        return found, False
+    try:
+        own = _source(options.run)[2]
+    except SettingsError:
+        return unsplit(found), True
+    data = split(found, TEST_FRACTION) if len(found.images) > 1 else unsplit(found)
+    return (data, False) if data.sha256 == own else (unsplit(found), True)
+
+
+def _own_data(options: Options) -> Dataset:
+    """The run's own data, which are recognised by their hash.
+
+    Raises
+    ------
+    DataError
+        They have changed.
+    """
+    from vaefast.data import load
+
+    name, data_dir, sha256 = _source(options.run)
+    data = load(name, options.data_dir or data_dir)
+    if data.sha256 != sha256:
+        raise DataError(
+            f"{name} is not what {options.run} was trained on (SHA-256 {data.sha256[:12]} instead of {sha256[:12]}): "
+            "give --data to evaluate on it all the same"
+        )
+    return data
 
 
 def _source(path: Path) -> tuple[str, Path | None, str]:
@@ -178,20 +235,21 @@ def _folder(options: Options) -> Path:
     try:
         atomic.make_folder(folder)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}; choose another --out") from error
+        raise atomic.cannot_make(folder, error) from error
     return folder
 
 
 # --- What is said
 
 
-def _report(options: Options, found: Assessment, data: Dataset, model: Network, seconds: float) -> dict[str, Any]:
+def _report(options: Options, found: Assessment, data: Dataset, part: str, model: Network, seconds: float) -> dict[str, Any]:
     """Everything, as JSON."""
     return {
         "vaefast": __version__,
         "model": str(options.run),
         "data": data.name,
         "data_sha256": data.sha256,
+        "evaluated": part,
         **asdict(found),
         "active_units": found.active_units,
         "engine": model.engine_name,
@@ -205,7 +263,7 @@ def _text(report: dict[str, Any], found: Assessment) -> str:
     latents = len(found.latent_kl)
     share = f"; below 2 for {100 * found.collapsed:.1f} % of the images" if found.collapsed else ""
     return "\n".join([
-        f"{report['data']}: {found.images:,} test images | {report['model']} | engine {report['engine']}, "
+        f"{report['data']}: {report['evaluated']} | {report['model']} | engine {report['engine']}, "
         f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}, {report['seconds']:.1f} s",
         f"ELBO              {found.elbo:.2f} nats (log-likelihood {found.log_likelihood:.2f}, KL {found.kl:.2f})",
         f"log p(x)          {found.log_p:.2f} nats by {found.samples:,} samples an image (+- {found.standard_error:.2f} over "
@@ -270,24 +328,24 @@ def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> Non
             figures.save(figures.manifold(plane, data.test.shape, data_name=name), folder / "manifold.png")
 
 
-class _Display:
-    """A bar over the images on a terminal."""
+class Display:
+    """A bar over the images, or rows, on a terminal."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, count: int, unit: str) -> None:
         from tqdm import tqdm
 
         live = sys.stderr is not None and sys.stderr.isatty()
-        self._bar = tqdm(total=images, unit="image", disable=not live, leave=False, dynamic_ncols=True)
+        self._bar = tqdm(total=count, unit=unit, disable=not live, leave=False, dynamic_ncols=True)
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def show(self, images: int) -> None:
+    def show(self, done: int) -> None:
         """So many are done."""
-        self._bar.update(images - self._bar.n)
+        self._bar.update(done - self._bar.n)
 
 
 def _build_parser() -> Parser:
@@ -299,9 +357,10 @@ def _build_parser() -> Parser:
     add = parser.add_argument
     add("run", metavar="RUN", help="the folder of a run, or a model.safetensors")
     add("--samples", metavar="S", type=int, default=5000, help="an image, for log p(x) (default: %(default)s)")
-    add("--data", metavar="WHAT", help="other data than the run's: mnist, digits, or a file or folder; their test images")
+    add("--data", metavar="WHAT", help="other data than the run's: mnist, digits, or a file or folder; all of "
+        "their images, or the test set that they bring")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie")
-    add("--limit", metavar="N", type=int, help="only the first N test images")
+    add("--limit", metavar="N", type=int, help="only the first N images")
     add("--engine", metavar="NAME", default="auto", help="auto, cython, numba or reference (default: %(default)s, the fastest "
         "that has a kernel for importance sampling)")  # fmt: skip
     add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import stat
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vaefast.errors import SettingsError
-from vaefast.flags import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION, Parser, build_parser
+from vaefast.flags import ABSENT, ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION, Parser, build_parser, meant
 from vaefast.schedule import Schedule
 from vaefast.settings import (
     LIKELIHOODS,
@@ -175,8 +174,8 @@ def _read_config(name: str, parser: Parser) -> dict[str, Any]:
     for key, value in content.items():
         dest = key.replace("-", "_")
         if dest not in actions:
-            near = difflib.get_close_matches(dest, actions, 1)
-            hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(actions)}"
+            near = meant(dest, [name.replace("_", "-") for name in actions]).split(" ")[0].replace("-", "_")
+            hint = f"did you mean {near}?" if near else ABSENT.get(key.replace("_", "-")) or f"keys are {', '.join(actions)}"
             raise SettingsError(f"{name} has the unknown key {key!r}; {hint}")
         if dest in values:
             raise SettingsError(f"{name} has {key!r} twice, with a hyphen and with an underscore: keep one")

@@ -89,7 +89,6 @@ def run(options: Options, interruption: Interruption) -> None:
     """Train and evaluate what is missing of the rows and stages, then say how they compare."""
     from vaefast import atomic
     from vaefast.data import load
-    from vaefast.errors import OutputError
     from vaefast.lock import FolderLock
 
     for name in options.rows:
@@ -97,7 +96,7 @@ def run(options: Options, interruption: Interruption) -> None:
     try:
         atomic.make_folder(options.out)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {options.out}: {error.strerror or error}; choose another --out") from error
+        raise atomic.cannot_make(options.out, error) from error
     lock = FolderLock(options.out)
     try:
         results = _read_results(options)

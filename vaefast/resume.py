@@ -134,7 +134,8 @@ def _located(text: str, out: Path | None) -> Path | None:
         path = path.parent
     # Asked before anything is made in it: the folder may be anyone's.
     if not CheckpointFolder(path / "checkpoint").numbers():
-        what = "holds no complete checkpoint" if path.is_dir() else "is no folder"
+        missing = "is no folder" if path.exists() else "does not exist"
+        what = "holds no complete checkpoint" if path.is_dir() else missing
         raise CheckpointError(f"{path} {what}: give --resume the folder of a run, or {AUTO}")
     if out is not None and os.path.realpath(out) != os.path.realpath(path):
         raise SettingsError(f"--resume continues the run in its own folder, {path}, and --out is {out}: leave out --out")

@@ -56,8 +56,7 @@ class RunFolder:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and not isinstance(error, OutputError):
-                reason = error.strerror or error
-                raise OutputError(f"cannot make the folder {path}: {reason}; choose another --out") from error
+                raise atomic.cannot_make(path, error) from error
             raise
 
     def close(self) -> None:

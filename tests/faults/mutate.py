@@ -70,7 +70,11 @@ def targets(folder: Path) -> dict[str, Target]:
         "idx in gz": Target([idx], _packed_reader(folder / "packed.gz")),
         "npy": Target([_saved(np.save, images), _saved(np.save, images / 255)], _file_reader(folder / "images.npy")),
         "npz": Target([_saved(np.savez_compressed, images)], _file_reader(folder / "images.npz")),
-        "csv": Target([b"label,a,b\n7,0,200\n8,3,4\n", b"0.5,1\n0,0.25\n"], _file_reader(folder / "images.csv")),
+        "csv": Target(
+            [b"label,a,b\n7,0,200\n8,3,4\n", b"0.5,1\n0,0.25\n", b'"","a","class"\n"r, 1",0.5,x\n"r 2","1",y\n'],
+            _file_reader(folder / "images.csv"),
+        ),
+        "csv in gz": Target([gzip.compress(b",0,1\n0,0.5,1\n1,0,0.25\n")], _file_reader(folder / "images.csv.gz")),
         "toml": Target([CONFIG], _config_reader(folder / "settings.toml")),
         "checkpoint": _checkpoint_target(folder, sealed=False),
         "sealed checkpoint": _checkpoint_target(folder, sealed=True),

@@ -1,133 +1,120 @@
-"""Comma-separated numbers, one image a line; a first line without any number names the columns."""
+"""Comma-separated numbers, one image a line, as spreadsheets, pandas and R write them, plain or gzipped."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Dataset, Images, Pixels, guessed_shape
-from vaefast.data.reading import reading
-from vaefast.data.split import split
+from vaefast.data.csvfields import MISSING, number_in
+from vaefast.data.csvtable import LABELS, Table, check_no_gaps, read_table
+from vaefast.data.images import Images, Labels, Rows, guessed_shape
 from vaefast.data.values import row_blocks, to_labels, to_pixels
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-LABEL = "label"
+LABEL, Y, X = "label", "y", "x"
+MOST_CLASSES = 100
+# Levels of fewer than 8 bits, percent and most counts end below: over 255 they would be nearly black.
+DARKEST_WHITE = 127
+MNIST_PIXELS = 784
+PIXEL = re.compile(r"(pixel|pix|px)[ _.\d]*|\d+x\d+", re.IGNORECASE)
 
 
-def load_csv(path: Path, test_fraction: float) -> Dataset:
-    """Numbers in [0, 1], or whole grey levels 0 to 255 of which some are above 1; a column named `label` holds labels.
+def read_csv(path: Path) -> Rows:
+    """Numbers in [0, 1], or whole grey levels 0 to 255 (see `_kept_as`); columns of labels are told by their names.
 
     Raises
     ------
     DataError
-        Lines of different length, text among the numbers, values out of range (row and column are named), or no data.
+        Lines of different length, text among the numbers, values that are missing or out of range (row and column are named),
+        whole numbers that are no grey levels, or no data.
     """
     origin = shown(path)
-    names, table = read_table(path)
-    labels = None
-    if LABEL in names:
-        at = names.index(LABEL)
-        labels = to_labels(table[:, at], f"{origin}, column {LABEL}")
-        table = np.delete(table, at, axis=1)
-        origin += f", not counting its column {LABEL}"
-    if table.shape[1] == 0:
-        raise DataError(f"{origin} has no column of pixels: give at least one")
-    pixels = _to_pixels(table, origin)
-    return split(path, Images(pixels, guessed_shape(pixels.shape[1])), labels, test_fraction)
+    table, labels = split_labels(read_table(path, np.float32), origin)
+    if table.values.shape[1] == 0:
+        raise DataError(f"{table.called(origin)} has no column of pixels: give at least one")
+    check_no_gaps(table, origin)
+    kept, note = _kept_as(table, origin)
+    pixels = to_pixels(table.values, table.called(origin), kept, table.names)
+    images = Images(pixels, guessed_shape(pixels.shape[1]))
+    return Rows(path, images, labels, table.names, table.noted(note).notice(origin))
 
 
-def read_table(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    """Column names, in lower case (none without a header line), and the numbers, float32 (N, columns)."""
-    origin = shown(path)
-    with reading(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
-        rows = _Rows(text)
-        try:
-            names = rows.header()
-            table = _parse(rows)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{origin} is not UTF-8 text: save it as CSV, numbers with commas between them") from error
-        except ValueError as error:
-            raise DataError(f"{origin}: {rows.complaint()}") from error
-    if table.size == 0:
-        raise DataError(f"{origin} holds no numbers: give one image a line, numbers with commas between them")
-    if names and table.shape[1] != len(names):
+def split_labels(table: Table, origin: str) -> tuple[Table, Labels | None]:
+    """The table without its columns of labels, and the first of them.
+
+    A column named `label` always is one. One named `class`, `target` or `y`, in any case and in the plural, is one where its
+    values look like labels: text, or at most 100 different whole numbers; `y` is none beside a column `x`.
+
+    Raises
+    ------
+    DataError
+        A label is missing, or one in the column `label` is no whole number.
+    """
+    names = [name.lower() for name in table.names]
+    found, notes = {}, []
+    for at in (i for i, name in enumerate(names) if name in LABELS):
+        labels = _labels(table.texts[at], names[at], X in names, f"{origin}, column {shown(table.names[at])}")
+        if labels is None:
+            notes.append(f"column {shown(table.names[at])} holds no labels: trained on like the others")
+        else:
+            found[at] = labels
+            different = len(np.unique(labels))
+            notes.append(f"column {shown(table.names[at])} holds labels ({different} different): not trained on")
+    return table.without([*found]).noted(*notes), next(iter(found.values()), None)
+
+
+def _labels(texts: list[str], name: str, beside_x: bool, origin: str) -> Labels | None:
+    """Labels as whole numbers, those of text by its order; None where these look like none."""
+    numbers = np.array([number_in(field) for field in texts])
+    no_numbers = np.flatnonzero(np.isnan(numbers))
+    missing = [row for row in no_numbers if texts[row].lower() in MISSING]
+    if len(missing) == len(no_numbers):
+        if name != LABEL and ((name == Y and beside_x) or not _are_classes(numbers)):
+            return None
+        if not missing:
+            return to_labels(numbers, origin)
+    if missing:
+        raise DataError(f"{origin}: label {missing[0]} (counted from 0) is missing: fill it in, or leave its row out")
+    return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+
+
+def _are_classes(numbers: NDArray[np.float64]) -> bool:
+    known = numbers[~np.isnan(numbers)]
+    return bool((known == np.floor(known)).all()) and len(np.unique(known)) <= MOST_CLASSES
+
+
+def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[np.float32], str]:
+    """The type that the values are kept in, and a note on it.
+
+    Whole numbers of which some are above 1 are grey levels 0 to 255 where one is above 127, the darkest white of 8 bits, or
+    where a row has the 784 pixels of MNIST and its kin; a note says so unless both hold, or columns are named like pixels.
+    All else is for numbers in [0, 1].
+
+    Raises
+    ------
+    DataError
+        Whole numbers that look like counts: over 255 they would be all but black without a word.
+    """
+    whole, smallest, largest = True, np.inf, -np.inf
+    for start, stop in row_blocks(*table.values.shape):
+        block = table.values[start:stop]
+        whole = whole and bool((block == np.floor(block)).all())
+        smallest, largest = min(smallest, block.min()), max(largest, block.max())
+    if not whole or largest <= 1:
+        return np.dtype(np.float32), ""
+    bright, like_mnist = largest > DARKEST_WHITE, table.values.shape[1] == MNIST_PIXELS
+    if not bright and not like_mnist and smallest >= 0:
         raise DataError(
-            f"{origin}: the header line names {len(names)} columns, the first row has {table.shape[1]}: make them agree"
+            f"{table.called(origin)}: whole numbers up to {largest:.0f} look like counts, not like grey levels 0 to 255: "
+            f"divide by {largest:.0f} to train on them as pictures in [0, 1], or use vaefast.VAE in Python for counts"
         )
-    return names, table
-
-
-def _parse(rows: _Rows) -> NDArray[np.float32]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # no data: an error of our own follows
-        return np.loadtxt(rows, dtype=np.float32, delimiter=",", comments=None, ndmin=2)
-
-
-class _Rows:
-    """Lines that are not blank, remembering where the reader is for the sake of a good complaint."""
-
-    def __init__(self, text: TextIO) -> None:
-        self.lines = (line for line in text if line.strip())
-        self.row = -1
-        self.line = ""
-        self.columns = 0
-        self.pending: list[str] = []
-
-    def header(self) -> list[str]:
-        """Names of the columns: the first line, if none of its fields is a number."""
-        first = next(self.lines, "")
-        fields = [field.strip().strip('"').lower() for field in first.split(",")]
-        if not any(_is_number(field) for field in fields):
-            return fields if first else []
-        self.pending.append(first)
-        return []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self.pending.pop() if self.pending else next(self.lines)
-        self.row += 1
-        self.line = line
-        self.columns = self.columns or line.count(",") + 1
-        return line
-
-    def complaint(self) -> str:
-        """What is wrong with the line that was handed out last."""
-        fields = [field.strip() for field in self.line.split(",")]
-        if len(fields) != self.columns:
-            return (
-                f"row {self.row} (counted from 0, without a header) has {len(fields)} values where row 0 has "
-                f"{self.columns}: give every image the same number"
-            )
-        column = next((i for i, field in enumerate(fields) if not _is_number(field)), 0)
-        field = shown(repr(fields[column][:40]))
-        return (
-            f"row {self.row}, column {column} (both counted from 0, without a header) is {field}: "
-            "give numbers with commas between them"
-        )
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return "_" not in field  # 1_000 is a number to Python only
-
-
-def _to_pixels(table: NDArray[np.float32], origin: str) -> Pixels:
-    """Grey levels if all numbers are whole and some are above 1, else values in [0, 1]."""
-    whole, largest = True, np.float32(0)
-    for start, stop in row_blocks(*table.shape):
-        block = table[start:stop]
-        whole = whole and bool(((block == np.floor(block)) | np.isnan(block)).all())
-        largest = np.fmax(largest, np.fmax.reduce(block, axis=None))
-    return to_pixels(table, origin, np.dtype(np.uint8 if whole and largest > 1 else np.float32))
+    if bright and (like_mnist or (table.names and all(PIXEL.fullmatch(name) for name in table.names))):
+        return np.dtype(np.uint8), ""
+    note = (
+        f"whole numbers up to {largest:.0f} are taken as grey levels 0 to 255; for a table of counts use vaefast.VAE in Python"
+    )
+    return np.dtype(np.uint8), note

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Dataset, Images
-from vaefast.data.split import split
+from vaefast.data.images import Images, Rows
 
 NAME = "digits 8x8"
 WHITEST = 16.0  # their grey levels are 0 to 16, so that value / 16 is exact in float32
 
 
-def load_digits(test_fraction: float, notice: str | None = None) -> Dataset:
+def read_digits(notice: str | None = None) -> Rows:
     """The digits with their labels: float32 (N, 64) in [0, 1]."""
     values, labels = _read()
     images = Images((values / WHITEST).astype(np.float32), (8, 8))
-    return split(NAME, images, labels.astype(np.int64), test_fraction, notice)
+    return Rows(NAME, images, labels.astype(np.int64), notice=notice)
 
 
 def _read() -> tuple[NDArray[Any], NDArray[Any]]:

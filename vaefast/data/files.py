@@ -10,31 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data import mnist
-from vaefast.data.csvfile import load_csv
+from vaefast.data.csvfields import looks_like_csv
+from vaefast.data.csvfile import read_csv
 from vaefast.data.idx import looks_like_idx, read_idx
-from vaefast.data.images import Dataset
-from vaefast.data.numpyfile import NPY_MAGIC, NPZ_MAGIC, load_npy, load_npz
+from vaefast.data.images import Dataset, Rows
+from vaefast.data.numpyfile import NPY_MAGIC, NPZ_MAGIC, read_npy, read_npz
 from vaefast.data.pictures import load_pictures
-from vaefast.data.reading import GZIP_MAGIC, reading
-from vaefast.data.split import split
+from vaefast.data.reading import GZIP_MAGIC, reading, unzipped
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
+# Bytes by which a gzipped file is known.
+FIRST = 4096
 
-def load_path(path: Path, test_fraction: float) -> Dataset:
+
+def read_path(path: Path) -> Rows | Dataset:
     """Read a file or a folder of the user's.
 
     Parameters
     ----------
     path
-        A `.npy`, `.npz`, `.csv` or IDX file, a folder of pictures, or a folder of four IDX files named like MNIST's.
-    test_fraction
-        Share of the images that become the test set, where the data do not bring one.
+        A `.npy`, `.npz`, `.csv`, `.csv.gz` or IDX file, a folder of pictures, or one of four IDX files named like MNIST's.
 
     Returns
     -------
-    Dataset
-        Named like the file or folder.
+    Rows or Dataset
+        Named like the file or folder; a Dataset where it brings a test set.
 
     Raises
     ------
@@ -42,32 +43,44 @@ def load_path(path: Path, test_fraction: float) -> Dataset:
         The data cannot be read, are damaged or out of range, or are of no known format.
     """
     path = Path(os.path.abspath(path))  # so that even `.` has a name
-    dataset = _load_folder(path, test_fraction) if os.path.isdir(path) else _load_file(path, test_fraction)
-    values = dataset.train.values
+    found = _read_folder(path) if os.path.isdir(path) else _read_file(path)
+    values = (found.images if isinstance(found, Rows) else found.train).values
     if values.dtype == np.uint8 and values.max() <= 1:
         black = "no grey level is above 1 of 255, so that every image is black: if 1 means white, save the data as bool"
-        return replace(dataset, notice=f"{shown(path)}: {black}")
-    return dataset
+        return replace(found, notice=f"{shown(path)}: {black}")
+    return found
 
 
-def _load_file(path: Path, test_fraction: float) -> Dataset:
+def _read_file(path: Path) -> Rows | Dataset:
     with reading(path) as stream:
         start = stream.read(len(NPY_MAGIC))
     if start.startswith(NPY_MAGIC):
-        return load_npy(path, test_fraction)
+        return read_npy(path)
     if start.startswith(NPZ_MAGIC):
-        return load_npz(path, test_fraction)
+        return read_npz(path)
+    if is_csv(path):
+        return read_csv(path)
     if start.startswith(GZIP_MAGIC) or looks_like_idx(start[:4]):
-        return split(path, mnist.flat(read_idx(path, 3)), None, test_fraction)
-    if path.suffix.lower() == ".csv":
-        return load_csv(path, test_fraction)
+        return Rows(path, mnist.flat(read_idx(path, 3)))
     raise DataError(
         f"{shown(path)} is of no known format: give .npy, .npz, .csv (comma-separated numbers), an IDX file, "
         "or a folder of pictures"
     )
 
 
-def _load_folder(folder: Path, test_fraction: float) -> Dataset:
+def is_csv(path: Path) -> bool:
+    """Whether a file is comma-separated text: by its name, `x.csv.gz` included, and if it is gzipped by its first bytes."""
+    with reading(path) as file:
+        stream = unzipped(file)[0]
+        start = stream.read(FIRST)
+    if looks_like_idx(start[:4]):
+        return False
+    packed = stream is not file
+    named = ".csv" in [suffix.lower() for suffix in path.suffixes[-1 - packed :]]
+    return named or (packed and looks_like_csv(start))
+
+
+def _read_folder(folder: Path) -> Rows | Dataset:
     """IDX files if one of their four names is there, else pictures."""
     try:
         names = os.listdir(folder)
@@ -75,7 +88,7 @@ def _load_folder(folder: Path, test_fraction: float) -> Dataset:
         raise DataError(f"the folder {shown(folder)} cannot be read ({reason(error)}): check its permissions") from error
     paths = [mnist.find(folder, file.name) for file in mnist.FILES]
     if not any(paths):
-        return split(folder, load_pictures(folder, names), None, test_fraction)
+        return Rows(folder, load_pictures(folder, names))
     arrays: list[NDArray[np.uint8] | None] = []
     for file, path in zip(mnist.FILES, paths, strict=True):
         if path is None and file.rank == 3:

@@ -57,6 +57,31 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """All images of a source that brings no test set of its own, in the order in which they stand there.
+
+    Parameters
+    ----------
+    source
+        As for `assemble`.
+    images
+        N of them, at least one.
+    labels
+        (N,) integers where they are known.
+    names
+        Of the columns, where the source names them.
+    notice
+        As in `Dataset`.
+    """
+
+    source: str | Path
+    images: Images
+    labels: Labels | None = None
+    names: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test images of one kind; build it with `assemble`, which checks that they belong together.
 

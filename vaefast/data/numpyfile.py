@@ -18,9 +18,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Dataset, Images, Labels, Pixels, assemble, guessed_shape
+from vaefast.data.images import Dataset, Images, Labels, Pixels, Rows, assemble, guessed_shape
 from vaefast.data.reading import LARGEST_INFLATION, fill, new_array, reading
-from vaefast.data.split import split
 from vaefast.data.values import convert, row_blocks, stored_as, to_labels, to_pixels
 from vaefast.data.wording import reason, shortened, shown
 from vaefast.errors import DataError
@@ -41,8 +40,8 @@ class _Header:
     dtype: np.dtype[Any]
 
 
-def load_npy(path: Path, test_fraction: float) -> Dataset:
-    """One array (N, X) or (N, H, W), split.
+def read_npy(path: Path) -> Rows:
+    """One array (N, X) or (N, H, W).
 
     Raises
     ------
@@ -52,11 +51,11 @@ def load_npy(path: Path, test_fraction: float) -> Dataset:
     origin = shown(path)
     with reading(path) as stream:
         images = _read_images(stream, os.fstat(stream.fileno()).st_size, origin)
-    return split(path, images, None, test_fraction)
+    return Rows(path, images)
 
 
-def load_npz(path: Path, test_fraction: float) -> Dataset:
-    """One array, split; or `x_train` and `x_test` (also `train` and `test`), and their `y_train` and `y_test` if any.
+def read_npz(path: Path) -> Rows | Dataset:
+    """One array; or `x_train` and `x_test` (also `train` and `test`), and their `y_train` and `y_test` if any.
 
     Raises
     ------
@@ -79,8 +78,45 @@ def load_npz(path: Path, test_fraction: float) -> Dataset:
         test = _member_images(archive, test_name, path) if test_name else None
         test_labels = _member_labels(archive, "y_test", path) if test and "y_test" in names else None
     if test is None:
-        return split(path, train, train_labels, test_fraction)
+        return Rows(path, train, train_labels)
     return assemble(path, train, test, train_labels, test_labels)
+
+
+def read_numbers_npy(path: Path) -> NDArray[Any]:
+    """One array of any numbers, of its own type, as (N, columns).
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or its array holds no numbers in rows.
+    """
+    with reading(path) as stream:
+        return _read_numbers(stream, os.fstat(stream.fileno()).st_size, shown(path))
+
+
+def read_numbers_npz(path: Path) -> NDArray[Any]:
+    """The same of a file that holds one array.
+
+    Raises
+    ------
+    DataError
+        As above, or it holds more than one.
+    """
+    with reading(path) as file, _opened_zip(file, path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if len(names) != 1:
+            raise DataError(f"{shown(path)} holds {len(names)} arrays: save one array alone")
+        with _member(archive, names[0]) as (stream, size):
+            return _read_numbers(stream, size, f"{shown(path)}, array {shown(names[0])}")
+
+
+def _read_numbers(stream: IO[bytes], size: int, origin: str) -> NDArray[Any]:
+    header = _read_header(stream, origin)
+    stored_as(header.dtype, origin)
+    _check_length(stream, header, size, origin)
+    if len(header.shape) < 2 or 0 in header.shape:
+        raise DataError(f"{origin} has shape {header.shape}: give rows of numbers, (N, columns)")
+    return np.ascontiguousarray(_read_whole(stream, header, origin)).reshape(header.shape[0], -1)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ import difflib
 import os
 from pathlib import Path
 
-from vaefast.data.digits import load_digits
-from vaefast.data.files import load_path
-from vaefast.data.images import Dataset
+from vaefast.data.digits import read_digits
+from vaefast.data.files import read_path
+from vaefast.data.images import Dataset, Rows
 from vaefast.data.mnist import OutOfReach, load_mnist
 from vaefast.data.shards import WILDCARDS, load_shards
-from vaefast.data.split import check_test_fraction
+from vaefast.data.split import check_test_fraction, split
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
@@ -47,6 +47,17 @@ def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float
         `test_fraction` is not between 0 and 1.
     """
     check_test_fraction(test_fraction)
+    found = read(name, data_dir, test_fraction=test_fraction, in_memory=in_memory)
+    return split(found, test_fraction) if isinstance(found, Rows) else found
+
+
+def read(
+    name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1, in_memory: bool = True
+) -> Rows | Dataset:
+    """All images in their order, not split; a Dataset where they bring a test set of their own, and of shards.
+
+    Parameters and errors are those of `load`.
+    """
     if name is None:
         try:
             return load_mnist(data_dir)
@@ -55,15 +66,15 @@ def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float
                 f"NO MNIST: {missing.reason}. Using the 1797 digits of 8x8 pixels embedded in scikit-learn INSTEAD. "
                 f"For MNIST, {missing.remedy}"
             )
-            return load_digits(test_fraction, notice)
+            return read_digits(notice)
     if name == "mnist":
         return load_mnist(data_dir)
     if name == "digits":
-        return load_digits(test_fraction)
+        return read_digits()
     if any(wildcard in name for wildcard in WILDCARDS) and not os.path.exists(name):
         return load_shards(name, test_fraction, in_memory=in_memory)
     _check_there(name)
-    return load_path(Path(name), test_fraction)
+    return read_path(Path(name))
 
 
 def _check_there(name: str) -> None:

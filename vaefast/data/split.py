@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from vaefast.data.images import Dataset, Images, Labels, assemble
+from vaefast.data.images import Dataset, Images, Rows, assemble
 from vaefast.data.wording import shown
 from vaefast.errors import DataError, SettingsError
 from vaefast.noise import Purpose, permutation
 
 
-def split(
-    source: str | Path, images: Images, labels: Labels | None, test_fraction: float, notice: str | None = None
-) -> Dataset:
+def split(rows: Rows, test_fraction: float) -> Dataset:
     """Put the images in a fixed random order, the same on every machine, and make the last part the test set.
 
     Parameters
     ----------
-    source
-        As for `assemble`.
-    images, labels
+    rows
         N images and, where known, N labels.
     test_fraction
         Share of the test set; it has at least one image, and so has the training set.
@@ -31,6 +25,7 @@ def split(
     DataError
         There are fewer than two images, or labels do not match them in number.
     """
+    source, images, labels = rows.source, rows.images, rows.labels
     count = len(images)
     if count < 2:
         images_held = f"{count} image{'s' * (count != 1)}"
@@ -48,8 +43,21 @@ def split(
         Images(values[train_count:], images.shape),
         None if shuffled is None else shuffled[:train_count],
         None if shuffled is None else shuffled[train_count:],
-        notice,
+        rows.notice,
     )
+
+
+def unsplit(rows: Rows) -> Dataset:
+    """All images, in their order, as the test set; they also stand in the place of the training set."""
+    return assemble(rows.source, rows.images, rows.images, rows.labels, rows.labels, rows.notice)
+
+
+def joined(dataset: Dataset) -> Rows:
+    """The training images and after them the test images."""
+    values = np.concatenate([dataset.train.values, dataset.test.values])
+    order = "it brings a test set: the training rows come first, the test rows after them"
+    notice = f"{dataset.notice}; {order}" if dataset.notice else f"{shown(dataset.name)}: {order}"
+    return Rows(dataset.name, Images(values, dataset.train.shape), notice=notice)
 
 
 def count_for_training(count: int, test_fraction: float) -> int:

@@ -1,0 +1,320 @@
+"""`python -m vaefast.transform`: the numbers are those of `vaefast.load`, in the file's order, whatever kind the file is."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.faults import runs
+from vaefast import VAE, atomic, engines, estimator, load, threads, transform
+from vaefast.errors import EngineUnavailable
+
+Command = Callable[..., tuple[int, str, str]]
+MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")
+RNG = np.random.default_rng(0)
+# Real numbers of very different sizes.
+TABLE = RNG.standard_normal((40, 5)) * [1, 10, 100, 0.1, 1] + [0, 5, -300, 0, 1]
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with 80 grey images of 30 pixels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEFAST_OFFLINE", "1")
+    monkeypatch.setattr(threads, "granted_cores", lambda: 2)
+    runs.tiny_images(tmp_path / "grey.npy", 80, 30)
+    return tmp_path
+
+
+@pytest.fixture
+def run(place: Path) -> Path:
+    """A finished run on them."""
+    assert runs.command("--data", "grey.npy", *MODEL, "--epochs", "2", "--out", "run")[0] == 0
+    return Path("run")
+
+
+@pytest.fixture
+def table(place: Path) -> VAE:
+    """A model of real numbers that knows the names of its columns, in table.safetensors."""
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=2, engine="reference", random_state=0)
+    vae.fit(pd.DataFrame(TABLE, columns=NAMES)).save("table.safetensors")
+    return load("table.safetensors")
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = transform.main([*arguments])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def refused(command: Command, code: int, arguments: tuple[str, ...], *words: str) -> None:
+    """One line of these words, and nothing is written."""
+    before = {*Path.cwd().rglob("*")}
+    ended, out, err = command(*arguments)
+    assert (ended, out, err.count("\n")) == (code, "", 1)
+    assert "internal error" not in err
+    for word in words:
+        assert word in err
+    assert {*Path.cwd().rglob("*")} == before
+
+
+def written_table(name: str) -> pd.DataFrame:
+    names = Path(name).read_text().splitlines()[0].split(",")
+    return pd.DataFrame(np.loadtxt(name, delimiter=",", skiprows=1, ndmin=2), columns=names)
+
+
+def latents(name: str) -> np.ndarray:
+    frame = written_table(name)
+    return frame[[column for column in frame if column.startswith("latent_")]].to_numpy().astype(np.float32)
+
+
+# --- Models of images
+
+
+def test_a_run_by_the_rows_of_a_file_in_its_order(command, run):
+    code, out, err = command("run", "--data", "grey.npy", "--out", "z.csv")
+    assert (code, err) == (0, "")
+    assert out == "grey.npy: 80 rows | 2 latent, elbo | z.csv\n"
+    values, vae = np.load("grey.npy"), load("run")
+    frame = written_table("z.csv")
+    assert [*frame] == ["latent_0", "latent_1", "elbo"]
+    assert latents("z.csv").tobytes() == vae.transform(values).tobytes()
+    np.testing.assert_allclose(frame["elbo"], vae.score_samples(values), rtol=1e-6)
+    # The same file from the model alone.
+    shutil.copy("run/model.safetensors", "mine.safetensors")
+    assert command("mine.safetensors", "--data", "grey.npy", "--out", "again.csv")[0] == 0
+    assert Path("again.csv").read_bytes() == Path("z.csv").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["cython", "numba", "reference"])
+def test_every_engine_says_what_the_estimator_says_with_it(command, run, engine):
+    try:
+        engines.choose(engine)
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    arguments = ("--engine", engine, "--threads", "2", "--std", "--samples", "30")
+    code, _, err = command("run", "--data", "grey.npy", "--out", "z.npz", *arguments)
+    assert code == 0, err
+    vae, values = load("run"), np.load("grey.npy")
+    vae._network.engine_name = engine
+    written = np.load("z.npz")
+    assert {*written} == {"latent", "std", "elbo", "log_p"}
+    mean, std = vae.posterior(values)
+    assert written["latent"].tobytes() == mean.tobytes()
+    assert written["std"].tobytes() == std.tobytes()
+    np.testing.assert_allclose(written["elbo"], vae.score_samples(values), rtol=1e-6)
+    np.testing.assert_allclose(written["log_p"], vae.log_likelihood(values, 30), rtol=1e-6)
+    assert (written["log_p"].mean(), written["elbo"].dtype) > (written["elbo"].mean(), np.float32)
+
+
+def test_npy_and_csv_hold_the_same_columns(command, run, monkeypatch):
+    monkeypatch.setattr(transform, "BLOCK", 7)
+    for name in ("z.csv", "z.npy", "plain"):
+        assert command("run", "--data", "grey.npy", "--out", name, "--std", "--samples", "5", "--limit", "20")[0] == 0
+    written = np.load("z.npy")
+    assert (written.shape, written.dtype) == ((20, 6), np.float64)
+    np.testing.assert_array_equal(np.loadtxt("z.csv", delimiter=",", skiprows=1), written)
+    assert Path("plain").read_bytes() == Path("z.csv").read_bytes()
+    assert Path("z.csv").read_text().startswith("latent_0,latent_1,std_0,std_1,elbo,log_p\n")
+    vae, values = load("run"), np.load("grey.npy")[:20]
+    np.testing.assert_array_equal(written[:, :2].astype(np.float32), vae.transform(values))
+    np.testing.assert_allclose(written[:, 4], vae.score_samples(values), rtol=1e-6)
+    np.testing.assert_allclose(written[:, 5], vae.log_likelihood(values, 5), rtol=1e-6)
+
+
+def test_every_kind_of_file_keeps_its_order(command, run):
+    values = np.load("grey.npy")
+    frame = pd.DataFrame(values).assign(label=np.arange(80) % 3)
+    frame.to_csv("mine.csv")
+    Path("mine.csv.gz").write_bytes(gzip.compress(frame.to_csv().encode()))
+    np.savez("one.npz", values)
+    np.savez("own.npz", x_train=values[:50], x_test=values[50:])
+    whole = load("run").transform(values)
+    for name, notice in (
+        ("mine.csv", "column label holds labels"),
+        ("mine.csv.gz", "column label holds labels"),
+        ("one.npz", ""),
+        ("own.npz", "own.npz: it brings a test set: the training rows come first, the test rows after them"),
+    ):
+        code, _, err = command("run", "--data", name, "--out", "z.csv", "--force")
+        assert code == 0
+        assert notice in err
+        assert bool(err) == bool(notice)
+        assert latents("z.csv").tobytes() == whole.tobytes()
+    np.save("one.npy", values[3:4])
+    assert command("run", "--data", "one.npy", "--out", "one.csv")[0] == 0
+    assert latents("one.csv").tobytes() == whole[3:4].tobytes()
+
+
+# --- Models of tables
+
+
+def test_a_table_of_real_numbers(command, table):
+    np.save("x.npy", TABLE)
+    np.savez("x.npz", TABLE)
+    pd.DataFrame(TABLE, columns=NAMES).to_csv("x.csv")
+    pd.DataFrame(TABLE).to_csv("counted.csv", index=False)
+    np.savetxt("bare.csv", TABLE, "%.17g", ",")
+    np.save("single.npy", TABLE.astype(np.float32))
+    for name in ("x.npy", "x.npz", "x.csv", "counted.csv", "bare.csv", "single.npy"):
+        assert command("table.safetensors", "--data", name, "--out", "z.csv", "--samples", "4", "--force")[0] == 0
+        values = pd.DataFrame(np.load(name) if name == "single.npy" else TABLE, columns=NAMES)
+        assert latents("z.csv").tobytes() == table.transform(values).tobytes()
+        written = written_table("z.csv")
+        np.testing.assert_allclose(written["elbo"], table.score_samples(values), rtol=1e-6)
+        np.testing.assert_allclose(written["log_p"], table.log_likelihood(values, 4), rtol=1e-6)
+
+
+def test_columns_are_found_by_their_names(command, table):
+    frame = pd.DataFrame(TABLE, columns=NAMES)
+    mixed = frame[["c", "a", "e", "b", "d"]].assign(kind="text", y=1)
+    mixed.to_csv("x.csv", index=False)
+    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "column 5 'kind'", "'text'")
+    mixed.drop(columns="kind").to_csv("x.csv", index=False)
+    code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
+    assert code == 0
+    assert err.endswith("x.csv: columns left out, which the model does not know: y\n")
+    assert latents("z.csv").tobytes() == table.transform(frame).tobytes()
+    frame.rename(columns={"d": "D"}).to_csv("x.csv", index=False)
+    words = "lacks the column 'd', which the model was trained on"
+    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "y.csv"), words)
+
+
+def test_a_model_without_names_leaves_out_labels(command):
+    VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0).fit(TABLE).save("bare.safetensors")
+    frame = pd.DataFrame(TABLE, columns=NAMES)
+    frame.assign(target=np.arange(40) % 2).to_csv("x.csv")
+    code, _, err = command("bare.safetensors", "--data", "x.csv", "--out", "z.csv")
+    assert code == 0
+    assert "column target holds labels (2 different)" in err
+    assert latents("z.csv").tobytes() == load("bare.safetensors").transform(TABLE).tobytes()
+    frame.rename(columns={"e": "y"}).round().to_csv("x.csv", index=False)
+    assert command("bare.safetensors", "--data", "x.csv", "--out", "z.csv", "--force")[0] == 0
+    assert latents("z.csv").tobytes() == load("bare.safetensors").transform(TABLE.round()).tobytes()
+
+
+def test_an_estimator_of_grey_levels(command):
+    values = np.load("grey.npy")
+    names = [f"pixel{i}" for i in range(30)]
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0)
+    vae.fit(pd.DataFrame(values, columns=names)).save("grey.safetensors")
+    pd.DataFrame(values, columns=names)[names[::-1]].to_csv("x.csv", index=False)
+    assert command("grey.safetensors", "--data", "x.csv", "--out", "z.csv")[0] == 0
+    expected = load("grey.safetensors").transform(pd.DataFrame(values, columns=names))
+    assert latents("z.csv").tobytes() == expected.tobytes()
+
+
+def test_numbers_that_do_not_fit(command, table):
+    for value, words in (
+        (np.nan, "row 3, column 1 (both counted from 0) is nan: give finite numbers"),
+        (np.inf, "row 3, column 1 (both counted from 0) is inf: give finite numbers"),
+        (1e300, "row 3, column 1 (both counted from 0) is 1e+300, which is too large"),
+    ):
+        wrong = TABLE.copy()
+        wrong[3, 1] = value
+        np.save("x.npy", wrong)
+        refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "x.npy", words)
+    frame = pd.DataFrame(TABLE, columns=NAMES)
+    frame.loc[3, "b"] = np.nan
+    frame.to_csv("x.csv")
+    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "row 3, column 2 'b'", "is missing")
+    np.save("x.npy", np.array([["text"]]))
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "values of type <U4")
+    np.save("x.npy", TABLE[:, 0])
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "give rows of numbers, (N, columns)")
+    np.savez("x.npz", TABLE, TABLE)
+    refused(command, 3, ("table.safetensors", "--data", "x.npz", "--out", "z.csv"), "holds 2 arrays")
+    np.save("x.npy", TABLE[:, :4])
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "has 4 columns, and the model 5")
+
+
+def test_scores_that_are_no_finite_numbers_are_said(command, table):
+    wrong = TABLE.copy()
+    wrong[2] = 1e37
+    np.save("x.npy", wrong)
+    code, _, err = command("table.safetensors", "--data", "x.npy", "--out", "z.csv")
+    assert code == 0
+    assert "1 rows have a score that is no finite number" in err
+    assert np.isfinite(written_table("z.csv")["elbo"]).sum() == 39
+
+
+# --- What is refused
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("--samples", "0"), 2, "samples is 0"),
+        (("--limit", "0"), 2, "limit is 0"),
+        (("--engine", "fast"), 2, "engine is 'fast'"),
+        (("--threads", "0"), 2, "threads is '0'"),
+        (("--n-samples", "3"), 2, "did you mean --samples?"),
+        (("--overwrite",), 2, "did you mean --force?"),
+        (("--out", "z.parquet"), 2, "--out z.parquet ends in .parquet: give a name that ends in .csv, .npy, .npz"),
+        (("--out", "a\0.csv"), 2, "null character"),
+        (("--out", "deep/z.csv"), 6, "the folder deep of --out deep/z.csv does not exist: make it"),
+        (("--out", "run"), 6, "run is a folder: give --out the name of a file"),
+        (("--out", "grey.npy", "--force"), 2, "grey.npy is a file that is read"),
+        (("--out", "there.csv"), 2, "there.csv exists: choose another --out, or replace it with --force"),
+        (("--data", "nowhere.csv"), 3, "nowhere.csv"),
+        (("--data", "wide.npy"), 3, "wide.npy has 31 columns, and the model 30: give other --data"),
+    ],
+)
+def test_flags_and_files_that_are_refused(command, run, flags, code, words):
+    runs.tiny_images(Path("wide.npy"), 5, 31)
+    Path("there.csv").write_text("mine")
+    refused(command, code, ("run", "--data", "grey.npy", "--out", "z.csv", *flags), words)
+    assert Path("there.csv").read_text() == "mine"
+
+
+def test_what_must_be_given_and_models_that_are_none(command, run):
+    refused(command, 2, ("run",), "required: --data, --out; ")
+    refused(command, 2, ("run", "--input", "grey.npy"), "required: --data, --out (did you mean --data?)")
+    refused(command, 2, ("-run",), "required: MODEL, --data, --out (a path that begins with a dash is given as ./-run)")
+    refused(command, 3, ("nowhere", "--data", "grey.npy", "--out", "z.csv"), "cannot read nowhere")
+    Path("run/model.safetensors").write_bytes(b"damaged")
+    refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "no model file of vaefast")
+    Path("run/model.safetensors").unlink()
+    refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "finish it with python -m vaefast.train --resume run")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(command, run, monkeypatch):
+    Path("z.csv").write_text("mine")
+    with monkeypatch.context() as patch:
+
+        def full(file: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(atomic.disk, "fsync", full)
+        refused(command, 6, ("run", "--data", "grey.npy", "--out", "z.csv", "--force"), "cannot write z.csv", "free space")
+    assert Path("z.csv").read_text() == "mine"
+    assert command("run", "--data", "grey.npy", "--out", "z.csv", "--force")[0] == 0
+    assert len(latents("z.csv")) == 80
+
+
+def test_a_signal_leaves_nothing_half_written(command, run, monkeypatch):
+    import signal
+
+    def interrupted(vae: VAE, X: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(estimator.VAE, "score_samples", interrupted)
+    try:
+        refused(command, 130, ("run", "--data", "grey.npy", "--out", "z.csv"), "stopped by SIGINT")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

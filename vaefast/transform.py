@@ -1,0 +1,232 @@
+"""`python -m vaefast.transform MODEL`: what a trained model makes of each row of a file, in the file's order, as a table."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaefast import console
+from vaefast.console import complain, say
+from vaefast.errors import DataError, OutputError, SettingsError
+from vaefast.evaluate import Display, checked, model_of
+from vaefast.flags import Parser
+from vaefast.interruption import Interruption
+from vaefast.version import __version__
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaefast.data import Numbers
+    from vaefast.estimator import VAE
+
+SUFFIXES = (".csv", ".npy", ".npz")
+# Rows whose scores are computed in one go: between two of them a signal is heard.
+BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    model: Path
+    data: str
+    out: Path
+    std: bool
+    samples: int | None
+    limit: int | None
+    engine: str | None
+    threads: int | None
+    force: bool
+    debug: bool
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code of `console.command`."""
+    return console.command(parse, run, arguments)
+
+
+def parse(arguments: list[str]) -> Options:
+    """What the flags ask for.
+
+    Raises
+    ------
+    SettingsError
+        A flag or a value is not usable.
+    """
+    options = Options(**checked(_build_parser().parse_args(arguments), ("model", "out")))
+    if options.out.suffix.lower() not in ("", *SUFFIXES):
+        raise SettingsError(
+            f"--out {options.out} ends in {options.out.suffix}: give a name that ends in {', '.join(SUFFIXES)}"
+        )
+    return options
+
+
+def run(options: Options, interruption: Interruption) -> None:
+    """Read the rows, compute, write the table, and say where it is."""
+    from vaefast import atomic
+    from vaefast.estimator import load
+
+    _check_out(options)
+    vae = load(model_of(options.model))
+    _choose_engine(vae, options)
+    data = _rows(vae, options)
+    if data.notice:
+        complain(data.notice)
+    try:
+        with Display(len(data.values), "row") as display:
+            arrays = _arrays(vae, data, options, display.show)
+    finally:
+        vae._network.engine.close()
+    atomic.write_bytes(options.out, _content(arrays, options.out.suffix.lower()))
+    strange = _strange(arrays)
+    if strange:
+        complain(
+            f"{strange:,} rows have a score that is no finite number: they lie too far from what this model was trained on"
+        )
+    say(f"{data.name}: {len(data.values):,} rows | {', '.join(_columns(arrays))} | {options.out}")
+
+
+def _check_out(options: Options) -> None:
+    """Refuse, before anything is computed, a place that cannot be written or that holds something.
+
+    Raises
+    ------
+    SettingsError
+        A file is there and not to be replaced, or is one that is read.
+    OutputError
+        There is no such folder, or it is one.
+    """
+    out = options.out
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder: give --out the name of a file")
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"the folder {out.parent} of --out {out} does not exist: make it, or choose another --out")
+    if not out.exists():
+        return
+    read = (Path(options.data).expanduser(), model_of(options.model))
+    if any(path.exists() and os.path.samefile(path, out) for path in read):
+        raise SettingsError(f"--out {out} is a file that is read: choose another --out")
+    if not options.force:
+        raise SettingsError(f"{out} exists: choose another --out, or replace it with --force")
+
+
+def _choose_engine(vae: VAE, options: Options) -> None:
+    """Put the model on another engine or another number of threads than `vaefast.load` has, where they are asked for."""
+    from vaefast.network import Network
+    from vaefast.threads import thread_count
+
+    old = vae._network
+    threads = old.threads if options.threads is None else thread_count(options.threads)
+    if (options.engine, threads) != (None, old.threads):
+        vae._network = Network(old.model, old.training, options.engine or old.engine_name, threads, old.state)
+
+
+def _rows(vae: VAE, options: Options) -> Numbers:
+    """The rows to transform: as pixels for a model that takes bytes as grey levels, which all of the command line do, and
+    else as plain numbers.
+
+    Raises
+    ------
+    DataError
+        They cannot be read, or have another number of columns than the model.
+    """
+    from vaefast.data import numbers_of, read, read_numbers
+
+    name, known = str(Path(options.data).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
+    if known:
+        del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
+    wanted = vae.n_features_in_
+    data = numbers_of(read(name), known) if vae._inputs.grey_levels else read_numbers(name, wanted, known)
+    if data.values.shape[1] != wanted:
+        raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
+    return replace(data, values=data.values[: options.limit])
+
+
+def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:
+    """What is asked for, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,)."""
+    import numpy as np
+
+    X = data.values
+    try:
+        mean, std = vae.posterior(X)  # looks at every value
+    except DataError as error:
+        raise DataError(f"{data.name} as {error}") from error
+    arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
+    arrays["elbo"] = np.empty(len(X))
+    if options.samples is not None:
+        arrays["log_p"] = np.empty(len(X))
+    for rows in _blocks(len(X)):
+        arrays["elbo"][rows] = vae.score_samples(X[rows])
+        if options.samples is not None:
+            arrays["log_p"][rows] = vae.log_likelihood(X[rows], options.samples)
+        show(min(rows.stop, len(X)))
+    return arrays
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+def _strange(arrays: dict[str, NDArray[Any]]) -> int:
+    """How many rows have a score that is no finite number."""
+    import numpy as np
+
+    scores = np.stack([array for array in arrays.values() if array.ndim == 1])
+    return int((~np.isfinite(scores)).any(axis=0).sum())
+
+
+# --- What is written
+
+
+def _columns(arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """The arrays' names, with the number of their columns where these are several."""
+    return [f"{array.shape[1]} {name}" if array.ndim == 2 else name for name, array in arrays.items()]
+
+
+def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
+    """The bytes of a file: `.npz` has the arrays by name, `.npy` and `.csv` all their columns beside each other in float64,
+    which holds every float32."""
+    import numpy as np
+
+    file = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+    table = np.column_stack([array.astype(np.float64) for array in arrays.values()])
+    if suffix == ".npy":
+        np.save(file, table)
+        return file.getvalue()
+    names = [f"{name}_{i}" if array.ndim == 2 else name for name, array in arrays.items() for i in range(array[:1].size)]
+    lines = [",".join(names), *(",".join(map(repr, row)) for row in table.tolist())]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m vaefast.transform",
+        description="Write what a trained model makes of each row of a file: latents, ELBO and log p(x), in the file's order.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the folder of a run, a model.safetensors, or what vaefast.VAE has saved")
+    add("--data", metavar="FILE", required=True, help="the rows: .csv, .npy, .npz, IDX, or a folder of pictures; of any real "
+        "numbers if the model was trained on such")  # fmt: skip
+    add("--out", metavar="FILE", required=True, help="the table: .csv, .npy or .npz")
+    add("--std", action="store_true", help="the standard deviations of the posterior, too")
+    add("--samples", metavar="S", type=int, help="log p(x) by so many samples a row, too")
+    add("--limit", metavar="N", type=int, help="only the first N rows")
+    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: the model's own, as for vaefast.load)")
+    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use")
+    add("--force", action="store_true", help="replace --out if it is there")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("--version", action="version", version=f"vaefast {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    console.exit_with(main)
