@@ -526,3 +526,16 @@ def test_any_finite_table_trains_and_scores(X, kind):
     other = VAE(3, epochs=5, random_state=0).fit(X[order].astype(np.float64))
     assert np.array_equal(other.transform(X), latents)
     assert np.array_equal(other.score_samples(X.astype(np.float64)), scores)
+
+
+@quiet
+def test_more_samples_of_a_score_have_less_noise(normal):
+    X = normal @ np.random.default_rng(1).normal(size=(8, 8))
+    vae = VAE(4, **QUICK).fit(X)
+    exact = vae.score_samples(X, n_samples=300)
+    errors = [np.abs(vae.score_samples(X, n_samples=k) - exact).mean() for k in (1, 10, 100)]
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[2] < 0.5 * errors[1]
+    assert vae.score(X) == vae.score_samples(X, n_samples=10).mean()
+    with pytest.raises(SettingsError, match="n_samples"):
+        vae.score_samples(X, n_samples=0)

@@ -22,6 +22,8 @@ from vaefast.settings import ModelSettings, TrainingSettings
 
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
 ROWS = 1024
+# From the key of a row's sample to that of its next: 2^32 over the golden ratio, which returns late and near nothing.
+SAMPLE_STEP = 0x9E3779B9
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -110,11 +112,15 @@ class Network:
                 outputs[rows] = self.engine.decode(z[rows])
         return outputs
 
-    def bounds(self, values: NDArray[Any], exact_rows: ExactRows) -> NDArray[np.float64]:
-        """The one-sample ELBO of each row in nats, (N,), with noise that goes by the row's content."""
+    def bounds(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
+        """The ELBO of each row in nats, (N,), its mean over so many samples, with noise that goes by the row's content."""
+        total = np.zeros(len(values))
         with self.quiet():
-            placed, keys = self.engine.place(values), noise.row_keys(values)
-            return in_float64.evaluate(self.engine, self.model, self.training, placed, keys, exact_rows).elbo
+            placed = self.engine.place(values)
+            for keys in _sample_keys(values, samples):
+                terms = in_float64.evaluate(self.engine, self.model, self.training, placed, keys, exact_rows)
+                total += terms.elbo / samples
+        return total
 
     def log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
@@ -122,15 +128,17 @@ class Network:
             placed, keys = self.engine.place(values), noise.row_keys(values)
             return in_float64.importance_sample(self.engine, self.model, self.training, placed, samples, keys, exact_rows)
 
-    def column_log_likelihoods(self, values: NDArray[Any], exact_rows: ExactRows) -> NDArray[np.float64]:
-        """log p(x | z) of each column of each row in nats, (N, X), for the z of `bounds`, in float64."""
-        keys, reference = noise.row_keys(values), in_float64.reference(self.engine, self.model, self.training)
-        terms = np.empty(values.shape, np.float64)
+    def column_log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
+        """log p(x | z) of each column of each row in nats, (N, X), the mean over the samples of `bounds`, in float64."""
+        reference = in_float64.reference(self.engine, self.model, self.training)
+        total = np.zeros(values.shape)
         with self.quiet():
             for rows in _blocks(len(values)):
                 block = values[rows] if values.dtype == np.uint8 else exact_rows(np.arange(rows.start, rows.stop))
-                terms[rows] = reference.column_log_likelihoods(block, keys[rows])
-        return np.where(np.isnan(terms), -np.inf, terms)
+                for keys in _sample_keys(values[rows], samples):
+                    terms = reference.column_log_likelihoods(block, keys)
+                    total[rows] += np.where(np.isnan(terms), -np.inf, terms) / samples
+        return total
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
@@ -152,6 +160,13 @@ class Network:
             if line is None:
                 return
             yield line
+
+
+def _sample_keys(values: NDArray[Any], samples: int) -> Iterator[NDArray[np.int64]]:
+    """For each sample the number under which each row, (N, X), draws its noise: its key, and steps from there."""
+    keys = noise.row_keys(values)
+    for sample in range(samples):
+        yield (keys + sample * SAMPLE_STEP) % 2**32
 
 
 def _blocks(rows: int) -> Iterator[slice]:
