@@ -173,7 +173,8 @@ def test_the_last_good_checkpoint_is_kept_and_resumes_to_the_same_end(tmp_path, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer, "_next_piece", lambda piece, elapsed: 1)
     data = runs.tiny_images(tmp_path / "grey.npy", 60, 30)
-    arguments = ("--data", data, *runs.TINY, "--engine", engine, "--learning-rate", "1e6", "--epochs", "500", "--seed", "2", "--hidden", "31", "16", "--latent", "16")
+    arguments = ("--data", data, *runs.TINY, "--engine", engine, "--learning-rate", "1e6", "--epochs", "500", "--seed", "2")
+    arguments += ("--hidden", "31", "16", "--latent", "16")
     code, _, err = runs.command(*arguments, "--checkpoint-every", "0m", "--out", "run")
     assert code == 5
     found = re.fullmatch(r"vaefast: .* (\(step \d+\)).*; checkpoint (\d+) in run is the last good one\n", err)

@@ -753,7 +753,8 @@ def test_divergence_is_one_line_and_exit_code_5(command, tmp_path, engine):
 
 def test_divergence_in_the_last_minibatch_is_seen_in_the_test_set(command, tmp_path):
     data = images(tmp_path / "grey.npy", 54, 13)
-    result = command("--data", data, *SMALL, "--epochs", "1", "--learning-rate", "1e6", "--out", "run")
+    deep = ("--hidden", "30", "30", "30", "30")
+    result = command("--data", data, *SMALL, *deep, "--epochs", "1", "--learning-rate", "1e6", "--out", "run")
     assert result.code == 5
     is_one_line(result, "finite", "--learning-rate")
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
 
-from vaefast import atomic, model_file, noise, scaling, tables, trainer
+from vaefast import atomic, model_file, noise, progress, scaling, tables, trainer
 from vaefast.columns import Stray
 from vaefast.engines import State
 from vaefast.errors import DataError, DataWarning, DivergenceError, EngineUnavailable, SettingsError, VaefastError
@@ -506,13 +506,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )
 
     def _say_what_was_chosen(self) -> None:
-        from tqdm.auto import tqdm
-
         why = {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}
         reason = "" if self.likelihood != "auto" else f" ({why[self.likelihood_]})"
         if self.likelihood == "auto" and self.scaling in ("grey", "minmax", "standard"):
             reason = f" (scaling {self.scaling})"
-        tqdm.write(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
+        progress.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
 
     def _choices(self) -> str:
         return (
@@ -738,8 +736,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             A single one ranks rows with much noise: over seeds, the area under the ROC curve of the 214 rows of `glass` has a
             standard deviation of 0.045 with 1 and 0.013 with many.
         per_feature
-            log p(x_j | z) of each column instead, (N, X), of the same samples: the column that makes a row odd has the lowest. Their
-            sum less the KL divergence of q(z | x) from the prior is the ELBO.
+            log p(x_j | z) of each column instead, (N, X), of the same samples; the column that makes a row odd has the lowest.
+            Their sum less the KL divergence of q(z | x) from the prior is the ELBO.
         """
         check_is_fitted(self)
         n_samples = _count("n_samples", n_samples, 1)

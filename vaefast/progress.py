@@ -5,6 +5,13 @@ from __future__ import annotations
 from vaefast.trainer import EpochMetrics, Progress
 
 
+def say(text: str) -> None:
+    """A line on standard output, which a bar makes room for."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text)
+
+
 class Bar:
     """Silent for verbose 0, a bar for 1, and a line an epoch beside it from 2.
 

@@ -61,6 +61,11 @@ class Inputs:
     names: NDArray[Any] | None = None
 
     @property
+    def are_pictures(self) -> bool:
+        """Whether values are grey levels, of bytes at least."""
+        return self.method == "grey" or self.bytes_are_grey
+
+    @property
     def log_volume(self) -> float:
         """What to take from a log-density of x, in nats, for that of the values: 0 where p(x | z) is no density."""
         return float(np.sum(self.log_volumes))

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from vaefast import noise
 from vaefast.divergence import Guard
-from vaefast.engines import in_float64
 from vaefast.engines.contract import BoundTerms, Engine, State
-from vaefast.engines.in_float64 import ExactRows
+from vaefast.engines.in_float64 import ExactRows, evaluate
 from vaefast.levels import grey_levels
 from vaefast.pace import pace
 from vaefast.settings import TrainingSettings
@@ -218,7 +217,7 @@ class _TestSet:
         if self._values is None or self._keys is None:
             return BoundTerms.of_elbo(np.full(1, np.nan), np.full(1, np.nan))
         engine = self._engine
-        return in_float64.evaluate(engine, engine.layout.model, self._training, self._placed, self._keys, self._exact_rows)
+        return evaluate(engine, engine.layout.model, self._training, self._placed, self._keys, self._exact_rows)
 
     def _as_float64(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         assert self._values is not None

@@ -140,7 +140,7 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
-    data = numbers_of(read(name), known) if vae._inputs.grey_levels else read_numbers(name, wanted, known)
+    data = numbers_of(read(name), known) if vae._inputs.are_pictures else read_numbers(name, wanted, known)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
     return replace(data, values=data.values[: options.limit])

@@ -13,7 +13,7 @@ import numba
 from numba import cuda
 from numba.cuda import dispatcher
 
-from vaefast import layout, noise
+from vaefast import layout, noise, settings
 from vaefast.engines.kept_kernels import KernelFile, folder_of, kept_or_not, key_of
 
 # What has a part in the machine code, as it is installed.
@@ -63,7 +63,8 @@ def cache_folder() -> Path | None:
 @functools.cache
 def _key() -> str:
     """Changes with any kernel source and any version of what compiles it."""
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in (noise, layout))]
+    others = (Path(str(module.__file__)) for module in (noise, layout, settings))
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), *others]
     return key_of(sources, numba.__version__, llvmlite.__version__, *map(_version, TOOLS))
 
 
