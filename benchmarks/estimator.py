@@ -6,37 +6,34 @@ python -m benchmarks.estimator [--rounds 3] [--epochs 3]
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
-from vaefast import VAE, engines, train
+from vaefast import VAE, engines, trainer
 from vaefast.data import Dataset, load
-from vaefast.run_folder import RunFolder
 from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.start import initial_state
 from vaefast.threads import thread_count
 
 
 def command_line(data: Dataset, epochs: int) -> tuple[float, np.ndarray]:
-    """Seconds of training and evaluation as `python -m vaefast.train` does it, and the parameters that come out."""
+    """Seconds of training and evaluation by the loop that `python -m vaefast.train` runs, and the parameters that come out."""
     model, training = ModelSettings(), TrainingSettings(epochs=epochs)
     engine = engines.create("auto", model, training, thread_count(None))
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        start = time.perf_counter()
-        train._train(engine, data, model, training, RunFolder(Path(folder) / "run"))
-        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    engine.load_state(initial_state(model, training, data.train.values))
+    list(trainer.train(engine, data.train.values, data.test.values, training))
+    seconds = time.perf_counter() - start
+    parameters = engine.state().parameters
     engine.close()
-    return seconds, engine.state().parameters
+    return seconds, parameters
 
 
 def estimator(data: Dataset, epochs: int) -> tuple[float, np.ndarray]:
     """The same by `VAE.fit`."""
-    vae = VAE(50, batch_size=200, epochs=epochs, random_state=0)
+    vae = VAE(50, scaling="grey", batch_size=200, epochs=epochs, random_state=0)
     start = time.perf_counter()
     vae.fit(data.train.values, validation_data=data.test.values)
     return time.perf_counter() - start, vae._network.state.parameters

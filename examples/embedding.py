@@ -30,7 +30,7 @@ def embedding(kind: str, components: int) -> PCA | VAE:
     if kind == "PCA":
         return PCA(components, random_state=0)
     # Grey levels lie in [0, 1], so the likelihood is Bernoulli; "none" feeds them to it as they are.
-    return VAE(components, binarize="none", epochs=150, random_state=0)
+    return VAE(components, likelihood="bernoulli", binarize="none", epochs=150, random_state=0)
 
 
 def main(path: Path = FIGURE) -> dict[str, dict[int, float]]:
