@@ -2,8 +2,8 @@
 
 On tables that scikit-learn ships or makes, every likelihood is fitted to two thirds of the rows, and scores the others beside
 as many rows that do not belong: the same ones with each column in an order of its own, so that only the relations between
-columns can tell, and rows that are uniform between each column's ends. The area under the ROC curve says how well they are told
-apart, the mean over the seeds. `auto` should be near the best of each table.
+columns can tell, and rows that are uniform between each column's ends. The area under the ROC curve says how well they are
+told apart, the mean over the seeds. `auto` should be near the best of each table.
 """
 
 from __future__ import annotations
