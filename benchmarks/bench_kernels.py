@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from benchmarks.measure import sgemm_rate, step_flop
-from vaefast import noise
 from vaefast.engines.numba_cpu import noise as jitted
 from vaefast.engines.numba_cpu import products, weights
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.layout import PANEL, padded
-from vaefast.settings import ModelSettings
+from vaefast.models import noise
+from vaefast.models.layout import PANEL, padded
+from vaefast.models.settings import ModelSettings
 
 B = 200
 

@@ -8,14 +8,15 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import sgemm_rate, step_flop
-from vaefast import data, engines, noise
+from vaefast import data, engines
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
+from vaefast.engines.threads import granted_cores
 from vaefast.errors import DataError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
-from vaefast.threads import granted_cores
+from vaefast.models import noise
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 MODEL, TRAINING = ModelSettings(), TrainingSettings()
 THREADS = sorted({1, granted_cores()})

@@ -23,11 +23,11 @@ from benchmarks.measure import OtherPrograms, sgemm_rate, step_flop
 from benchmarks.peers import PEERS
 from benchmarks.peers.process import Process
 from vaefast.data import load
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.run_folder import cpu_name
-from vaefast.settings import ModelSettings
-from vaefast.threads import granted_cores
+from vaefast.engines.threads import granted_cores
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings
+from vaefast.runs.run_folder import cpu_name
 
 # Runs differ in their random numbers alone: after two or more epochs of MNIST their test ELBOs lie within so many nats, or
 # within this part of them where the data are grey and the bound is hundreds of nats.

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings
 
 BYTES = 4 * Layout(ModelSettings()).panel_size
 BATCHES = (200, 1000, 4096)

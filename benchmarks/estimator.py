@@ -11,11 +11,12 @@ import time
 
 import numpy as np
 
-from vaefast import VAE, engines, trainer
+from vaefast import VAE, engines
 from vaefast.data import Dataset, load
-from vaefast.settings import ModelSettings, TrainingSettings
-from vaefast.start import initial_state
-from vaefast.threads import thread_count
+from vaefast.engines.threads import thread_count
+from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.training import trainer
+from vaefast.training.initial_state import initial_state
 
 
 def command_line(data: Dataset, epochs: int) -> tuple[float, np.ndarray]:

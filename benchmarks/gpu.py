@@ -30,9 +30,9 @@ from vaefast import engines
 from vaefast.data import load
 from vaefast.engines.contract import State
 from vaefast.errors import VaefastError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 BATCHES = (20, 100, 200, 1000, 4096)
 CHAINS = ("grid", "graph", "launches")

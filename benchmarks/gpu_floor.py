@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.measure import step_flop
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings
 
 FLOAT = 4
 # Of one multiprocessor and cycle: 128 fused multiply-adds in float32, 1024 by TF32 tensor cores (compute capability 9.0).

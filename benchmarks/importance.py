@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.measure import OtherPrograms
 from benchmarks.peers.process import Process
-from vaefast.run_folder import cpu_name
-from vaefast.threads import thread_count
+from vaefast.engines.threads import thread_count
+from vaefast.runs.run_folder import cpu_name
 
 PEERS = ("ours", "PyTorch", "PyTorch compiled")
 # Two runs of the estimator differ by their samples alone: by so many standard errors of the difference of two block means, the

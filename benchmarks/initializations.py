@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefast import engines, trainer
+from vaefast import engines
 from vaefast.data import load
 from vaefast.engines.contract import State
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import INITIALIZATIONS, ModelSettings, TrainingSettings
-from vaefast.threads import thread_count
+from vaefast.engines.threads import thread_count
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import INITIALIZATIONS, ModelSettings, TrainingSettings
+from vaefast.training import trainer
 
 
 def final_test_elbo(scheme: str, seed: int, epochs: int, threads: int, data_dir: Path | None) -> float:

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import MinMaxScaler
 
 from vaefast import VAE
-from vaefast.run_folder import cpu_name
+from vaefast.runs.run_folder import cpu_name
 
 CANDIDATES = {
     "gaussian": {"likelihood": "gaussian"},

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from vaefast.settings import ModelSettings
+from vaefast.models.settings import ModelSettings
 
 # A product large enough to run at the full rate, small enough to take 0.1 s: 2 * 2048^3 = 17 GFLOP.
 SIDE = 2048

@@ -15,10 +15,10 @@ import numpy as np
 
 from vaefast import engines
 from vaefast.data import load
-from vaefast.run_folder import cpu_name
-from vaefast.settings import ModelSettings, ObjectiveSettings, TrainingSettings
-from vaefast.start import initial_state
-from vaefast.threads import thread_count
+from vaefast.engines.threads import thread_count
+from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.runs.run_folder import cpu_name
+from vaefast.training.initial_state import initial_state
 
 OBJECTIVES = {
     "elbo": ObjectiveSettings(),

@@ -20,7 +20,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
 from vaefast import VAE
-from vaefast.run_folder import cpu_name
+from vaefast.runs.run_folder import cpu_name
 
 
 def areas(X: np.ndarray, y: np.ndarray, seeds: int) -> dict[str, float]:

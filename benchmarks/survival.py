@@ -15,17 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vaefast import data, engines, trainer
-from vaefast.checkpoint import CheckpointFolder
-from vaefast.divergence import Guard
+from vaefast import data, engines
 from vaefast.engines.contract import State
-from vaefast.initialization import initial_parameters
-from vaefast.interruption import Interruption
-from vaefast.keeper import Keeper
-from vaefast.layout import Layout
-from vaefast.schedule import Schedule
-from vaefast.settings import ModelSettings, TrainingSettings
-from vaefast.threads import thread_count
+from vaefast.engines.threads import thread_count
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.runs.checkpoint import CheckpointFolder
+from vaefast.runs.checkpoint_policy import Schedule
+from vaefast.runs.checkpointing import Keeper
+from vaefast.runs.interruption import Interruption
+from vaefast.training import trainer
+from vaefast.training.divergence import Guard
 
 KINDS = {
     "none": "no guard, no checkpoints",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vaefast.settings import LIKELIHOODS, ModelSettings
+from vaefast.models.settings import LIKELIHOODS, ModelSettings
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults import runs
-from vaefast import threads, trainer
-from vaefast.keeper import Keeper
+from vaefast.engines import threads
+from vaefast.runs.checkpointing import Keeper
+from vaefast.training import trainer
 
 Command = Callable[..., tuple[int, str, str]]
 

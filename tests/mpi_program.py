@@ -14,9 +14,9 @@ from vaefast import engines
 from vaefast.engines import distributed
 from vaefast.engines.contract import Pace, State
 from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ObjectiveSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ObjectiveSettings, TrainingSettings
 
 # Sparse and dense data, more ranks than examples in a minibatch, a Gaussian, clipping, samples with weights.
 VARIANTS = [

@@ -19,8 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import vaefast
 from vaefast import VAE
 from vaefast.errors import DataError, DivergenceError, OutputError, SettingsError
-from vaefast.row_order import row_order
-from vaefast.settings import LIKELIHOODS
+from vaefast.models.settings import LIKELIHOODS
+from vaefast.tables.row_order import row_order
 
 QUICK = {"hidden_layer_sizes": (16,), "epochs": 3, "batch_size": 50, "random_state": 0}
 CHECKED = [

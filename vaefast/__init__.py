@@ -9,7 +9,7 @@ from vaefast.version import __version__
 if TYPE_CHECKING:
     from vaefast.errors import DataWarning
     from vaefast.estimator import VAE, load
-    from vaefast.tensorboard import TensorBoard
+    from vaefast.training.tensorboard import TensorBoard
 
 __all__ = ["VAE", "DataWarning", "TensorBoard", "__version__", "load"]
 
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return DataWarning
     if name == "TensorBoard":
-        from vaefast.tensorboard import TensorBoard
+        from vaefast.training.tensorboard import TensorBoard
 
         return TensorBoard
     raise AttributeError(f"module 'vaefast' has no attribute {name!r}")

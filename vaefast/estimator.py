@@ -18,16 +18,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
 
-from vaefast import atomic, model_file, noise, progress, scaling, tables, trainer
-from vaefast.columns import Stray
 from vaefast.engines import State
+from vaefast.engines.threads import granted_cores, thread_count
 from vaefast.errors import DataError, DataWarning, DivergenceError, EngineUnavailable, SettingsError, VaefastError
-from vaefast.likelihoods import draw, expectation
-from vaefast.network import Network
-from vaefast.noise import Purpose
-from vaefast.progress import Bar
-from vaefast.row_order import row_order
-from vaefast.settings import (
+from vaefast.files import atomic, model_file
+from vaefast.inference.network import Network
+from vaefast.models import noise
+from vaefast.models.likelihoods import draw, expectation
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import (
     LIKELIHOODS,
     AdamSettings,
     ModelSettings,
@@ -39,11 +38,15 @@ from vaefast.settings import (
     usual_learning_rate,
     usual_samples,
 )
-from vaefast.start import initial_state
-from vaefast.threads import granted_cores, thread_count
-from vaefast.trainer import EpochMetrics
-from vaefast.validation import Stopping, held_out
-from vaefast.weights import copies, weighted_rows
+from vaefast.tables import checking, scaling
+from vaefast.tables.columns import Stray
+from vaefast.tables.row_order import row_order
+from vaefast.tables.row_weights import copies, weighted_rows
+from vaefast.training import progress_bar, trainer
+from vaefast.training.early_stopping import Stopping, held_out
+from vaefast.training.initial_state import initial_state
+from vaefast.training.progress_bar import Bar
+from vaefast.training.trainer import EpochMetrics
 
 Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
 
@@ -301,8 +304,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             A few values dominate a column, or the model has collapsed.
         """
         with self._all_or_nothing():
-            values = tables.table(self, X, reset=True)
-            validation = None if validation_data is None else tables.table(self, validation_data, called="validation_data")
+            values = checking.table(self, X, reset=True)
+            validation = None if validation_data is None else checking.table(self, validation_data, called="validation_data")
             weights = None if sample_weight is None else _weights(sample_weight, values)
             self._fit(values, validation, weights)
         return self
@@ -361,7 +364,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
-            values = tables.table(self, X, reset=first)
+            values = checking.table(self, X, reset=first)
             rows, _ = self._rows(values, None)
             if first:
                 self._warn_of_strays(self._begin(values, rows, None), rows)
@@ -472,7 +475,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             if self.scaling == "auto"
             else "the others are squeezed together; scaling='auto' leaves such values out"
         )
-        where = tables.place(row, worst.column, self._inputs.names)
+        where = checking.place(row, worst.column, self._inputs.names)
         times = abs(worst.value - worst.mean) / worst.spread
         warnings.warn(
             f"X: {where} is {worst.value:g}, {times:.2g} standard deviations of the other values ({worst.spread:.3g}) from "
@@ -488,7 +491,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if found is not None:
             row, column, distance = found
             warnings.warn(
-                f"{called}: {tables.place(row, column, self._inputs.names)} is {X[row, column]:g}, {distance:.2g} times the "
+                f"{called}: {checking.place(row, column, self._inputs.names)} is {X[row, column]:g}, {distance:.2g} times the "
                 f"column's scale in training away from its mean{consequence}",
                 DataWarning,
                 stacklevel=5,
@@ -510,7 +513,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         reason = "" if self.likelihood != "auto" else f" ({why[self.likelihood_]})"
         if self.likelihood == "auto" and self.scaling in ("grey", "minmax", "standard"):
             reason = f" (scaling {self.scaling})"
-        progress.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
+        progress_bar.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
 
     def _choices(self) -> str:
         return (
@@ -770,7 +773,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _entered(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """X checked, and as the networks see it."""
-        X = tables.table(self, X)
+        X = checking.table(self, X)
         return X, self._inputs.enter(X)
 
     def _exact_rows(self, X: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
@@ -829,7 +832,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         OutputError
             A file cannot be written.
         """
-        from vaefast.onnx_export import write
+        from vaefast.inference.onnx_export import write
 
         check_is_fitted(self)
         with _in_parameters():

@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast import console
-from vaefast.console import complain, say
+from vaefast.cli import console
+from vaefast.cli.arguments import Parser
+from vaefast.cli.console import complain, say
 from vaefast.errors import CheckpointError, DataError, SettingsError
-from vaefast.flags import Parser
-from vaefast.interruption import Interruption
+from vaefast.runs.interruption import Interruption
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
-    from vaefast.assessment import Assessment
     from vaefast.data import Dataset
-    from vaefast.model_file import SavedModel
-    from vaefast.network import Network
+    from vaefast.evaluation.measures import Assessment
+    from vaefast.files.model_file import SavedModel
+    from vaefast.inference.network import Network
 
 MODEL, RESULTS = "model.safetensors", "evaluation.json"
 MOST_SAMPLES = 10**7
@@ -86,19 +86,19 @@ def checked(namespace: Namespace, paths: tuple[str, ...]) -> dict[str, Any]:
 
 def run(options: Options, interruption: Interruption) -> None:
     """Evaluate the model, write what was found, and say it."""
-    from vaefast import assessment
-    from vaefast.threads import thread_count
+    from vaefast.engines.threads import thread_count
+    from vaefast.evaluation import measures
 
     saved = _read_model(options.run)
     data, part = _images(options, saved)
     if data.notice:
         complain(data.notice)
-    model = assessment.network(saved, options.engine, thread_count(options.threads))
+    model = measures.network(saved, options.engine, thread_count(options.threads))
     folder = _folder(options)
     try:
         start = time.perf_counter()
         with Display(len(data.test), "image") as display:
-            found = assessment.assess(model, data.test.values, options.samples, display.show)
+            found = measures.assess(model, data.test.values, options.samples, display.show)
         report = _report(options, found, data, part, model, time.perf_counter() - start)
         _write(folder, report)
         say(json.dumps(report, indent=1) if options.json else _text(report, found))
@@ -140,7 +140,7 @@ def _read_model(path: Path) -> SavedModel:
     DataError
         There is none, it is damaged, or it needs the estimator that saved it.
     """
-    from vaefast import model_file
+    from vaefast.files import model_file
 
     saved = model_file.read(model_of(path))
     if saved.scaling:
@@ -215,7 +215,7 @@ def _source(path: Path) -> tuple[str, Path | None, str]:
     SettingsError
         This is a model without its run, or the run does not say.
     """
-    from vaefast.checkpoint import CheckpointFolder
+    from vaefast.runs.checkpoint import CheckpointFolder
 
     folder = path if path.is_dir() else path.parent
     try:
@@ -228,7 +228,7 @@ def _source(path: Path) -> tuple[str, Path | None, str]:
 
 def _folder(options: Options) -> Path:
     """Where results go, made if it is not there."""
-    from vaefast import atomic
+    from vaefast.files import atomic
 
     beside = options.run / "evaluation" if options.run.is_dir() else options.run.with_name(f"{options.run.stem}-evaluation")
     folder = options.out or beside
@@ -304,16 +304,16 @@ def _warnings(found: Assessment, model: Network) -> list[str]:
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:
-    from vaefast import atomic
+    from vaefast.files import atomic
 
     atomic.write_bytes(folder / RESULTS, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> None:
     """The figures of training but its curve, and those of the latents."""
-    from vaefast import charts, figures, gallery
-    from vaefast.assessment import ACTIVE_VARIANCE
     from vaefast.data.wording import shown
+    from vaefast.evaluation.measures import ACTIVE_VARIANCE
+    from vaefast.plots import charts, figures, gallery
 
     name, settings = shown(data.name), model.training
     with model.quiet(), gallery.missing_letters():

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast import console, table1, train
-from vaefast.console import complain, say
+from vaefast import train
+from vaefast.cli import console
+from vaefast.cli.arguments import Parser
+from vaefast.cli.console import complain, say
+from vaefast.cli.options import checked
 from vaefast.errors import CheckpointError, SettingsError
-from vaefast.flags import Parser
-from vaefast.interruption import Interrupted, Interruption
-from vaefast.options import checked
-from vaefast.pace import stage_end
+from vaefast.evaluation import iwae_table1
+from vaefast.runs.interruption import Interrupted, Interruption
+from vaefast.training.schedules import stage_end
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
@@ -74,11 +76,11 @@ def parse(arguments: list[str]) -> Options:
     given = vars(_build_parser().parse_args(arguments))
     rows = tuple(name.strip() for name in given["rows"].split(",") if name.strip())
     for name in rows:
-        if name not in table1.ROWS:
-            raise SettingsError(f"rows has {name!r}: choose from {','.join(table1.ROWS)}")
+        if name not in iwae_table1.ROWS:
+            raise SettingsError(f"rows has {name!r}: choose from {','.join(iwae_table1.ROWS)}")
     if not rows or len({*rows}) < len(rows):
-        raise SettingsError(f"rows is {given['rows']!r}: give each row once, such as {','.join(table1.ROWS)}")
-    for name, largest in (("stages", table1.STAGES), ("samples", 1 << 24), ("stage_samples", 1 << 24)):
+        raise SettingsError(f"rows is {given['rows']!r}: give each row once, such as {','.join(iwae_table1.ROWS)}")
+    for name, largest in (("stages", iwae_table1.STAGES), ("samples", 1 << 24), ("stage_samples", 1 << 24)):
         if not 1 <= given[name] <= largest:
             raise SettingsError(f"{name} is {given[name]}: give a whole number from 1 to {largest}")
     out = Path(given.pop("out")).expanduser()
@@ -87,9 +89,9 @@ def parse(arguments: list[str]) -> Options:
 
 def run(options: Options, interruption: Interruption) -> None:
     """Train and evaluate what is missing of the rows and stages, then say how they compare."""
-    from vaefast import atomic
     from vaefast.data import load
-    from vaefast.lock import FolderLock
+    from vaefast.files import atomic
+    from vaefast.runs.folder_lock import FolderLock
 
     for name in options.rows:
         checked(_flags(options, name, 1))  # a wrong value is said before any work
@@ -125,7 +127,7 @@ def _advance(
     if begun > epochs:
         complain(f"{name} is past stage {stage} already, which stays {'as it is' if str(stage) in stages else 'unevaluated'}")
         return
-    say(f"{name}: stage {stage} of {table1.STAGES}, to epoch {epochs}")
+    say(f"{name}: stage {stage} of {iwae_table1.STAGES}, to epoch {epochs}")
     train.run(checked(_flags(options, name, epochs)), interruption)
     stages[str(stage)] = _evaluated(options, folder, data, stage, samples)
     _write_results(options, results)
@@ -135,7 +137,7 @@ def _advance(
 
 def _flags(options: Options, name: str, epochs: int) -> dict[str, Any]:
     """The run of a row, by the names of the flags of `python -m vaefast.train`."""
-    row = table1.settings(table1.ROWS[name], options.variant, options.beta1, options.kl)
+    row = iwae_table1.settings(iwae_table1.ROWS[name], options.variant, options.beta1, options.kl)
     whole = {
         **row, "epochs": epochs, "seed": options.seed, "data": options.data, "data_dir": options.data_dir,
         "engine": options.engine, "threads": options.threads, "out": str(options.out / name), "resume": "auto",
@@ -146,7 +148,7 @@ def _flags(options: Options, name: str, epochs: int) -> dict[str, Any]:
 
 def _begun_epochs(folder: Path) -> int:
     """How many epochs the run in a folder has begun."""
-    from vaefast.checkpoint import CheckpointFolder
+    from vaefast.runs.checkpoint import CheckpointFolder
 
     checkpoints = CheckpointFolder(folder / "checkpoint")
     if not checkpoints.numbers():
@@ -157,14 +159,15 @@ def _begun_epochs(folder: Path) -> int:
 
 def _evaluated(options: Options, folder: Path, data: Dataset, stage: int, samples: int) -> dict[str, Any]:
     """A row's model as it stands at the end of a stage, on the whole test set."""
-    from vaefast import assessment, model_file
-    from vaefast.threads import thread_count
+    from vaefast.engines.threads import thread_count
+    from vaefast.evaluation import measures
+    from vaefast.files import model_file
 
     saved = model_file.read(folder / "model.safetensors")
-    model = assessment.network(saved, options.engine or "auto", thread_count(options.threads))
+    model = measures.network(saved, options.engine or "auto", thread_count(options.threads))
     start = time.perf_counter()
     try:
-        result = assessment.assess(model, data.test.values, samples)
+        result = measures.assess(model, data.test.values, samples)
     finally:
         model.engine.close()
     metrics = _metrics(folder)
@@ -218,14 +221,14 @@ def _read_results(options: Options) -> dict[str, Any]:
 
 
 def _write_results(options: Options, results: Mapping[str, Any]) -> None:
-    from vaefast import atomic
-    from vaefast.run_folder import cpu_name
+    from vaefast.files import atomic
+    from vaefast.runs.run_folder import cpu_name
 
     for name, row in results["rows"].items():
         row["published"] = None if options.data != "mnist" else {
-            "nll": table1.ROWS[name].nll, "active_units": table1.ROWS[name].active_units,
+            "nll": iwae_table1.ROWS[name].nll, "active_units": iwae_table1.ROWS[name].active_units,
         }  # fmt: skip
-        row["settings"] = table1.settings(table1.ROWS[name], options.variant, options.beta1, options.kl)
+        row["settings"] = iwae_table1.settings(iwae_table1.ROWS[name], options.variant, options.beta1, options.kl)
     content = {**results, "vaefast": __version__, "cpu": cpu_name()}
     atomic.write_bytes(options.out / RESULTS, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
@@ -233,16 +236,16 @@ def _write_results(options: Options, results: Mapping[str, Any]) -> None:
 # --- What is shown
 
 
-def _published(options: Options, name: str) -> table1.Row | None:
+def _published(options: Options, name: str) -> iwae_table1.Row | None:
     """The row of the table, where it is about these data."""
-    return table1.ROWS[name] if options.data == "mnist" else None
+    return iwae_table1.ROWS[name] if options.data == "mnist" else None
 
 
-def _line(name: str, entry: Mapping[str, Any], stage: int, published: table1.Row | None) -> str:
-    goal = "" if published is None else f"; published after {table1.STAGES} stages {published.nll:.2f}"
+def _line(name: str, entry: Mapping[str, Any], stage: int, published: iwae_table1.Row | None) -> str:
+    goal = "" if published is None else f"; published after {iwae_table1.STAGES} stages {published.nll:.2f}"
     goal += "" if published is None else f" and {published.active_units}"
     return (
-        f"{name}: stage {stage} of {table1.STAGES}, epoch {entry['epochs']}: test NLL {entry['nll']:.2f} nats by "
+        f"{name}: stage {stage} of {iwae_table1.STAGES}, epoch {entry['epochs']}: test NLL {entry['nll']:.2f} nats by "
         f"{entry['samples']} samples, {entry['active_units']} active units{goal} | training "
         f"{entry['training_seconds']:.0f} s, evaluation {entry['evaluation_seconds']:.0f} s"
     )
@@ -261,7 +264,7 @@ def _table(options: Options, results: Mapping[str, Any]) -> str:
             f"{published.nll:.2f}", f"{entry['nll'] - published.nll:+.2f}", str(published.active_units),
         )  # fmt: skip
         lines.append((
-            name, f"{stage} of {table1.STAGES}", str(entry["epochs"]), str(entry["samples"]),
+            name, f"{stage} of {iwae_table1.STAGES}", str(entry["epochs"]), str(entry["samples"]),
             f"{entry['nll']:.2f} +- {entry['monte_carlo_error']:.2f}", beside[0], beside[1],
             str(entry["active_units"]), beside[2], f"{entry['elbo']:.2f}",
         ))  # fmt: skip
@@ -272,8 +275,8 @@ def _table(options: Options, results: Mapping[str, Any]) -> str:
 
 def _differences(options: Options) -> list[str]:
     """What is not as it was published, a line each."""
-    stages = f"{options.stages} of the {table1.STAGES} stages" if options.stages < table1.STAGES else ""
-    used = table1.settings(table1.ROWS["vae-1"], options.variant, options.beta1, options.kl)
+    stages = f"{options.stages} of the {iwae_table1.STAGES} stages" if options.stages < iwae_table1.STAGES else ""
+    used = iwae_table1.settings(iwae_table1.ROWS["vae-1"], options.variant, options.beta1, options.kl)
     notes = [
         stages and f"trained for {stages} only, so above the published values",
         "NLL and ELBO in nats an image of the test set, +- what other samples of the estimate would change",
@@ -288,8 +291,8 @@ def _differences(options: Options) -> list[str]:
 
 def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
     """The figure of what has been evaluated so far."""
-    from vaefast import charts, figures
     from vaefast.data.wording import shown
+    from vaefast.plots import charts, figures
 
     curves = {}
     for name, row in results["rows"].items():
@@ -319,12 +322,12 @@ def _build_parser() -> Parser:
     add = parser.add_argument
     add("table", choices=TABLES, help="iwae-table1: Burda et al. (2015), Importance Weighted Autoencoders, table 1, one "
         "stochastic layer, MNIST")  # fmt: skip
-    add("--stages", metavar="N", type=int, default=table1.STAGES, help="of the 8, of 1, 3, 9, ... 2187 epochs: the first 4 "
+    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="of 8, of 1, 3, 9, ... 2187 epochs: the first 4 "
         "are 40 epochs, all are 3280 (default: %(default)s)")  # fmt: skip
-    add("--rows", metavar="ROWS", default=",".join(table1.ROWS), help="(default: %(default)s)")
+    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="(default: %(default)s)")
     add("--out", metavar="FOLDER", default="runs/iwae-table1", help="a run's folder for each row, results.json and nll.png "
         "(default: %(default)s)")  # fmt: skip
-    add("--variant", choices=table1.VARIANTS, default="paper", help="Adam and its rates as in the paper, or as in its "
+    add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="Adam and its rates as in the paper, or as in its "
         "authors' code: beta1 0.99, second moments from 1 on, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help="instead of the variant's: 0.9 in the paper, 0.99 in the code")
     add("--kl", choices=("closed", "sampled"), help="of the VAE rows: the KL divergence in closed form, or from the samples "

@@ -11,25 +11,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast import console
-from vaefast.console import complain, say
+from vaefast.cli import console
+from vaefast.cli.console import complain, say
+from vaefast.cli.mpi_job import Job
+from vaefast.cli.options import Options, checked, parse, with_usual_rate
 from vaefast.errors import DivergenceError, SettingsError
-from vaefast.interruption import Interruption
-from vaefast.job import Job
-from vaefast.options import Options, checked, parse, with_usual_rate
+from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaefast.data import Dataset
     from vaefast.engines.contract import Engine, State
-    from vaefast.keeper import Keeper
-    from vaefast.resume import Resumed
-    from vaefast.run_folder import RunFolder
-    from vaefast.settings import ModelSettings, TrainingSettings
-    from vaefast.tensorboard import TensorBoard
-    from vaefast.trainer import EpochMetrics, Position, Progress
-    from vaefast.validation import Stopping
+    from vaefast.models.settings import ModelSettings, TrainingSettings
+    from vaefast.runs.checkpointing import Keeper
+    from vaefast.runs.resuming import Resumed
+    from vaefast.runs.run_folder import RunFolder
+    from vaefast.training.early_stopping import Stopping
+    from vaefast.training.tensorboard import TensorBoard
+    from vaefast.training.trainer import EpochMetrics, Position, Progress
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,9 +49,9 @@ def _run_in(job: Job, options: Options, interruption: Interruption) -> None:
 
 def run(options: Options, interruption: Interruption, job: Job | None = None) -> None:
     """Load the data, train or go on training, and leave a complete run folder; of a job, what its leader does."""
-    from vaefast import resume
+    from vaefast.runs import resuming
 
-    resumed = None if options.resume is None else resume.find(options.resume, options.out)
+    resumed = None if options.resume is None else resuming.find(options.resume, options.out)
     try:
         if resumed is not None:
             for damage in resumed.damages:
@@ -67,7 +67,7 @@ def run(options: Options, interruption: Interruption, job: Job | None = None) ->
 def _run(options: Options, resumed: Resumed | None, interruption: Interruption, job: Job) -> None:
     from vaefast import engines
     from vaefast.data import load
-    from vaefast.run_folder import environment
+    from vaefast.runs.run_folder import environment
 
     needed = (*engines.needs(options.model, options.training), *job.needs)
     engine_name, threads = engines.choose(options.engine, needed), job.thread_count(options.threads)
@@ -102,7 +102,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
 
 
 def _new_folder(options: Options, data: str) -> RunFolder:
-    from vaefast.run_folder import RunFolder, claim_default, is_barely_begun
+    from vaefast.runs.run_folder import RunFolder, claim_default, is_barely_begun
 
     path = options.out or claim_default(data, datetime.now())
     if options.resume is None:
@@ -123,9 +123,9 @@ def _train_in(
     interruption: Interruption,
 ) -> None:
     """Train in a locked folder, from the beginning or from a checkpoint, and write the results."""
-    from vaefast.keeper import Keeper
-    from vaefast.start import initial_state
-    from vaefast.trainer import Position
+    from vaefast.runs.checkpointing import Keeper
+    from vaefast.training.initial_state import initial_state
+    from vaefast.training.trainer import Position
 
     training = options.training
     position = Position() if resumed is None else _take_up(resumed, engine, data, training)
@@ -186,7 +186,7 @@ def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArr
     if not training.validation.held_out:
         return data, None
     from vaefast.data import Images, ShardedImages
-    from vaefast.validation import held_out
+    from vaefast.training.early_stopping import held_out
 
     kept, out = held_out(len(data.train), training.validation.held_out, training.seed)
     values, labels = data.train.values, data.train_labels
@@ -208,7 +208,7 @@ def _stopping(training: TrainingSettings, position: Position, resumed: Resumed |
         return None
     from vaefast.engines.contract import State
     from vaefast.errors import CheckpointError
-    from vaefast.validation import Stopping
+    from vaefast.training.early_stopping import Stopping
 
     stopping = Stopping(training.validation.patience, training.validation.min_improvement)
     if position.history:
@@ -238,7 +238,7 @@ def _stopped(stopping: Stopping, position: Position) -> str:
 def _take_up(resumed: Resumed, engine: Engine, data: Dataset, training: TrainingSettings) -> Position:
     """Bring the engine to where the run stands, and say where that is."""
     from vaefast.errors import CheckpointError
-    from vaefast.keeper import position_in
+    from vaefast.runs.checkpointing import position_in
 
     size, checkpoint = len(data.train), resumed.checkpoint
     position = position_in(checkpoint, size, training.batch_size)
@@ -266,7 +266,7 @@ def _train(
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from vaefast import trainer
+    from vaefast.training import trainer
 
     # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
     # ends the run with an error of our own, needs no warnings before it.
@@ -298,7 +298,8 @@ def _write_results(
     metrics: Sequence[EpochMetrics],
 ) -> bool:
     """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
-    from vaefast import gallery, model_file
+    from vaefast.files import model_file
+    from vaefast.plots import gallery
 
     content = model_file.serialize(engine.layout, engine.state().parameters.astype("float32"), settings["training"])
     figures = [folder.figures / name for name in gallery.names(data, metrics)]
@@ -324,8 +325,8 @@ def _read_start(path: Path | None, model: ModelSettings) -> State | None:
     """
     if path is None:
         return None
-    from vaefast import model_file
     from vaefast.engines.contract import State
+    from vaefast.files import model_file
 
     saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
     if saved.scaling:
@@ -337,13 +338,13 @@ def _read_start(path: Path | None, model: ModelSettings) -> State | None:
 
 
 def _check_tensorboard() -> None:
-    from vaefast.tensorboard import event_writer
+    from vaefast.training.tensorboard import event_writer
 
     event_writer()
 
 
 def _board(folder: RunFolder) -> TensorBoard:
-    from vaefast.tensorboard import TensorBoard
+    from vaefast.training.tensorboard import TensorBoard
 
     return TensorBoard(folder.path / "tensorboard")
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast import console
-from vaefast.console import complain, say
+from vaefast.cli import console
+from vaefast.cli.arguments import Parser
+from vaefast.cli.console import complain, say
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import Display, checked, model_of
-from vaefast.flags import Parser
-from vaefast.interruption import Interruption
+from vaefast.runs.interruption import Interruption
 from vaefast.version import __version__
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def parse(arguments: list[str]) -> Options:
 
 def run(options: Options, interruption: Interruption) -> None:
     """Read the rows, compute, write the table, and say where it is."""
-    from vaefast import atomic
     from vaefast.estimator import load
+    from vaefast.files import atomic
 
     _check_out(options)
     vae = load(model_of(options.model))
@@ -116,8 +116,8 @@ def _check_out(options: Options) -> None:
 
 def _choose_engine(vae: VAE, options: Options) -> None:
     """Put the model on another engine or another number of threads than `vaefast.load` has, where they are asked for."""
-    from vaefast.network import Network
-    from vaefast.threads import thread_count
+    from vaefast.engines.threads import thread_count
+    from vaefast.inference.network import Network
 
     old = vae._network
     threads = old.threads if options.threads is None else thread_count(options.threads)

@@ -26,10 +26,11 @@ TORCH_ROWS = 2500
 
 def ours(path: Path, threads: int) -> Scorer:
     """vaefast's Numba engine."""
-    from vaefast import model_file, noise
     from vaefast.engines import create
     from vaefast.engines.contract import State
-    from vaefast.settings import TrainingSettings
+    from vaefast.files import model_file
+    from vaefast.models import noise
+    from vaefast.models.settings import TrainingSettings
 
     saved = model_file.read(path)
     engine = create("numba", saved.model, TrainingSettings(binarize="threshold"), threads)
@@ -46,8 +47,8 @@ def pytorch(path: Path, threads: int, compiled: bool = False) -> Scorer:
     import torch
 
     from benchmarks.peers.layers import ordered_layers
-    from vaefast import model_file
-    from vaefast.layout import Layout
+    from vaefast.files import model_file
+    from vaefast.models.layout import Layout
 
     torch.set_num_threads(threads)
     saved = model_file.read(path)

@@ -8,11 +8,11 @@ import numpy as np
 
 import vaefast
 from benchmarks.peers import Settings
-from vaefast import noise
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models import noise
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 NAME = "vaefast"
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from vaefast import engines, noise
+from vaefast import engines
 from vaefast.data import load
 from vaefast.engines.contract import State
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models import noise
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 REPEATS = 200
 

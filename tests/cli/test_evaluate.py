@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from tests.faults import runs
-from vaefast import VAE, evaluate, load, model_file, threads
-from vaefast.assessment import Assessment
-from vaefast.checkpoint import CheckpointFolder
+from vaefast import VAE, evaluate, load
 from vaefast.data import load as load_data
+from vaefast.engines import threads
+from vaefast.evaluation.measures import Assessment
+from vaefast.files import model_file
+from vaefast.runs.checkpoint import CheckpointFolder
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")
@@ -265,7 +267,7 @@ def test_a_collapsed_run_is_warned_of(command, run):
     """data-mean with relu, trained on the ELBO: known to end so."""
     assert runs.command("--data", "grey.npy", *MODEL, "--init", "data-mean", "--epochs", "3", "--out", "flat")[0] == 0
     saved = model_file.read(Path("flat/model.safetensors"))
-    from vaefast.layout import Layout
+    from vaefast.models.layout import Layout
 
     for name, view in Layout(saved.model).views(saved.parameters).items():
         if name.startswith("mean"):

@@ -17,12 +17,14 @@ import pytest
 
 import vaefast
 from tests.faults import runs
-from vaefast import assessment, reproduce, table1, threads, train
+from vaefast import reproduce, train
+from vaefast.cli.options import checked
+from vaefast.engines import threads
 from vaefast.engines.contract import State
 from vaefast.engines.reference import adam_step
-from vaefast.options import checked
-from vaefast.pace import pace
-from vaefast.settings import AdamSettings
+from vaefast.evaluation import iwae_table1, measures
+from vaefast.models.settings import AdamSettings
+from vaefast.training.schedules import pace
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = ("--samples", "8", "--stage-samples", "4", "--engine", "reference")
@@ -34,8 +36,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAEFAST_OFFLINE", "1")
     monkeypatch.setattr(threads, "granted_cores", lambda: 2)
-    real = table1.settings
-    monkeypatch.setattr(table1, "settings", lambda *a, **k: {**real(*a, **k), "hidden": [8], "latent": 3})
+    real = iwae_table1.settings
+    monkeypatch.setattr(iwae_table1, "settings", lambda *a, **k: {**real(*a, **k), "hidden": [8], "latent": 3})
     runs.tiny_images(tmp_path / "grey.npy", 60, 12)
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -64,28 +66,31 @@ def stages_of(row: str = "vae-1", out: str = "t") -> dict[str, dict[str, float]]
 
 
 def test_the_published_values():
-    assert {name: (row.objective, row.samples, row.nll) for name, row in table1.ROWS.items()} == {
+    assert {name: (row.objective, row.samples, row.nll) for name, row in iwae_table1.ROWS.items()} == {
         "vae-1": ("elbo", 1, 86.76), "vae-5": ("elbo", 5, 86.47), "vae-50": ("elbo", 50, 86.35),
         "iwae-5": ("iwae", 5, 85.54), "iwae-50": ("iwae", 50, 84.78),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", table1.ROWS)
+@pytest.mark.parametrize("name", iwae_table1.ROWS)
 def test_how_a_row_is_trained(name):
-    options = checked(table1.settings(table1.ROWS[name], "paper"))
+    options = checked(iwae_table1.settings(iwae_table1.ROWS[name], "paper"))
     model, training = options.model, options.training
     assert (model.hidden, model.latent, model.activation) == ((200, 200), 50, "tanh")
     assert (training.batch_size, training.initialization, training.binarize) == (20, "data-mean", "dynamic")
     assert training.adam == AdamSettings(1e-3, 0.9, 0.999, 1e-4 / 20)
-    assert (training.objective.name, training.objective.samples) == (table1.ROWS[name].objective, table1.ROWS[name].samples)
+    assert (training.objective.name, training.objective.samples) == (
+        iwae_table1.ROWS[name].objective,
+        iwae_table1.ROWS[name].samples,
+    )
     assert (training.rate_schedule.name, training.second_moments) == ("staged", 0.0)
     assert training.objective.kl == "closed"
-    chosen = checked(table1.settings(table1.ROWS["vae-5"], "paper", beta1=0.95, kl="sampled")).training
+    chosen = checked(iwae_table1.settings(iwae_table1.ROWS["vae-5"], "paper", beta1=0.95, kl="sampled")).training
     assert (chosen.adam.beta1, chosen.objective.kl) == (0.95, "sampled")
 
 
 def test_the_variant_of_the_code():
-    training = checked(table1.settings(table1.ROWS["vae-1"], "code")).training
+    training = checked(iwae_table1.settings(iwae_table1.ROWS["vae-1"], "code")).training
     assert (training.adam.beta1, training.objective.kl, training.second_moments) == (0.99, "sampled", 1 / 400)
     rates = [pace(training, 10, 10 * epoch, 1).learning_rates[0] for epoch in (0, 1, 4, 13, 40, 121, 364, 1093)]
     assert rates == pytest.approx([1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4], rel=1e-12)
@@ -95,7 +100,7 @@ def test_the_variant_of_the_code():
 def test_adam_steps_as_theirs_on_the_summed_gradient(variant, tolerance):
     """Theirs as a loop: the gradient is the sum over 20 images and epsilon is 1e-4. The code adds its epsilon before the bias
     correction, which its second moments, near 1 at first, outweigh; `table1` says by how much."""
-    options = checked(table1.settings(table1.ROWS["vae-1"], variant)).training
+    options = checked(iwae_table1.settings(iwae_table1.ROWS["vae-1"], variant)).training
     rng, adam = np.random.default_rng(0), options.adam
     ours = State.zeros(6, np.float64)
     ours.second_moments[...] = options.second_moments
@@ -138,11 +143,11 @@ def test_stage_by_stage(command):
 
 def test_the_evaluation_is_that_of_the_models_stage(command):
     assert small(command, stages="2")[0] == 0
-    from vaefast import model_file
     from vaefast.data import load
+    from vaefast.files import model_file
 
-    model = assessment.network(model_file.read(Path("t/vae-1/model.safetensors")), "reference", 1)
-    found = assessment.assess(model, load("grey.npy").test.values, 8)
+    model = measures.network(model_file.read(Path("t/vae-1/model.safetensors")), "reference", 1)
+    found = measures.assess(model, load("grey.npy").test.values, 8)
     assert stages_of()["2"]["nll"] == pytest.approx(-found.log_p, rel=1e-6)
     assert stages_of()["2"]["active_units"] == found.active_units
 
@@ -166,7 +171,7 @@ def test_more_stages_go_on_and_nothing_is_done_twice(command):
 @pytest.mark.parametrize("place", ["training", "evaluation"])
 def test_stopped_and_gone_on_with(command, monkeypatch, place):
     calls = [0]
-    real_train, real_assess = train.run, assessment.assess
+    real_train, real_assess = train.run, measures.assess
 
     def interrupted(real):
         def call(*arguments, **settings):
@@ -180,14 +185,14 @@ def test_stopped_and_gone_on_with(command, monkeypatch, place):
     if place == "training":
         monkeypatch.setattr(train, "run", interrupted(real_train))
     else:
-        monkeypatch.setattr(assessment, "assess", interrupted(real_assess))
+        monkeypatch.setattr(measures, "assess", interrupted(real_assess))
     code, _, err = small(command)
     assert code == 130
     assert err == "vaefast: stopped by SIGINT; what is done is kept: the same command goes on\n"
     assert list(stages_of()) == ["1"]
     assert not Path("t/.lock").exists()
     monkeypatch.setattr(train, "run", real_train)
-    monkeypatch.setattr(assessment, "assess", real_assess)
+    monkeypatch.setattr(measures, "assess", real_assess)
     assert small(command)[0] == 0
     assert small(command, out="whole")[0] == 0
     assert [entry["nll"] for entry in stages_of().values()] == [entry["nll"] for entry in stages_of(out="whole").values()]
@@ -273,7 +278,7 @@ def test_damaged_results_are_named(command, content):
 
 
 def test_one_at_a_time_in_a_folder(command):
-    from vaefast.lock import FolderLock
+    from vaefast.runs.folder_lock import FolderLock
 
     Path("t").mkdir()
     lock = FolderLock(Path("t"))

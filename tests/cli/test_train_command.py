@@ -30,25 +30,18 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from vaefast import (
-    __version__,
-    atomic,
-    engines,
-    evaluate,
-    flags,
-    gallery,
-    lock,
-    options,
-    threads,
-    train,
-    trainer,
-    transform,
-)  # fmt: skip
+from vaefast import __version__, engines, evaluate, train, transform
+from vaefast.cli import arguments, options
+from vaefast.engines import threads
 from vaefast.errors import OutputError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.run_folder import RunFolder
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.files import atomic
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.plots import gallery
+from vaefast.runs import folder_lock
+from vaefast.runs.run_folder import RunFolder
+from vaefast.training import trainer
 
 REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")
 needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="set VAEFAST_DATA_DIR to a folder with the MNIST files")
@@ -452,10 +445,10 @@ def test_no_flag_is_suggested_that_is_far_from_what_was_typed(command, arguments
 
 
 def test_every_synonym_leads_to_a_flag_of_some_command():
-    parsers = (flags.build_parser(), evaluate._build_parser(), transform._build_parser())
+    parsers = (arguments.build_parser(), evaluate._build_parser(), transform._build_parser())
     known = {name.strip("-") for parser in parsers for action in parser._actions for name in action.option_strings}
-    words = [word for others in flags.SYNONYMS.values() for word in others.split(", ")] + [*flags.ABSENT]
-    assert {flag.split()[0] for flag in flags.SYNONYMS} <= known
+    words = [word for others in arguments.SYNONYMS.values() for word in others.split(", ")] + [*arguments.ABSENT]
+    assert {flag.split()[0] for flag in arguments.SYNONYMS} <= known
     assert len({*words}) == len(words)
     assert not {*words} & known
 
@@ -688,7 +681,7 @@ def test_out_that_cannot_be_written_is_known_before_anything_is_trained(command,
             (tmp_path / name).mkdir()
         with monkeypatch.context() as patch:
             denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            patch.setattr(lock.os, "open", failing_on(os.open, ".lock", denied))
+            patch.setattr(folder_lock.os, "open", failing_on(os.open, ".lock", denied))
             patch.setattr(Path, "mkdir", failing_on(Path.mkdir, "new", denied))
             refused(command, 6, ("--data", data, "--out", name), name, os.strerror(errno.EACCES), "--out")
     refused(command, 6, ("--data", data, "--out", "/proc/run"), "/proc/run", "--out")

@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 
 from tests.faults import runs
-from vaefast import VAE, atomic, engines, estimator, load, threads, transform
+from vaefast import VAE, engines, estimator, load, transform
+from vaefast.engines import threads
 from vaefast.errors import EngineUnavailable
+from vaefast.files import atomic
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")

@@ -32,7 +32,7 @@ from vaefast.data import Dataset, Images, download, load, mnist, reading, values
 from vaefast.data.idx import parse_idx, read_idx
 from vaefast.data.images import assemble, fingerprint, guessed_shape
 from vaefast.errors import DataError, SettingsError
-from vaefast.noise import Purpose, permutation
+from vaefast.models.noise import Purpose, permutation
 
 # Read before `isolated` hides it from the code under test.
 REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")

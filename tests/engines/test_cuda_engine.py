@@ -25,10 +25,10 @@ from vaefast.engines.cuda_gpu import tiling
 from vaefast.engines.cuda_gpu.plan import make_plan, parameter_size
 from vaefast.engines.cuda_gpu.tiling import Machine, Product, Tile, Work
 from vaefast.errors import EngineUnavailable
-from vaefast.layout import Layout, padded
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.layout import Layout, padded
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MACHINES = {"H200": Machine(8, 264), "small": Machine(4, 6)}
 KERNELS = ("launch_phase", "run_steps", "launch_phase_tf32", "run_steps_tf32")
 # Bytes a thread may put aside: two numbers that a launch computes once and a tile reads once.
@@ -69,7 +69,7 @@ def test_the_simulated_engine_agrees_with_the_reference():
 
 
 # The engine on a GPU that is none: its own tests, and of those that all engines take what ends soon.
-SHORT = ("tests/gpu/executed.py", "tests/test_cuda_gpu.py", "tests/test_engines.py")
+SHORT = ("tests/gpu/executed.py", "tests/engines/test_cuda_gpu.py", "tests/engines/test_engines.py")
 SOON = "executed or (cuda and not report and not fifty and not rows and not threads)"
 ON_THE_STANDIN = {
     "engine": (*PYTEST, *SHORT, "-k", SOON),

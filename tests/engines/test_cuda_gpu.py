@@ -1,4 +1,4 @@
-"""The CUDA engine on a GPU; skipped where there is none. `tests/test_engines.py` takes it through all CASES too."""
+"""The CUDA engine on a GPU; skipped where there is none. `tests/engines/test_engines.py` takes it through all CASES too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cases import BERNOULLI, TOLERANCES
 from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 REASON = engines.why_not("cuda") or ("this is the simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else None)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no GPU: {REASON}")

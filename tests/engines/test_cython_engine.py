@@ -13,9 +13,9 @@ from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.plan import make_plan
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reason=f"cython: {engines.why_not('cython')}")
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

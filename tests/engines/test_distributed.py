@@ -15,10 +15,11 @@ import pytest
 from cases import TOLERANCES
 from mpi import with_mpi
 
-from vaefast import launcher, train
+from vaefast import train
+from vaefast.cli import mpi_launcher
 from vaefast.engines.distributed.shares import owners, part, takers
 
-PROGRAM = str(Path(__file__).parent / "mpi_program.py")
+PROGRAM = str(Path(__file__).parents[1] / "mpi_program.py")
 RUN = ("--data", "digits", "--hidden", "24", "--latent", "4", "--batch-size", "50", "--engine", "numba")
 
 
@@ -239,15 +240,15 @@ def test_asked_for_without_mpi4py_it_says_what_to_install(monkeypatch, capsys):
 
 
 def test_what_a_launcher_says(monkeypatch):
-    for names in launcher.RANKS:
+    for names in mpi_launcher.RANKS:
         for name in names:
             monkeypatch.delenv(name, raising=False)
-    assert launcher.launched() == (0, 1)
-    for size, rank in launcher.RANKS:
+    assert mpi_launcher.launched() == (0, 1)
+    for size, rank in mpi_launcher.RANKS:
         with monkeypatch.context() as patch:
             patch.setenv(size, "4")
             patch.setenv(rank, "3")
-            assert launcher.launched() == (3, 4)
-            assert not launcher.is_leader()
+            assert mpi_launcher.launched() == (3, 4)
+            assert not mpi_launcher.is_leader()
             patch.setenv(size, "1")
-            assert launcher.launched() == (0, 1)
+            assert mpi_launcher.launched() == (0, 1)

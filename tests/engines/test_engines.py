@@ -11,10 +11,10 @@ from vaefast.engines import images, reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import SettingsError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.noise import Purpose, normals
-from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.noise import Purpose, normals
+from vaefast.models.settings import AdamSettings, ModelSettings, TrainingSettings
 
 FAST_ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(engines.why_not(name) is not None, reason=f"{name}: {engines.why_not(name)}"))

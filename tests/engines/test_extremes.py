@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from cases import TOLERANCES
 
-from vaefast import divergence, engines
+from vaefast import engines
 from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import DivergenceError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.training import divergence
 
 BATCH = 6
 ROUND_OFF = 6e-8  # of a float32

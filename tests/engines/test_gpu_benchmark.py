@@ -13,7 +13,7 @@ from benchmarks import gpu
 from benchmarks.gpu_floor import Gpu, floor, phases, step_bytes
 from benchmarks.gpu_report import draw, ours, table
 from vaefast import engines
-from vaefast.settings import ModelSettings
+from vaefast.models.settings import ModelSettings
 
 H200 = Gpu("NVIDIA H200", 132, 1.98e9, 4.8e12)
 
@@ -49,7 +49,7 @@ def test_the_floor_of_the_report_on_an_h200():
 
 def test_the_number_of_phases_is_the_plans():
     from vaefast.engines.cuda_gpu.plan import Machine, make_plan
-    from vaefast.layout import Layout
+    from vaefast.models.layout import Layout
 
     for hidden in ((), (7,), (7, 5, 3)):
         model = ModelSettings(13, hidden, 2)
@@ -89,9 +89,9 @@ def test_losses_that_are_off_void_the_measurement():
 
     from vaefast.engines.contract import State
     from vaefast.engines.reference import ReferenceEngine
-    from vaefast.initialization import initial_parameters
-    from vaefast.layout import Layout
-    from vaefast.settings import AdamSettings, TrainingSettings
+    from vaefast.models.initial_parameters import initial_parameters
+    from vaefast.models.layout import Layout
+    from vaefast.models.settings import AdamSettings, TrainingSettings
 
     model, training = ModelSettings(12, (6,), 2), TrainingSettings(batch_size=4)
     values = np.random.default_rng(0).integers(0, 256, (9, 12)).astype(np.uint8)

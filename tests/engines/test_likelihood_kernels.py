@@ -22,10 +22,10 @@ from vaefast.engines.numba_cpu.likelihoods import (
 )
 from vaefast.engines.numba_cpu.objectives import Averaged
 from vaefast.engines.plan import make_plan
-from vaefast.initialization import initial_parameters
-from vaefast.layout import PANEL, Layout
-from vaefast.likelihoods import continuous_bernoulli_mean, x_variance
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import PANEL, Layout
+from vaefast.models.likelihoods import continuous_bernoulli_mean, x_variance
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 LOGITS = np.concatenate([
     np.linspace(-1.5, 1.5, 20_001), np.linspace(-90, 90, 10_001), [1e3, -1e3, 1e4, -1e4, 1e-30, -1e-30, 0.0],

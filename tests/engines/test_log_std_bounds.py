@@ -17,10 +17,10 @@ from vaefast import engines
 from vaefast.engines import objectives, reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.noise import Purpose
-from vaefast.settings import LOG_STD_BOUNDS, AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import LOG_STD_BOUNDS, AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings
 
 MODEL = ModelSettings(20, (12, 9), 6)
 # Of each latent: within, beyond both bounds, near and far, and at the edge from within.

@@ -16,9 +16,9 @@ from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine, compiler, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.target import AVX2, AVX512, UNIT, vector_unit
-from vaefast.initialization import initial_parameters
-from vaefast.layout import PANEL, Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import PANEL, Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 AVX2_FEATURES = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.2"
 

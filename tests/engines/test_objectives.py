@@ -14,11 +14,11 @@ from vaefast.engines import objectives, reference
 from vaefast.engines.contract import Pace, State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.noise import Purpose
-from vaefast.pace import pace
-from vaefast.settings import AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.training.schedules import pace
 
 OBJECTIVES = [
     ObjectiveSettings(samples=3),

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from cases import CASES, TOLERANCES
 
-from vaefast import likelihoods
 from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.noise import Purpose, normals
-from vaefast.settings import LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
+from vaefast.models import likelihoods
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.noise import Purpose, normals
+from vaefast.models.settings import LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
 
 SMALL = [case for case in CASES if case.model.pixels < 784]
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vaefast import threads
+from vaefast.engines import threads
 from vaefast.errors import SettingsError
 
 JUNK = ["many", "0", "-1", "2.5", "1e3", "4 threads", "0x2", ",2", "+-3", "²"]

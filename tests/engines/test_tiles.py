@@ -7,7 +7,7 @@ import pytest
 from vaefast.engines.numba_cpu import layers, products, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 SENTINEL = np.float32(-77.25)
 GUARD = 64  # sentinels on either side

@@ -7,15 +7,17 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from vaefast import assessment, engines, noise
-from vaefast.assessment import Assessment, assess
+from vaefast import engines
 from vaefast.engines.importance import drawn
 from vaefast.errors import DataError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.model_file import SavedModel
-from vaefast.network import Network
-from vaefast.settings import ModelSettings
+from vaefast.evaluation import measures
+from vaefast.evaluation.measures import Assessment, assess
+from vaefast.files.model_file import SavedModel
+from vaefast.inference.network import Network
+from vaefast.models import noise
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings
 
 MODEL = ModelSettings(30, (20, 9), 3, "tanh")
 ENGINES = [name for name in engines.ENGINES if engines.why_not(name) is None]
@@ -31,7 +33,7 @@ def images(count: int = 40, pixels: int = 30) -> np.ndarray:
 
 
 def opened(engine: str, **settings: object) -> Network:
-    return assessment.network(saved(**settings), engine, 2)
+    return measures.network(saved(**settings), engine, 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -62,7 +64,7 @@ def test_blocks_order_and_company_change_nothing(engine, monkeypatch):
     """Batch-independent: bit for bit on the compiled engines, to rounding on the reference, whose products are NumPy's."""
     model, values = opened(engine), images()
     whole, steps = assess(model, values, 20), []
-    monkeypatch.setattr(assessment, "BLOCK", 7)
+    monkeypatch.setattr(measures, "BLOCK", 7)
     blocks = assess(model, values, 20, steps.append)
     assert steps == [7, 14, 21, 28, 35, 40]
     backwards = assess(model, values[::-1], 20)
@@ -123,14 +125,14 @@ def test_an_estimate_that_is_no_number_is_named(monkeypatch):
 def test_every_engine_evaluates_a_model_of_any_objective():
     trained = replace(saved(), training={"binarize": "none", "seed": 4, "objective": {"name": "iwae", "samples": 5}})
     for engine in ENGINES:
-        model = assessment.network(trained, engine, 1)
+        model = measures.network(trained, engine, 1)
         assert model.training.binarize == "none"
         assert np.isfinite(assess(model, images(5), 3).log_p)
         model.engine.close()
 
 
 def test_auto_prefers_an_engine_with_a_kernel():
-    chosen = assessment.network(saved(), "auto", 1).engine_name
+    chosen = measures.network(saved(), "auto", 1).engine_name
     assert chosen == next(name for name in ENGINES if name != "cython")
 
 

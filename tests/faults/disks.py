@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.faults import Failed
 from tests.faults.runs import TINY, Outcome, check_same, command, outcome, tiny_images
-from vaefast import atomic
-from vaefast.checkpoint import CheckpointFolder
+from vaefast.files import atomic
+from vaefast.runs.checkpoint import CheckpointFolder
 
 ONCE, FOR_GOOD, POWER_CUT = "fails once", "fails from then on", "is cut by a power failure"
 MODES = (ONCE, FOR_GOOD, POWER_CUT)

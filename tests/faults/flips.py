@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults import Failed
 from tests.faults.runs import TINY, Outcome, check_same, command, outcome, tiny_images
-from vaefast.checkpoint import CheckpointFolder
+from vaefast.runs.checkpoint import CheckpointFolder
 
 
 def finished(folder: Path) -> tuple[str, Outcome]:

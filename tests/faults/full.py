@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults import Failed
 from tests.faults.runs import check_same, command, outcome, tiny_images
-from vaefast.checkpoint import CheckpointFolder
+from vaefast.runs.checkpoint import CheckpointFolder
 
 # Without checkpoints in between, metrics.jsonl outgrows everything that is written before it; with them, they do.
 RUNS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.faults import Failed
 from tests.faults.runs import Outcome, check_same, outcome, process, tiny_images
-from vaefast import atomic
-from vaefast.checkpoint import CheckpointFolder
+from vaefast.files import atomic
+from vaefast.runs.checkpoint import CheckpointFolder
 
 # A second of training or less, and a checkpoint after every piece of it; a write takes about a tenth as long as a piece.
 MODEL = ("--hidden", "100", "100", "--latent", "8", "--batch-size", "10", "--seed", "3")

@@ -17,13 +17,15 @@ import numpy as np
 
 from tests.faults import Failed
 from tests.faults.runs import TINY, command, tiny_images
-from vaefast import checkpoint, model_file, options
-from vaefast.checkpoint import CheckpointFolder, Damaged
+from vaefast.cli import options
 from vaefast.data import load
 from vaefast.errors import VaefastError
-from vaefast.keeper import position_in
-from vaefast.resume import Resumed
-from vaefast.run_folder import RunFolder, environment
+from vaefast.files import model_file
+from vaefast.runs import checkpoint
+from vaefast.runs.checkpoint import CheckpointFolder, Damaged
+from vaefast.runs.checkpointing import position_in
+from vaefast.runs.resuming import Resumed
+from vaefast.runs.run_folder import RunFolder, environment
 
 SLOWEST = 1.0  # second
 # Sizes and counts at which readers trip: ends of types, and more than any machine has.

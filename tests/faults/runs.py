@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from tests.faults import Failed
-from vaefast import atomic, gallery, train
+from vaefast import train
+from vaefast.files import atomic
+from vaefast.plots import gallery
 
 # Of a line of metrics: what a clock says differs from run to run.
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")

@@ -1,4 +1,4 @@
-"""The CUDA engine, whole, on the stand-in for a GPU; run by `tests/test_cuda_engine.py` and `python -m tests.gpu.standin`.
+"""The CUDA engine, whole, on the stand-in for a GPU; run by `test_cuda_engine.py` and `python -m tests.gpu.standin`.
 
 What a GPU would run is run: the PTX of the kernels, marshalled, launched, chained and copied by the host's own code. Fresh
 memory is NaN, so whatever is read before it was written shows.
@@ -28,9 +28,9 @@ from vaefast.engines.cuda_gpu.engine import CudaEngine
 from vaefast.engines.cuda_gpu.target import SIMULATED
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.errors import SettingsError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 assert os.environ.get("VAEFAST_STANDIN_FOLDER"), "python -m tests.gpu.standin runs this file"
 assert not SIMULATED

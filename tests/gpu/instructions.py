@@ -1,4 +1,4 @@
-"""Instructions of PTX on the stand-in against integers, fractions and NumPy; run by `tests/test_cuda_engine.py`.
+"""Instructions of PTX on the stand-in against integers, fractions and NumPy; run by `tests/engines/test_cuda_engine.py`.
 
 One kernel for each instruction: thread i applies it to the i-th of its operands. What is expected is computed here from the
 words of the PTX ISA, with nothing of the stand-in's.

@@ -1,4 +1,4 @@
-"""Faults planted in kernels and in calls of the driver: the stand-in finds each; run by `tests/test_cuda_engine.py`."""
+"""Faults planted in kernels and in calls of the driver: the stand-in finds each; run by `test_cuda_engine.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA engine on Numba's simulator against the reference; run by `tests/test_cuda_engine.py` in a process of its own.
+"""The CUDA engine on Numba's simulator against the reference; run by `test_cuda_engine.py` in a process of its own.
 
 Toy sizes: every GPU thread is a thread of Python, every multiply-add takes microseconds. Device memory begins as NaN, so
 whatever is read before it was written shows.
@@ -22,9 +22,9 @@ from vaefast.engines.cuda_gpu import engine as cuda_engine
 from vaefast.engines.cuda_gpu import fragments
 from vaefast.engines.cuda_gpu.engine import CudaEngine
 from vaefast.engines.cuda_gpu.simulated import rounded_tf32
-from vaefast.noise import Purpose
+from vaefast.models.noise import Purpose
 
-assert os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", "python -m pytest tests/test_cuda_engine.py runs this file"
+assert os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", "python -m pytest tests/engines/test_cuda_engine.py runs this file"
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy scalars of the simulated threads overflow aloud
 

@@ -11,9 +11,9 @@ from cases import TOLERANCES
 from vaefast.engines.contract import State
 from vaefast.engines.cuda_gpu.launching import Machine
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import PANEL, Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import PANEL, Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import vaefast
-from vaefast import VAE, gallery, model_file, train
+from vaefast import VAE, train
 from vaefast.errors import DataError, EngineUnavailable, OutputError, SettingsError
-from vaefast.layout import Layout
-from vaefast.settings import LIKELIHOODS, ModelSettings
+from vaefast.files import model_file
+from vaefast.models.layout import Layout
+from vaefast.models.settings import LIKELIHOODS, ModelSettings
+from vaefast.plots import gallery
 
 QUICK = {"hidden_layer_sizes": (16, 12), "epochs": 2, "batch_size": 50, "random_state": 0}
 MODELS = [

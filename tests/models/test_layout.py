@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from vaefast.initialization import initial_parameters
-from vaefast.layout import PANEL, Layout, padded
-from vaefast.likelihoods import expectation
-from vaefast.settings import INITIALIZATIONS, LIKELIHOODS, ModelSettings, TrainingSettings
-from vaefast.start import initial_state
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.likelihoods import expectation
+from vaefast.models.settings import INITIALIZATIONS, LIKELIHOODS, ModelSettings, TrainingSettings
+from vaefast.training.initial_state import initial_state
 
 
 def test_the_reports_model_has_its_number_of_parameters():

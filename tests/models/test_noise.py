@@ -4,10 +4,10 @@ import naive
 import numpy as np
 import pytest
 
-from vaefast import noise
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.noise import BLOCKS, fill_normals, fill_words, philox_vector, whole_vectors
-from vaefast.noise import Purpose
+from vaefast.models import noise
+from vaefast.models.noise import Purpose
 
 
 @kernel

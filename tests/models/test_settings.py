@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from vaefast.errors import SettingsError
-from vaefast.settings import (
+from vaefast.models.settings import (
     ACTIVATIONS,
     BINARIZATIONS,
     INITIALIZATIONS,

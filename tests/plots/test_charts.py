@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaefast import charts, figures, gallery
-from vaefast.charts import Curve
+from vaefast.plots import charts, figures, gallery
+from vaefast.plots.charts import Curve
 
 CURVE = Curve([1, 4, 13], [120.0, 100.0, 95.0], range(1, 14), np.linspace(130, 99, 13), 86.76)
 

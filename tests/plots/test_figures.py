@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaefast import figures
 from vaefast.errors import OutputError
+from vaefast.plots import figures
 
 SHAPES = [(28, 28), (8, 8), (1, 7)]
 MINUS = "\N{MINUS SIGN}"
@@ -448,5 +448,5 @@ def test_elbo_curve_refuses_what_it_cannot_draw(epochs, train, test, message):
 
 def test_importing_the_module_starts_no_window_toolkit():
     code = "import sys, vaefast.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    root = Path(figures.__file__).parents[1]
+    root = Path(figures.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from tests.faults.mutate import _resealed
-from vaefast.checkpoint import Checkpoint, CheckpointFolder, Damaged
+from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder, Damaged
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.errors import CheckpointError, OutputError
 

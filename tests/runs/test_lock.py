@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from vaefast import lock
+from vaefast.runs import folder_lock
 from vaefast.errors import OutputError, SettingsError
-from vaefast.lock import FolderLock
-from vaefast.run_folder import RunFolder
+from vaefast.runs.folder_lock import FolderLock
+from vaefast.runs.run_folder import RunFolder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no POSIX locks")
 
@@ -46,21 +46,21 @@ def test_a_living_owner_is_named_and_a_dead_one_is_followed(tmp_path):
         assert "\n" not in str(caught.value)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert (tmp_path / lock.NAME).exists()
+    assert (tmp_path / folder_lock.NAME).exists()
     taken = FolderLock(tmp_path)
-    assert f"process {os.getpid()} on " in (tmp_path / lock.NAME).read_text()
+    assert f"process {os.getpid()} on " in (tmp_path / folder_lock.NAME).read_text()
     taken.release()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_number_of_a_dead_owner_in_use_again_holds_nothing(tmp_path):
-    (tmp_path / lock.NAME).write_text(f"process {os.getppid()} on here\n")
+    (tmp_path / folder_lock.NAME).write_text(f"process {os.getppid()} on here\n")
     FolderLock(tmp_path).release()
 
 
 def test_whatever_stands_in_the_file_of_a_dead_owner(tmp_path):
     for content in (b"", b"\xff" * 1000, b"process -1"):
-        (tmp_path / lock.NAME).write_bytes(content)
+        (tmp_path / folder_lock.NAME).write_bytes(content)
         FolderLock(tmp_path).release()
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_under_way_is_told_from_a_folder_that_is_full(tmp_path):
     folder.close()
     with pytest.raises(SettingsError, match="is not empty"):
         RunFolder(tmp_path / "run")
-    assert not (tmp_path / "run" / lock.NAME).exists()
+    assert not (tmp_path / "run" / folder_lock.NAME).exists()
 
 
 def test_one_of_many_at_once_gets_the_lock(tmp_path):
@@ -108,18 +108,18 @@ def test_one_of_many_at_once_gets_the_lock(tmp_path):
 
 
 def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
-    (tmp_path / lock.NAME).mkdir()
+    (tmp_path / folder_lock.NAME).mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*lock: .*; choose another --out"):
         FolderLock(tmp_path)
 
 
-@pytest.mark.parametrize("number", lock.WITHOUT_LOCKS)
+@pytest.mark.parametrize("number", folder_lock.WITHOUT_LOCKS)
 def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch, number):
     def flock(file: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
     FolderLock(tmp_path).release()
-    monkeypatch.setattr(lock, "WITHOUT_LOCKS", (errno.EXDEV,))
+    monkeypatch.setattr(folder_lock, "WITHOUT_LOCKS", (errno.EXDEV,))
     with pytest.raises(OutputError):
         FolderLock(tmp_path)

@@ -18,9 +18,12 @@ import pytest
 
 from tests.faults import runs
 from tests.faults.mutate import _resealed
-from vaefast import engines, gallery, run_folder, threads
-from vaefast.checkpoint import CheckpointFolder
-from vaefast.run_folder import RunFolder
+from vaefast import engines
+from vaefast.plots import gallery
+from vaefast.runs import run_folder
+from vaefast.engines import threads
+from vaefast.runs.checkpoint import CheckpointFolder
+from vaefast.runs.run_folder import RunFolder
 
 REAL_MNIST = os.environ.get("VAEFAST_DATA_DIR")
 EPOCHS = 3
@@ -94,8 +97,8 @@ def test_checkpoints_change_nothing(command, whole):
 def test_the_last_checkpoint_holds_the_model_that_is_saved(command, whole):
     from safetensors.numpy import load
 
-    from vaefast.layout import Layout
-    from vaefast.settings import ModelSettings
+    from vaefast.models.layout import Layout
+    from vaefast.models.settings import ModelSettings
 
     _, checkpoint, _ = CheckpointFolder(Path("whole/checkpoint")).newest()
     views = Layout(ModelSettings(30, (20, 9), 3)).views(checkpoint.state.parameters)

@@ -18,13 +18,15 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load
 
-from vaefast import __version__, atomic, run_folder
+from vaefast import __version__
+from vaefast.files import atomic
+from vaefast.runs import run_folder
 from vaefast.errors import OutputError, SettingsError
-from vaefast.layout import Layout
-from vaefast.model_file import serialize
-from vaefast.run_folder import RunFolder, claim_default
-from vaefast.settings import ModelSettings
-from vaefast.trainer import EpochMetrics
+from vaefast.models.layout import Layout
+from vaefast.files.model_file import serialize
+from vaefast.runs.run_folder import RunFolder, claim_default
+from vaefast.models.settings import ModelSettings
+from vaefast.training.trainer import EpochMetrics
 
 NOW = datetime(2021, 5, 4, 3, 2, 1)
 METRICS = EpochMetrics(1, 300, -110.0, -110.5, -95.25, 15.25, -109.0, -94.0, 15.0, 0.75, 0.125, 80_000.0)

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from vaefast import schedule
+from vaefast.runs import checkpoint_policy
 from vaefast.errors import SettingsError
-from vaefast.schedule import Schedule
+from vaefast.runs.checkpoint_policy import Schedule
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_cannot(text, words):
 @pytest.fixture
 def clock(monkeypatch):
     now = itertools.count(1000)
-    monkeypatch.setattr(schedule.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(checkpoint_policy.time, "monotonic", lambda: next(now))
 
 
 def test_by_epochs(clock):

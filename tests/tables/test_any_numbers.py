@@ -16,8 +16,8 @@ from sklearn.model_selection import cross_val_score
 
 import vaefast
 from vaefast import VAE, DataWarning
-from vaefast.columns import moments, strays
 from vaefast.errors import DataError, DivergenceError, SettingsError
+from vaefast.tables.columns import moments, strays
 
 QUICK = {"hidden_layer_sizes": (20,), "epochs": 4, "random_state": 0}
 quiet = pytest.mark.filterwarnings("ignore::vaefast.DataWarning")

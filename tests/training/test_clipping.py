@@ -10,9 +10,9 @@ from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine, clipped
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 NEVER = 1e30
 by_case = pytest.mark.parametrize("case", [CASES[i] for i in (0, 1, 3, 6, 8, 13, 18)], ids=lambda case: case.name)

@@ -12,13 +12,14 @@ import pytest
 from cases import CASES, Case
 
 from tests.faults import runs
-from vaefast import divergence, engines, trainer
-from vaefast.checkpoint import CheckpointFolder
+from vaefast import engines
 from vaefast.engines.contract import BoundTerms, Pace, State
 from vaefast.errors import DivergenceError
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import AdamSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import AdamSettings, TrainingSettings
+from vaefast.runs.checkpoint import CheckpointFolder
+from vaefast.training import divergence, trainer
 
 CASE = CASES[1]
 STEPS = -(-CASE.examples // CASE.batch_size)  # of an epoch: three, the last of them smaller

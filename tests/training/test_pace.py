@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vaefast import VAE, load
+from vaefast.cli.options import parse
 from vaefast.errors import SettingsError
-from vaefast.options import parse
-from vaefast.pace import pace, stage, stage_end
-from vaefast.settings import AdamSettings, RateSchedule, TrainingSettings
+from vaefast.models.settings import AdamSettings, RateSchedule, TrainingSettings
+from vaefast.training.schedules import pace, stage, stage_end
 
 RATE, STEPS = 0.01, 7  # of an epoch
 

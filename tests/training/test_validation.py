@@ -11,12 +11,12 @@ import pytest
 
 from tests.faults import runs
 from vaefast import engines
-from vaefast.checkpoint import CheckpointFolder, Damaged
+from vaefast.cli.options import parse
 from vaefast.errors import SettingsError
-from vaefast.options import parse
-from vaefast.settings import ValidationSettings
-from vaefast.trainer import EpochMetrics
-from vaefast.validation import Stopping, held_out
+from vaefast.models.settings import ValidationSettings
+from vaefast.runs.checkpoint import CheckpointFolder, Damaged
+from vaefast.training.early_stopping import Stopping, held_out
+from vaefast.training.trainer import EpochMetrics
 
 # Steep enough to overfit 27 images within some epochs.
 FLAGS = ("--data", "grey.npy", "--hidden", "20", "--latent", "3", "--batch-size", "7", "--seed", "5", "--binarize", "none",

@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from vaefast.cli.mpi_job import Job
+from vaefast.cli.mpi_launcher import launched
 from vaefast.errors import OutputError, SettingsError, VaefastError
-from vaefast.interruption import EXIT_CODES, Interrupted, Interruption
-from vaefast.job import Job
-from vaefast.launcher import launched
+from vaefast.runs.interruption import EXIT_CODES, Interrupted, Interruption
 
 
 class HasDebug(Protocol):

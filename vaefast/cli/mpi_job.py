@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaefast import launcher
-from vaefast.interruption import Interruption
+from vaefast.cli import mpi_launcher
+from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
+    from vaefast.cli.options import Options
     from vaefast.engines.contract import Engine
     from vaefast.engines.distributed import Ranks
-    from vaefast.options import Options
-    from vaefast.settings import ModelSettings
+    from vaefast.models.settings import ModelSettings
 
 
 class Job:
     """The processes that train one model together."""
 
     def __init__(self) -> None:
-        self.leads = launcher.is_leader()
+        self.leads = mpi_launcher.is_leader()
         self._ranks: Ranks | None = None
 
     @property
@@ -61,7 +61,7 @@ class Job:
         EngineUnavailable
             It is not installed.
         """
-        if asked or launcher.launched()[1] > 1:
+        if asked or mpi_launcher.launched()[1] > 1:
             from vaefast.engines import distributed
 
             self._ranks = distributed.join()
@@ -76,7 +76,7 @@ class Job:
 
     def thread_count(self, requested: int | None) -> int:
         """Threads of this process: with several ranks on a node, each takes its share of the cores."""
-        from vaefast.threads import thread_count
+        from vaefast.engines.threads import thread_count
 
         if self._ranks is None:
             return thread_count(requested)

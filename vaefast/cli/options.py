@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vaefast.cli.arguments import ABSENT, Parser, build_parser, meant
 from vaefast.errors import SettingsError
-from vaefast.flags import ABSENT, ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION, Parser, build_parser, meant
-from vaefast.schedule import Schedule
-from vaefast.settings import (
+from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
+from vaefast.models.settings import (
     LIKELIHOODS,
     OBJECTIVES,
     AdamSettings,
@@ -28,6 +28,7 @@ from vaefast.settings import (
     usual_learning_rate,
     usual_samples,
 )
+from vaefast.runs.checkpoint_policy import Schedule
 
 # Of a configuration file: far above any, and soon read.
 LARGEST_CONFIG = 1 << 20

@@ -24,7 +24,7 @@ from vaefast.data.split import count_for_training
 from vaefast.data.values import check
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
-from vaefast.noise import Purpose, permutation
+from vaefast.models.noise import Purpose, permutation
 
 WILDCARDS = "*?["
 # Rows in one go where a whole set is looked at.

@@ -7,7 +7,7 @@ import numpy as np
 from vaefast.data.images import Dataset, Images, Rows, assemble
 from vaefast.data.wording import shown
 from vaefast.errors import DataError, SettingsError
-from vaefast.noise import Purpose, permutation
+from vaefast.models.noise import Purpose, permutation
 
 
 def split(rows: Rows, test_fraction: float) -> Dataset:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from vaefast.engines import cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")

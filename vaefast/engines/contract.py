@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.layout import Layout
+from vaefast.models.layout import Layout
 
 
 @dataclass

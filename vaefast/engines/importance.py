@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
 from vaefast.engines.contract import Engine, ImportanceTerms
 from vaefast.engines.reference import log_likelihood
-from vaefast.levels import grey_levels, on_from_half
-from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models import noise
+from vaefast.models.grey_levels import grey_levels, on_from_half
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Images whose samples are decoded in one call: bounds the memory and changes no result.
 ROWS = 1024

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, Engine
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # From the numbers of rows, (n,), to their values as the networks see them, float64 (n, X).
 ExactRows: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]

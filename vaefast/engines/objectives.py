@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.settings import LOG_STD_BOUNDS, ObjectiveSettings
+from vaefast.models.settings import LOG_STD_BOUNDS, ObjectiveSettings
 
 Array = NDArray[np.floating]
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.layout import PANEL, Layout, padded
+from vaefast.models.layout import PANEL, Layout, padded
 
 # Columns of `Plan.layers`, one row a dense layer in the order of the forward pass; offsets count elements.
 SOURCE = 0  # its input in the workspace

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.objectives import (
     Credit,
@@ -23,10 +22,11 @@ from vaefast.engines.objectives import (
     normalised_weights,
     value_and_credit,
 )
-from vaefast.layout import Layout
-from vaefast.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
-from vaefast.noise import Purpose
-from vaefast.settings import AdamSettings, ModelSettings, TrainingSettings
+from vaefast.models import noise
+from vaefast.models.layout import Layout
+from vaefast.models.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import AdamSettings, ModelSettings, TrainingSettings
 
 Array = NDArray[np.floating]
 Parameters = dict[str, Array]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vaefast.pace import stage_end
+from vaefast.training.schedules import stage_end
 
 STAGES = 8
 BATCH = 20

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import engines, noise
+from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.importance import drawn
 from vaefast.engines.objectives import latent_kl
 from vaefast.errors import DataError
-from vaefast.model_file import SavedModel
-from vaefast.network import Network
-from vaefast.settings import TrainingSettings
+from vaefast.files.model_file import SavedModel
+from vaefast.inference.network import Network
+from vaefast.models import noise
+from vaefast.models.settings import TrainingSettings
 
 # Images in one block.
 BLOCK = 1000

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError, SettingsError
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings
 
 # Version 2 may hold Adam's moments and `scaling.cut`; a file without them is still of version 1, which older versions read.
 FORMAT_VERSION = 2

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import engines, noise
+from vaefast import engines
 from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
 from vaefast.engines.in_float64 import ExactRows
-from vaefast.layout import Layout
-from vaefast.levels import grey_levels, on_from_half
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models import noise
+from vaefast.models.grey_levels import grey_levels, on_from_half
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Rows that pass through the networks in one call: bounds the memory of temporaries and changes no result.
 ROWS = 1024

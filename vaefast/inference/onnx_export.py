@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import atomic
 from vaefast.errors import OutputError, SettingsError
-from vaefast.likelihoods import SERIES, SERIES_BELOW
-from vaefast.network import Network
-from vaefast.scaling import WHITE, Inputs
-from vaefast.settings import LOG_STD_BOUNDS
+from vaefast.files import atomic
+from vaefast.inference.network import Network
+from vaefast.models.likelihoods import SERIES, SERIES_BELOW
+from vaefast.models.settings import LOG_STD_BOUNDS
+from vaefast.tables.scaling import WHITE, Inputs
 
 OPSET, IR_VERSION = 17, 9
 REMEDY = 'pip install "vaefast[onnx]"'

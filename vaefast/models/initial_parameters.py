@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
-from vaefast.layout import Layout, Tensor
-from vaefast.likelihoods import continuous_bernoulli_mean
+from vaefast.models import noise
+from vaefast.models.layout import Layout, Tensor
+from vaefast.models.likelihoods import continuous_bernoulli_mean
 
 # Burda et al. (2015), in their published code, keep the mean pixel this far from 0 and 1 before taking its logit.
 PIXEL_MARGIN = 1e-3

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.settings import ModelSettings
+from vaefast.models.settings import ModelSettings
 
 # 16 float32 columns are one cache line, one AVX-512 register, two AVX2 or four NEON registers.
 PANEL = 16

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.settings import SMALLEST_VARIANCE
+from vaefast.models.settings import SMALLEST_VARIANCE
 
 Array = NDArray[np.floating]
 

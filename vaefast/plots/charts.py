@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from vaefast.figures import (
+from vaefast.plots.figures import (
     BELOW,
     CURVE_HEIGHT,
     CURVE_WIDTH,

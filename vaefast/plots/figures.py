@@ -26,7 +26,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from vaefast import atomic
+from vaefast.files import atomic
 
 DPI = 256  # a power of two: pixels -> inches -> pixels is exact in floating point
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import figures, noise
 from vaefast.data import Dataset
 from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
-from vaefast.levels import grey_levels, on_from_half
-from vaefast.likelihoods import expectation
-from vaefast.settings import ModelSettings
-from vaefast.trainer import EpochMetrics
+from vaefast.models import noise
+from vaefast.models.grey_levels import grey_levels, on_from_half
+from vaefast.models.likelihoods import expectation
+from vaefast.models.settings import ModelSettings
+from vaefast.plots import figures
+from vaefast.training.trainer import EpochMetrics
 
 PRIOR_SAMPLES = 25
 RECONSTRUCTIONS = 10

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import atomic
+from vaefast.files import atomic
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.errors import CheckpointError
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from vaefast.checkpoint import Checkpoint, CheckpointFolder
+from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.engines.contract import State
 from vaefast.errors import CheckpointError
-from vaefast.interruption import Interruption
-from vaefast.schedule import Schedule
-from vaefast.trainer import EpochMetrics, Position
+from vaefast.runs.interruption import Interruption
+from vaefast.runs.checkpoint_policy import Schedule
+from vaefast.training.trainer import EpochMetrics, Position
 
 
 class Keeper:

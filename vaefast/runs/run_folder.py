@@ -11,12 +11,12 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from vaefast import atomic
-from vaefast.checkpoint import CheckpointFolder
+from vaefast.files import atomic
+from vaefast.runs.checkpoint import CheckpointFolder
 from vaefast.errors import OutputError, SettingsError
-from vaefast.lock import NAME as LOCK
-from vaefast.lock import FolderLock
-from vaefast.trainer import EpochMetrics
+from vaefast.runs.folder_lock import NAME as LOCK
+from vaefast.runs.folder_lock import FolderLock
+from vaefast.training.trainer import EpochMetrics
 from vaefast.version import __version__
 
 # Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
-from vaefast.columns import blocks
 from vaefast.errors import DataError
+from vaefast.tables.columns import blocks
 
 MISSING = "fill it (scikit-learn's SimpleImputer) or leave its row out"
 LONGEST = 40

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.noise import row_keys
+from vaefast.models.noise import row_keys
 
 # Columns by which rows are told apart, those in which they differ at all; rows alike in so many are told apart by a hash.
 COLUMNS = 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
-from vaefast.noise import Purpose
+from vaefast.models import noise
+from vaefast.models.noise import Purpose
 
 # Whole numbers are numbers of copies as long as these make the table at most so many times as long.
 LARGEST_GROWTH = 10

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.columns import Stray, blocks, extremes, moments, pieces, strays
 from vaefast.errors import DataError, SettingsError
-from vaefast.tables import place
+from vaefast.tables.checking import place
+from vaefast.tables.columns import Stray, blocks, extremes, moments, pieces, strays
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255

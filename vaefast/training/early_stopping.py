@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
 from vaefast.engines.contract import State
 from vaefast.errors import SettingsError
-from vaefast.noise import Purpose
+from vaefast.models import noise
+from vaefast.models.noise import Purpose
 
 
 def held_out(count: int, amount: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import State
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Values squared in one go, so that the spread of a large set needs no second copy of it.
 BLOCK = 1 << 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vaefast.trainer import EpochMetrics, Progress
+from vaefast.training.trainer import EpochMetrics, Progress
 
 
 def say(text: str) -> None:

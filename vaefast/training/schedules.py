@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import Pace
-from vaefast.settings import ObjectiveSettings, TrainingSettings
+from vaefast.models.settings import ObjectiveSettings, TrainingSettings
 
 # Its end lies beyond any number of epochs.
 LAST_STAGE = 20

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast import noise
-from vaefast.divergence import Guard
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.engines.in_float64 import ExactRows, evaluate
-from vaefast.levels import grey_levels
-from vaefast.pace import pace
-from vaefast.settings import TrainingSettings
-from vaefast.validation import Stopping
-from vaefast.weights import weighted_rows
+from vaefast.models import noise
+from vaefast.models.grey_levels import grey_levels
+from vaefast.models.settings import TrainingSettings
+from vaefast.tables.row_weights import weighted_rows
+from vaefast.training.divergence import Guard
+from vaefast.training.early_stopping import Stopping
+from vaefast.training.schedules import pace
 
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1

@@ -1,6 +1,7 @@
 """All that can be tried on the stand-in for a GPU, at full length: `python -m tests.gpu.standin`, some minutes.
 
-Arguments are pytest's and replace what is run: `python -m tests.gpu.standin tests/test_cuda_gpu.py -k tf32`. `--shell` starts
+Arguments are pytest's and replace what is run: `python -m tests.gpu.standin tests/engines/test_cuda_gpu.py -k tf32`. `--shell`
+starts
 a shell in which the stand-in is the CUDA driver: `python -m vaefast.train --engine cuda` runs there.
 """
 
@@ -16,8 +17,8 @@ from tests.gpu.standin.build import ROOT, build, reason_against
 
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore:cuda.bindings.nvjitlink:RuntimeWarning")
 FILES = (
-    "tests/gpu/instructions.py", "tests/gpu/planted.py", "tests/gpu/executed.py", "tests/test_cuda_gpu.py",
-    "tests/test_engines.py", "tests/test_extremes.py",
+    "tests/gpu/instructions.py", "tests/gpu/planted.py", "tests/gpu/executed.py", "tests/engines/test_cuda_gpu.py",
+    "tests/engines/test_engines.py", "tests/engines/test_extremes.py",
 )  # fmt: skip
 ON_THE_DEVICE = "instructions or planted or executed or cuda"
 

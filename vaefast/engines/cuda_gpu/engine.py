@@ -21,10 +21,10 @@ from vaefast.engines.cuda_gpu.target import TENSOR_CORES
 from vaefast.engines.cuda_gpu.tiling import Machine
 from vaefast.engines.objectives import bounded
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.layout import PANEL, Layout, padded
-from vaefast.levels import grey_levels
-from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.grey_levels import grey_levels
+from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Rows of a forward pass: a wave of the largest tiles for each multiprocessor, and so many elements of workspace at most.
 FORWARD_ROWS, FORWARD_ELEMENTS = 4096, 1 << 27

@@ -13,8 +13,8 @@ import numba
 from numba import cuda
 from numba.cuda import dispatcher
 
-from vaefast import layout, noise, settings
 from vaefast.engines.kept_kernels import KernelFile, folder_of, kept_or_not, key_of
+from vaefast.models import layout, noise, settings
 
 # What has a part in the machine code, as it is installed.
 TOOLS = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink")

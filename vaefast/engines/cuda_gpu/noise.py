@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from vaefast import noise
 from vaefast.engines.cuda_gpu.device import cosine_of_turn, sine_of_turn, sqrt
 from vaefast.engines.cuda_gpu.target import device
+from vaefast.models import noise
 
 CELL_SHIFT, WORD = np.uint64(9), np.uint64(0xFFFFFFFF)
 HALF, CELL, MINUS_TWO = np.float32(0.5), np.float32(2.0**-23), np.float32(-2)

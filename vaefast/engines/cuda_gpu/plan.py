@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.cuda_gpu.tiling import TALLEST, Machine, Product, Tile, choose, tiles
-from vaefast.layout import PANEL, Layout, padded
+from vaefast.models.layout import PANEL, Layout, padded
 
 # Rows of a task: a quarter of a block each, a thread each, or four threads each of the fewest that a block has.
 DRAW_SHIFT, TERMS_SHIFT, RESAMPLE_SHIFT = 2, 5, 5

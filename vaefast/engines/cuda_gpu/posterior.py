@@ -11,7 +11,7 @@ import numpy as np
 
 from vaefast.engines.cuda_gpu.device import exp
 from vaefast.engines.cuda_gpu.target import device
-from vaefast.settings import LOG_STD_BOUNDS
+from vaefast.models.settings import LOG_STD_BOUNDS
 
 LOWEST, HIGHEST = (np.float32(bound) for bound in LOG_STD_BOUNDS)
 NARROWEST, WIDEST = (np.float32(math.exp(bound)) for bound in LOG_STD_BOUNDS)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaefast.layout import padded
+from vaefast.models.layout import padded
 
 # The tile of one warp: each lane holds 4 x 4 of its results. In a narrow one four groups of lanes share the depth.
 WARP_ROWS, WARP_COLUMNS, NARROW_SHIFT = 16, 32, 3

@@ -27,9 +27,9 @@ from vaefast.engines.plan import (
 )
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
-from vaefast.layout import PANEL, Layout, padded
-from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; step.pxi.
 LINE = 8

@@ -1,6 +1,6 @@
 /* What the inner loops offer, once for every instruction set: one struct of functions each, of which one is picked at run time.
  *
- * Layouts (PANEL = 16; vaefast/layout.py): element (i, j) of a matrix in panels stands at (j / 16) * panel_stride + i * 16 + j % 16.
+ * Layouts (PANEL = 16; vaefast/models/layout.py): element (i, j) of a matrix in panels stands at (j / 16) * panel_stride + i * 16 + j % 16.
  * Strides count elements. B minibatch, X pixels, Z latents; a number in parentheses is an equation of DERIVATION.md.
  */
 #ifndef VAEFAST_KERNELS_H
@@ -19,7 +19,7 @@ typedef struct {
     float correction; /* 1 / (1 - beta2^t) */
 } Adam;
 
-/* Where a run's random numbers come from (vaefast/noise.py). */
+/* Where a run's random numbers come from (vaefast/models/noise.py). */
 typedef struct {
     uint64_t seed, purpose, step;
 } Source;

@@ -159,7 +159,7 @@ static void slope(float *restrict d_h, const float *restrict h, index_t size, in
         for (index_t j = 0; j < size; j++) d_h[j] = d_h[j] * fused(-h[j], h[j], 1.0f);
 }
 
-/* ---- noise: vaefast/noise.py ---- */
+/* ---- noise: vaefast/models/noise.py ---- */
 
 typedef uint64_t counters __attribute__((vector_size(LANES * 4)));
 typedef uint64_t counters_anywhere __attribute__((vector_size(LANES * 4), aligned(4), may_alias));

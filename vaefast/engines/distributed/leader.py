@@ -11,9 +11,9 @@ from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.distributed.member import InMemory, Member
 from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.numba_cpu.compiler import keep_quiet
+from vaefast.engines.threads import thread_count
 from vaefast.errors import SettingsError
-from vaefast.settings import ModelSettings, TrainingSettings
-from vaefast.threads import thread_count
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 MAKE, END = "make", "end"
 

@@ -13,7 +13,7 @@ from vaefast.engines.distributed.held import Guests, Held
 from vaefast.engines.distributed.rank_engine import RankEngine
 from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.distributed.shares import owners, part, takers
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Examples whose guests travel together: bounds the room for guests.
 SETTLED = 8192

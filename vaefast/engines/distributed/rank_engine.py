@@ -27,10 +27,10 @@ from vaefast.engines.numba_cpu.gradients import (
 )
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.plan import aligned
+from vaefast.engines.threads import granted_cores
 from vaefast.engines.workers import Arguments, Team
-from vaefast.layout import PANEL
-from vaefast.settings import ModelSettings, TrainingSettings
-from vaefast.threads import granted_cores
+from vaefast.models.layout import PANEL
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # About two milliseconds: longer than one rank is ever behind another that has a core of its own.
 PATIENT_SPINS = 100 * SPINS

@@ -21,8 +21,8 @@ import numba
 from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
 
-from vaefast import layout, noise, settings
 from vaefast.engines import images, kept_kernels, plan
+from vaefast.models import layout, noise, settings
 
 # What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
 AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}

@@ -1,7 +1,7 @@
 """Scalar float32 functions, free of branches and calls, so that LLVM turns the loops around them into vector code.
 
 The polynomials are minimax fits made for this file (Lawson's algorithm in float64, then rounded); the largest errors
-stated here are tested over the full range in tests/test_elementwise.py.
+stated here are tested over the full range in tests/engines/test_elementwise.py.
 """
 
 from __future__ import annotations

@@ -44,9 +44,9 @@ from vaefast.engines.plan import (
     weight_tasks,
 )
 from vaefast.engines.workers import Team
-from vaefast.layout import PANEL, Layout, padded
-from vaefast.noise import Purpose
-from vaefast.settings import ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
 # Samples of one image that are decoded together: with the weights of a decoder of MNIST's size their activations take 1.3 MB.
 CHUNK = 120

@@ -19,7 +19,7 @@ from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.tiles import adam_tile, scaled_adam_tile
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 # The slot of the counters where all workers meet (steps.py).
 MEETING = 0

@@ -39,7 +39,7 @@ from vaefast.engines.plan import (
     TANH,
     WEIGHT,
 )
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 GATHERS = UNIT.gathers
 BLOCK = PANEL * PANEL

@@ -21,8 +21,8 @@ from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.objectives import add_squares, square_count
 from vaefast.engines.numba_cpu.tiles import adam_tile
 from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS
-from vaefast.layout import PANEL, Layout
-from vaefast.settings import SMALLEST_VARIANCE
+from vaefast.models.layout import PANEL, Layout
+from vaefast.models.settings import SMALLEST_VARIANCE
 
 # 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38.
 FACTORS = 64

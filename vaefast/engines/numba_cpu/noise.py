@@ -11,10 +11,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vaefast import noise
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, cosine_of_turn, log, sine_of_turn
 from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.models import noise
 
 LOW_WORD, WORD_BITS = noise.LOW_WORD, noise.WORD_BITS
 CELL_SHIFT = np.uint32(9)

@@ -22,8 +22,8 @@ from vaefast.engines.numba_cpu.layers import fold_panel, half_begin, half_end
 from vaefast.engines.numba_cpu.posterior import bounded, moving, twice_divergence
 from vaefast.engines.objectives import log_mean_exp
 from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS, Plan
-from vaefast.layout import PANEL
-from vaefast.settings import ObjectiveSettings
+from vaefast.models.layout import PANEL
+from vaefast.models.settings import ObjectiveSettings
 
 SAMPLED, IWAE, DREG = 0, 1, 2
 WEIGHTINGS = {"iwae": IWAE, "dreg": DREG}

@@ -14,7 +14,7 @@ from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.prefetch import prefetch
 from vaefast.engines.plan import BLOCK_PIXELS, ROWS, SPLIT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 # Shifts, because a signed division by a power of two takes five instructions.
 PANEL_MASK, PANEL_SHIFT = PANEL - 1, PANEL.bit_length() - 1

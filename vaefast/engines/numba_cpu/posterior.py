@@ -12,7 +12,7 @@ import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, TWO, ZERO, exp, fma
-from vaefast.settings import LOG_STD_BOUNDS
+from vaefast.models.settings import LOG_STD_BOUNDS
 
 LOWEST, HIGHEST = (np.float32(bound) for bound in LOG_STD_BOUNDS)
 NARROWEST, WIDEST = (np.float32(math.exp(bound)) for bound in LOG_STD_BOUNDS)

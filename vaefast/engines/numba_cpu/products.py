@@ -11,7 +11,7 @@ from __future__ import annotations
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import make_product_tile
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 ROWS, GROUP = UNIT.product_rows, UNIT.product_panels
 SMALL_ROWS = 4

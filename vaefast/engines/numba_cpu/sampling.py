@@ -13,7 +13,7 @@ from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import keep_kl, keep_sample
 from vaefast.engines.numba_cpu.posterior import deviation, twice_divergence
 from vaefast.engines.plan import OUTPUT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 # Where the number of a sample stands beside the purpose in the noise's counter.
 SAMPLE_SHIFT = 16

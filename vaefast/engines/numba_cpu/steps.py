@@ -30,7 +30,7 @@ from vaefast.engines.numba_cpu.pixels import load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 # Slots of the counters, each group's in a cache line of its own: where all meet, where the groups meet, ticket counters.
 MEETING, LINE = 0, 8

@@ -26,7 +26,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, UNIT.lanes)

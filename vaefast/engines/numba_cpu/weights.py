@@ -20,7 +20,7 @@ from vaefast.engines.numba_cpu.products import GROUP, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
 from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, ROWS, SOURCE, WEIGHT
-from vaefast.layout import PANEL
+from vaefast.models.layout import PANEL
 
 TILE_ROWS = UNIT.gradient_rows
 gradient_wide = make_gradient_tile(TILE_ROWS, GROUP)
