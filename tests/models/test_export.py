@@ -326,3 +326,17 @@ def test_the_figures_of_a_run_show_means_of_pixels(digits, likelihood):
     assert np.array_equal(shown, np.clip(vae.reconstruct(digits[:5]), 0, 1))
     paths = gallery.interpolate(engine, digits[:2].astype(np.float32), digits[2:4].astype(np.float32), 5, likelihood)
     assert np.allclose(paths, np.clip(vae.interpolate(digits[:2], digits[2:4], 5), 0, 1), atol=1e-6)
+
+
+def test_models_of_earlier_versions_read_bytes_as_they_did(tmp_path, digits):
+    """A model of bytes that was saved with `grey_levels` and a scaling of level / 255."""
+    levels = np.rint(255 * digits).astype(np.uint8)
+    vae = VAE(4, likelihood="gaussian", scaling="standard", **QUICK).fit(levels / 255)
+    path = tmp_path / "model"
+    vae.save(path, optimizer=False)
+    saved = model_file.read(path)
+    about = {**saved.estimator, "grey_levels": True}
+    del about["bytes_are_grey"]
+    tensors = {name: tensor for name, tensor in saved.scaling.items() if name != "scaling.cut"}
+    path.write_bytes(model_file.serialize(Layout(saved.model), saved.parameters, saved.training, about, tensors))
+    assert np.allclose(vaefast.load(path).transform(levels), vae.transform(levels / 255), atol=1e-5)

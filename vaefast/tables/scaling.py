@@ -90,7 +90,7 @@ class Inputs:
         DataError
             A value does not fit the likelihood; the message holds its row and its column.
         """
-        if self._are_levels(X) and _are_bytes(X):
+        if self.shift is None and self._are_levels(X) and _are_bytes(X):
             return np.ascontiguousarray(X if order is None else X[order], np.uint8)
         unchanged = self.shift is None and not self._are_levels(X)
         if unchanged and order is None and X.dtype == np.float32 and X.flags.c_contiguous:
@@ -149,7 +149,7 @@ class Inputs:
 
     def _scaled(self, block: NDArray[Any]) -> NDArray[Any]:
         if self._are_levels(block):
-            return block / WHITE
+            block = block / WHITE
         if self.shift is None or self.scale is None:
             return block
         # Only where values and units are at the ends of float64 is the result past them: infinite, and of the right sign.
