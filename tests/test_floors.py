@@ -55,7 +55,7 @@ FLOORS: dict[str, set[str]] = {
     "evaluation": {"engines", "errors", "evaluation", "files", "inference", "models", "training.schedules"},
     "plots": {"data", "engines.contract", "files.atomic", "models", "plots", "training.trainer"},
     "cli": {"cli", "engines", "errors", "models", "runs", "version"},
-    "estimator": {"engines", "errors", "files", "inference", "models", "tables", "training"},
+    "estimator": {"engines", "errors", "estimator", "files", "inference", "models", "tables", "training"},
     "train": {"cli", "data", "engines", "errors", "files", "models", "plots", "runs", "training"},
     "evaluate": {
         "cli", "data", "engines", "errors", "evaluation", "files", "inference", "models", "plots", "runs", "training",

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import operator
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
+from sklearn.utils import Tags
 
 from vaefast.engines import State
-from vaefast.engines.threads import granted_cores, thread_count
-from vaefast.errors import DataError, DataWarning, DivergenceError, EngineUnavailable, SettingsError, VaefastError
-from vaefast.files import atomic, model_file
+from vaefast.errors import DataError, DivergenceError, SettingsError
+from vaefast.estimator import advice, parameters
+from vaefast.estimator.parameters import Callback
+from vaefast.estimator.trained import TrainedModel
 from vaefast.inference.network import Network
-from vaefast.models import noise
-from vaefast.models.likelihoods import draw, expectation
-from vaefast.models.noise import Purpose
-from vaefast.models.settings import (
-    LIKELIHOODS,
-    AdamSettings,
-    ModelSettings,
-    ObjectiveSettings,
-    RateSchedule,
-    TrainingSettings,
-    check_binarization,
-    restored_training,
-    usual_learning_rate,
-    usual_samples,
-)
+from vaefast.models.settings import LIKELIHOODS, check_binarization
 from vaefast.tables import checking, scaling
 from vaefast.tables.columns import Stray
 from vaefast.tables.row_order import row_order
@@ -48,31 +29,20 @@ from vaefast.training.initial_state import initial_state
 from vaefast.training.progress_bar import Bar
 from vaefast.training.trainer import EpochMetrics
 
-Callback: TypeAlias = Callable[["VAE", Mapping[str, float]], "bool | None"]
-
-# Flags and settings of the command line that messages of the trainer, the engines and the files name, and what they are here.
-PARAMETERS = {
-    "--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path", "latent": "n_components",
-    "hidden": "hidden_layer_sizes", "threads is": "n_jobs is", "seed is": "random_state is", "warm_up": "kl_warm_up",
-    "initial_second_moments": "second_moments",
-}  # fmt: skip
 # Settings of the model, which training cannot change, and the parameters that they come from.
 MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
 }  # fmt: skip
 
-# Values of this size that are not scaled are named where training diverges.
-LARGE = 1e3
-# Below so many nats the latents tell rows apart by less than one bit in 14 rows.
-COLLAPSED = 0.05
-
+# What comes of a validation row that is far out.
+OUTWEIGHS = "its score outweighs those of the others"
 # About so many minibatches make an epoch where `batch_size` is "auto", between these two sizes.
 MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
 # What an epoch's metrics hold for `history_` only where there are validation data.
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class VAE(TrainedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Variational auto-encoder: a latent representation, a density and a generator of the rows of a table.
 
     An encoder network gives each row x a normal distribution q(z | x) over a few latents z, a decoder network gives z a
@@ -306,16 +276,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         with self._all_or_nothing():
             values = checking.table(self, X, reset=True)
             validation = None if validation_data is None else checking.table(self, validation_data, called="validation_data")
-            weights = None if sample_weight is None else _weights(sample_weight, values)
+            weights = None if sample_weight is None else parameters.weights(sample_weight, values)
             self._fit(values, validation, weights)
         return self
 
     def _fit(self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None) -> None:
         rows, weights = self._rows(X, sample_weight)
         found = self._begin(X, rows, weights)
-        self._warn_of_strays(found, rows)
+        advice.warn(advice.of_strays(found, rows, self._inputs.names, self.scaling == "auto"))
         if validation is not None:
-            self._warn_of_far(validation, "validation_data")
+            advice.warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
             rows = np.arange(len(X)) if rows is None else rows
             kept, out = self._split(len(rows))
@@ -326,7 +296,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         values = self._inputs.enter(X, rows, training=True)
         self._network.state = initial_state(self._network.model, self._network.training, values)
         self._train(values, validation, self._network.training.epochs, weights)
-        self._warn_of_collapse()
+        advice.warn(advice.of_collapse(self.history_))
 
     def _rows(
         self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None
@@ -367,7 +337,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             values = checking.table(self, X, reset=first)
             rows, _ = self._rows(values, None)
             if first:
-                self._warn_of_strays(self._begin(values, rows, None), rows)
+                found = self._begin(values, rows, None)
+                advice.warn(advice.of_strays(found, rows, self._inputs.names, self.scaling == "auto"))
             else:
                 self._go_on(values)
             entered = self._inputs.enter(values, rows, training=True)
@@ -382,7 +353,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         before = self.__dict__.copy()
         state = self._network.state if hasattr(self, "_network") else None
         try:
-            with _in_parameters():
+            with parameters.in_parameters():
                 yield
         except Exception:
             self.__dict__.clear()
@@ -401,7 +372,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         natural = "dynamic" if self.likelihood_ == "bernoulli" else "none"
         self.binarize_ = natural if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
-        self.seed_ = self._seed()
+        self.seed_ = parameters.seed_of(self)
         size = len(X) if rows is None else len(rows)
         self.batch_size_ = min(LARGEST_BATCH, max(SMALLEST_BATCH, size // MINIBATCHES))
         self._network = self._new_network(X.shape[1])
@@ -416,10 +387,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _new_network(self, columns: int) -> Network:
         """A network by the parameters as they are now, without a state."""
         if self.batch_size != "auto":
-            self.batch_size_ = _whole(self.batch_size)
-        model, training = self._settings(columns)
+            self.batch_size_ = parameters.whole(self.batch_size)
+        model, training = parameters.settings_of(self, columns)
         self.learning_rate_ = training.adam.learning_rate
-        network = Network(model, training, self.engine, self._threads(), State.zeros(1))
+        network = Network(model, training, self.engine, parameters.threads_of(self), State.zeros(1))
         self.engine_, self.n_threads_ = network.engine_name, network.threads
         return network
 
@@ -447,11 +418,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )
         state = old.state
         if self._moments_are_missing:
-            warnings.warn(
+            advice.warn(
                 "this model was loaded from a file without the optimizer's moments, so Adam begins anew and the result is not "
-                "that of training on: save it with optimizer=True",
-                DataWarning,
-                stacklevel=4,
+                "that of training on: save it with optimizer=True"
             )
             self._moments_are_missing = False
         self._inputs, columns = self._inputs.widened(X)
@@ -461,52 +430,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 network.layout.views(vector)["x_log_std"][columns] = 0.0
         network.state = state
         self._network = network
-        self._warn_of_far(X, "X", "; it is cut there in training")
-
-    def _warn_of_strays(self, found: list[Stray], rows: NDArray[np.int64] | None) -> None:
-        """One warning for all columns that a few values dominate, with the worst of them."""
-        if not found:
-            return
-        worst = max(found, key=lambda stray: abs(stray.value - stray.mean) / stray.spread)
-        row = worst.row if rows is None else int(rows[worst.row])
-        others = f", and {len(found) - 1} other columns have such values" if len(found) > 1 else ""
-        cure = (
-            "such values are left out of the scaling and cut in training, and scored as they are"
-            if self.scaling == "auto"
-            else "the others are squeezed together; scaling='auto' leaves such values out"
-        )
-        where = checking.place(row, worst.column, self._inputs.names)
-        times = abs(worst.value - worst.mean) / worst.spread
-        warnings.warn(
-            f"X: {where} is {worst.value:g}, {times:.2g} standard deviations of the other values ({worst.spread:.3g}) from "
-            f"their mean{others}: {cure}",
-            DataWarning,
-            stacklevel=5,
-        )
-
-    def _warn_of_far(
-        self, X: NDArray[Any], called: str, consequence: str = "; its score outweighs those of the others"
-    ) -> None:
-        found = self._inputs.far(X)
-        if found is not None:
-            row, column, distance = found
-            warnings.warn(
-                f"{called}: {checking.place(row, column, self._inputs.names)} is {X[row, column]:g}, {distance:.2g} times the "
-                f"column's scale in training away from its mean{consequence}",
-                DataWarning,
-                stacklevel=5,
-            )
-
-    def _warn_of_collapse(self) -> None:
-        kl = self.history_["train_kl"][-1] if self.history_ else np.inf
-        if kl < COLLAPSED:
-            warnings.warn(
-                f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train "
-                "longer (epochs), with smaller minibatches (batch_size), or with objective='beta' and kl_warm_up='linear'; "
-                "columns that do not depend on each other have nothing to hold",
-                DataWarning,
-                stacklevel=4,
-            )
+        advice.warn(advice.of_far_values(self._inputs, X, "X", "it is cut there in training"))
 
     def _say_what_was_chosen(self) -> None:
         why = {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}
@@ -526,51 +450,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         text = super().__repr__(N_CHAR_MAX)
         return f"{text}: likelihood {self.likelihood_}, {self._choices()}" if hasattr(self, "_network") else text
 
-    def _settings(self, pixels: int) -> tuple[ModelSettings, TrainingSettings]:
-        sizes = self.hidden_layer_sizes
-        hidden = tuple(_whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
-        model = ModelSettings(pixels, hidden, _whole(self.n_components), self.activation, self.likelihood_)
-        rate = usual_learning_rate(pixels) if self.learning_rate == "auto" else self.learning_rate
-        adam = AdamSettings(*map(_real, (rate, self.beta1, self.beta2, self.epsilon)))
-        epochs = _whole(self.epochs)
-        steps = self._rate_steps()
-        schedule = RateSchedule(self.learning_rate_schedule, steps, _real(self.final_learning_rate))
-        return model, TrainingSettings(
-            self.batch_size_, epochs, self.binarize_, self.init, self.seed_, adam, self._objective(), rate_schedule=schedule,
-            clip_norm=None if self.clip_norm is None else _real(self.clip_norm),
-        )  # fmt: skip
-
-    def _rate_steps(self) -> tuple[tuple[Any, Any], ...]:
-        given = self.learning_rate_steps
-        try:
-            return tuple((_whole(epoch), _real(factor)) for epoch, factor in ([] if given is None else given))
-        except (TypeError, ValueError) as error:
-            raise SettingsError(
-                f"learning_rate_steps is {given!r}: give pairs of an epoch and a factor, such as [(20, 0.1), (30, 0.01)]"
-            ) from error
-
-    def _objective(self) -> ObjectiveSettings:
-        samples = usual_samples(self.objective) if self.samples is None else _whole(self.samples)
-        return ObjectiveSettings(
-            self.objective, samples, beta=_real(self.beta), warm_up=self.kl_warm_up,
-            warm_up_epochs=_whole(self.warm_up_epochs), free_nats=_real(self.free_nats),
-        )  # fmt: skip
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
-            return int(self.random_state)
-        return int(_generator(self.random_state).randint(2**31))
-
-    def _threads(self) -> int:
-        """-1 is all cores granted; None is what the environment says."""
-        jobs = None if self.n_jobs is None else _whole(self.n_jobs)
-        if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
-            raise SettingsError(f"n_jobs is {self.n_jobs!r}: give a whole number of threads, -1 for all cores, or None")
-        return thread_count(granted_cores() if jobs == -1 else jobs)
-
     def _split(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which of so many rows are for training and which for validation."""
-        fraction = _real(self.validation_fraction)
+        fraction = parameters.real(self.validation_fraction)
         if not (isinstance(fraction, float) and 0 < fraction < 1):
             raise SettingsError(f"validation_fraction is {fraction!r}: give a number between 0 and 1, such as 0.1")
         if rows < 2:
@@ -598,7 +480,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 weights=weights,
                 exact_test_rows=None if validation is None else self._exact_rows(validation),
             )
-            for line in self._blaming(network.trained(lines), values):
+            for line in _blaming(network.trained(lines), values, self._inputs.names):
                 self._record(line, validation is not None)
                 bar.epoch(line, validation is not None)
                 if stopping is not None:
@@ -608,36 +490,22 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if stopping is not None and stopping.best is not None:
             network.state = stopping.best
 
-    def _blaming(self, lines: Iterator[EpochMetrics], values: NDArray[Any]) -> Iterator[EpochMetrics]:
-        """The epochs; a divergence names a value, (N, X) as the networks see them, that is large enough to be its cause."""
-        try:
-            yield from lines
-        except DivergenceError as error:
-            largest = np.abs(values).max(axis=0) if values.dtype == np.float32 else np.zeros(1)
-            column = int(np.argmax(largest))
-            if largest[column] < LARGE:
-                raise
-            name = f"column {column}" if self._inputs.names is None else f"column {str(self._inputs.names[column])!r}"
-            raise DivergenceError(
-                f"{error}, or scale {name}, in which values are as large as {largest[column]:.3g} (scaling='standard')"
-            ) from error
-
     def _verbosity(self) -> int:
-        level = _whole(self.verbose)
+        level = parameters.whole(self.verbose)
         if not isinstance(level, int):
             raise SettingsError(f"verbose is {self.verbose!r}: give 0, 1 or 2")
         return int(level)
 
     def _stopping(self) -> Stopping:
-        tolerance = _real(self.tol)
+        tolerance = parameters.real(self.tol)
         if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not tolerance >= 0:
             raise SettingsError(f"tol is {self.tol!r}: give a number from 0")
-        return Stopping(_count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
+        return Stopping(parameters.count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
 
     def _called_back(self) -> bool:
         """Call every callback; whether one of them wishes to stop."""
         metrics = {key: column[-1] for key, column in self.history_.items()}
-        wishes = [bool(callback(self, metrics)) for callback in _callbacks(self.callbacks)]
+        wishes = [bool(callback(self, metrics)) for callback in parameters.callbacks(self.callbacks)]
         return any(wishes)
 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
@@ -649,135 +517,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             if key.endswith(("objective", "elbo", "log_likelihood")):
                 value -= self._inputs.log_volume
             self.history_.setdefault(key.replace("test_", "validation_"), []).append(value)
-
-    # --- What a trained model does
-
-    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Means of q(z | x), float32 (N, Z), of the rows of X, (N, X).
-
-        Nothing is drawn: where training draws grey levels on or off, the encoder is given the levels as they are.
-        """
-        return self._posterior(X)[0]
-
-    def posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of q(z | x), float32 (N, Z) each, of the rows of X, (N, X)."""
-        mean, log_std = self._posterior(X)
-        return mean, np.exp(log_std)
-
-    def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
-        """Means of p(x | z), (N, X), of latents Z, (N, Z): probabilities for a Bernoulli, else in the units of the data."""
-        check_is_fitted(self)
-        z = check_array(Z, dtype=[np.float32, np.float64])
-        if z.shape[1] != self._n_features_out:
-            raise DataError(f"Z has {z.shape[1]} columns: give the {self._n_features_out} latents of this model")
-        return self._inputs.leave(expectation(self.likelihood_, self._network.decode(z)))
-
-    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
-        """What the model makes of the rows of X, (N, X): `inverse_transform(transform(X))`."""
-        return self.inverse_transform(self._posterior(X)[0])
-
-    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11) -> NDArray[Any]:
-        """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
-
-        Parameters
-        ----------
-        a, b
-            A row each, (X,), or as many rows, (N, X).
-        steps
-            Points on each line, at least 2.
-
-        Returns
-        -------
-        ndarray
-            (steps, X), or (N, steps, X).
-        """
-        steps = _count("steps", steps, 2)
-        single = np.ndim(a) == 1
-        ends = [self._posterior(np.atleast_2d(np.asarray(end)) if single else end)[0] for end in (a, b)]
-        if len(ends[0]) != len(ends[1]):
-            raise DataError(f"a has {len(ends[0])} rows and b {len(ends[1])}: give as many of each")
-        weight = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None]
-        z = (1 - weight) * ends[0][:, None] + weight * ends[1][:, None]
-        x = self.inverse_transform(z.reshape(-1, z.shape[-1])).reshape(len(z), steps, -1)
-        return x[0] if single else x
-
-    def sample(
-        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None, *, noise_in_x: bool = False
-    ) -> NDArray[Any]:
-        """New rows, (n_samples, X), from z ~ N(0, I).
-
-        Parameters
-        ----------
-        n_samples
-            How many.
-        random_state
-            An int gives the same rows each time.
-        noise_in_x
-            Draw x from p(x | z); without it, the mean of p(x | z), which for images is what one wants to see.
-        """
-        check_is_fitted(self)
-        n_samples = _count("n_samples", n_samples, 1)
-        generator = _generator(random_state)
-        seeded = isinstance(random_state, (int, np.integer))
-        seed = int(random_state) if seeded else int(generator.randint(2**31))  # type: ignore[arg-type]
-        z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
-        outputs = self._network.decode(z)
-        if not noise_in_x:
-            return self._inputs.leave(expectation(self.likelihood_, outputs))
-        return self._inputs.leave(draw(self.likelihood_, outputs, self._network.parameters.get("x_log_std"), generator))
-
-    def score_samples(self, X: ArrayLike, *, n_samples: int = 10, per_feature: bool = False) -> NDArray[np.float64]:
-        """The ELBO of each row in nats, (N,): a bound on log p(x), the mean over some samples of q(z | x).
-
-        The noise of a row goes by its content, so its score is the same in any company and at each call: bit for bit on the
-        compiled engines, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model
-        has not seen the like of. Every score is finite but where float64 ends: minus infinity.
-
-        Parameters
-        ----------
-        n_samples
-            A single one ranks rows with much noise: over seeds, the area under the ROC curve of the 214 rows of `glass` has a
-            standard deviation of 0.045 with 1 and 0.013 with many.
-        per_feature
-            log p(x_j | z) of each column instead, (N, X), of the same samples; the column that makes a row odd has the lowest.
-            Their sum less the KL divergence of q(z | x) from the prior is the ELBO.
-        """
-        check_is_fitted(self)
-        n_samples = _count("n_samples", n_samples, 1)
-        X, entered = self._entered(X)
-        if per_feature:
-            columns = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
-            return columns - self._inputs.log_volumes
-        return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
-
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """The mean of `score_samples`, each row counting for its weight: what model selection maximises."""
-        scores = self.score_samples(X)
-        return float(scores.mean() if sample_weight is None else np.average(scores, weights=_weights(sample_weight, scores)))
-
-    def log_likelihood(self, X: ArrayLike, n_samples: int = 100) -> NDArray[np.float64]:
-        """log p(x) of each row in nats, (N,), by importance sampling; from below, and the tighter the more samples.
-
-        The mean over n_samples draws z ~ q(z | x) of p(x | z) p(z) / q(z | x) (Rezende et al., 2014, appendix E). Grey levels
-        are drawn on or off as for `score_samples` where the model is of binarised data.
-        """
-        check_is_fitted(self)
-        n_samples = _count("n_samples", n_samples, 1)
-        X, entered = self._entered(X)
-        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
-
-    def _posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        check_is_fitted(self)
-        X, entered = self._entered(X)
-        return self._network.posterior(entered, self._exact_rows(X))
-
-    def _entered(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """X checked, and as the networks see it."""
-        X = checking.table(self, X)
-        return X, self._inputs.enter(X)
-
-    def _exact_rows(self, X: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-        return lambda rows: self._inputs.exact(X[rows])
 
     # --- Files
 
@@ -795,54 +534,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         OutputError
             The file cannot be written.
         """
-        check_is_fitted(self)
-        network, inputs, state = self._network, self._inputs, self._network.state
-        scaling_tensors = {"shift": inputs.shift, "scale": inputs.scale}
-        tensors = {f"scaling.{name}": array for name, array in scaling_tensors.items() if array is not None}
-        if inputs.cut is not None and inputs.constant is not None:
-            # A column that had one value only so far has no bound yet.
-            tensors["scaling.cut"] = np.where(inputs.constant, 0.0, inputs.cut)
-        moments = (state.first_moments, state.second_moments) if optimizer and not self._moments_are_missing else None
-        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
-        about = {
-            "parameters": {key: value for key, value in self.get_params(deep=False).items() if _is_json(value)},
-            "scaling": inputs.method,
-            "bytes_are_grey": inputs.bytes_are_grey,
-            "feature_names_in": names,
-            "n_iter": self.n_iter_,
-            "history": self.history_,
-            "step": state.step,
-        }
-        parameters = state.parameters.astype(np.float32)
-        training = asdict(network.training)
-        content = model_file.serialize(network.layout, parameters, training, about, tensors, moments)
-        with _in_parameters():
-            atomic.write_bytes(Path(path), content)
+        from vaefast.estimator import saving
 
-    def to_onnx(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write `encoder.onnx` (x to mean and log_std) and `decoder.onnx` (z to x_mean and logits) into a folder.
-
-        Both take and give float32 in the units of the data (grey levels as numbers in [0, 1]), any number of rows, and hold
-        no random node. Needs the extra `onnx`.
-
-        Raises
-        ------
-        SettingsError
-            The package onnx is not installed.
-        OutputError
-            A file cannot be written.
-        """
-        from vaefast.inference.onnx_export import write
-
-        check_is_fitted(self)
-        with _in_parameters():
-            return write(Path(folder), self._network, self._inputs)
+        saving.write(self, Path(path), optimizer)
 
     # --- scikit-learn
-
-    @property
-    def _n_features_out(self) -> int:
-        return self._network.model.latent
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -850,144 +546,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-def load(path: str | Path) -> VAE:
-    """A trained model from a file that `VAE.save` or `python -m vaefast.train` wrote, or from a run's folder.
-
-    Raises
-    ------
-    DataError
-        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
-    EngineUnavailable
-        The engine that the model asks for by name cannot run here.
-    """
-    path = Path(path)
-    saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
+def _blaming(lines: Iterator[EpochMetrics], values: NDArray[Any], names: NDArray[Any] | None) -> Iterator[EpochMetrics]:
+    """The epochs; a divergence names a column of the values, (N, X), that is large enough to be its cause."""
     try:
-        return _restored(saved)
-    except EngineUnavailable:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: its settings are damaged ({reason}): give another file") from error
-
-
-def _restored(saved: model_file.SavedModel) -> VAE:
-    model, about = saved.model, dict(saved.estimator)
-    training = restored_training(saved.training)
-    schedule, objective = training.rate_schedule, training.objective
-    check_binarization(model.likelihood, training.binarize)
-    vae = VAE(
-        model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
-        scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
-        init=training.initialization, random_state=training.seed, **asdict(training.adam),
-        learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
-        clip_norm=training.clip_norm, objective=objective.name, samples=objective.samples, beta=objective.beta,
-        kl_warm_up=objective.warm_up, warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
-    )  # fmt: skip
-    given = about.get("parameters", {})
-    vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    vae._inputs = _restored_inputs(saved, about)
-    vae._network = Network(model, training, vae.engine, vae._threads(), _restored_state(saved, int(about.get("step", 0))))
-    vae.likelihood_, vae.scaling_, vae.binarize_ = model.likelihood, about.get("scaling"), training.binarize
-    vae.batch_size_, vae.seed_, vae.learning_rate_ = training.batch_size, training.seed, training.adam.learning_rate
-    vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
-    vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
-    vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None
-    if about.get("feature_names_in"):
-        vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
-    return vae
-
-
-def _restored_inputs(saved: model_file.SavedModel, about: Mapping[str, Any]) -> scaling.Inputs:
-    shift, scale, cut = (saved.scaling.get(f"scaling.{name}") for name in ("shift", "scale", "cut"))
-    constant = None if cut is None else cut == 0
-    # A model of the command line reads bytes as grey levels, always; files of older versions call it `grey_levels`.
-    grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
-    names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
-    cut = None if cut is None or constant is None else np.where(constant, scaling.CUT, cut)
-    return scaling.Inputs(saved.model.likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
-
-
-def _restored_state(saved: model_file.SavedModel, step: int) -> State:
-    if saved.moments is None:
-        return State.initial(saved.parameters)
-    return State(saved.parameters, *saved.moments, step)
-
-
-@contextlib.contextmanager
-def _in_parameters() -> Iterator[None]:
-    """Errors that name a flag or a setting of the command line name the parameter of `VAE` that does the same."""
-    try:
-        yield
-    except VaefastError as error:
-        words = str(error)
-        for flag, parameter in PARAMETERS.items():
-            words = re.sub(rf"(?<![\w-]){flag}(?![\w-])", parameter, words)
-        error.args = (words,)
-        raise
-
-
-def _generator(random_state: Any) -> np.random.RandomState:
-    try:
-        return check_random_state(random_state)
-    except ValueError as error:
-        raise SettingsError(f"random_state is {random_state!r}: give a whole number from 0, or None") from error
-
-
-def _callbacks(callbacks: Any) -> list[Callback]:
-    """The callbacks, checked.
-
-    Raises
-    ------
-    SettingsError
-        They are no list of functions.
-    """
-    given = list(callbacks) if isinstance(callbacks, Iterable) else [] if callbacks is None else [callbacks]
-    if not isinstance(callbacks, (Iterable, type(None))) or not all(callable(each) for each in given):
-        raise SettingsError(f"callbacks is {callbacks!r}: give a list of functions, such as [callback]")
-    return given
-
-
-def _weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights of the rows of X, (N,) float64, that are not negative and not all zero."""
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
-        raise DataError("sample_weight is zero for every row: give at least one row a weight above zero")
-    return weights
-
-
-def _whole(value: Any) -> Any:
-    """A whole number of NumPy as Python's, for the settings to check; anything else as it is."""
-    if isinstance(value, (bool, np.bool_)):
-        return value
-    try:
-        return operator.index(value)
-    except TypeError:
-        return value
-
-
-def _count(name: str, value: Any, smallest: int) -> int:
-    """A whole number from `smallest`.
-
-    Raises
-    ------
-    SettingsError
-        It is none.
-    """
-    whole = _whole(value)
-    if not isinstance(whole, int) or isinstance(whole, bool) or whole < smallest:
-        raise SettingsError(f"{name} is {value!r}: give a whole number from {smallest}")
-    return whole
-
-
-def _real(value: Any) -> Any:
-    """A number of NumPy as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+        yield from lines
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}{advice.of_large_values(values, names)}") from error

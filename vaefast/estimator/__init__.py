@@ -1,0 +1,9 @@
+"""`VAE`, the scikit-learn estimator that most people use from Python, and `load`, which reads what it saved.
+
+The class stands in `vae.py`, what it does once trained in `trained.py`. No mathematics.
+"""
+
+from vaefast.estimator.saving import load
+from vaefast.estimator.vae import VAE
+
+__all__ = ["VAE", "load"]

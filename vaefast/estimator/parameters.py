@@ -1,0 +1,162 @@
+"""Parameters of `VAE` as settings of the engines, checked; and errors in the words of these parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight
+
+from vaefast.engines.threads import granted_cores, thread_count
+from vaefast.errors import DataError, SettingsError, VaefastError
+from vaefast.models.settings import (
+    AdamSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    RateSchedule,
+    TrainingSettings,
+    usual_learning_rate,
+    usual_samples,
+)
+
+Callback: TypeAlias = Callable[[Any, Mapping[str, float]], "bool | None"]
+
+# Flags and settings of the command line that messages of the trainer, the engines and the files name, and what they are here.
+PARAMETERS = {
+    "--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path", "latent": "n_components",
+    "hidden": "hidden_layer_sizes", "threads is": "n_jobs is", "seed is": "random_state is", "warm_up": "kl_warm_up",
+    "initial_second_moments": "second_moments",
+}  # fmt: skip
+
+
+def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings]:
+    """Settings of a model of so many columns and of its training, by the parameters as they are now."""
+    sizes = vae.hidden_layer_sizes
+    hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
+    model = ModelSettings(columns, hidden, whole(vae.n_components), vae.activation, vae.likelihood_)
+    rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
+    adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
+    epochs = whole(vae.epochs)
+    steps = _rate_steps(vae)
+    schedule = RateSchedule(vae.learning_rate_schedule, steps, real(vae.final_learning_rate))
+    return model, TrainingSettings(
+        vae.batch_size_, epochs, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
+        clip_norm=None if vae.clip_norm is None else real(vae.clip_norm),
+    )  # fmt: skip
+
+
+def _rate_steps(vae: Any) -> tuple[tuple[Any, Any], ...]:
+    given = vae.learning_rate_steps
+    try:
+        return tuple((whole(epoch), real(factor)) for epoch, factor in ([] if given is None else given))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"learning_rate_steps is {given!r}: give pairs of an epoch and a factor, such as [(20, 0.1), (30, 0.01)]"
+        ) from error
+
+
+def _objective(vae: Any) -> ObjectiveSettings:
+    samples = usual_samples(vae.objective) if vae.samples is None else whole(vae.samples)
+    return ObjectiveSettings(
+        vae.objective, samples, beta=real(vae.beta), warm_up=vae.kl_warm_up,
+        warm_up_epochs=whole(vae.warm_up_epochs), free_nats=real(vae.free_nats),
+    )  # fmt: skip
+
+
+def seed_of(vae: Any) -> int:
+    """An int is the seed itself; else one is drawn."""
+    if isinstance(vae.random_state, (int, np.integer)) and not isinstance(vae.random_state, bool):
+        return int(vae.random_state)
+    return int(generator(vae.random_state).randint(2**31))
+
+
+def threads_of(vae: Any) -> int:
+    """-1 is all cores granted; None is what the environment says."""
+    jobs = None if vae.n_jobs is None else whole(vae.n_jobs)
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
+        raise SettingsError(f"n_jobs is {vae.n_jobs!r}: give a whole number of threads, -1 for all cores, or None")
+    return thread_count(granted_cores() if jobs == -1 else jobs)
+
+
+@contextlib.contextmanager
+def in_parameters() -> Iterator[None]:
+    """Errors that name a flag or a setting of the command line name the parameter of `VAE` that does the same."""
+    try:
+        yield
+    except VaefastError as error:
+        words = str(error)
+        for flag, parameter in PARAMETERS.items():
+            words = re.sub(rf"(?<![\w-]){flag}(?![\w-])", parameter, words)
+        error.args = (words,)
+        raise
+
+
+def generator(random_state: Any) -> np.random.RandomState:
+    """The source of random numbers that scikit-learn makes of this parameter.
+
+    Raises
+    ------
+    SettingsError
+        It makes none of it.
+    """
+    try:
+        return check_random_state(random_state)
+    except ValueError as error:
+        raise SettingsError(f"random_state is {random_state!r}: give a whole number from 0, or None") from error
+
+
+def callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks, checked.
+
+    Raises
+    ------
+    SettingsError
+        They are no list of functions.
+    """
+    given = list(callbacks) if isinstance(callbacks, Iterable) else [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, (Iterable, type(None))) or not all(callable(each) for each in given):
+        raise SettingsError(f"callbacks is {callbacks!r}: give a list of functions, such as [callback]")
+    return given
+
+
+def weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights of the rows of X, (N,) float64, that are not negative and not all zero."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise DataError("sample_weight is zero for every row: give at least one row a weight above zero")
+    return weights
+
+
+def whole(value: Any) -> Any:
+    """A whole number of NumPy as Python's, for the settings to check; anything else as it is."""
+    if isinstance(value, (bool, np.bool_)):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
+
+
+def count(name: str, value: Any, smallest: int) -> int:
+    """A whole number from `smallest`.
+
+    Raises
+    ------
+    SettingsError
+        It is none.
+    """
+    number = whole(value)
+    if not isinstance(number, int) or isinstance(number, bool) or number < smallest:
+        raise SettingsError(f"{name} is {value!r}: give a whole number from {smallest}")
+    return number
+
+
+def real(value: Any) -> Any:
+    """A number of NumPy as Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,121 @@
+"""Files of trained estimators: what `VAE.save` writes and `vaefast.load` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from vaefast.engines import State
+from vaefast.errors import DataError, EngineUnavailable
+from vaefast.estimator import parameters
+from vaefast.estimator.vae import VAE
+from vaefast.files import atomic, model_file
+from vaefast.inference.network import Network
+from vaefast.models.settings import check_binarization, restored_training
+from vaefast.tables import scaling
+
+
+def write(vae: VAE, path: Path, optimizer: bool) -> None:
+    """Write a trained estimator, with Adam's moments where `optimizer` asks for them and there are any."""
+    check_is_fitted(vae)
+    network, inputs, state = vae._network, vae._inputs, vae._network.state
+    scaling_tensors = {"shift": inputs.shift, "scale": inputs.scale}
+    tensors = {f"scaling.{name}": array for name, array in scaling_tensors.items() if array is not None}
+    if inputs.cut is not None and inputs.constant is not None:
+        # A column that had one value only so far has no bound yet.
+        tensors["scaling.cut"] = np.where(inputs.constant, 0.0, inputs.cut)
+    moments = (state.first_moments, state.second_moments) if optimizer and not vae._moments_are_missing else None
+    names = [str(name) for name in getattr(vae, "feature_names_in_", ())]
+    about = {
+        "parameters": {key: value for key, value in vae.get_params(deep=False).items() if _is_json(value)},
+        "scaling": inputs.method,
+        "bytes_are_grey": inputs.bytes_are_grey,
+        "feature_names_in": names,
+        "n_iter": vae.n_iter_,
+        "history": vae.history_,
+        "step": state.step,
+    }
+    training = asdict(network.training)
+    content = model_file.serialize(network.layout, state.parameters.astype(np.float32), training, about, tensors, moments)
+    with parameters.in_parameters():
+        atomic.write_bytes(path, content)
+
+
+def load(path: str | Path) -> VAE:
+    """A trained model from a file that `VAE.save` or `python -m vaefast.train` wrote, or from a run's folder.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
+    EngineUnavailable
+        The engine that the model asks for by name cannot run here.
+    """
+    path = Path(path)
+    saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
+    try:
+        return _restored(saved)
+    except EngineUnavailable:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: its settings are damaged ({reason}): give another file") from error
+
+
+def _restored(saved: model_file.SavedModel) -> VAE:
+    model, about = saved.model, dict(saved.estimator)
+    training = restored_training(saved.training)
+    schedule, objective = training.rate_schedule, training.objective
+    check_binarization(model.likelihood, training.binarize)
+    vae = VAE(
+        model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
+        scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
+        init=training.initialization, random_state=training.seed, **asdict(training.adam),
+        learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
+        clip_norm=training.clip_norm, objective=objective.name, samples=objective.samples, beta=objective.beta,
+        kl_warm_up=objective.warm_up, warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
+    )  # fmt: skip
+    given = about.get("parameters", {})
+    vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    vae._inputs = _restored_inputs(saved, about)
+    vae._network = Network(
+        model, training, vae.engine, parameters.threads_of(vae), _restored_state(saved, int(about.get("step", 0)))
+    )
+    vae.likelihood_, vae.scaling_, vae.binarize_ = model.likelihood, about.get("scaling"), training.binarize
+    vae.batch_size_, vae.seed_, vae.learning_rate_ = training.batch_size, training.seed, training.adam.learning_rate
+    vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
+    vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
+    vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None
+    if about.get("feature_names_in"):
+        vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
+    return vae
+
+
+def _restored_inputs(saved: model_file.SavedModel, about: Mapping[str, Any]) -> scaling.Inputs:
+    shift, scale, cut = (saved.scaling.get(f"scaling.{name}") for name in ("shift", "scale", "cut"))
+    constant = None if cut is None else cut == 0
+    # A model of the command line reads bytes as grey levels, always; files of older versions call it `grey_levels`.
+    grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
+    names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
+    cut = None if cut is None or constant is None else np.where(constant, scaling.CUT, cut)
+    return scaling.Inputs(saved.model.likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
+
+
+def _restored_state(saved: model_file.SavedModel, step: int) -> State:
+    if saved.moments is None:
+        return State.initial(saved.parameters)
+    return State(saved.parameters, *saved.moments, step)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
