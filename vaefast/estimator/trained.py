@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError
@@ -20,7 +21,7 @@ from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
 
 
-class TrainedModel:
+class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
     """The part of `VAE` that needs a trained network, and how its inputs are scaled."""
 
     _network: Network

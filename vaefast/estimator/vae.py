@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
 from vaefast.engines import State
@@ -42,7 +42,7 @@ MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
 
-class VAE(TrainedModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     """Variational auto-encoder: a latent representation, a density and a generator of the rows of a table.
 
     An encoder network gives each row x a normal distribution q(z | x) over a few latents z, a decoder network gives z a
