@@ -1,30 +1,32 @@
-"""Charts of evaluations: arrays in, matplotlib figures out, on the pages of `figures`.
+"""Figures of the latents: their KL divergences, images as points in latent space, and the plane of two latents.
 
-Lengths are device pixels, as there.
+Lengths are device pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from vaefast.plots.figures import (
+from vaefast.plots.sheet import (
     BELOW,
     CURVE_HEIGHT,
     CURVE_WIDTH,
-    DPI,
+    GAP,
     LABEL_SIZE,
+    QUIET,
+    SERIES,
     TAG_GAP,
+    WIDEST_SHEET,
     Sheet,
+    checked_images,
     label_axes,
+    line_height,
     move_labels_in,
-    nats,
     style,
     text_width,
     write_beside,
@@ -32,70 +34,18 @@ from vaefast.plots.figures import (
 
 SQUARE = 1300
 GREY = "#b0b0b0"
+SEAM, SEAM_LEVEL = 3, 0.35  # between the images of a plane, and how bright
 FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
 # Of up to ten classes: the qualitative palette that matplotlib takes from Tableau, its yellow-green darkened.
 CLASSES = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
 )  # fmt: skip
-# Okabe & Ito (2008): told apart with any colour vision; markers tell them apart in print.
-SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One row of a table: what was measured after some epochs, the bound after every epoch, and what was published."""
-
-    epochs: Sequence[float]
-    values: Sequence[float]  # negative log-likelihood in nats
-    bound_epochs: Sequence[float]
-    bounds: Sequence[float]  # minus the test ELBO in nats
-    published: float | None
 
 
 @style()
-def nll_curves(
-    curves: Mapping[str, Curve], data_name: str = "", title: str = "Negative log-likelihood of test images"
+def draw_latent_bars(
+    kl: ArrayLike, active: ArrayLike, data_name: str = "", title: str = "KL divergence of each latent"
 ) -> Figure:
-    """Draw each row's negative log-likelihood over its epochs, on a logarithmic axis, towards the published value.
-
-    Points are estimates by importance sampling, thin lines minus the test ELBO after each epoch, dashed lines what was
-    published.
-
-    Parameters
-    ----------
-    curves
-        By the name of the row, at most five; each with at least one value.
-
-    Raises
-    ------
-    ValueError
-        There is nothing to draw, or more than five rows.
-    """
-    if not 0 < len(curves) <= len(SERIES):
-        raise ValueError(f"curves: expected 1 to {len(SERIES)} rows, got {len(curves)}")
-    tags = {name: f"{name}  {nats(curve.values[-1], 2)}" for name, curve in curves.items()}
-    goals = {name: f"published  {nats(curve.published, 2)}" for name, curve in curves.items() if curve.published is not None}
-    room = max(text_width(tag, LABEL_SIZE) for tag in (*tags.values(), *goals.values()))
-    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "nll")
-    for (name, curve), (color, marker) in zip(curves.items(), SERIES, strict=False):
-        axes.plot(curve.bound_epochs, curve.bounds, color=color, linewidth=0.6, alpha=0.5)
-        axes.plot(curve.epochs, curve.values, color=color, marker=marker, markersize=3.5, linewidth=1.1, label=name)
-        if curve.published is not None:
-            axes.axhline(curve.published, color=color, linewidth=0.8, linestyle=(0, (4, 2)))
-    label_axes(axes, "epoch (logarithmic)     points: importance sampling     thin: minus the test ELBO", "nats per image")
-    _limit(axes, curves)
-    ends = [(curve.values[-1], tags[name]) for name, curve in curves.items()]
-    ends += [(curve.published, goals[name]) for name, curve in curves.items() if curve.published is not None]
-    colors = [color for color, _ in SERIES[: len(curves)]]
-    colors += [color for curve, color in zip(curves.values(), colors, strict=True) if curve.published is not None]
-    _tag(axes, ends, colors)
-    move_labels_in(axes)
-    return sheet.figure
-
-
-@style()
-def latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", title: str = "KL divergence of each latent") -> Figure:
     """Draw the KL divergence of each latent as a bar, the largest first, active latents and others in two colours.
 
     Parameters
@@ -133,7 +83,7 @@ def latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", title: st
 
 
 @style()
-def latent_scatter(
+def draw_latent_scatter(
     points: ArrayLike,
     labels: ArrayLike | None,
     axis_names: tuple[str, str],
@@ -168,34 +118,53 @@ def latent_scatter(
     return sheet.figure
 
 
+@style()
+def draw_manifold(
+    probabilities: ArrayLike,
+    image_shape: tuple[int, int],
+    title: str = "The plane of the two latents",
+    data_name: str = "",
+) -> Figure:
+    """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
+
+    Parameters
+    ----------
+    probabilities
+        Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
+    image_shape
+        Height and width of an image, H * W = X.
+    title, data_name
+        Heading and name of the images, as for `draw_prior_samples`.
+
+    Returns
+    -------
+    Figure
+        One axes with all images.
+
+    Raises
+    ------
+    ValueError
+        An array has another shape or a value outside [0, 1].
+    """
+    images = checked_images("probabilities", probabilities, ("n", "n"), image_shape)  # (n, n, H, W)
+    rows, columns, height, width = images.shape
+    scale = max(1, (WIDEST_SHEET // max(rows, columns) - SEAM) // max(height, width))
+    step_y, step_x = height * scale + SEAM, width * scale + SEAM
+    # One picture of all: hundreds of axes would take seconds to draw.
+    mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM), SEAM_LEVEL)
+    for row, column in np.ndindex(rows, columns):
+        y, x = row * step_y, column * step_x
+        mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)
+    caption = r"latent 0 to the right, latent 1 upwards, at even steps of their probability under $\mathcal{N}(0, 1)$"
+    page = mosaic.shape[0] + GAP + line_height(LABEL_SIZE)
+    sheet = Sheet(mosaic.shape[1], page, title, data_name, text_width(caption, LABEL_SIZE))
+    sheet.panel(mosaic, 0, 0, 1, "manifold")
+    place = mosaic.shape[1] / 2, mosaic.shape[0] + GAP
+    sheet.text(caption, *place, horizontalalignment="center", verticalalignment="top", color=QUIET)
+    return sheet.figure
+
+
 def _key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
     """Names in their colours, one below the other, right of the axes."""
     for number, (name, color) in enumerate(entries):
         write_beside(axes, name, (1.0, 1.0), -(number + 0.5) * 1.4 * LABEL_SIZE, color)
-
-
-def _limit(axes: Axes, curves: Mapping[str, Curve]) -> None:
-    """All estimates and published values, with some room; the bounds of the first epochs may run out of the figure."""
-    axes.set_xscale("log")
-    last = max(max((*curve.epochs, *curve.bound_epochs)) for curve in curves.values())
-    ends = sorted({epoch for curve in curves.values() for epoch in curve.epochs})
-    axes.set_xlim(0.93, max(last, 2) * 1.08)
-    axes.xaxis.set_major_locator(FixedLocator(ends))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([f"{epoch:g}" for epoch in ends])
-    values = [value for curve in curves.values() for value in (*curve.values, curve.published) if value is not None]
-    span = max(max(values) - min(values), 1.0)
-    axes.set_ylim(min(values) - 0.06 * span, max(values) + 0.06 * span)
-
-
-def _tag(axes: Axes, ends: Sequence[tuple[float, str]], colors: Sequence[str]) -> None:
-    """Write each text right of the axes at the height of its value, moved apart where they would touch."""
-    low, high = axes.get_ylim()
-    points = 72 / DPI
-    places: list[float] = []
-    order = sorted(range(len(ends)), key=lambda i: ends[i][0])
-    for i in order:
-        wanted = (ends[i][0] - low) / (high - low) * axes.bbox.height * points
-        places.append(max(wanted, places[-1] + 1.25 * LABEL_SIZE) if places else wanted)
-    for place, i in zip(places, order, strict=True):
-        write_beside(axes, ends[i][1], (1.0, 0.0), place, colors[i])
