@@ -19,9 +19,9 @@ import pytest
 from tests.faults import runs
 from tests.faults.mutate import _resealed
 from vaefast import engines
+from vaefast.engines import threads
 from vaefast.plots import run_figures
 from vaefast.runs import run_folder
-from vaefast.engines import threads
 from vaefast.runs.checkpoint import CheckpointFolder
 from vaefast.runs.run_folder import RunFolder
 
