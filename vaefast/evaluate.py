@@ -313,19 +313,21 @@ def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> Non
     """The figures of training but its curve, and those of the latents."""
     from vaefast.data.wording import shown
     from vaefast.evaluation.measures import ACTIVE_VARIANCE
-    from vaefast.plots import charts, figures, gallery
+    from vaefast.plots import latents, run_figures, sheet
 
     name, settings = shown(data.name), model.training
-    with model.quiet(), gallery.missing_letters():
-        gallery.draw(model.engine, data, [], model=model.model, binarize=settings.binarize, seed=settings.seed, folder=folder)
+    with model.quiet(), sheet.missing_letters():
+        run_figures.draw(
+            model.engine, data, [], model=model.model, binarize=settings.binarize, seed=settings.seed, folder=folder
+        )
         active = [variance > ACTIVE_VARIANCE for variance in found.mean_variances]
-        figures.save(charts.latent_bars(found.latent_kl, active, name), folder / "latent_kl.png")
-        points, axis_names = gallery.latent_plane(*model.posterior(data.test.values[: gallery.SCATTERED]))
-        labels = None if data.test_labels is None else data.test_labels[: gallery.SCATTERED]
-        figures.save(charts.latent_scatter(points, labels, axis_names, name), folder / "latents.png")
+        sheet.save(latents.draw_latent_bars(found.latent_kl, active, name), folder / "latent_kl.png")
+        points, axis_names = run_figures.latent_plane(*model.posterior(data.test.values[: run_figures.SCATTERED]))
+        labels = None if data.test_labels is None else data.test_labels[: run_figures.SCATTERED]
+        sheet.save(latents.draw_latent_scatter(points, labels, axis_names, name), folder / "latents.png")
         if model.model.latent == 2:
-            plane = gallery.manifold(model.engine, model.model.likelihood)
-            figures.save(figures.manifold(plane, data.test.shape, data_name=name), folder / "manifold.png")
+            plane = run_figures.manifold(model.engine, model.model.likelihood)
+            sheet.save(latents.draw_manifold(plane, data.test.shape, data_name=name), folder / "manifold.png")
 
 
 class Display:

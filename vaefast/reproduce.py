@@ -292,7 +292,7 @@ def _differences(options: Options) -> list[str]:
 def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
     """The figure of what has been evaluated so far."""
     from vaefast.data.wording import shown
-    from vaefast.plots import charts, figures
+    from vaefast.plots import nll_curves, sheet
 
     curves = {}
     for name, row in results["rows"].items():
@@ -301,7 +301,7 @@ def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
         metrics = _metrics(folder) if (folder / "metrics.jsonl").exists() else []
         if entries:
             published = _published(options, name)
-            curves[name] = charts.Curve(
+            curves[name] = nll_curves.Curve(
                 [entry["epochs"] for entry in entries],
                 [entry["nll"] for entry in entries],
                 [line["epoch"] for line in metrics],
@@ -309,7 +309,7 @@ def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
                 None if published is None else published.nll,
             )
     if curves:
-        figures.save(charts.nll_curves(curves, shown(data_name)), options.out / FIGURE)
+        sheet.save(nll_curves.draw_nll_curves(curves, shown(data_name)), options.out / FIGURE)
 
 
 def _build_parser() -> Parser:

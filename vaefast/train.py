@@ -299,10 +299,10 @@ def _write_results(
 ) -> bool:
     """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
     from vaefast.files import model_file
-    from vaefast.plots import gallery
+    from vaefast.plots import run_figures
 
     content = model_file.serialize(engine.layout, engine.state().parameters.astype("float32"), settings["training"])
-    figures = [folder.figures / name for name in gallery.names(data, metrics)]
+    figures = [folder.figures / name for name in run_figures.names(data, metrics)]
     if folder.holds("model.safetensors", content):
         if all(figure.exists() for figure in figures):
             return False
@@ -311,7 +311,7 @@ def _write_results(
         for figure in figures:
             figure.unlink(missing_ok=True)
         folder.write("model.safetensors", content)
-    gallery.draw(engine, data, metrics, model=model, binarize=training.binarize, seed=training.seed, folder=folder.figures)
+    run_figures.draw(engine, data, metrics, model=model, binarize=training.binarize, seed=training.seed, folder=folder.figures)
     return True
 
 

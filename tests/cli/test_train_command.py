@@ -38,7 +38,7 @@ from vaefast.files import atomic
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
-from vaefast.plots import gallery
+from vaefast.plots import run_figures
 from vaefast.runs import folder_lock
 from vaefast.runs.run_folder import RunFolder
 from vaefast.training import trainer
@@ -63,7 +63,7 @@ FLAGS = {
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
 }  # fmt: skip
-DRAW = gallery.draw
+DRAW = run_figures.draw
 SMALL = ("--hidden", "16", "--latent", "3")
 EPOCH_LINE = re.compile(r"epoch +\d+/\d+  train ELBO +-?[\d.]+  test ELBO +-?[\d.]+ .* images/s")
 
@@ -119,7 +119,7 @@ def command(
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gallery, "draw", lambda *arguments, **settings: None)
+    monkeypatch.setattr(run_figures, "draw", lambda *arguments, **settings: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: str) -> Result:
@@ -323,7 +323,7 @@ def test_initialisation_schemes_reach_the_model(command, tmp_path, scheme):
 )
 def test_data_of_odd_shapes(command, tmp_path, monkeypatch, shape, hidden):
     if shape == (40, 1):
-        monkeypatch.setattr(gallery, "draw", DRAW)
+        monkeypatch.setattr(run_figures, "draw", DRAW)
     name = images(tmp_path / "mine.npy", *shape)
     result = command("--data", name, "--hidden", *hidden, "--latent", "2", "--epochs", "2", "--out", "run")
     assert (result.code, result.err) == (0, "")

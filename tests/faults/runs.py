@@ -19,7 +19,7 @@ import numpy as np
 from tests.faults import Failed
 from vaefast import train
 from vaefast.files import atomic
-from vaefast.plots import gallery
+from vaefast.plots import run_figures
 
 # Of a line of metrics: what a clock says differs from run to run.
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
@@ -87,14 +87,14 @@ def plain_figures() -> Iterator[None]:
     """Figures without matplotlib, which takes a second: the same files, written by the same function."""
 
     def draw(engine: Any, data: Any, metrics: Any, *, folder: Path, **settings: Any) -> None:
-        for name in gallery.names(data, metrics):
+        for name in run_figures.names(data, metrics):
             atomic.write_bytes(folder / name, name.encode() * 1000)  # larger than anything else of a tiny run
 
-    drawn, gallery.draw = gallery.draw, draw
+    drawn, run_figures.draw = run_figures.draw, draw
     try:
         yield
     finally:
-        gallery.draw = drawn
+        run_figures.draw = drawn
 
 
 def process(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:

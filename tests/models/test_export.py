@@ -18,7 +18,7 @@ from vaefast.errors import DataError, EngineUnavailable, OutputError, SettingsEr
 from vaefast.files import model_file
 from vaefast.models.layout import Layout
 from vaefast.models.settings import LIKELIHOODS, ModelSettings
-from vaefast.plots import gallery
+from vaefast.plots import run_figures
 
 QUICK = {"hidden_layer_sizes": (16, 12), "epochs": 2, "batch_size": 50, "random_state": 0}
 MODELS = [
@@ -160,7 +160,7 @@ def test_paths_that_are_no_file(tmp_path):
 def command(tmp_path, monkeypatch):
     """`python -m vaefast.train` in this process, without figures, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gallery, "draw", lambda *arguments, **settings: None)
+    monkeypatch.setattr(run_figures, "draw", lambda *arguments, **settings: None)
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
     return lambda *arguments: train.main(list(map(str, arguments)))
 
@@ -320,11 +320,11 @@ def test_read_gives_what_serialize_was_given(tmp_path):
 def test_the_figures_of_a_run_show_means_of_pixels(digits, likelihood):
     vae = fitted(digits, likelihood=likelihood, scaling=None)
     engine = vae._network.engine
-    samples = gallery.prior_samples(engine, 4, 3, 6, likelihood)
+    samples = run_figures.prior_samples(engine, 4, 3, 6, likelihood)
     assert np.array_equal(samples, np.clip(vae.sample(6, random_state=3), 0, 1))
-    shown = gallery.reconstruct(engine, digits[:5].astype(np.float32), likelihood)
+    shown = run_figures.reconstruct(engine, digits[:5].astype(np.float32), likelihood)
     assert np.array_equal(shown, np.clip(vae.reconstruct(digits[:5]), 0, 1))
-    paths = gallery.interpolate(engine, digits[:2].astype(np.float32), digits[2:4].astype(np.float32), 5, likelihood)
+    paths = run_figures.interpolate(engine, digits[:2].astype(np.float32), digits[2:4].astype(np.float32), 5, likelihood)
     assert np.allclose(paths, np.clip(vae.interpolate(digits[:2], digits[2:4], 5), 0, 1), atol=1e-6)
 
 

@@ -19,7 +19,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vaefast.errors import OutputError
-from vaefast.plots import figures
+from vaefast.plots import sheet
+from vaefast.plots.elbo_curve import draw_elbo_curve
+from vaefast.plots.interpolations import draw_interpolations
+from vaefast.plots.prior_samples import draw_prior_samples
+from vaefast.plots.reconstructions import draw_reconstructions
 
 SHAPES = [(28, 28), (8, 8), (1, 7)]
 MINUS = "\N{MINUS SIGN}"
@@ -49,7 +53,7 @@ def texts(figure: Figure) -> list[str]:
 def pixels(figure: Figure, folder: Path) -> np.ndarray:
     """The saved file as grey levels, (page height, page width)."""
     path = folder / "figure.png"
-    figures.save(figure, path)
+    sheet.save(figure, path)
     with Image.open(path) as image:
         return np.asarray(image.convert("L"))
 
@@ -71,7 +75,7 @@ def is_crisp(axes: Axes, page: np.ndarray) -> bool:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_prior_samples_shows_every_sample_row_by_row(shape):
     probabilities = grey(25, shape[0] * shape[1])
-    figure = figures.prior_samples(probabilities, shape)
+    figure = draw_prior_samples(probabilities, shape)
     assert len(figure.axes) == 25
     for axes, expected in zip(figure.axes, probabilities, strict=True):
         assert np.array_equal(shown(axes), expected.reshape(shape))
@@ -85,7 +89,7 @@ def test_prior_samples_shows_every_sample_row_by_row(shape):
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (7, 3, 3), (12, 4, 3), (26, 6, 5)])
 def test_prior_samples_takes_any_count(count, columns, rows):
-    figure = figures.prior_samples(grey(count, 6), (2, 3))
+    figure = draw_prior_samples(grey(count, 6), (2, 3))
     assert len(figure.axes) == count
     corners = [corner(axes) for axes in figure.axes]
     assert len({left for _, left in corners}) == columns
@@ -95,7 +99,7 @@ def test_prior_samples_takes_any_count(count, columns, rows):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reconstructions_stand_below_their_originals(shape):
     originals, probabilities = np.round(grey(10, shape[0] * shape[1])), grey(10, shape[0] * shape[1])
-    figure = figures.reconstructions(originals, probabilities, shape)
+    figure = draw_reconstructions(originals, probabilities, shape)
     assert len(figure.axes) == 20
     upper, lower = figure.axes[:10], figure.axes[10:]
     for index in range(10):
@@ -112,7 +116,7 @@ def test_reconstructions_stand_below_their_originals(shape):
 def test_interpolations_lie_between_the_two_originals(shape, rows, steps):
     size = shape[0] * shape[1]
     paths, left, right = grey(rows, steps, size), np.round(grey(rows, size)), 1 - np.round(grey(rows, size))
-    figure = figures.interpolations(paths, left, right, shape)
+    figure = draw_interpolations(paths, left, right, shape)
     assert len(figure.axes) == rows * (steps + 2)
     grid = np.array(figure.axes).reshape(rows, steps + 2)
     for row in range(rows):
@@ -128,7 +132,7 @@ def test_interpolations_lie_between_the_two_originals(shape, rows, steps):
 
 
 def test_interpolations_mark_the_mixing_weight_under_its_column():
-    figure = figures.interpolations(grey(2, 11, 64), grey(2, 64), grey(2, 64), (8, 8))
+    figure = draw_interpolations(grey(2, 11, 64), grey(2, 64), grey(2, 64), (8, 8))
     middle = {text.get_text(): text.get_position()[0] * figure.bbox.width for text in figure.texts}
     bottom_row = figure.axes[13:]
     labels = ["image a", "0", *(f"0.{tenth}" for tenth in range(1, 10)), "1", "image b"]
@@ -141,7 +145,7 @@ def test_interpolations_mark_the_mixing_weight_under_its_column():
 )
 def test_interpolations_mark_as_many_weights_as_fit(steps, first_labels):
     image = grey(1, 784)
-    figure = figures.interpolations(grey(1, steps, 784), image, image, (28, 28), title="")
+    figure = draw_interpolations(grey(1, steps, 784), image, image, (28, 28), title="")
     marked = [label for label in texts(figure) if label[0].isdigit()]
     assert marked[: len(first_labels)] == first_labels
     assert marked[-1] == "1"
@@ -153,10 +157,10 @@ def test_interpolations_mark_as_many_weights_as_fit(steps, first_labels):
 def test_headings_name_the_data():
     image = grey(1, 64)
     for figure in (
-        figures.prior_samples(image, (8, 8), title="Draws", data_name="digits 8x8"),
-        figures.reconstructions(image, image, (8, 8), title="Draws", data_name="digits 8x8"),
-        figures.interpolations(grey(1, 3, 64), image, image, (8, 8), title="Draws", data_name="digits 8x8"),
-        figures.elbo_curve([1], [-2.0], [-3.0], "digits 8x8", title="Draws"),
+        draw_prior_samples(image, (8, 8), title="Draws", data_name="digits 8x8"),
+        draw_reconstructions(image, image, (8, 8), title="Draws", data_name="digits 8x8"),
+        draw_interpolations(grey(1, 3, 64), image, image, (8, 8), title="Draws", data_name="digits 8x8"),
+        draw_elbo_curve([1], [-2.0], [-3.0], "digits 8x8", title="Draws"),
     ):
         assert {"Draws", "digits 8x8"} <= set(texts(figure))
         boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
@@ -167,10 +171,10 @@ def test_every_text_lies_on_the_page():
     name = "a long name of a data set, with $ and _"
     narrow = grey(1, 20)
     for figure in (
-        figures.prior_samples(narrow, (20, 1), data_name=name),
-        figures.reconstructions(narrow, narrow, (20, 1), data_name=name),
-        figures.interpolations(grey(1, 2, 20), narrow, narrow, (20, 1), data_name=name),
-        figures.elbo_curve([1, 2], [-123456.0, -123455.9], [-123457.0, np.nan], name),
+        draw_prior_samples(narrow, (20, 1), data_name=name),
+        draw_reconstructions(narrow, narrow, (20, 1), data_name=name),
+        draw_interpolations(grey(1, 2, 20), narrow, narrow, (20, 1), data_name=name),
+        draw_elbo_curve([1, 2], [-123456.0, -123455.9], [-123457.0, np.nan], name),
     ):
         for part in (*figure.texts, *figure.axes):  # an axes' box holds its labels and notes
             box = part.get_tightbbox()
@@ -182,7 +186,7 @@ def test_elbo_lines_hold_the_given_numbers_in_order_of_the_epochs():
     epochs = np.arange(1, 31)
     train, test = -100 - 60 / epochs, -102 - 50 / epochs
     order = np.random.default_rng(3).permutation(30)
-    (axes,) = figures.elbo_curve(epochs[order], train[order], test[order], "MNIST").axes
+    (axes,) = draw_elbo_curve(epochs[order], train[order], test[order], "MNIST").axes
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines) == ["train", "test"]
     for name, values in (("train", train), ("test", test)):
@@ -197,7 +201,7 @@ def test_elbo_lines_hold_the_given_numbers_in_order_of_the_epochs():
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (1, 2), (1, 3), (1, 30), (5, 300), (0, 100000)])
 def test_epoch_ticks_are_epochs(first, last):
     epochs = np.unique(np.linspace(first, last, 30).astype(int))
-    (axes,) = figures.elbo_curve(epochs, -1.0 / (1 + epochs), [], "MNIST").axes
+    (axes,) = draw_elbo_curve(epochs, -1.0 / (1 + epochs), [], "MNIST").axes
     ticks = axes.get_xticks()
     assert len(ticks) >= 2
     assert np.all(ticks == np.round(ticks))
@@ -208,7 +212,7 @@ def test_epoch_ticks_are_epochs(first, last):
 def test_one_epoch_shows_a_point(test, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = figures.elbo_curve([1], [-206.0], test, "MNIST")
+        figure = draw_elbo_curve([1], [-206.0], test, "MNIST")
         pixels(figure, tmp_path)
     (axes,) = figure.axes
     assert list(axes.get_xticks()) == [1]
@@ -217,7 +221,7 @@ def test_one_epoch_shows_a_point(test, tmp_path):
 
 
 def test_epochs_without_a_test_value_are_left_out():
-    (axes,) = figures.elbo_curve([1, 2, 3, 4], [-9.0, -8.0, -7.0, -6.0], [np.nan, -9.5, -9.0, np.nan], "MNIST").axes
+    (axes,) = draw_elbo_curve([1, 2, 3, 4], [-9.0, -8.0, -7.0, -6.0], [np.nan, -9.5, -9.0, np.nan], "MNIST").axes
     test = axes.lines[1]
     assert list(test.get_xdata()) == [2, 3]
     assert list(test.get_ydata()) == [-9.5, -9.0]
@@ -227,12 +231,12 @@ def test_epochs_without_a_test_value_are_left_out():
 def test_early_epochs_far_below_do_not_flatten_the_rest_and_are_told():
     epochs = np.arange(1, 31)
     train = -100 - 20 * np.exp(-epochs / 8)
-    (calm,) = figures.elbo_curve(epochs, train, train - 1, "MNIST").axes
+    (calm,) = draw_elbo_curve(epochs, train, train - 1, "MNIST").axes
     assert calm.get_ylim()[0] < train.min() - 1
     assert len(calm.texts) == 2
 
     train[0] = -5000.0
-    (axes,) = figures.elbo_curve(epochs, train, train - 1, "MNIST").axes
+    (axes,) = draw_elbo_curve(epochs, train, train - 1, "MNIST").axes
     low, high = axes.get_ylim()
     assert low > -200
     assert high > train.max()
@@ -242,13 +246,13 @@ def test_early_epochs_far_below_do_not_flatten_the_rest_and_are_told():
 
 def test_the_last_epoch_is_always_in_range():
     train = np.append(np.linspace(-110, -100, 29), -900.0)
-    (axes,) = figures.elbo_curve(np.arange(30), train, [], "MNIST").axes
+    (axes,) = draw_elbo_curve(np.arange(30), train, [], "MNIST").axes
     assert axes.get_ylim()[0] <= -900.0
     assert len(axes.texts) == 1
 
 
 def test_final_values_that_meet_are_written_apart():
-    (axes,) = figures.elbo_curve([1, 2], [-110.0, -100.0], [-110.0, -100.0], "MNIST").axes
+    (axes,) = draw_elbo_curve([1, 2], [-110.0, -100.0], [-110.0, -100.0], "MNIST").axes
     first, second = (text.get_window_extent() for text in axes.texts)
     assert first.y1 <= second.y0 or second.y1 <= first.y0
 
@@ -256,17 +260,17 @@ def test_final_values_that_meet_are_written_apart():
 @pytest.mark.parametrize("shape", [*SHAPES, (5, 3)])
 def test_a_saved_panel_is_its_image_in_uniform_squares(shape, tmp_path):
     size = shape[0] * shape[1]
-    figure = figures.prior_samples(grey(3, size), shape, data_name="noise")
+    figure = draw_prior_samples(grey(3, size), shape, data_name="noise")
     page = pixels(figure, tmp_path)
     assert all(is_crisp(axes, page) for axes in figure.axes)
-    figure = figures.interpolations(grey(2, 2, size), grey(2, size), grey(2, size), shape)
+    figure = draw_interpolations(grey(2, 2, size), grey(2, size), grey(2, size), shape)
     page = pixels(figure, tmp_path)
     assert all(is_crisp(axes, page) for axes in figure.axes)
     assert page[0, 0] == 255
 
 
 def test_the_crispness_check_sees_a_smeared_image(tmp_path):
-    figure = figures.prior_samples(grey(2, 64), (8, 8))
+    figure = draw_prior_samples(grey(2, 64), (8, 8))
     box = figure.axes[1].get_position()
     figure.axes[1].set_position((box.x0, box.y0, 0.97 * box.width, box.height))
     page = pixels(figure, tmp_path)
@@ -277,7 +281,7 @@ def test_the_crispness_check_sees_a_smeared_image(tmp_path):
 def test_an_isolated_bright_pixel_is_one_square(tmp_path):
     image = np.zeros((1, 784))
     image[0, 28 * 5 + 9] = 1.0
-    figure = figures.reconstructions(image, image, (28, 28))
+    figure = draw_reconstructions(image, image, (28, 28))
     page = pixels(figure, tmp_path)
     for axes in figure.axes:
         top, left = corner(axes)
@@ -292,7 +296,7 @@ def test_an_isolated_bright_pixel_is_one_square(tmp_path):
 
 
 def test_every_grey_level_of_a_byte_survives(tmp_path):
-    figure = figures.prior_samples(np.arange(256)[None] / 255, (16, 16))
+    figure = draw_prior_samples(np.arange(256)[None] / 255, (16, 16))
     page = pixels(figure, tmp_path)
     top, left = corner(figure.axes[0])
     scale = round(figure.axes[0].bbox.width) // 16
@@ -302,7 +306,7 @@ def test_every_grey_level_of_a_byte_survives(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3, 13])
 def test_any_number_of_panels_is_crisp(count, tmp_path):
-    figure = figures.reconstructions(grey(count, 6), grey(count, 6), (2, 3))
+    figure = draw_reconstructions(grey(count, 6), grey(count, 6), (2, 3))
     page = pixels(figure, tmp_path)
     assert all(is_crisp(axes, page) for axes in figure.axes)
 
@@ -310,16 +314,16 @@ def test_any_number_of_panels_is_crisp(count, tmp_path):
 def test_page_size_is_a_whole_number_of_pixels():
     """A page of 109.99999999999999 pixels, as inches times 300 can give, would lose one."""
     for size in range(1, 300):
-        figure = figures.Sheet(size, 2 * size, title="", data_name="").figure
+        figure = sheet.Sheet(size, 2 * size, title="", data_name="").figure
         width, height = figure.canvas.get_width_height()
         assert (width, height) == (figure.bbox.width, figure.bbox.height)
 
 
 def test_saved_bytes_are_repeatable_and_free_of_metadata(tmp_path):
     def written(name: str) -> bytes:
-        figure = figures.interpolations(grey(1, 3, 64), grey(1, 64), grey(1, 64), (8, 8), data_name="digits 8x8")
-        figures.save(figure, tmp_path / name)
-        figures.save(figure, tmp_path / f"again-{name}")
+        figure = draw_interpolations(grey(1, 3, 64), grey(1, 64), grey(1, 64), (8, 8), data_name="digits 8x8")
+        sheet.save(figure, tmp_path / name)
+        sheet.save(figure, tmp_path / f"again-{name}")
         assert (tmp_path / name).read_bytes() == (tmp_path / f"again-{name}").read_bytes()
         return (tmp_path / name).read_bytes()
 
@@ -334,7 +338,7 @@ def test_saved_bytes_are_repeatable_and_free_of_metadata(tmp_path):
 
 def test_arrays_are_copied(tmp_path):
     probabilities = np.zeros((1, 4))
-    figure = figures.prior_samples(probabilities, (2, 2))
+    figure = draw_prior_samples(probabilities, (2, 2))
     probabilities[:] = 1.0
     assert np.all(shown(figure.axes[0]) == 0.0)
 
@@ -342,7 +346,7 @@ def test_arrays_are_copied(tmp_path):
 def test_save_replaces_a_file(tmp_path):
     path = tmp_path / "figure.png"
     path.write_bytes(b"old")
-    figures.save(figures.prior_samples(grey(1, 4), (2, 2)), str(path))
+    sheet.save(draw_prior_samples(grey(1, 4), (2, 2)), str(path))
     assert path.read_bytes().startswith(b"\x89PNG")
     assert os.listdir(tmp_path) == ["figure.png"]
 
@@ -356,10 +360,10 @@ def test_a_failing_write_leaves_things_as_they_were(function, old, tmp_path, mon
     path = tmp_path / "figure.png"
     if old is not None:
         path.write_bytes(old)
-    figure = figures.prior_samples(grey(1, 4), (2, 2))
+    figure = draw_prior_samples(grey(1, 4), (2, 2))
     monkeypatch.setattr(os, function, fail)
     with pytest.raises(OutputError) as caught:
-        figures.save(figure, path)
+        sheet.save(figure, path)
     message = str(caught.value)
     assert str(path) in message
     assert os.strerror(errno.ENOSPC) in message
@@ -371,22 +375,22 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    figure = figures.prior_samples(grey(1, 4), (2, 2))
+    figure = draw_prior_samples(grey(1, 4), (2, 2))
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        figures.save(figure, tmp_path / "figure.png")
+        sheet.save(figure, tmp_path / "figure.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_save_explains_an_unusable_path(tmp_path):
-    figure = figures.prior_samples(grey(1, 4), (2, 2))
+    figure = draw_prior_samples(grey(1, 4), (2, 2))
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "absent" / "a.png", tmp_path / "file" / "a.png", tmp_path / "folder.png"):
         with pytest.raises(OutputError, match="cannot write"):
-            figures.save(figure, path)
+            sheet.save(figure, path)
     with pytest.raises(ValueError, match=r"\.png"):
-        figures.save(figure, tmp_path / "figure.pdf")
+        sheet.save(figure, tmp_path / "figure.pdf")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
 
 
@@ -397,34 +401,34 @@ def test_values_outside_the_unit_interval_are_refused(bad):
     wrong[1, 2] = bad
     message = r"expected values in \[0, 1\], got .* at \(.*1, 2\)"
     with pytest.raises(ValueError, match=f"^probabilities: {message}"):
-        figures.prior_samples(wrong, (2, 2))
+        draw_prior_samples(wrong, (2, 2))
     with pytest.raises(ValueError, match=f"^originals: {message}"):
-        figures.reconstructions(wrong, image, (2, 2))
+        draw_reconstructions(wrong, image, (2, 2))
     with pytest.raises(ValueError, match=f"^probabilities: {message}"):
-        figures.reconstructions(image, wrong, (2, 2))
+        draw_reconstructions(image, wrong, (2, 2))
     with pytest.raises(ValueError, match=f"^path_probabilities: {message}"):
-        figures.interpolations(wrong[None], image[:1], image[:1], (2, 2))
+        draw_interpolations(wrong[None], image[:1], image[:1], (2, 2))
     with pytest.raises(ValueError, match=f"^right: {message}"):
-        figures.interpolations(np.zeros((3, 2, 4)), image, wrong, (2, 2))
+        draw_interpolations(np.zeros((3, 2, 4)), image, wrong, (2, 2))
 
 
 def test_a_wrong_shape_is_refused_with_the_one_expected():
     with pytest.raises(ValueError, match=r"probabilities: expected shape \(n, 4\) for images of 2 x 2, got \(5, 3\)"):
-        figures.prior_samples(grey(5, 3), (2, 2))
+        draw_prior_samples(grey(5, 3), (2, 2))
     for shape in ((4,), (0, 4), (1, 2, 2)):
         with pytest.raises(ValueError, match=r"expected shape \(n, 4\)"):
-            figures.prior_samples(grey(*shape), (2, 2))
+            draw_prior_samples(grey(*shape), (2, 2))
     with pytest.raises(ValueError, match=r"probabilities: expected shape \(3, 4\)"):
-        figures.reconstructions(grey(3, 4), grey(2, 4), (2, 2))
+        draw_reconstructions(grey(3, 4), grey(2, 4), (2, 2))
     with pytest.raises(ValueError, match=r"path_probabilities: expected shape \(rows, steps, 4\)"):
-        figures.interpolations(grey(3, 4), grey(3, 4), grey(3, 4), (2, 2))
+        draw_interpolations(grey(3, 4), grey(3, 4), grey(3, 4), (2, 2))
     with pytest.raises(ValueError, match=r"left: expected shape \(3, 4\)"):
-        figures.interpolations(grey(3, 2, 4), grey(2, 4), grey(3, 4), (2, 2))
+        draw_interpolations(grey(3, 2, 4), grey(2, 4), grey(3, 4), (2, 2))
     with pytest.raises(ValueError, match="at least 2 steps"):
-        figures.interpolations(grey(3, 1, 4), grey(3, 4), grey(3, 4), (2, 2))
+        draw_interpolations(grey(3, 1, 4), grey(3, 4), grey(3, 4), (2, 2))
     for image_shape in ((0, 4), (-2, -2), (4,), (1, 2, 2)):
         with pytest.raises(ValueError, match=r"image_shape: expected \(height, width\)"):
-            figures.prior_samples(grey(5, 4), image_shape)
+            draw_prior_samples(grey(5, 4), image_shape)
 
 
 @pytest.mark.parametrize(
@@ -443,10 +447,10 @@ def test_a_wrong_shape_is_refused_with_the_one_expected():
 )
 def test_elbo_curve_refuses_what_it_cannot_draw(epochs, train, test, message):
     with pytest.raises(ValueError, match=message):
-        figures.elbo_curve(epochs, train, test, "MNIST")
+        draw_elbo_curve(epochs, train, test, "MNIST")
 
 
 def test_importing_the_module_starts_no_window_toolkit():
-    code = "import sys, vaefast.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    root = Path(figures.__file__).parents[2]
+    code = "import sys, vaefast.plots.run_figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    root = Path(sheet.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

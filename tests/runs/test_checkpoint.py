@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load, save
 
 from tests.faults.mutate import _resealed
-from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder, Damaged
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.errors import CheckpointError, OutputError
+from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder, Damaged
 
 SIZE = 1000
 LINE = {"epoch": 1, "train_elbo": -0.1 - 0.2, "seconds": 1e-300}

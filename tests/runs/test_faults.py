@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.faults import Failed, disks, flips, full, kill, mutate, runs
+from vaefast.errors import CheckpointError
 from vaefast.files import atomic
 from vaefast.runs import checkpoint
-from vaefast.errors import CheckpointError
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vaefast.runs import folder_lock
 from vaefast.errors import OutputError, SettingsError
+from vaefast.runs import folder_lock
 from vaefast.runs.folder_lock import FolderLock
 from vaefast.runs.run_folder import RunFolder
 

@@ -19,9 +19,9 @@ import pytest
 from tests.faults import runs
 from tests.faults.mutate import _resealed
 from vaefast import engines
-from vaefast.plots import gallery
-from vaefast.runs import run_folder
 from vaefast.engines import threads
+from vaefast.plots import run_figures
+from vaefast.runs import run_folder
 from vaefast.runs.checkpoint import CheckpointFolder
 from vaefast.runs.run_folder import RunFolder
 
@@ -184,7 +184,7 @@ def test_figures_of_an_earlier_model_are_never_left_beside_a_later_one(command, 
     def draw(*arguments: object, **settings: object) -> None:
         raise ZeroDivisionError("killed here")
 
-    monkeypatch.setattr(gallery, "draw", draw)
+    monkeypatch.setattr(run_figures, "draw", draw)
     monkeypatch.setattr(runs, "plain_figures", contextlib.nullcontext)
     assert command("--resume", "run", "--epochs", "3")[0] == 1
     assert list(Path("run/figures").iterdir()) == []
@@ -505,12 +505,12 @@ def test_a_signal_while_results_are_written_ends_at_once(command, whole, monkeyp
         time.sleep(10)
         return []
 
-    names = gallery.names
-    monkeypatch.setattr(gallery, "names", slow)
+    names = run_figures.names
+    monkeypatch.setattr(run_figures, "names", slow)
     start = time.monotonic()
     assert started(command, "run")[0] == 130
     assert time.monotonic() - start < 5
-    monkeypatch.setattr(gallery, "names", names)
+    monkeypatch.setattr(run_figures, "names", names)
     assert command("--resume", "run")[0] == 0
     runs.check_same(whole, Path("run"), "stopped at the end")
 

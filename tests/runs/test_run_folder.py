@@ -19,13 +19,13 @@ from safetensors import safe_open
 from safetensors.numpy import load
 
 from vaefast import __version__
-from vaefast.files import atomic
-from vaefast.runs import run_folder
 from vaefast.errors import OutputError, SettingsError
-from vaefast.models.layout import Layout
+from vaefast.files import atomic
 from vaefast.files.model_file import serialize
-from vaefast.runs.run_folder import RunFolder, claim_default
+from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings
+from vaefast.runs import run_folder
+from vaefast.runs.run_folder import RunFolder, claim_default
 from vaefast.training.trainer import EpochMetrics
 
 NOW = datetime(2021, 5, 4, 3, 2, 1)

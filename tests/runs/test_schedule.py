@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from vaefast.runs import checkpoint_policy
 from vaefast.errors import SettingsError
+from vaefast.runs import checkpoint_policy
 from vaefast.runs.checkpoint_policy import Schedule
 
 

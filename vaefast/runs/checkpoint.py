@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.files import atomic
 from vaefast.engines.contract import BoundTerms, State
 from vaefast.errors import CheckpointError
+from vaefast.files import atomic
 
 FORMAT, FORMAT_VERSION = "vaefast checkpoint", 2
 KEPT = 2

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.engines.contract import State
 from vaefast.errors import CheckpointError
-from vaefast.runs.interruption import Interruption
+from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.runs.checkpoint_policy import Schedule
+from vaefast.runs.interruption import Interruption
 from vaefast.training.trainer import EpochMetrics, Position
 
 

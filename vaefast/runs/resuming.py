@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
-from vaefast.runs.run_folder import RunFolder, newest_run
 from vaefast.models.settings import TrainingSettings
+from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
+from vaefast.runs.run_folder import RunFolder, newest_run
 
 AUTO = "auto"
 RUNS = Path("runs")

@@ -11,9 +11,9 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
+from vaefast.errors import OutputError, SettingsError
 from vaefast.files import atomic
 from vaefast.runs.checkpoint import CheckpointFolder
-from vaefast.errors import OutputError, SettingsError
 from vaefast.runs.folder_lock import NAME as LOCK
 from vaefast.runs.folder_lock import FolderLock
 from vaefast.training.trainer import EpochMetrics

@@ -1,54 +1,23 @@
-"""Charts: what they show, read back from their axes, and what they refuse."""
+"""Figures of the latents: what they show, read back from their axes, and what they refuse."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from vaefast.plots import charts, figures, gallery
-from vaefast.plots.charts import Curve
-
-CURVE = Curve([1, 4, 13], [120.0, 100.0, 95.0], range(1, 14), np.linspace(130, 99, 13), 86.76)
+from vaefast.plots import run_figures
+from vaefast.plots.latents import draw_latent_bars, draw_latent_scatter, draw_manifold
 
 
 def texts(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts] + [text.get_text() for text in figure.texts]
 
 
-def test_curves_go_towards_what_was_published(tmp_path):
-    figure = charts.nll_curves({"vae-1": CURVE, "iwae-5": Curve([1, 4], [110.0, 97.0], [], [], None)}, "mnist")
-    (axes,) = figure.axes
-    assert axes.get_xscale() == "log"
-    low, high = axes.get_ylim()
-    assert low < 86.76 < 120.0 < high
-    said = texts(figure)
-    assert {"vae-1  95.00", "iwae-5  97.00", "published  86.76", "mnist"} <= set(said)
-    assert len([text for text in said if "published" in text]) == 1
-    np.testing.assert_allclose(axes.get_xticks(), [1, 4, 13])
-    figures.save(figure, tmp_path / "nll.png")
-    with Image.open(tmp_path / "nll.png") as image:
-        assert image.size[0] > 1000
-
-
-def test_tags_of_curves_do_not_touch():
-    figure = charts.nll_curves({f"row-{i}": Curve([1], [90 + 0.01 * i], [1], [91.0], 90.0) for i in range(5)})
-    heights = sorted(text.xyann[1] for text in figure.axes[0].texts)
-    assert len(heights) == 10
-    assert min(np.diff(heights)) >= figures.LABEL_SIZE
-
-
-@pytest.mark.parametrize("count", [0, 6])
-def test_as_many_curves_as_there_are_colours(count):
-    with pytest.raises(ValueError, match="expected 1 to 5 rows"):
-        charts.nll_curves({str(i): CURVE for i in range(count)})
-
-
 @pytest.mark.parametrize("latents", [1, 2, 50, 400])
 def test_bars_fall_and_know_their_latents(latents):
     kl = np.random.default_rng(0).random(latents)
     active = kl > 0.5
-    figure = charts.latent_bars(kl, active)
+    figure = draw_latent_bars(kl, active)
     (axes,) = figure.axes
     np.testing.assert_allclose([bar.get_height() for bar in axes.patches], np.sort(kl)[::-1])
     order = np.argsort(-kl)
@@ -64,14 +33,14 @@ def test_bars_fall_and_know_their_latents(latents):
 @pytest.mark.parametrize(("kl", "active"), [([], []), ([1.0], [True, False]), ([np.nan], [True]), ([[1.0]], [[True]])])
 def test_bars_refuse(kl, active):
     with pytest.raises(ValueError, match="kl, active"):
-        charts.latent_bars(kl, active)
+        draw_latent_bars(kl, active)
 
 
 @pytest.mark.parametrize("kinds", [None, 3, 10, 11])
 def test_points_have_the_colours_of_their_labels(kinds):
     points = np.random.default_rng(0).standard_normal((200, 2))
     labels = None if kinds is None else np.arange(200) % kinds
-    figure = charts.latent_scatter(points, labels, ("a", "b"))
+    figure = draw_latent_scatter(points, labels, ("a", "b"))
     (axes,) = figure.axes
     groups = kinds if kinds in (3, 10) else 1
     assert len(axes.collections) == groups
@@ -84,13 +53,13 @@ def test_points_have_the_colours_of_their_labels(kinds):
 def test_points_are_refused():
     for points, labels in ((np.zeros((3, 3)), None), (np.full((3, 2), np.nan), None), (np.zeros((3, 2)), [1]), ([], None)):
         with pytest.raises(ValueError, match=r"points|labels"):
-            charts.latent_scatter(points, labels, ("a", "b"))
+            draw_latent_scatter(points, labels, ("a", "b"))
 
 
 def test_the_plane_shows_each_image_where_it_belongs():
     images = np.zeros((4, 4, 6))
     images[1, 2] = 1.0
-    figure = figures.manifold(images, (2, 3))
+    figure = draw_manifold(images, (2, 3))
     mosaic = figure.axes[0].images[0].get_array()
     bright = np.argwhere(np.asarray(mosaic) == 1.0)
     height, width = np.array(mosaic.shape) / 4
@@ -98,7 +67,7 @@ def test_the_plane_shows_each_image_where_it_belongs():
     assert (round(top / height), round(left / width)) == (1, 2)
     assert (bottom - top + 1) * 3 == (right - left + 1) * 2
     with pytest.raises(ValueError, match="probabilities"):
-        figures.manifold(images[:, :, :5], (2, 3))
+        draw_manifold(images[:, :, :5], (2, 3))
 
 
 class Decoder:
@@ -109,7 +78,7 @@ class Decoder:
 
 
 def test_the_plane_is_the_priors_quantiles():
-    plane = gallery.manifold(Decoder(), "bernoulli", 5)
+    plane = run_figures.manifold(Decoder(), "bernoulli", 5)
     z = np.log(plane / (1 - plane))
     assert z.shape == (5, 5, 4)
     np.testing.assert_allclose(z[0, :, 0], [-1.281552, -0.524401, 0, 0.524401, 1.281552], atol=1e-5)
@@ -123,7 +92,7 @@ def test_latents_as_a_plane(latents):
     if latents == 6:
         mean[:, 4] *= 10
         mean[:, 2] *= -5
-    points, names = gallery.latent_plane(mean, log_std)
+    points, names = run_figures.latent_plane(mean, log_std)
     if latents == 1:
         np.testing.assert_allclose(points, np.hstack((mean, np.exp(log_std))))
     elif latents == 2:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -19,7 +17,11 @@ from vaefast.models import noise
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.likelihoods import expectation
 from vaefast.models.settings import ModelSettings
-from vaefast.plots import figures
+from vaefast.plots.elbo_curve import draw_elbo_curve
+from vaefast.plots.interpolations import draw_interpolations
+from vaefast.plots.prior_samples import draw_prior_samples
+from vaefast.plots.reconstructions import draw_reconstructions
+from vaefast.plots.sheet import missing_letters, save
 from vaefast.training.trainer import EpochMetrics
 
 PRIOR_SAMPLES = 25
@@ -48,15 +50,7 @@ def draw(
     shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
     with missing_letters():
         for name, figure in _figures(engine, data, shown, metrics, model, seed):
-            figures.save(figure, folder / f"{name}.png")
-
-
-@contextlib.contextmanager
-def missing_letters() -> Iterator[None]:
-    """A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        yield
+            save(figure, folder / f"{name}.png")
 
 
 def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
@@ -73,17 +67,17 @@ def _figures(
     """Each figure with its name, drawn when it is asked for."""
     shape, data_name, kind = data.test.shape, printable(data.name), model.likelihood
     samples = prior_samples(engine, model.latent, seed, likelihood=kind)
-    yield "prior_samples", figures.prior_samples(samples, shape, data_name=data_name)
+    yield "prior_samples", draw_prior_samples(samples, shape, data_name=data_name)
     first = shown[:RECONSTRUCTIONS]
-    yield "reconstructions", figures.reconstructions(first, reconstruct(engine, first, kind), shape, data_name=data_name)
+    yield "reconstructions", draw_reconstructions(first, reconstruct(engine, first, kind), shape, data_name=data_name)
     pairs = min(INTERPOLATIONS, len(shown) // 2)
     if pairs:
         left, right = shown[0 : 2 * pairs : 2], shown[1 : 2 * pairs : 2]
         paths = interpolate(engine, left, right, INTERPOLATION_STEPS, kind)
-        yield "interpolations", figures.interpolations(paths, left, right, shape, data_name=data_name)
+        yield "interpolations", draw_interpolations(paths, left, right, shape, data_name=data_name)
     if metrics:
         epochs, train, test = zip(*((m.epoch, m.train_elbo, m.test_elbo) for m in metrics), strict=True)
-        yield "elbo", figures.elbo_curve(epochs, train, test, data_name=data_name)
+        yield "elbo", draw_elbo_curve(epochs, train, test, data_name=data_name)
 
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:

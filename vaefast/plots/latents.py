@@ -1,0 +1,170 @@
+"""Figures of the latents: their KL divergences, images as points in latent space, and the plane of two latents.
+
+Lengths are device pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from vaefast.plots.sheet import (
+    BELOW,
+    CURVE_HEIGHT,
+    CURVE_WIDTH,
+    GAP,
+    LABEL_SIZE,
+    QUIET,
+    SERIES,
+    TAG_GAP,
+    WIDEST_SHEET,
+    Sheet,
+    checked_images,
+    label_axes,
+    line_height,
+    move_labels_in,
+    style,
+    text_width,
+    write_beside,
+)
+
+SQUARE = 1300
+GREY = "#b0b0b0"
+SEAM, SEAM_LEVEL = 3, 0.35  # between the images of a plane, and how bright
+FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
+# Of up to ten classes: the qualitative palette that matplotlib takes from Tableau, its yellow-green darkened.
+CLASSES = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
+)  # fmt: skip
+
+
+@style()
+def draw_latent_bars(
+    kl: ArrayLike, active: ArrayLike, data_name: str = "", title: str = "KL divergence of each latent"
+) -> Figure:
+    """Draw the KL divergence of each latent as a bar, the largest first, active latents and others in two colours.
+
+    Parameters
+    ----------
+    kl
+        KL(q(z | x), p(z)) of each latent, mean over images, nats, (Z,).
+    active
+        Whether the latent varies with the image, (Z,).
+
+    Raises
+    ------
+    ValueError
+        The two differ in length, or a divergence is not a finite number.
+    """
+    values, on = np.array(kl, dtype=np.float64), np.array(active, dtype=bool)
+    if values.ndim != 1 or values.size == 0 or values.shape != on.shape or not np.isfinite(values).all():
+        raise ValueError(f"kl, active: expected finite numbers and flags, (Z,) each, got {values.shape} and {on.shape}")
+    order = np.argsort(-values, kind="stable")
+    names = {True: f"{on.sum()} active", False: f"{(~on).sum()} inactive"}
+    colors = {True: SERIES[0][0], False: GREY}
+    room = max(text_width(name, LABEL_SIZE) for name in names.values())
+    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "latent_kl")
+    axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
+    label_axes(axes, "latent (numbered from 0)", "nats per image")
+    # As many numbers as there is room for.
+    step = -(-values.size * 2 * text_width(str(values.size), 6.0) // CURVE_WIDTH)
+    places = np.arange(0, values.size, step)
+    axes.set_xticks(places, [str(order[place]) for place in places], fontsize=6.0)
+    axes.set_xlim(-0.7, max(values.size, FEWEST_BARS) - 0.3)
+    axes.set_ylim(0, max(values.max() * 1.06, 1e-3))
+    _key(axes, [(names[flag], colors[flag]) for flag in (True, False) if flag in on])
+    move_labels_in(axes)
+    return sheet.figure
+
+
+@style()
+def draw_latent_scatter(
+    points: ArrayLike,
+    labels: ArrayLike | None,
+    axis_names: tuple[str, str],
+    data_name: str = "",
+    title: str = "Test images in latent space",
+) -> Figure:
+    """Draw images as points, (N, 2), coloured by their labels, (N,), where these are known and no more than ten.
+
+    Raises
+    ------
+    ValueError
+        A point is not finite, or there are not as many labels as points.
+    """
+    places = np.array(points, dtype=np.float64)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
+        raise ValueError(f"points: expected finite numbers, (N, 2), got {places.shape}")
+    kinds = np.zeros(len(places)) if labels is None else np.array(labels)
+    if kinds.shape != (len(places),):
+        raise ValueError(f"labels: expected shape ({len(places)},), got {kinds.shape}")
+    classes = np.unique(kinds)
+    known = labels is not None and len(classes) <= len(CLASSES)
+    groups = [(str(kind), kinds == kind) for kind in classes] if known else [("", np.ones(len(places), bool))]
+    room = max(text_width(name, LABEL_SIZE) for name, _ in groups)
+    sheet = Sheet(SQUARE + TAG_GAP + room, SQUARE + BELOW, title, data_name)
+    axes = sheet.axes(0, 0, SQUARE, SQUARE, "latents")
+    size = float(np.clip(12_000 / len(places), 1.5, 12))
+    for (name, chosen), color in zip(groups, CLASSES, strict=False):
+        axes.scatter(places[chosen, 0], places[chosen, 1], s=size, color=color, alpha=0.7, linewidths=0, label=name)
+    label_axes(axes, *axis_names)
+    _key(axes, [(name, color) for (name, _), color in zip(groups, CLASSES, strict=False) if name])
+    move_labels_in(axes)
+    return sheet.figure
+
+
+@style()
+def draw_manifold(
+    probabilities: ArrayLike,
+    image_shape: tuple[int, int],
+    title: str = "The plane of the two latents",
+    data_name: str = "",
+) -> Figure:
+    """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
+
+    Parameters
+    ----------
+    probabilities
+        Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
+    image_shape
+        Height and width of an image, H * W = X.
+    title, data_name
+        Heading and name of the images, as for `draw_prior_samples`.
+
+    Returns
+    -------
+    Figure
+        One axes with all images.
+
+    Raises
+    ------
+    ValueError
+        An array has another shape or a value outside [0, 1].
+    """
+    images = checked_images("probabilities", probabilities, ("n", "n"), image_shape)  # (n, n, H, W)
+    rows, columns, height, width = images.shape
+    scale = max(1, (WIDEST_SHEET // max(rows, columns) - SEAM) // max(height, width))
+    step_y, step_x = height * scale + SEAM, width * scale + SEAM
+    # One picture of all: hundreds of axes would take seconds to draw.
+    mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM), SEAM_LEVEL)
+    for row, column in np.ndindex(rows, columns):
+        y, x = row * step_y, column * step_x
+        mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)
+    caption = r"latent 0 to the right, latent 1 upwards, at even steps of their probability under $\mathcal{N}(0, 1)$"
+    page = mosaic.shape[0] + GAP + line_height(LABEL_SIZE)
+    sheet = Sheet(mosaic.shape[1], page, title, data_name, text_width(caption, LABEL_SIZE))
+    sheet.panel(mosaic, 0, 0, 1, "manifold")
+    place = mosaic.shape[1] / 2, mosaic.shape[0] + GAP
+    sheet.text(caption, *place, horizontalalignment="center", verticalalignment="top", color=QUIET)
+    return sheet.figure
+
+
+def _key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
+    """Names in their colours, one below the other, right of the axes."""
+    for number, (name, color) in enumerate(entries):
+        write_beside(axes, name, (1.0, 1.0), -(number + 0.5) * 1.4 * LABEL_SIZE, color)
