@@ -77,7 +77,7 @@ FLOORS: dict[str, set[str]] = {
     "divergence": {"engines.contract", "errors"},
     "pace": {"engines.contract", "settings"},
     "trainer": {
-        "divergence", "engines.contract", "engines.in_float64", "levels", "noise", "pace", "settings", "validation",
+        "divergence", "engines.contract", "engines.in_float64", "noise", "pace", "settings", "validation",
         "weights",
     },
     "validation": {"engines.contract", "errors", "noise"},
