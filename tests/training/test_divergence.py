@@ -128,6 +128,10 @@ def test_the_step_that_is_named_is_the_first(name, rate, piece, monkeypatch):
                     finite = np.isfinite(terms.elbo).all()
                     assert ("though the loss still is" in message) == finite
                     return
+            evaluated = engine.evaluate(engine.place(values[:7]))
+            if not np.isfinite(evaluated.elbo).all():
+                assert f"the test set after epoch {epoch} (step {step})" in message
+                return
     raise AssertionError("nothing went wrong in this loop")
 
 

@@ -75,18 +75,26 @@ class Guard:
             self._interval = max(STATE_SECONDS, STATE_SHARE * (self._looked - start))
         return self._state
 
-    def evaluated(self, terms: BoundTerms) -> None:
-        """A set that is not trained on has these terms.
+    def evaluated(self, epoch: int, terms: BoundTerms, part: str = "test", *, any_values: bool = False) -> None:
+        """The test set, or another part of the data, has these terms after this epoch.
 
-        Terms that are not finite are no fault of training where the state is finite: a row can be too far out for any number.
+        Parameters
+        ----------
+        any_values
+            Whether values may be so far out that no number holds their terms, which is then no fault of training.
 
         Raises
         ------
         DivergenceError
-            The state is not finite; the message names the step that made it so.
+            A term is not finite; the message names the step that made the state so, or else the first such image.
         """
-        if not _are_finite(terms):
-            self.verified()
+        if _are_finite(terms):
+            return
+        self.verified()
+        if not any_values:
+            image = int(np.flatnonzero(~np.isfinite(terms.elbo))[0]) + 1
+            place = f"the {part} set after epoch {epoch} (step {self._engine.step}), image {image}"
+            raise DivergenceError(f"the {_term(terms)} is no longer a finite number in {place}: lower --learning-rate")
 
     def _name(self) -> None:
         """Train again, minibatch by minibatch, what was trained since the last finite state, up to the first wrong step."""

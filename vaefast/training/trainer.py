@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.engines.in_float64 import ExactRows, evaluate
 from vaefast.models import noise
-from vaefast.models.grey_levels import grey_levels
 from vaefast.models.settings import TrainingSettings
 from vaefast.tables.row_weights import weighted_rows
 from vaefast.training.divergence import Guard
@@ -118,7 +117,8 @@ def train(
     weights
         What each image counts for, (N,), relative to the others; alike without it.
     exact_test_rows
-        From numbers of test images to their values in float64, where some are past what float32 holds.
+        From numbers of test images to their values in float64, where some may be past what float32 holds. Without it a bound
+        that float32 cannot hold means that training has diverged.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
@@ -176,10 +176,10 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _Te
     start = time.perf_counter()
     train_terms, test_terms, validation_terms = position.terms, test.terms(), validation.terms()
     if test.exists:
-        guard.evaluated(test_terms)
+        guard.evaluated(position.epoch, test_terms, any_values=test.has_any_values)
     validated = {}
     if validation.exists:
-        guard.evaluated(validation_terms)
+        guard.evaluated(position.epoch, validation_terms, "validation")
         validated = {name: float(getattr(validation_terms, name).mean()) for name in ("elbo", "log_likelihood", "kl")}
     return EpochMetrics(
         epoch=position.epoch,
@@ -209,19 +209,17 @@ class _TestSet:
         exact_rows: ExactRows | None = None,
     ) -> None:
         self._engine, self._training, self.exists = engine, training, values is not None
-        self._exact_rows = exact_rows or self._as_float64
-        self._values, self._placed = values, None if values is None else engine.place(values)
+        self._exact_rows, self.has_any_values = exact_rows, exact_rows is not None
+        self._placed = None if values is None else engine.place(values)
         self._keys = None if values is None else noise.row_keys(values)
 
     def terms(self) -> BoundTerms:
-        if self._values is None or self._keys is None:
+        if self._keys is None:
             return BoundTerms.of_elbo(np.full(1, np.nan), np.full(1, np.nan))
         engine = self._engine
+        if self._exact_rows is None:
+            return engine.evaluate(self._placed, self._keys)
         return evaluate(engine, engine.layout.model, self._training, self._placed, self._keys, self._exact_rows)
-
-    def _as_float64(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        assert self._values is not None
-        return grey_levels(self._values[rows]).astype(np.float64)
 
 
 def _next_piece(piece: int, elapsed: float) -> int:
