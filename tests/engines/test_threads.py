@@ -77,7 +77,7 @@ def test_junk_that_is_not_listened_to_does_no_harm(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity of processes to cores")
 def test_affinity_is_respected():
     program = (
-        "import os; from vaefast.threads import granted_cores, thread_count; "
+        "import os; from vaefast.engines.threads import granted_cores, thread_count; "
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
         "print(granted_cores(), thread_count(None), thread_count(5))"
     )

@@ -520,7 +520,7 @@ def test_a_second_signal_ends_the_process_whatever_it_does(tmp_path):
     program = (
         "import os, signal, sys, time\n"
         "from vaefast import train\n"
-        "from vaefast.keeper import Keeper\n"
+        "from vaefast.runs.checkpointing import Keeper\n"
         "def call(keeper, position, state):\n"
         "    keeper._interruption.defer()\n"
         "    print('in', flush=True)\n"
