@@ -1,3 +1,6 @@
+# What all pieces use: the C functions of kernels.h and threads.h, constants, and functions of sizes. Columns of `Plan.layers`
+# must be those of vaefast/engines/plan.py, which importing the extension checks.
+
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from vaefast.engines import plan as _plan

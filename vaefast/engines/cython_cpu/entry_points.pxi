@@ -1,3 +1,6 @@
+# What Python calls: the name of the instruction set, and `Worker`, whose methods train, evaluate, encode and decode. Each is
+# called by all workers at once, and gives the GIL away. Dimensions: n examples of a call, X pixels, Z latents.
+
 def unit(limit=""):
     """The instruction set that is used where no wider one than `limit` is wanted: its name, and the panels of a tile.
 
@@ -13,6 +16,8 @@ def unit(limit=""):
 
 
 cdef class Worker(Weights):
+    """One thread that works on a model; see `Memory` for the parameters."""
+
     def train(
         self, int64_t[::1] counters, images, const int64_t[::1] examples, int binarize, bint sparse, randomness, log_likelihood,
         kl, index_t batch_size, const int64_t[:, ::1] tasks, const int64_t[::1] starts, adam, const float[:, ::1] corrections,

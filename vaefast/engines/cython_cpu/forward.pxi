@@ -1,4 +1,9 @@
+# `Forward`: layers, the sample of the latents, and log p(x | z), which leaves d_logits in the place of the logits.
+# Dimensions: B rows of a minibatch or of a block that is evaluated, X pixels, Z latents; matrices are (B, width) in panels.
+
 cdef class Forward(Pixels):
+    """The pass forward over rows first to last - 1, half of a layer's columns at a time."""
+
     cdef int _encode(self, index_t rows) except -1 nogil:
         cdef index_t i, half
         for i in range(self.heads + 1):

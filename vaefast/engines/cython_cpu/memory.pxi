@@ -1,3 +1,7 @@
+# `Memory`: which arrays a worker reads and writes, ranges of them, where workers meet, and copies into panels and back.
+# Dimensions: B rows of a minibatch, n examples of a call, X pixels, Z latents. A matrix in panels is (rows, width), 16 columns
+# a panel; element (i, j) stands at j // 16 * stride + i * 16 + j % 16 (vaefast/models/layout.py).
+
 cdef class Memory:
     """One thread's view of a model: memory that it shares with the others, and buffers of its own.
 
@@ -16,7 +20,7 @@ cdef class Memory:
     weights
         Parameters and both moments in panel form, float32.
     lists
-        Indices, values, lengths, middles and ends of the rows' non-zero pixels.
+        Indices and values, (B * X,), lengths and middles, (B,), and ends, (B, blocks), of the rows' non-zero pixels.
     workspace, partial, part
         float32; the parts of d_source^T that a group adds, and the elements of one.
     buffers

@@ -1,3 +1,6 @@
+# Non-zero pixels: lists of a whole set of images, made once, and `Pixels`, which fills the rows of a minibatch, as lists or
+# as x. Dimensions: N images, B rows of a minibatch, X pixels; pixel p of image n stands at n * X + p, the list of row b at b * X.
+
 def count_nonzero(const uint8_t[::1] levels, const float[::1] shades, index_t size, int64_t[::1] starts):
     """starts[n + 1] - starts[n] = the non-zero pixels of image n of `size`; one of the arrays is empty; starts is (N + 1,)."""
     cdef index_t n, p, count
@@ -37,6 +40,8 @@ def list_nonzero(
 
 
 cdef class Pixels(Memory):
+    """Rows of pixels: binarized, and as lists where the first layer is sparse."""
+
     cdef int _load_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
         """Fill rows first to last - 1 of the minibatch from `begin`: the lists of their pixels if `sparse`, else x.
 

@@ -1,4 +1,10 @@
+# `Rows`: the first phase of a training step, from pixels to the gradients of all activations; here is its order, and the pass
+# backward. Dimensions: B rows of a minibatch, X pixels, Z latents; matrices are (B, width) in panels, and parts of
+# d_source^T (width, B).
+
 cdef class Rows(Forward):
+    """A worker's share of the rows of a minibatch, forward and backward."""
+
     cdef int _rows_phase(self, index_t begin, index_t count) except -1 nogil:
         """A worker's share of the rows, and of the columns, of the minibatch examples[begin : begin + count]."""
         cdef index_t group = self.number // self.partners, place = self.number % self.partners
@@ -42,6 +48,8 @@ cdef class Rows(Forward):
         if group >= self.groups:
             return rows
         return rows * group // self.groups // unit * unit
+
+    # ---- backward ----
 
     cdef int _sampling_backward(self, index_t turn, float scale, index_t first, index_t last, index_t half) except -1 nogil:
         """d_mean (half 0) or d_log_std (half 1) from both parts of d_z; scale is 1 / B."""

@@ -11,11 +11,13 @@
 # Sizes, offsets and the order of every sum are those of the Numba engine (vaefast/engines/plan.py), and so are the bits. Loops over
 # vectors are C (unit.h); this text decides what they read and write, and in the checked build proves that it lies inside its
 # array: `space`, `weight` and their like take a start and an extent. A number in parentheses is an equation of DERIVATION.md.
+#
+# One class in a file for each part, each built on the one before, as Cython includes no file inside a class.
 
-include "declarations.pxi"
-include "memory.pxi"
-include "pixels.pxi"
-include "forward.pxi"
-include "rows.pxi"
-include "weights.pxi"
-include "entry_points.pxi"
+include "declarations.pxi"  # C functions, constants
+include "memory.pxi"        # arrays of a worker, meetings
+include "pixels.pxi"        # images to rows
+include "forward.pxi"       # layers, sample, likelihood
+include "rows.pxi"          # the first phase
+include "weights.pxi"       # the second phase
+include "entry_points.pxi"  # what Python calls

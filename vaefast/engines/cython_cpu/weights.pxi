@@ -1,7 +1,13 @@
+# `Weights`: the second phase of a training step, tasks that sum the gradients of some weights over all rows and let Adam change
+# them. Dimensions: B rows of a minibatch, X pixels, Z latents; W is (inputs, outputs) in panels, d_output (B, outputs).
+
 cdef class Weights(Rows):
+    """Gradients of weights, and Adam."""
+
     cdef int _weights_phase(
         self, index_t s, const int64_t[:, ::1] tasks, const int64_t[::1] starts, const Adam* adam, index_t B
     ) except -1 nogil:
+        """Tasks of step s until none is left, those of this worker's half first; tasks is (tasks, 4), starts (HALVES + 1,)."""
         cdef index_t turn, half, slot, task
         for turn in range(HALVES):
             half = (self.number % self.partners + turn) % HALVES
