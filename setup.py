@@ -12,7 +12,10 @@ from setuptools import Extension, setup
 
 FOLDER = "vaefast/engines/cython_cpu"
 UNITS = ("unit_base.c", "unit_avx2.c", "unit_avx512.c", "choose.c")
-HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "threads.h", "step.pxi")
+HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "threads.h")
+PIECES = (
+    "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "forward.pxi", "rows.pxi", "weights.pxi", "entry_points.pxi",
+)  # fmt: skip
 # Nothing is fused that the code does not fuse, so every instruction set with a fused multiply-add rounds alike.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0"]
 
@@ -23,7 +26,7 @@ def extension(name: str) -> Extension:
     return Extension(
         f"vaefast.engines.cython_cpu.{name}",
         [f"{FOLDER}/{source}" for source in (f"{name}.pyx", *UNITS)],
-        depends=[f"{FOLDER}/{header}" for header in HEADERS],
+        depends=[f"{FOLDER}/{part}" for part in (*HEADERS, *PIECES)],
         extra_compile_args=[*FLAGS, *native],
     )
 

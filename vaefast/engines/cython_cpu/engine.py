@@ -31,7 +31,7 @@ from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
-# Slots of the counters that a group meets at; step.pxi.
+# Slots of the counters that a group meets at; declarations.pxi.
 LINE = 8
 # Random words come in whole vectors of counters, of 32 words on the widest unit.
 WORDS = 32

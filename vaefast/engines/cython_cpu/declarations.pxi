@@ -1,0 +1,117 @@
+# What all pieces use: the C functions of kernels.h and threads.h, constants, and functions of sizes. Columns of `Plan.layers`
+# must be those of vaefast/engines/plan.py, which importing the extension checks.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from vaefast.engines import plan as _plan
+
+
+cdef extern from "kernels.h" nogil:
+    ctypedef int64_t index_t
+    ctypedef struct Adam:
+        float beta1, beta2, rest1, rest2, epsilon, size, correction
+    ctypedef struct Source:
+        uint64_t seed, purpose, step
+    ctypedef struct Kernels:
+        const char* name
+        index_t group, gradient_rows
+        void (*product)(const float*, index_t, const float*, index_t, const float*, index_t, float*, index_t, index_t, index_t,
+                     index_t, index_t) noexcept nogil
+        void (*gather)(const float*, index_t, const uint16_t*, const float*, index_t, const float*, float*, index_t,
+                       index_t) noexcept nogil
+        void (*scatter)(const float*, index_t, const uint16_t*, const float*, index_t, index_t, float*, index_t,
+                        index_t) noexcept nogil
+        void (*update)(const float*, index_t, const float*, index_t, float*, float*, float*, index_t, index_t, index_t, index_t,
+                    float*, const Adam*) noexcept nogil
+        void (*adam)(const float*, float*, float*, float*, index_t, const Adam*) noexcept nogil
+        void (*transpose)(const float*, index_t, float*, index_t) noexcept nogil
+        void (*fold)(const float*, const float*, index_t, index_t, float*) noexcept nogil
+        void (*activate)(float*, index_t, int) noexcept nogil
+        void (*slope)(float*, const float*, index_t, int) noexcept nogil
+        void (*words)(const Source*, uint64_t, index_t, uint32_t*) noexcept nogil
+        double (*sample)(const uint32_t*, float*, index_t, index_t, const float*, const float*, float*, float*,
+                         float*) noexcept nogil
+        void (*mean_gradient)(float*, const float*, index_t, float) noexcept nogil
+        void (*log_std_gradient)(float*, const float*, const float*, const float*, index_t, float) noexcept nogil
+        void (*bernoulli)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, float*, float*,
+                          double*) noexcept nogil
+        void (*gaussian)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, const float*, float*, float*,
+                      double*) noexcept nogil
+        void (*continuous_bernoulli)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, float*,
+                                     double*) noexcept nogil
+        void (*x_log_std_gradient)(const float*, index_t, const float*, index_t, float*) noexcept nogil
+        void (*levels_of_bytes)(const uint8_t*, index_t, int, int, const uint32_t*, float*) noexcept nogil
+        void (*levels_of_floats)(const float*, index_t, int, int, const uint32_t*, float*) noexcept nogil
+        index_t (*list)(const float*, const uint16_t*, index_t, uint16_t*, float*) noexcept nogil
+    const Kernels* choose_kernels(const char*) noexcept
+
+cdef extern from "threads.h" nogil:
+    int64_t fetch_add(int64_t*, int64_t)
+    int64_t load_acquire(const int64_t*)
+    void store_release(int64_t*, int64_t)
+    void pause_core()
+    void yield_core()
+    uint64_t flush_denormals()
+    void restore_mode(uint64_t)
+    void prefetch(const void*, int64_t)
+
+cdef enum:
+    PANEL = 16
+    BLOCK = 256  # elements of 16 rows of a panel
+    HALVES = 2
+    # Columns of `Plan.layers`.
+    SOURCE = 0
+    OUTPUT = 1
+    D_SOURCE = 2
+    D_OUTPUT = 3
+    WEIGHT = 4
+    BIAS = 5
+    INPUTS = 6
+    OUTPUTS = 7
+    OUTPUT_PANELS = 8
+    SPLIT = 9
+    SOURCE_SPLIT = 10
+    ACTIVATION = 11
+    SOURCE_ACTIVATION = 12
+    BLOCK_PIXELS = 64
+    DYNAMIC = 0
+    NONE = 2
+    BERNOULLI = 0
+    GAUSSIAN = 1
+    # Slots of the counters, each group's in a cache line of its own: where all meet, whether a worker failed, where the groups
+    # meet, ticket counters.
+    MEETING = 0
+    FAILED = 1
+    LINE = 8
+    # Spins before the thread gives its core away: about 20 us, longer than any wait on idle cores that is not a stall.
+    SPINS = 2000
+    # Images are scattered over memory: the one so many rows ahead is asked for while this one is worked on.
+    AHEAD = 2
+    # Shares of large minibatches begin at whole panels, as the products backward count rows; of small ones at small tiles.
+    SMALL_SHARE = 4
+
+_COLUMNS = (
+    SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,
+    SOURCE_ACTIVATION, BLOCK_PIXELS, HALVES,
+)
+if _COLUMNS != (
+    _plan.SOURCE, _plan.OUTPUT, _plan.D_SOURCE, _plan.D_OUTPUT, _plan.WEIGHT, _plan.BIAS, _plan.INPUTS, _plan.OUTPUTS,
+    _plan.OUTPUT_PANELS, _plan.SPLIT, _plan.SOURCE_SPLIT, _plan.ACTIVATION, _plan.SOURCE_ACTIVATION, _plan.BLOCK_PIXELS,
+    _plan.HALVES,
+):
+    raise ImportError("the extension was built from other sources than vaefast/engines/plan.py; build it again")
+
+
+cdef inline index_t smaller(index_t a, index_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline index_t panels_of(index_t width) noexcept nogil:
+    return (width + PANEL - 1) // PANEL
+
+
+cdef int inside(index_t start, index_t extent, index_t size) except -1 nogil:
+    """Raise unless a range lies within an array of this size."""
+    if start < 0 or extent < 0 or start + extent > size:
+        raise IndexError(f"elements {start} to {start + extent - 1} of an array of {size}")
+    return 0

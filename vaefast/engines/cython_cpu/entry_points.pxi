@@ -1,0 +1,129 @@
+# What Python calls: the name of the instruction set, and `Worker`, whose methods train, evaluate, encode and decode. Each is
+# called by all workers at once, and gives the GIL away. Dimensions: n examples of a call, X pixels, Z latents.
+
+def unit(limit=""):
+    """The instruction set that is used where no wider one than `limit` is wanted: its name, and the panels of a tile.
+
+    Raises
+    ------
+    ValueError
+        This CPU or this build has no such instruction set.
+    """
+    cdef const Kernels* chosen = choose_kernels(limit.encode())
+    if chosen == NULL:
+        raise ValueError(f"no kernels for {limit!r} here")
+    return chosen.name.decode(), chosen.group
+
+
+cdef class Worker(Weights):
+    """One thread that works on a model; see `Memory` for the parameters."""
+
+    def train(
+        self, int64_t[::1] counters, images, const int64_t[::1] examples, int binarize, bint sparse, randomness, log_likelihood,
+        kl, index_t batch_size, const int64_t[:, ::1] tasks, const int64_t[::1] starts, adam, const float[:, ::1] corrections,
+    ):
+        """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
+
+        randomness is (seed, step, purpose of pixels, purpose of latents); log_likelihood (2, n), the halves of the pixels apart;
+        kl (n,).
+        """
+        cdef index_t s, begin, end
+        cdef uint64_t first_step = randomness[1], mode
+        cdef Adam now
+        cdef bint failed = 1
+        self._begin(counters, images, examples, examples, binarize, sparse, randomness, log_likelihood, kl)
+        now.beta1, now.beta2, now.rest1, now.rest2, now.epsilon = adam
+        with nogil:
+            mode = flush_denormals()
+            try:
+                for s in range(corrections.shape[0]):
+                    begin = s * batch_size
+                    end = smaller(begin + batch_size, self.examples.shape[0])
+                    now.size, now.correction = corrections[s, 0], corrections[s, 1]
+                    self.pixel_source.step = self.latent_source.step = first_step + <uint64_t>s
+                    self._rows_phase(begin, end - begin)
+                    self._meet(MEETING, self.workers)
+                    self._weights_phase(s, tasks, starts, &now, end - begin)
+                    self._meet(MEETING, self.workers)
+                failed = 0
+            finally:
+                # The others leave their meeting, too.
+                if failed:
+                    store_release(&self.counters[FAILED], 1)
+                restore_mode(mode)
+
+    def evaluate(
+        self, int64_t[::1] counters, images, const int64_t[::1] examples, const int64_t[::1] keys, int binarize, bint sparse,
+        randomness, log_likelihood, kl,
+    ):
+        """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
+
+        keys, (n,): the number under which each draws its noise.
+        """
+        cdef index_t begin, rows
+        cdef uint64_t mode
+        self._begin(counters, images, examples, keys, binarize, sparse, randomness, log_likelihood, kl)
+        with nogil:
+            mode = flush_denormals()
+            try:
+                begin = self._next_block()
+                while begin < self.examples.shape[0]:
+                    rows = smaller(self.rows, self.examples.shape[0] - begin)
+                    self._load_rows(begin, 0, rows)
+                    self._encode(rows)
+                    self._sample_rows(begin, 0, rows)
+                    self._decode(rows)
+                    for half in range(HALVES):
+                        self._likelihood_rows(1.0, begin, 0, rows, half)
+                    begin = self._next_block()
+            finally:
+                restore_mode(mode)
+
+    def encode(self, int64_t[::1] counters, images, const int64_t[::1] examples, bint sparse, float[:, ::1] heads):
+        """[mean | log_std] of each example, heads (n, 2 * padded Z), from its grey levels as they are."""
+        cdef index_t begin, rows
+        cdef uint64_t mode
+        self._begin(counters, images, examples, examples, NONE, sparse, (0, 0, 0, 0), None, None)
+        with nogil:
+            mode = flush_denormals()
+            try:
+                begin = self._next_block()
+                while begin < self.examples.shape[0]:
+                    rows = smaller(self.rows, self.examples.shape[0] - begin)
+                    self._load_rows(begin, 0, rows)
+                    self._encode(rows)
+                    self._from_panels(self.layers[self.heads, OUTPUT], heads, begin, rows)
+                    begin = self._next_block()
+            finally:
+                restore_mode(mode)
+
+    def decode(self, int64_t[::1] counters, const float[:, ::1] z, float[:, ::1] logits):
+        """Logits (n, padded X) of each row of z (n, padded Z)."""
+        cdef index_t begin, rows
+        cdef uint64_t mode
+        self.counters = counters
+        with nogil:
+            mode = flush_denormals()
+            try:
+                begin = self._next_block()
+                while begin < z.shape[0]:
+                    rows = smaller(self.rows, z.shape[0] - begin)
+                    self._to_panels(z, begin, rows)
+                    self._decode(rows)
+                    self._from_panels(self.layers[self.top, OUTPUT], logits, begin, rows)
+                    begin = self._next_block()
+            finally:
+                restore_mode(mode)
+
+    cdef int _begin(
+        self, int64_t[::1] counters, images, const int64_t[::1] examples, const int64_t[::1] keys, int binarize, bint sparse,
+        randomness, log_likelihood, kl,
+    ) except -1:
+        self.counters, self.examples, self.keys, self.binarize, self.sparse = counters, examples, keys, binarize, sparse
+        self.image_bytes, self.image_floats, self.image_starts, self.image_pixels = images
+        self.pixel_source.seed = self.latent_source.seed = randomness[0]
+        self.pixel_source.step = self.latent_source.step = randomness[1]
+        self.pixel_source.purpose, self.latent_source.purpose = randomness[2], randomness[3]
+        if kl is not None:
+            self.log_likelihood, self.kl = log_likelihood, kl
+        return 0

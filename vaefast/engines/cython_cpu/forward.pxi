@@ -1,0 +1,108 @@
+# `Forward`: layers, the sample of the latents, and log p(x | z), which leaves d_logits in the place of the logits.
+# Dimensions: B rows of a minibatch or of a block that is evaluated, X pixels, Z latents; matrices are (B, width) in panels.
+
+cdef class Forward(Pixels):
+    """The pass forward over rows first to last - 1, half of a layer's columns at a time."""
+
+    cdef int _encode(self, index_t rows) except -1 nogil:
+        cdef index_t i, half
+        for i in range(self.heads + 1):
+            for half in range(HALVES):
+                self._layer(i, 0, rows, half)
+        return 0
+
+    cdef int _decode(self, index_t rows) except -1 nogil:
+        cdef index_t i, half
+        for i in range(self.heads + 1, self.top + 1):
+            for half in range(HALVES):
+                self._dense_layer(i, 0, rows, half)
+        return 0
+
+    cdef int _layer(self, index_t i, index_t first, index_t last, index_t half) except -1 nogil:
+        if i == 0 and self.sparse:
+            return self._sparse_layer(first, last, half)
+        return self._dense_layer(i, first, last, half)
+
+    cdef int _dense_layer(self, index_t i, index_t first, index_t last, index_t half) except -1 nogil:
+        """output = activation(source @ W + b) (5)."""
+        cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), inputs = self.layers[i, INPUTS]
+        cdef index_t w_panel = inputs * PANEL, panels = end - begin
+        if panels <= 0 or last <= first:
+            return 0
+        self.kernels.product(
+            self.matrix(self.layers[i, SOURCE], panels_of(inputs), last), self.stride,
+            self.weight(self.layers[i, WEIGHT] + begin * w_panel, panels * w_panel), w_panel,
+            self.weight(self.layers[i, BIAS] + begin * PANEL, panels * PANEL), PANEL,
+            self.matrix(self.layers[i, OUTPUT] + begin * self.stride, panels, last), self.stride, inputs, first, last, panels,
+        )
+        return self._activate(i, first, last, begin, end)
+
+    cdef int _sparse_layer(self, index_t first, index_t last, index_t half) except -1 nogil:
+        """The first layer as sums of the rows of W that belong to non-zero pixels: the same bits as the dense product."""
+        cdef index_t begin = self._half_begin(0, half), end = self._half_end(0, half), w_panel = self.layers[0, INPUTS] * PANEL
+        cdef index_t r, panels = end - begin
+        cdef const float* W
+        cdef const float* bias
+        if panels <= 0 or last <= first:
+            return 0
+        W = self.weight(self.layers[0, WEIGHT] + begin * w_panel, panels * w_panel)
+        bias = self.weight(self.layers[0, BIAS] + begin * PANEL, panels * PANEL)
+        for r in range(first, last):
+            self.kernels.gather(
+                W, w_panel, &self.indices[r * self.pixels], &self.values[r * self.pixels], self.lengths[r], bias,
+                self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1), self.stride, panels,
+            )
+        return self._activate(0, first, last, begin, end)
+
+    cdef int _activate(self, index_t i, index_t first, index_t last, index_t begin, index_t end) except -1 nogil:
+        cdef index_t panel, start, size = (last - first) * PANEL
+        for panel in range(begin, end):
+            start = self.layers[i, OUTPUT] + panel * self.stride + first * PANEL
+            self.kernels.activate(self.space(start, size), size, self.layers[i, ACTIVATION])
+        return 0
+
+    # ---- the sample and the likelihood ----
+
+    cdef int _sample_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
+        """z = mean + exp(log_std) * noise (2), and the KL of each row in nats (4)."""
+        cdef index_t r, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT], shift
+        cdef float* noise = self.buffer(self.noise, 0, panels * PANEL)
+        for r in range(first, last):
+            shift = r * PANEL
+            self.kernels.words(&self.latent_source, self.keys[begin + r], panels * PANEL, &self.latent_words[0])
+            self.kl[begin + r] = self.kernels.sample(
+                &self.latent_words[0], noise, panels, self.stride, self.matrix(heads + shift, panels, 1),
+                self.matrix(heads + panels * self.stride + shift, panels, 1), self.matrix(self.z + shift, panels, 1),
+                self.matrix(self.std + shift, panels, 1), self.matrix(self.spread + shift, panels, 1),
+            )
+        return 0
+
+    cdef int _likelihood_rows(self, float scale, index_t begin, index_t first, index_t last, index_t half) except -1 nogil:
+        """log p(x | z) of half of the pixels in nats; the decoder's outputs become their gradients; scale is 1 / B."""
+        cdef index_t b = self._half_begin(self.top, half), e = self._half_end(self.top, half), rows = last - first, r
+        cdef index_t shift = first * PANEL, panels = panels_of(self.pixels), own = half * self.stride + first * PANEL
+        cdef float* outputs
+        cdef float* linear
+        cdef float* product
+        cdef const float* x
+        cdef double* terms
+        if rows <= 0:
+            return 0
+        if self.sparse:
+            self._place_pixels(first, last, half)
+        if CHECKED:
+            inside(begin + first, rows, self.log_likelihood.shape[1])
+        terms = &self.log_likelihood[half, begin + first]
+        outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, panels, rows)
+        x = self.matrix(self.x + shift, panels, rows)
+        linear, product = self.space(self.linear + own, rows * PANEL), self.space(self.product + own, rows * PANEL)
+        if self.likelihood == BERNOULLI:
+            self.kernels.bernoulli(outputs, x, self.stride, rows, b, e, self.pixels, scale, linear, product, terms)
+        elif self.likelihood == GAUSSIAN:
+            self.kernels.gaussian(
+                outputs, x, self.stride, rows, b, e, self.pixels, scale, self.weight(self.x_log_std, panels * PANEL), linear,
+                product, terms,
+            )
+        else:
+            self.kernels.continuous_bernoulli(outputs, x, self.stride, rows, b, e, self.pixels, scale, linear, terms)
+        return 0

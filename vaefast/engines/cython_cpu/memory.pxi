@@ -1,0 +1,154 @@
+# `Memory`: which arrays a worker reads and writes, ranges of them, where workers meet, and copies into panels and back.
+# Dimensions: B rows of a minibatch, n examples of a call, X pixels, Z latents. A matrix in panels is (rows, width), 16 columns
+# a panel; element (i, j) stands at j // 16 * stride + i * 16 + j % 16 (vaefast/models/layout.py).
+
+cdef class Memory:
+    """One thread's view of a model: memory that it shares with the others, and buffers of its own.
+
+    Parameters
+    ----------
+    number, workers
+        Which of how many.
+    unit
+        The widest instruction set to use; "" for what the CPU has.
+    plan
+        `vaefast.engines.plan.Plan`.
+    likelihood
+        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli.
+    x_log_std
+        Its offset in the parameters, under a Gaussian likelihood.
+    weights
+        Parameters and both moments in panel form, float32.
+    lists
+        Indices and values, (B * X,), lengths and middles, (B,), and ends, (B, blocks), of the rows' non-zero pixels.
+    workspace, partial, part
+        float32; the parts of d_source^T that a group adds, and the elements of one.
+    buffers
+        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32.
+    """
+
+    cdef const Kernels* kernels
+    cdef index_t number, workers, groups, partners
+    cdef const int64_t[:, ::1] layers
+    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product
+    cdef int likelihood
+    cdef index_t x_log_std, part
+    cdef float[::1] parameters, first_moments, second_moments, workspace, partial
+    cdef float[::1] transposed, gradient, zeros, ones, levels, noise
+    cdef uint32_t[::1] pixel_words, latent_words
+    cdef uint16_t[::1] indices
+    cdef float[::1] values
+    cdef int64_t[::1] lengths, middles
+    cdef int32_t[:, ::1] ends
+    # Of one call:
+    cdef int64_t[::1] counters
+    cdef const uint8_t[::1] image_bytes
+    cdef const float[::1] image_floats
+    cdef const int64_t[::1] image_starts
+    cdef const uint16_t[::1] image_pixels
+    cdef const int64_t[::1] examples, keys
+    cdef int binarize
+    cdef bint sparse
+    cdef Source pixel_source, latent_source
+    cdef double[:, ::1] log_likelihood
+    cdef double[::1] kl
+
+    def __init__(self, number, workers, unit, plan, likelihood, x_log_std, weights, lists, workspace, partial, part, buffers):
+        self.kernels = choose_kernels(unit.encode())
+        if self.kernels == NULL:
+            raise ValueError(f"no kernels for {unit!r} here")
+        self.number, self.workers = number, workers
+        self.partners = HALVES if workers % HALVES == 0 else 1
+        self.groups = workers // self.partners
+        self.layers, self.heads, self.top = plan.layers, plan.heads, plan.layers.shape[0] - 1
+        self.rows, self.stride, self.pixels = plan.rows, plan.rows * PANEL, plan.pixels
+        self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
+        self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
+        self.likelihood, self.x_log_std, self.part = likelihood, x_log_std, part
+        self.parameters, self.first_moments, self.second_moments = weights
+        self.indices, self.values, self.lengths, self.middles, self.ends = lists
+        self.workspace, self.partial = workspace, partial
+        self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise = buffers[:6]
+        self.pixel_words, self.latent_words = buffers[6:]
+
+    # ---- ranges of arrays ----
+
+    cdef inline float* space(self, index_t start, index_t extent) except NULL nogil:
+        if CHECKED:
+            inside(start, extent, self.workspace.shape[0])
+        return &self.workspace[start]
+
+    cdef inline float* matrix(self, index_t start, index_t panels, index_t rows) except NULL nogil:
+        """Rows of a matrix in the workspace."""
+        return self.space(start, (panels - 1) * self.stride + rows * PANEL)
+
+    cdef inline float* weight(self, index_t start, index_t extent) except NULL nogil:
+        if CHECKED:
+            inside(start, extent, self.parameters.shape[0])
+        return &self.parameters[start]
+
+    cdef inline float* buffer(self, float[::1] array, index_t start, index_t extent) except NULL nogil:
+        if CHECKED:
+            inside(start, extent, array.shape[0])
+        return &array[start]
+
+    cdef inline index_t _half_begin(self, index_t i, index_t half) noexcept nogil:
+        """The first panel of a half of a layer's output."""
+        return self.layers[i, SPLIT] if half == 1 else 0
+
+    cdef inline index_t _half_end(self, index_t i, index_t half) noexcept nogil:
+        """The panel after the last of a half of a layer's output."""
+        return self.layers[i, OUTPUT_PANELS] if half == 1 else self.layers[i, SPLIT]
+
+    # ---- where workers meet ----
+
+    cdef int _meet(self, index_t slot, index_t workers) except -1 nogil:
+        """Wait until all workers have come here; the counter only ever grows, so it needs no reset between meetings."""
+        cdef int64_t arrived, full
+        cdef index_t spins = 0
+        cdef int64_t* counter
+        if workers == 1:
+            return 0
+        counter = &self.counters[slot]
+        arrived = fetch_add(counter, 1)
+        full = (arrived // workers + 1) * workers
+        while load_acquire(counter) < full:
+            spins += 1
+            if spins < SPINS:
+                pause_core()
+            else:
+                if load_acquire(&self.counters[FAILED]):
+                    raise RuntimeError("another worker failed")
+                yield_core()
+        return 0
+
+    cdef inline index_t _next_block(self) noexcept nogil:
+        """The first example of the next block that no worker has taken."""
+        return fetch_add(&self.counters[MEETING], 1) * self.rows
+
+    # ---- copies ----
+
+    cdef inline void _zero(self, float* target, index_t size) noexcept nogil:
+        cdef index_t j
+        for j in range(size):
+            target[j] = 0
+
+    cdef inline void _copy(self, const float* source, float* target) noexcept nogil:
+        cdef index_t j
+        for j in range(PANEL):
+            target[j] = source[j]
+
+    cdef int _from_panels(self, index_t offset, float[:, ::1] out, index_t begin, index_t rows) except -1 nogil:
+        """The first rows of a matrix in panels, to a plain one whose width is whole panels."""
+        cdef index_t r, panel
+        for r in range(rows):
+            for panel in range(out.shape[1] // PANEL):
+                self._copy(self.space(offset + panel * self.stride + r * PANEL, PANEL), &out[begin + r, panel * PANEL])
+        return 0
+
+    cdef int _to_panels(self, const float[:, ::1] matrix, index_t begin, index_t rows) except -1 nogil:
+        cdef index_t r, panel
+        for r in range(rows):
+            for panel in range(matrix.shape[1] // PANEL):
+                self._copy(&matrix[begin + r, panel * PANEL], self.space(self.z + panel * self.stride + r * PANEL, PANEL))
+        return 0

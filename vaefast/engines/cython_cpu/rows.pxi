@@ -1,0 +1,133 @@
+# `Rows`: the first phase of a training step, from pixels to the gradients of all activations; here is its order, and the pass
+# backward. Dimensions: B rows of a minibatch, X pixels, Z latents; matrices are (B, width) in panels, and parts of
+# d_source^T (width, B).
+
+cdef class Rows(Forward):
+    """A worker's share of the rows of a minibatch, forward and backward."""
+
+    cdef int _rows_phase(self, index_t begin, index_t count) except -1 nogil:
+        """A worker's share of the rows, and of the columns, of the minibatch examples[begin : begin + count]."""
+        cdef index_t group = self.number // self.partners, place = self.number % self.partners
+        cdef index_t first = self._group_begin(count, group), last = self._group_begin(count, group + 1)
+        cdef index_t size = last - first, meeting = (1 + group) * LINE
+        # Of its group's rows, the ones that it loads and samples for the group.
+        cdef index_t own_first = first + size * place // self.partners, own_last = first + size * (place + 1) // self.partners
+        cdef index_t half_first = place if self.partners == HALVES else 0
+        cdef index_t half_last = place + 1 if self.partners == HALVES else HALVES
+        cdef float scale = <float>(1.0 / <double>count)
+        cdef index_t i, half, turn
+        self._load_rows(begin, own_first, own_last)
+        for i in range(self.heads + 1):
+            self._meet(meeting, self.partners)
+            for half in range(half_first, half_last):
+                self._layer(i, first, last, half)
+        self._meet(meeting, self.partners)
+        self._sample_rows(begin, own_first, own_last)
+        for i in range(self.heads + 1, self.top + 1):
+            self._meet(meeting, self.partners)
+            for half in range(half_first, half_last):
+                self._dense_layer(i, first, last, half)
+        for half in range(half_first, half_last):
+            self._likelihood_rows(scale, begin, first, last, half)
+        for i in range(self.top, 0, -1):
+            # A part may be overwritten when its readers have met again: two sets of parts, in turn.
+            turn = i % 2
+            for half in range(half_first, half_last):
+                self._partial_sources(i, turn, first, last, half)
+            self._meet(meeting, self.partners)
+            for half in range(half_first, half_last):
+                if i == self.heads + 1:
+                    self._sampling_backward(turn, scale, first, last, half)
+                else:
+                    self._fold_sources(i, turn, first, last, half)
+        return 0
+
+    cdef index_t _group_begin(self, index_t rows, index_t group) noexcept nogil:
+        """The first row of a group's share."""
+        cdef index_t unit = PANEL if rows >= 2 * PANEL * self.groups else SMALL_SHARE
+        if group >= self.groups:
+            return rows
+        return rows * group // self.groups // unit * unit
+
+    # ---- backward ----
+
+    cdef int _sampling_backward(self, index_t turn, float scale, index_t first, index_t last, index_t half) except -1 nogil:
+        """d_mean (half 0) or d_log_std (half 1) from both parts of d_z; scale is 1 / B."""
+        cdef index_t panel, shift, own, size = (last - first) * PANEL
+        cdef index_t heads = self.layers[self.heads, OUTPUT] + half * self.latent_panels * self.stride
+        cdef float* d_z
+        if size <= 0:
+            return 0
+        for panel in range(self.latent_panels):
+            shift = panel * self.stride + first * PANEL
+            own = self.d_z + half * self.latent_panels * self.stride + shift
+            self._fold_panel(turn, panel, self.latent_panels, own, last - first)
+            d_z = self.space(own, size)
+            if half == 0:
+                self.kernels.mean_gradient(self.space(heads + shift, size), d_z, size, scale)
+            else:
+                self.kernels.log_std_gradient(
+                    self.space(heads + shift, size), d_z, self.space(self.spread + shift, size),
+                    self.space(self.std + shift, size), size, scale,
+                )
+        return 0
+
+    cdef int _partial_sources(self, index_t i, index_t turn, index_t first, index_t last, index_t half) except -1 nogil:
+        """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns.
+
+        The left operand is W as it stands: a transposed copy of all weights would be written by one core and read by the other
+        in every step. The small d_output is transposed instead, 16 rows at a time.
+        """
+        cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), panels = end - begin, panel
+        cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, t_panel = panels * BLOCK
+        cdef index_t columns = self.layers[i, OUTPUTS] - begin * PANEL if half == 1 else end * PANEL
+        cdef index_t out = (2 * turn + half) * self.part, p_panel = panels_of(inputs) * BLOCK, rows = panels_of(last - first)
+        cdef float* partial
+        if last <= first:
+            return 0
+        if CHECKED:
+            inside(0, rows * p_panel, self.part)
+        partial = self.buffer(self.partial, out, rows * p_panel)
+        if panels <= 0:
+            self._zero(partial, rows * p_panel)
+            return 0
+        self.buffer(self.transposed, 0, rows * t_panel)
+        for panel in range(panels):
+            self.kernels.transpose(
+                self.space(self.layers[i, D_OUTPUT] + (begin + panel) * self.stride + first * PANEL, (last - first) * PANEL),
+                last - first, &self.transposed[panel * BLOCK], t_panel,
+            )
+        self.kernels.product(
+            self.weight(self.layers[i, WEIGHT] + begin * w_panel, panels * w_panel), w_panel, &self.transposed[0], t_panel,
+            self.buffer(self.zeros, 0, PANEL), 0, partial, p_panel, columns, 0, inputs, rows,
+        )
+        for panel in range(rows):
+            self._zero(partial + panel * p_panel + inputs * PANEL, p_panel - inputs * PANEL)
+        return 0
+
+    cdef int _fold_sources(self, index_t i, index_t turn, index_t first, index_t last, index_t half) except -1 nogil:
+        """d_source, a half of its own columns: the sum of both parts, times the slope of the activation that made the source
+        (9, 10)."""
+        cdef index_t panels = panels_of(self.layers[i, INPUTS]), panel, shift, size = (last - first) * PANEL
+        cdef index_t begin = self.layers[i, SOURCE_SPLIT] if half == 1 else 0
+        cdef index_t end = panels if half == 1 else self.layers[i, SOURCE_SPLIT]
+        if size <= 0:
+            return 0
+        for panel in range(begin, end):
+            shift = panel * self.stride + first * PANEL
+            self._fold_panel(turn, panel, panels, self.layers[i, D_SOURCE] + shift, last - first)
+            self.kernels.slope(
+                self.space(self.layers[i, D_SOURCE] + shift, size), self.space(self.layers[i, SOURCE] + shift, size), size,
+                self.layers[i, SOURCE_ACTIVATION],
+            )
+        return 0
+
+    cdef int _fold_panel(self, index_t turn, index_t panel, index_t panels, index_t place, index_t rows) except -1 nogil:
+        """One panel of d_source, (rows, 16): the sum of both parts, transposed back."""
+        cdef index_t first = 2 * turn * self.part + panel * BLOCK, p_panel = panels * BLOCK
+        cdef index_t extent = (panels_of(rows) - 1) * p_panel + BLOCK
+        self.kernels.fold(
+            self.buffer(self.partial, first, extent), self.buffer(self.partial, first + self.part, extent), p_panel, rows,
+            self.space(place, rows * PANEL),
+        )
+        return 0

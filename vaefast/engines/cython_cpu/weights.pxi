@@ -1,0 +1,111 @@
+# `Weights`: the second phase of a training step, tasks that sum the gradients of some weights over all rows and let Adam change
+# them. Dimensions: B rows of a minibatch, X pixels, Z latents; W is (inputs, outputs) in panels, d_output (B, outputs).
+
+cdef class Weights(Rows):
+    """Gradients of weights, and Adam."""
+
+    cdef int _weights_phase(
+        self, index_t s, const int64_t[:, ::1] tasks, const int64_t[::1] starts, const Adam* adam, index_t B
+    ) except -1 nogil:
+        """Tasks of step s until none is left, those of this worker's half first; tasks is (tasks, 4), starts (HALVES + 1,)."""
+        cdef index_t turn, half, slot, task
+        for turn in range(HALVES):
+            half = (self.number % self.partners + turn) % HALVES
+            slot = (1 + self.groups) * LINE + HALVES * s + half
+            task = starts[half] + fetch_add(&self.counters[slot], 1)
+            while task < starts[half + 1]:
+                self._update_task(tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3], adam, B)
+                task = starts[half] + fetch_add(&self.counters[slot], 1)
+        return 0
+
+    cdef int _update_task(
+        self, index_t half, index_t i, index_t first, index_t last, const Adam* adam, index_t B
+    ) except -1 nogil:
+        """One row (half, layer, first, last) of `weight_tasks`."""
+        cdef index_t panel
+        if i == 0 and self.sparse:
+            return self._update_pixels(half, first, last, adam, B)
+        self._update_panels(i, first, last, adam, B)
+        if i == self.top and self.likelihood == GAUSSIAN:
+            for panel in range(first, last):
+                self._update_x_log_std(panel, adam, B)
+        return 0
+
+    cdef int _update_panels(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
+        """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8)."""
+        cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, panels = last - first
+        cdef index_t w = self.layers[i, WEIGHT] + first * w_panel
+        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * self.stride
+        self.weight(w, panels * w_panel)
+        self.kernels.update(
+            self.matrix(self.layers[i, SOURCE], panels_of(inputs), B), self.stride,
+            self.matrix(d_output, panels, B), self.stride, &self.parameters[w], &self.first_moments[w],
+            &self.second_moments[w], w_panel, inputs, B, panels,
+            self.buffer(self.gradient, 0, panels * self.kernels.gradient_rows * PANEL), adam,
+        )
+        return self._update_bias(i, first, last, adam, B)
+
+    cdef int _update_bias(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
+        """d_b = ones (1, B) @ d_output (B, outputs), so that rows are summed in the order of every other product."""
+        cdef index_t panels = last - first, b = self.layers[i, BIAS] + first * PANEL
+        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * self.stride
+        cdef float* gradient = self.buffer(self.gradient, 0, panels * PANEL)
+        self.kernels.product(
+            self.buffer(self.ones, 0, B), PANEL, self.matrix(d_output, panels, B), self.stride,
+            self.buffer(self.zeros, 0, PANEL), 0, gradient, PANEL, B, 0, 1, panels,
+        )
+        self._adam(gradient, b, panels, adam)
+        return 0
+
+    cdef int _adam(self, const float* gradient, index_t w, index_t rows, const Adam* adam) except -1 nogil:
+        """Adam on contiguous panel rows."""
+        self.weight(w, rows * PANEL)
+        self.kernels.adam(gradient, &self.parameters[w], &self.first_moments[w], &self.second_moments[w], rows, adam)
+        return 0
+
+    cdef int _update_pixels(self, index_t half, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
+        """Pixels first to last - 1 of the first layer, half of its columns: d_W[p] = sum over B of x[p] * d_output, where x[p]
+        is not zero (8)."""
+        cdef index_t begin = self._half_begin(0, half), end = self._half_end(0, half), panel, k, height
+        k = first
+        while k < last:
+            height = smaller(BLOCK_PIXELS, last - k)
+            self._scatter_gradient(k, begin, end, B)
+            for panel in range(begin, end):
+                self._adam(
+                    &self.gradient[(panel - begin) * BLOCK_PIXELS * PANEL],
+                    self.layers[0, WEIGHT] + (panel * self.layers[0, INPUTS] + k) * PANEL, height, adam,
+                )
+            k += BLOCK_PIXELS
+        if first == 0:
+            for panel in range(begin, end):
+                self._update_bias(0, panel, panel + 1, adam, B)
+        return 0
+
+    cdef int _scatter_gradient(self, index_t k, index_t begin, index_t end, index_t B) except -1 nogil:
+        """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
+        cdef index_t g_panel = BLOCK_PIXELS * PANEL, block = k // BLOCK_PIXELS, panels = end - begin, b, start, count, entry
+        cdef float* gradient = self.buffer(self.gradient, 0, panels * g_panel)
+        cdef const float* d_output = self.matrix(self.layers[0, D_OUTPUT] + begin * self.stride, panels, B)
+        self._zero(gradient, panels * g_panel)
+        for b in range(B):
+            start = self.ends[b, block - 1] if block > 0 else 0
+            count = self.ends[b, block] - start
+            if count == 0:
+                continue
+            entry = b * self.pixels + start
+            self.kernels.scatter(
+                d_output + b * PANEL, self.stride, &self.indices[entry], &self.values[entry], count, k, gradient, g_panel,
+                panels,
+            )
+        return 0
+
+    cdef int _update_x_log_std(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
+        """d_x_log_std of one panel of pixels (20), and Adam on it."""
+        cdef index_t place = self.x_log_std + panel * PANEL
+        cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
+        self.kernels.x_log_std_gradient(
+            self.matrix(self.layers[self.top, D_OUTPUT] + panel * self.stride, 1, B), B, self.weight(place, PANEL),
+            smaller(PANEL, self.pixels - panel * PANEL), gradient,
+        )
+        return self._adam(gradient, place, 1, adam)
