@@ -1,4 +1,4 @@
-"""Fixtures of the tests that stop a run and go on with it."""
+"""Which tests are quick, and fixtures of those that stop a run and go on with it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,43 @@ from vaefast.runs.checkpointing import Keeper
 from vaefast.training import trainer
 
 Command = Callable[..., tuple[int, str, str]]
+
+# `python -m pytest -m quick`: of each folder of the package the files, or tests of a file, that try it within seconds.
+QUICK: dict[str, list[str]] = {
+    "": ["test_quick.py", "test_floors.py"],
+    "cli": ["training/test_pace.py"],
+    "data": ["data/test_csv.py"],
+    "engines": ["engines/test_reference.py", "engines/test_threads.py"],
+    "estimator": [
+        "test_estimator.py::test_fit_transform_is_what_transform_says",
+        "test_estimator.py::test_inverse_transform_wants_as_many_latents_as_there_are",
+    ],
+    "evaluation": ["evaluation/test_assessment.py"],
+    "files": ["runs/test_run_folder.py"],
+    "inference": ["evaluation/test_assessment.py"],
+    "models": ["models/test_layout.py", "models/test_settings.py"],
+    "plots": ["plots/test_charts.py"],
+    "runs": ["runs/test_schedule.py", "runs/test_run_folder.py"],
+    "tables": [
+        "tables/test_any_numbers.py::test_moments_have_no_unit_that_is_too_small_or_too_large",
+        "tables/test_any_numbers.py::test_what_dominates_a_column_and_what_does_not",
+    ],
+    "training": ["training/test_pace.py"],
+}
+
+
+def is_quick(node: str) -> bool:
+    """Whether a test, by its name from the folder of the tests on, is one of QUICK's or in one of its files."""
+    name = node.split("[")[0]
+    return any(name == entry or name.startswith(f"{entry}::") for entries in QUICK.values() for entry in entries)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder) and is_quick(f"{item.path.relative_to(folder).as_posix()}::{item.name}"):
+            item.add_marker("quick")
 
 
 @pytest.fixture

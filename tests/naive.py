@@ -121,8 +121,8 @@ def to_float32(exact):
     return float(min(around, key=lambda f: (abs(Fraction(float(f)) - exact), int(f.view(np.uint32)) % 2)))
 
 
-def product(start, A, W):
-    """start + A @ W in float32 with fused multiply-adds, the inner index ascending."""
+def product_in_fractions(start, A, W):
+    """start + A @ W in float32 with fused multiply-adds, the inner index ascending: each step exact, then rounded once."""
     C = np.empty((A.shape[0], W.shape[1]), np.float32)
     for i in range(A.shape[0]):
         for j in range(W.shape[1]):
@@ -131,6 +131,30 @@ def product(start, A, W):
                 total = Fraction(to_float32(Fraction(float(A[i, k])) * Fraction(float(W[k, j])) + total))
             C[i, j] = float(total)
     return C
+
+
+def fused(a, b, c):
+    """a * b + c of float32 numbers held in float64 arrays, rounded once to float32.
+
+    The product of two numbers of 24 bits is a float64. Knuth's sum of two float64 numbers leaves its error, exactly. Where
+    there is one, the sum is moved to the odd one of the two float64 numbers around the exact value: no tie then hides what
+    lies beyond, and rounding 53 bits to 24 is rounding the exact value (Boldo and Melquiond, 2008).
+    """
+    ab = a * b
+    total = ab + c
+    part = total - ab
+    error = (ab - (total - part)) + (c - part)
+    even = total.view(np.int64) % 2 == 0
+    odd = np.where((error != 0) & even, np.nextafter(total, np.copysign(np.inf, error)), total)
+    return odd.astype(np.float32).astype(np.float64)
+
+
+def product(start, A, W):
+    """`product_in_fractions`, bit for bit, in float64: a step of the inner index for all elements at once."""
+    total = np.tile(np.asarray(start, np.float64), (A.shape[0], 1))
+    for k in range(A.shape[1]):
+        total = fused(A[:, k, None].astype(np.float64), W[k].astype(np.float64), total)
+    return total.astype(np.float32)
 
 
 def log_density_ratio(mean, log_std, noise):

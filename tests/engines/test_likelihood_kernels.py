@@ -133,9 +133,9 @@ import threading, sys
 import numpy as np
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import ModelSettings, TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 def train(likelihood):
     model = ModelSettings(20, (8,), 3, likelihood=likelihood)

@@ -31,9 +31,9 @@ from cases import CASES
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.initialization import initial_parameters
-from vaefast.layout import Layout
-from vaefast.settings import TrainingSettings
+from vaefast.models.initial_parameters import initial_parameters
+from vaefast.models.layout import Layout
+from vaefast.models.settings import TrainingSettings
 
 digests = []
 for case in (CASES[0], CASES[1], CASES[6]):
@@ -103,7 +103,7 @@ from cases import CASES
 from vaefast.engines.numba_cpu import (
     NumbaEngine, barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
 )
-from vaefast.settings import TrainingSettings
+from vaefast.models.settings import TrainingSettings
 
 case = CASES[1]
 engine = NumbaEngine(case.model, TrainingSettings(batch_size=8), 2)

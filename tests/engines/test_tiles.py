@@ -1,5 +1,7 @@
 """Register tiles against plain loops with one rounding a step: equal bit for bit, and nothing written outside."""
 
+from fractions import Fraction
+
 import naive
 import numpy as np
 import pytest
@@ -137,6 +139,38 @@ def test_the_comparison_notices_another_order_of_summation():
     A, W, start = random(2, 50), random(50, PANEL), random(PANEL)
     backwards = naive.product(start, A[:, ::-1], W[::-1])
     assert not np.array_equal(backwards, naive.product(start, A, W))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("K", [0, 1, 17, 60])
+def test_the_fast_oracle_is_the_one_in_fractions(rows, K):
+    A, W, start = random(rows, K), random(K, PANEL), random(PANEL)
+    assert np.array_equal(naive.product(start, A, W), naive.product_in_fractions(start, A, W))
+    # Factors of few bits, of which sums cancel and meet ties; then so small that float32 is subnormal; then large.
+    few = [np.rint(2 * part) * np.float32(2.0) ** (np.arange(part.size).reshape(part.shape) % 13) for part in (A, W, start)]
+    for power in (0, -75, 40):
+        scale = np.float32(2.0) ** power
+        A, W, start = few[0] * scale, few[1] * scale, few[2] * scale * scale
+        assert np.array_equal(naive.product(start, A, W), naive.product_in_fractions(start, A, W))
+
+
+def test_a_fused_step_of_the_oracle_rounds_once_where_rounding_twice_would_show():
+    rng, count = np.random.default_rng(0), 3000
+    a, b = (rng.integers(2**23, 2**24, count).astype(np.float64) for _ in range(2))
+    # c as large as a * b, or so much larger that the product only breaks ties, or of the size of the subnormal numbers.
+    c = rng.choice([-1, 1], count) * rng.integers(2**23, 2**24, count) * 2.0 ** rng.integers(0, 60, count)
+    a[::7] = 2.0 ** rng.integers(0, 24, len(a[::7]))
+    b[::7] = 2.0 ** rng.integers(0, 24, len(b[::7]))
+    c[::11] = -(a * b).astype(np.float32)[::11]  # all but the rounding cancels
+    twice = 0
+    for unit in (2.0**-23, 2.0**-99):
+        exact = [
+            Fraction(x * unit) * Fraction(y) * Fraction(unit) + Fraction(z * unit**2) for x, y, z in zip(a, b, c, strict=True)
+        ]
+        wanted = np.array([naive.to_float32(value) for value in exact])
+        assert np.array_equal(naive.fused(a * unit, b * unit, c * unit**2), wanted)
+        twice += np.sum((a * unit * (b * unit) + c * unit**2).astype(np.float32) != wanted)
+    assert twice > 0
 
 
 @pytest.mark.parametrize("B", [1, 7, 40])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no POSIX locks"
 HOLD = """
 import sys, time
 from pathlib import Path
-from vaefast.lock import FolderLock
+from vaefast.runs.folder_lock import FolderLock
 held = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
