@@ -23,14 +23,14 @@ QUICK: dict[str, list[str]] = {
     "data": ["data/test_csv.py"],
     "engines": ["engines/test_reference.py", "engines/test_threads.py"],
     "estimator": [
-        "test_estimator.py::test_fit_transform_is_what_transform_says",
+        "test_estimator.py::test_shapes_and_types",
         "test_estimator.py::test_inverse_transform_wants_as_many_latents_as_there_are",
     ],
     "evaluation": ["evaluation/test_assessment.py"],
     "files": ["runs/test_run_folder.py"],
     "inference": ["evaluation/test_assessment.py"],
     "models": ["models/test_layout.py", "models/test_settings.py"],
-    "plots": ["plots/test_charts.py"],
+    "plots": ["plots/test_latents.py"],
     "runs": ["runs/test_schedule.py", "runs/test_run_folder.py"],
     "tables": [
         "tables/test_any_numbers.py::test_moments_have_no_unit_that_is_too_small_or_too_large",
