@@ -52,8 +52,8 @@ def test_what_is_quick_is_there_and_imports_what_it_tries(folder, entry):
     [
         ("data/test_csv.py::test_anything[1]", True),
         ("data/test_csv.py.old::test_anything", False),
-        ("test_estimator.py::test_fit_transform_is_what_transform_says", True),
-        ("test_estimator.py::test_fit_transform_is_what_transform_says_not", False),
+        ("test_estimator.py::test_shapes_and_types", True),
+        ("test_estimator.py::test_shapes_and_types_not", False),
         ("test_estimator.py::test_another", False),
     ],
 )
