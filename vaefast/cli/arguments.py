@@ -1,4 +1,4 @@
-"""The flags of `python -m vaefast.train`, in the order of its --help, and the parser that all commands share."""
+"""The flags of `vaefast train`, in the order of its --help, and the parser that all commands share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn, TypeAlias
 
+from vaefast.cli.program import called
 from vaefast.errors import SettingsError
 from vaefast.models.settings import (
     ACTIVATIONS,
@@ -147,7 +148,7 @@ def _hint(flag: str, known: Collection[str]) -> str:
 def build_parser() -> Parser:
     """The parser of all flags; those that are not given leave nothing behind."""
     parser = Parser(
-        prog="python -m vaefast.train",
+        prog=called("train"),
         description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

@@ -1,4 +1,4 @@
-"""The command line of `python -m vaefast.train`: flags over a TOML file over the defaults, checked."""
+"""The command line of `vaefast train`: flags over a TOML file over the defaults, checked."""
 
 from __future__ import annotations
 
