@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
+from vaefast.cli.parser import Parser
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption

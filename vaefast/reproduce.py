@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast import train
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
+from vaefast.cli.parser import Parser
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1

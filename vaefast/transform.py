@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
+from vaefast.cli.parser import Parser
 from vaefast.cli.program import called
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import Display, checked, model_of
