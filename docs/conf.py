@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nbclient import NotebookClient
 from sphinx.application import Sphinx
 
 from vaefast import __version__
@@ -47,7 +48,8 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_show_tb = True
 nb_execution_timeout = 120
-nb_merge_streams = True
+# A command writes in pieces of 100 bytes: shown as one text, and of a progress bar the last state.
+NotebookClient.coalesce_streams.default_value = True
 os.environ["VAEFAST_OFFLINE"] = "1"
 os.environ["NO_COLOR"] = "1"
 # The commands in a notebook are those of the Python that builds the site, whether its environment is active or not.
@@ -64,6 +66,7 @@ html_title = f"vaefast {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "performance", "reliability")}  # there is no page below these
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
