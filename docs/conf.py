@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,12 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_show_tb = True
-nb_execution_timeout = 120
-# A command writes in pieces of 100 bytes: shown as one text, and of a progress bar the last state.
-NotebookClient.coalesce_streams.default_value = True
+nb_execution_timeout = 600
+# The output of a command arrives in pieces of 100 bytes. MyST-NB has no setting that joins them.
+NotebookClient.__init__ = partialmethod(NotebookClient.__init__, coalesce_streams=True)
 os.environ["VAEFAST_OFFLINE"] = "1"
 os.environ["NO_COLOR"] = "1"
+os.environ.setdefault("VAEFAST_NUM_THREADS", "1")  # as fast as two for models this small, and steady beside other programs
 # The commands in a notebook are those of the Python that builds the site, whether its environment is active or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
