@@ -53,7 +53,7 @@ def test_csv_rows_are_counted_across_blocks(tmp_path: Path, monkeypatch: pytest.
     np.testing.assert_array_equal(everything(load(str(path))), table)
     table[13, 1] = 256
     np.savetxt(path, table, fmt="%d", delimiter=",")
-    refused(path, "row 13, column 1")
+    refused(path, "line 14, column 2")
 
 
 @pytest.mark.parametrize("text", ["label,a,b\n7,0,200\n8,3,4\n", "a,Label,b\n0,7,200\n3,8,4\n"])
@@ -67,29 +67,27 @@ def test_csv_column_of_labels(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0,1\n1\n", ("row 1 ", "1 values", "2:")),
-        ("a,b\n0,1\n\n1,0\n1,0,1\n", ("row 2 ", "3 values")),
-        ("0,1\n1,x\n", ("row 1, column 1 (both counted from 0", "'x'")),
-        ("0,\n1,0\n", ("row 0, column 1", "''")),
+        ("0,1\n1\n", ("line 2 has 1 value where line 1 has 2:",)),
+        ("a,b\n0,1\n\n1,0\n1,0,1\n", ("line 5 has 3 values where line 2 has 2",)),
+        ("0,1\n1,x\n", ("line 2, column 2 is 'x'",)),
+        ("0,\n1,0\n", ("line 1, column 2", "''")),
         ("0,1+2j\n", ("'1+2j'",)),
         ("0,1_0\n1,1\n", ("'1_0'",)),
-        ("0;1\n1;0\n", ("row 0, column 0", "commas")),
-        ("0,nan\n1,0\n", ("row 0, column 1", "nan", "a value is missing: fill it in")),
-        ("0,7\n1,nan\n", ("row 1, column 1", "nan", "a value is missing: fill it in")),
-        ("0,7\n-inf,0\n", ("row 1, column 0", "-inf")),
-        ("0,300\n2,0\n", ("row 0, column 1", "300", "0 to 255")),
-        ("0,0.5\n2,0\n", ("row 1, column 0", "2.0", "[0, 1]")),
-        ("0,1\n-0.5,0\n", ("row 1, column 0", "-0.5")),
-        ("label,a\n1,0\n2,9.5\n", ("row 1, column 0 'a'", "not counting its column label")),
-        ("label,a\n1,0\n1.5,1\n", ("label 1 ", "1.5")),
+        ("0,nan\n1,0\n", ("line 1, column 2", "nan", "a value is missing: fill it in")),
+        ("0,7\n1,nan\n", ("line 2, column 2", "nan", "a value is missing: fill it in")),
+        ("0,7\n-inf,0\n", ("line 2, column 1", "-inf")),
+        ("0,300\n2,0\n", ("line 1, column 2", "300", "0 to 255")),
+        ("0,0.5\n2,0\n", ("line 2, column 1", "2.0", "[0, 1]")),
+        ("0,1\n-0.5,0\n", ("line 2, column 1", "-0.5")),
+        ("label,a\n1,0\n2,9.5\n", ("line 3, column 2 'a'", "9.5")),
         ("label\n1\n2\n", ("no column of pixels",)),
         ("a,b,c\n1,0\n1,1\n", ("3 columns",)),
         ("", ("no numbers",)),
         ("\n\n", ("no numbers",)),
         ("a,b\n", ("no numbers",)),
         ("0,1\n", ("1 image:",)),
-        (b"0,1\n\xff\xfe,0\n", ("UTF-8",)),
-        (b"0,1\n\0,0\n", ("row 1, column 0",)),
+        (b"0,1\n\xff\xfe,0\n", ("line 2, column 1 is 'ÿþ'",)),
+        (b"0,1\n\0,0\n", ("line 2, column 1",)),
     ],
 )
 def test_csv_refusals(tmp_path: Path, text: str | bytes, words: tuple[str, ...]) -> None:
