@@ -59,16 +59,17 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def update_task(task, plan, likelihood, objective, weights, workspace, pixels, sparse, scratch, adam, B):
+def update_task(task, network, weights, buffers, scratch, sparse, adam, B):
     """One row (half, layer, first, last) of `weight_tasks`; B counts images."""
     half, i, first, last = task[0], task[1], task[2], task[3]
+    plan, workspace = network.plan, buffers.workspace
     if i == 0 and sparse:
-        _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
+        _update_pixels(plan, weights, workspace, buffers.pixels, scratch, adam, B, half, first, last)
     else:
         rows = B * plan.samples if i > plan.heads else B
         _update_panels(plan, i, weights, workspace, scratch, adam, rows, first, last)
         if i == plan.layers.shape[0] - 1:
-            update_likelihood(likelihood, objective, plan, weights, workspace, scratch.gradient, adam, B, first, last)
+            update_likelihood(network, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
 @kernel
