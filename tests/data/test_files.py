@@ -52,9 +52,7 @@ def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused(tmp_path, str(tmp_path), "Permission denied")
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.npy", b"not numpy"), ("a.xyz", b"hello"), ("empty", b"")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.npy", b"not numpy"), ("a.xyz", b"hello"), ("empty", b"")])
 def test_unknown_format(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     refused(tmp_path / name, str(tmp_path / name), "no known format", ".npz", "folder of pictures")
