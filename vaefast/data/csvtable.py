@@ -74,7 +74,7 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
         except (DataError, UnicodeDecodeError):
             raise
         except ValueError as error:
-            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths)}") from error
+            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
@@ -116,10 +116,10 @@ def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             yield Lines(text, shown(path))
 
 
-def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int]) -> str:
+def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
     with _lines(path, encoding) as lines:
         names, _ = lines.header()
-        return complaint(lines, names, texts, truths)
+        return complaint(lines, names, texts, truths, stopped)
 
 
 def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
