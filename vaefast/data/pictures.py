@@ -219,7 +219,7 @@ def _values(picture: Image, path: Path, style: _Style) -> NDArray[Any]:
         return levels.astype(np.float32)
     if not (levels.min() >= 0 and levels.max() <= WHITEST):  # also of NaN
         raise DataError(
-            f"{shown(path)} has levels from {levels.min()} to {levels.max()}: give 8 bits, 16 bits (0 to {WHITEST}), or numbers "
-            "in [0, 1]"
+            f"{shown(path)} has levels from {levels.min()} to {levels.max()}: give 8 bits, 16 bits (0 to {WHITEST}), or "
+            "numbers in [0, 1]"
         )
     return (levels / np.float32(WHITEST)).astype(np.float32)
