@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
-from vaefast.data import Numbers, Rows, read, read_any, read_numbers
+from vaefast.data import Numbers, Rows, may_be_table, read, read_any, read_numbers
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
 from vaefast.errors import DataError
@@ -311,3 +311,30 @@ def test_pictures_only_where_pictures_are_asked_for(tmp_path):
     scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.csr_array(COUNTS))
     with pytest.raises(DataError, match="holds a table and no pictures"):
         read(str(tmp_path / "a.npz"))
+
+
+def test_what_may_be_a_table_is_told_without_reading_it(tmp_path):
+    for name, array in (("a", VALUES), ("b", COUNTS.astype(np.uint8)), ("c", VALUES > 0), ("d", VALUES.reshape(3, 2, 6))):
+        np.save(tmp_path / f"{name}.npy", array)
+        assert may_be_table(tmp_path / f"{name}.npy") == (name == "a")
+    np.savez(tmp_path / "a.npz", x_train=VALUES, x_test=VALUES)
+    assert not may_be_table(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", X=VALUES, y=np.arange(12))
+    assert may_be_table(tmp_path / "a.npz")
+    scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.csr_array(COUNTS))
+    assert may_be_table(tmp_path / "a.npz")
+    (tmp_path / "a.csv").write_text("label,pixel0,pixel1\n0,1,2\n")
+    assert not may_be_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("label;age;size\n0;1;2\n")
+    assert may_be_table(tmp_path / "a.csv")
+    assert may_be_table(write(FRAME, tmp_path / "a.feather"))
+
+
+def test_without_a_model_labels_are_asked_for(tmp_path):
+    path = write(FRAME.assign(label=1), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="looks like labels"):
+        read_numbers(str(path))
+    assert read_numbers(str(path), label="label").names == ("age", "size", "weight")
+    assert read_numbers(str(path), all_columns=True).values.shape == (12, 4)
+    assert read_numbers(str(path), 4).values.shape == (12, 4)
+    assert read_numbers(str(path), 3).values.shape == (12, 3)
