@@ -235,8 +235,8 @@ def test_labels_of_h5ad(tmp_path, values):
     batch = table_in(path, label="batch")
     assert batch.labels is not None
     assert batch.labels.tolist() == (np.arange(12) % 2).tolist()
-    path = write_h5ad(tmp_path / "b.h5ad", VALUES, {"cell_type": KINDS, "depth": VALUES[:, 0],
-                                                    "n": pd.array([*range(12)], "Int64"), "m": pd.array([1, None] * 6, "Int64")})  # fmt: skip
+    whole, holes = pd.array([*range(12)], "Int64"), pd.array([1, None] * 6, "Int64")
+    path = write_h5ad(tmp_path / "b.h5ad", VALUES, {"cell_type": KINDS, "depth": VALUES[:, 0], "n": whole, "m": holes})
     numbered = table_in(path, label="n")
     assert numbered.labels is not None
     assert numbered.labels.tolist() == [*range(12)]
