@@ -28,7 +28,7 @@ def plan(data: str, rows: int, columns: int, options: Options, engine: Any) -> s
 def _length(settings: TrainingSettings, automatic: frozenset[str]) -> str:
     """Batch size and epochs, and which of them the data have decided."""
     chosen = [name for name in ("batch_size", "epochs") if name in automatic]
-    text = f"batch size {settings.batch_size}, {settings.epochs} epochs"
+    text = f"batch size {settings.batch_size}, {settings.epochs} epoch{'' if settings.epochs == 1 else 's'}"
     if not chosen:
         return text
     flags = " and ".join("--" + name.replace("_", "-") for name in chosen)

@@ -103,7 +103,14 @@ class Parser(argparse.ArgumentParser):
         hint = self._dashed(message, strange)
         if not hint and message.startswith(("unrecognized arguments", "the following arguments are required")):
             hint = next(filter(None, (_hint(word.split("=")[0], known) for word in strange)), "")
+            hint = hint or self._flagless(known)
         raise SettingsError(f"{message}{hint and f' ({hint})'}; {self.prog} --help lists the flags")
+
+    def _flagless(self, known: Collection[str]) -> str:
+        """How to give the data, where a first word without a flag may be their name."""
+        first = self._given[0] if self._given else "-"
+        takes_words = any(not action.option_strings for action in self._actions)
+        return "" if first.startswith("-") or takes_words or "--data" not in known else f"data are given as --data {first}"
 
     def _dashed(self, message: str, strange: list[str]) -> str:
         """How to give a value that begins with a dash, where one stands in the place of what is lacking."""

@@ -12,8 +12,8 @@ from vaefast.models.settings import IMPORTANCE_SAMPLES, IMPORTANCE_WEIGHTED, Ada
 # About so many minibatches make an epoch, of sizes between these two.
 MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
 # Training rows up to which so many epochs are trained; more rows than any of these take `EPOCHS_OF_MANY`. See `usual_length`.
-EPOCHS_REDRAWN = ((2_000, 250), (5_000, 100), (10_000, 60), (200_000, 30))
-EPOCHS_FIXED = ((2_000, 75), (10_000, 50), (200_000, 30))
+EPOCHS_REDRAWN = ((2_000, 250), (10_000, 100), (200_000, 30))
+EPOCHS_FIXED = ((10_000, 100), (200_000, 30))
 EPOCHS_OF_MANY = 10
 # Inputs up to which Adam's usual learning rate serves: see `usual_learning_rate`.
 WIDEST_AT_FULL_RATE = 3000
