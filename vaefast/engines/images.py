@@ -1,4 +1,4 @@
-"""Sets of images as the kernels of the CPU engines read them, whole or as lists of non-zero pixels; and what a call takes."""
+"""A set of images as the kernels of the CPU engines read it: whole, or as lists of the non-zero pixels."""
 
 from __future__ import annotations
 
@@ -28,26 +28,6 @@ class Images(NamedTuple):
     floats: NDArray[np.float32]
     starts: NDArray[np.int64]
     pixels: NDArray[np.uint16]
-
-
-class Randomness(NamedTuple):
-    """Where the random numbers of a call come from (`vaefast.models.noise`)."""
-
-    seed: np.uint64
-    step: np.int64
-    pixels: np.int64  # purpose
-    latents: np.int64  # purpose
-
-
-class Examples(NamedTuple):
-    """The n images that a call takes, and how it sees them."""
-
-    images: Images
-    order: NDArray[np.int64]  # (n,): which of the images each example is
-    keys: NDArray[np.int64]  # (n,): the number under which it draws its noise
-    binarize: int  # one of BINARIZATION_CODES
-    sparse: bool  # whether the first layer takes lists of pixels
-    randomness: Randomness
 
 
 def listing_pays(images: int, pixels: int, entries: int) -> bool:

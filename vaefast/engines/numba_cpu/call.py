@@ -1,6 +1,6 @@
 """What travels together through the kernels of a call: whose network, which memory, which minibatch, which rows.
 
-B minibatch, X pixels, Z latents, k samples of the latents an image. The examples of a call stand in `vaefast.engines.images`.
+B minibatch, X pixels, Z latents, k samples of the latents an image. Examples are those of vaefast/engines/examples.py.
 """
 
 from __future__ import annotations

@@ -9,36 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.images import BINARIZATION_CODES, NONE, Examples, Images, Randomness, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import as_they_are, in_evaluation, in_training, read_only_images
+from vaefast.engines.images import Images, empty_lists, held_whole, is_sparse
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
-from vaefast.engines.numba_cpu.call import Buffers, Network, Row, Steps
+from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
-from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
-from vaefast.engines.numba_cpu.noise import whole_vectors
+from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, pixels_of, row_of, scratch_of
 from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
-from vaefast.engines.numba_cpu.pixels import Pixels, count_nonzero, list_nonzero
-from vaefast.engines.numba_cpu.products import GROUP
+from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evaluate_images, train_steps
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
+from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
-from vaefast.engines.plan import (
-    BLOCK_PIXELS,
-    FORWARD_ROWS,
-    HALVES,
-    Plan,
-    aligned,
-    half_widths,
-    make_plan,
-    pixel_blocks,
-    shared_parts,
-    weight_tasks,
-)
+from vaefast.engines.plan import FORWARD_ROWS, HALVES, aligned, make_plan, weight_tasks
 from vaefast.engines.workers import Team
-from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.layout import Layout, padded
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
@@ -66,10 +54,10 @@ class NumbaEngine:
         self.step = 0
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
-        workspace, pixels = aligned(size), _pixels(plan)
-        self._buffers = [Buffers(workspace, pixels, _row(plan)) for _ in range(threads)]
-        self._scratch = [_scratch(plan) for _ in range(threads)]
-        self._backward = _backward(plan, threads)
+        workspace, pixels = aligned(size), pixels_of(plan)
+        self._buffers = [Buffers(workspace, pixels, row_of(plan)) for _ in range(threads)]
+        self._scratch = [scratch_of(plan) for _ in range(threads)]
+        self._backward = backward_of(plan, threads)
         self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
         self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
         self._tasks = {sparse: weight_tasks(plan, UNIT.product_panels, sparse) for sparse in (False, True)}
@@ -119,10 +107,9 @@ class NumbaEngine:
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
         objective = self._network.objective
         terms = make_terms(objective, len(examples), steps)
-        randomness = self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
         shared = (
             self._tasks[placed.sparse],
-            self._examples(placed, examples, keys, randomness),
+            in_training(placed.images, placed.sparse, self.training, self.step, examples, keys),
             Steps(batch, AdamStep(*(np.float32(s) for s in scalars)), self._scalars(pace)),
             terms,
         )
@@ -136,7 +123,7 @@ class NumbaEngine:
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
-        all_of_them = self._all_examples(placed, examples, Purpose.EVALUATION_LATENTS)
+        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
         workers = [(self._evaluation, self._weights.parameters, self._forward_buffers()) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
         return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
@@ -144,24 +131,21 @@ class NumbaEngine:
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
         plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
-        all_of_them = self._all_examples(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        latents = Purpose.IMPORTANCE_SAMPLES
+        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples, latents)
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
-            workers.append((plan, self._network.likelihood, self._weights.parameters, _buffers(plan, size), chunk))
+            workers.append((plan, self._network.likelihood, self._weights.parameters, buffers_of(plan, size), chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # Images that are read once are not worth a list.
-        images, size, width = read_only_images(held_whole(np.asarray(x, np.float32))), len(x), padded(self.model.latent)
-        heads, places = np.empty((size, 2 * width), np.float32), _read_only(np.arange(size))
-        # Grey levels stay what they are, and nothing is drawn.
-        randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
-        examples = Examples(images, places, places, NONE, is_sparse(x), randomness)
+        width = padded(self.model.latent)
+        heads = np.empty((len(x), 2 * width), np.float32)
         plan, parameters = self._evaluation.plan, self._weights.parameters
         workers = [(plan, parameters, self._forward_buffers()) for _ in range(self.threads)]
-        self._share_blocks(encode_images, workers, (examples, heads))
+        self._share_blocks(encode_images, workers, (as_they_are(x, self.training), heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -183,21 +167,7 @@ class NumbaEngine:
 
     def _forward_buffers(self) -> Buffers:
         """Those of one worker."""
-        return _buffers(self._evaluation.plan, self._forward_size)
-
-    def _all_examples(self, placed: Placed, keys: NDArray[np.int64] | None, latents: Purpose) -> Examples:
-        """A whole set as evaluation sees it, under these keys or the images' own numbers."""
-        places = np.arange(placed.size)
-        randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, latents)
-        return self._examples(placed, places, places if keys is None else keys, randomness)
-
-    def _examples(self, placed: Placed, order: NDArray[np.int64], keys: NDArray[np.int64], randomness: Randomness) -> Examples:
-        order, keys = (_read_only(numbers.astype(np.int64, copy=False)) for numbers in (order, keys))
-        code = BINARIZATION_CODES[self.training.binarize]
-        return Examples(placed.images, order, keys, code, placed.sparse, randomness)
-
-    def _randomness(self, step: int, pixels: Purpose, latents: Purpose) -> Randomness:
-        return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
+        return buffers_of(self._evaluation.plan, self._forward_size)
 
 
 def _held_as_lists(whole: Images, size: int) -> Images:
@@ -207,61 +177,3 @@ def _held_as_lists(whole: Images, size: int) -> Images:
     lists = empty_lists(whole, starts)
     list_nonzero(whole, lists)
     return read_only_images(lists)
-
-
-def read_only_images(images: Images) -> Images:
-    """The same images for the kernels, which are compiled for arrays that cannot be written."""
-    return Images(*(_read_only(array) for array in images))
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A contiguous view that cannot be written: one array type, so one compilation, whatever the caller's array was."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
-
-
-def _pixels(plan: Plan) -> Pixels:
-    entries = plan.rows * plan.pixels
-    return Pixels(
-        indices=np.empty(entries, np.uint16),
-        values=np.empty(entries, np.float32),
-        lengths=np.zeros(plan.rows, np.int64),
-        middles=np.zeros(plan.rows, np.int64),
-        ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
-    )
-
-
-def _buffers(plan: Plan, size: int) -> Buffers:
-    """Those of a worker that shares none, with a workspace of so many elements."""
-    return Buffers(aligned(size), _pixels(plan), _row(plan))
-
-
-def _row(plan: Plan) -> Row:
-    width, latent = padded(plan.pixels), padded(plan.latent)
-    return Row(
-        pixel_words=np.zeros(whole_vectors(width), np.uint32),
-        pixels=aligned(width),
-        latent_words=np.zeros(whole_vectors(latent), np.uint32),
-        noise=aligned(latent),
-        lanes=aligned(PANEL),
-        kl_scales=aligned(latent),
-    )
-
-
-def _backward(plan: Plan, threads: int) -> list[Backward]:
-    """Each worker's buffers; the two of a group share the parts that they add."""
-    rows, size, parts = shared_parts(plan, threads)
-    zeros = aligned(PANEL)
-    transposed = half_widths(plan) * PANEL * rows
-    return [Backward(aligned(transposed), part, size, zeros) for part in parts]
-
-
-def _scratch(plan: Plan) -> Scratch:
-    ones = aligned(padded(plan.rows * plan.samples))
-    ones[:] = 1
-    return Scratch(
-        gradient=aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),
-        zeros=aligned(PANEL),
-        ones=ones,
-    )
