@@ -1,8 +1,8 @@
 """What batch size and how many epochs suit a data set: `python -m benchmarks.defaults`.
 
-`usual_length` in `vaefast/models/defaults.py` was chosen by these curves: the ELBO of held-out rows in nats after so many epochs,
-as a mean over the seeds, for the batch size that it gives and for two others. A star marks what it gives. That should be near
-the best of each data set, and rather too few epochs than too many where more of them overfit.
+`usual_length` in `vaefast/models/defaults.py` was chosen by these curves: the ELBO of held-out rows in nats after so many
+epochs, as a mean over the seeds, for the batch size that it gives and for two others. A star marks what it gives. That should
+be near the best of each data set, and rather too few epochs than too many where more of them overfit.
 
 `redrawn` data are grey pictures, whose pixels are drawn as 0 or 1 afresh each time; the rows of the others never change.
 MNIST is left out where it is out of reach. `--largest` leaves out data sets of more rows.
