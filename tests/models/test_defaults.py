@@ -27,9 +27,9 @@ def test_data_of_the_size_of_mnist_have_the_values_of_the_report(rows, binarize)
     ("rows", "binarize", "length"),
     [
         (1, "dynamic", (20, 250)),
-        (512, "none", (20, 100)),
+        (512, "none", (20, 75)),
         (1617, "dynamic", (20, 250)),
-        (1617, "none", (20, 100)),
+        (1617, "none", (20, 75)),
         (5000, "dynamic", (50, 100)),
         (1_000_000, "none", (200, 10)),
         (10**8, "dynamic", (200, 10)),
@@ -58,10 +58,10 @@ def test_the_command_line_says_and_keeps_what_was_chosen(tmp_path, monkeypatch):
     code, out, err = runs.command("--data", data, *QUICK, "--binarize", "none", "--out", "run")
     assert (code, err) == (0, "")
     first = out.splitlines()[0]
-    assert first.startswith("grey.npy: 2,700 training examples of 4 values | batch size 27, 100 epochs (by the number of ")
+    assert first.startswith("grey.npy: 2,700 training examples of 4 values | batch size 27, 75 epochs (by the number of ")
     assert "--batch-size and --epochs change them" in first
     assert first.endswith("learning rate 0.001, seed 0 | engine reference, 1 thread")
-    assert (settings_in(tmp_path / "run")["batch_size"], settings_in(tmp_path / "run")["epochs"]) == (27, 100)
+    assert (settings_in(tmp_path / "run")["batch_size"], settings_in(tmp_path / "run")["epochs"]) == (27, 75)
 
 
 @pytest.mark.parametrize("source", ["flags", "file", "flags over file"])
@@ -111,11 +111,11 @@ def test_the_estimator_chooses_the_same_and_keeps_its_parameters(tmp_path):
     vae = VAE(2, hidden_layer_sizes=6, engine="reference", random_state=0)
     assert (vae.epochs, vae.batch_size) == ("auto", "auto")
     vae.fit(X)
-    assert (vae.batch_size_, vae.epochs_, vae.n_iter_) == (*usual_length(120, "none"), 100)
+    assert (vae.batch_size_, vae.epochs_, vae.n_iter_) == (*usual_length(120, "none"), 75)
     assert clone(vae).get_params() == vae.get_params()
     vae.save(tmp_path / "vae.safetensors")
     again = load(tmp_path / "vae.safetensors")
-    assert (again.epochs, again.batch_size, again.batch_size_, again.epochs_) == ("auto", "auto", 20, 100)
+    assert (again.epochs, again.batch_size, again.batch_size_, again.epochs_) == ("auto", "auto", 20, 75)
     assert VAE(2, hidden_layer_sizes=6, engine="reference", epochs=3).fit(X).n_iter_ == 3
 
 
