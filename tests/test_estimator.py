@@ -436,9 +436,9 @@ def test_the_public_names_and_a_light_import():
     program = """
 import sys, time
 import numpy
-start = time.perf_counter()
+start = time.process_time()
 import vaefast
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 print(*sorted({"numba", "sklearn", "matplotlib", "scipy", "tqdm", "joblib", "safetensors"} & {*sys.modules}))
 """
     seconds = []
