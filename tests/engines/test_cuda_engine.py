@@ -82,8 +82,12 @@ def begun(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.P
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Its exit code and what it said."""
-    output, errors = process.communicate(timeout=500)
+    """Its exit code and what it said; one that does not end is killed."""
+    try:
+        output, errors = process.communicate(timeout=800)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 

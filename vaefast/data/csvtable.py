@@ -57,8 +57,16 @@ def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTy
     try:
         return _read(path, dtype, label, None)
     except UnicodeDecodeError:
+        return _read_windows(path, dtype, label)
+
+
+def _read_windows(path: Path, dtype: Any, label: str | None) -> Table:
+    """A file that is not UTF-8. Windows-1252 has no character for five bytes."""
+    try:
         found = _read(path, dtype, label, "cp1252")
-        return found.noted("it is not UTF-8, and read as Windows-1252")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown(path)} is no text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8") from error
+    return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
 def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Table:
