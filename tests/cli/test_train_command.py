@@ -860,7 +860,7 @@ def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
     shown = b""
     with started(folder, *arguments, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if select.select([own], [], [], 0.1)[0]:
                 try:
