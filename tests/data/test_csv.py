@@ -293,7 +293,6 @@ def test_quoted_numbers(tmp_path):
         ("a,b\n0,1\nTRUE,0\n", ("line 3, column 1 'a'", "'TRUE': write 1 for true")),
         ('a,b\n0,1\n"1,0\n', ("line 3 has a quote without its partner",)),
         ("a,b\n0,1\n0,1,0\n", ("line 3 has 3 values where line 2 has 2",)),
-        (b"label,a\n\xff\x8f,1\n", ("is no text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8",)),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, words):
