@@ -1,6 +1,6 @@
 """Likelihoods of whole counts, in NumPy and any float dtype: log-densities, their slopes, draws. The specification.
 
-Dimensions: B rows, X columns. A number in parentheses is an equation of DERIVATION.md, section 14. Shapes: counts x, outputs a
+Dimensions: B rows, X columns. A number in parentheses is an equation of DERIVATION.md, section 13. Shapes: counts x, outputs a
 and, with zero inflation, zero_logits h, (B, X); size, (B, 1): what a row's rates add up to, its total count where nothing else
 is said; t = x_log_dispersion, (X,). Everything is in nats.
 """
