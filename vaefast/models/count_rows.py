@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
 
 from vaefast.models.noise import WORD_BITS, Purpose, words
 
@@ -146,6 +147,20 @@ class CountRows:
             sums = _segment_sums(bits * multipliers[self.columns[own]], self.starts[first : last + 1] - self.starts[first])
             keys[first:last] = sums >> WORD_BITS
         return keys
+
+    def constants(self, sizes: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
+        """What of log p(x | z) does not depend on z, nats, of each row (46), (50), (51); sizes, (N,): of their rates."""
+        factorials, totals = np.zeros(len(self)), self.totals()
+        small = gammaln(np.arange(BYTE + 2) + 1.0)
+        for first, last in self._pieces():
+            own = slice(self.starts[first], self.starts[last])
+            values = self.values[own]
+            logs = small[values] if values.dtype == np.uint8 else gammaln(values.astype(np.float64) + 1.0)
+            factorials[first:last] = _segment_sums(logs, self.starts[first : last + 1] - self.starts[first])
+        if likelihood == "multinomial":
+            return np.asarray(gammaln(totals + 1.0) - factorials)
+        known = totals * np.log(np.where(sizes > 0, sizes, 1.0)) - sizes if likelihood == "poisson" else 0.0
+        return known - factorials
 
     def _row_sums(self, of_entries: NDArray[np.float64]) -> NDArray[np.float64]:
         return _segment_sums(of_entries, self.starts)

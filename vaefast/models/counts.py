@@ -65,17 +65,6 @@ def _sigmoid(a: Array) -> Array:
     return np.where(a >= 0, 1, e) / (1 + e)
 
 
-def constants(x: Array, size: Array, likelihood: str) -> Array:
-    """What of log p(x | z) does not depend on z, of each row, float64 (B,) (46), (50), (51)."""
-    x, size = x.astype(np.float64), size.astype(np.float64)
-    factorials = gammaln(x + 1).sum(axis=1)
-    total = x.sum(axis=1)
-    if likelihood == "multinomial":
-        return gammaln(total + 1) - factorials  #                                                            (51)
-    known = np.where(total > 0, total * np.log(np.where(total > 0, size[:, 0], 1)), 0.0)
-    return known - factorials - (size[:, 0] if likelihood == "poisson" else 0.0)  #                          (50)
-
-
 def log_likelihood_terms(
     x: Array, size: Array, a: Array, likelihood: str, t: Array | None = None, h: Array | None = None
 ) -> Array:

@@ -19,27 +19,47 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import overload
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, copy, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.numba_cpu.rising import PAIR, TABLED, dispersion, log1p, log_rising, rising_slope, tabulate
-from vaefast.engines.plan import OUTPUT, ROWS
+from vaefast.engines.numba_cpu.objectives import sample_weight
+from vaefast.engines.numba_cpu.rising import (
+    HIGHEST,
+    LOWEST,
+    PAIR,
+    TABLED,
+    dispersion,
+    log1p,
+    log_rising,
+    rising_slope,
+    tabulate,
+)
+from vaefast.engines.plan import HALVES, OUTPUT, ROWS, Plan, pixel_blocks
+from vaefast.models.count_rows import NARROW
 from vaefast.models.layout import PANEL
 
 MAXIMUM, SUM, DENSITY, GRADIENT = 0, 1, 2, 3
 STAGES = 4
 # Rows of a panel that are worked on together: their lanes and those of what is written out for them are 18 KB.
 CHUNK = 32
-LANES = CHUNK * PANEL
-LOWEST = np.float32(-3e38)
+# Arrays that are written out for the lanes of a chunk.
+WRITTEN_OUT = 6
+SMALLEST = np.float32(-3e38)
 
 
 class Counts(NamedTuple):
-    """The counts of the rows of a minibatch, and what the passes over them leave to each other."""
+    """The counts of the rows of a minibatch as lists, the first fields as those of `Pixels`; and what passes leave to others."""
 
-    counts: NDArray[np.float32]  # (rows * capacity,): of the entries of `Pixels`
+    capacity: int  # of a row
+    indices: NDArray[np.uint16 | np.uint32]  # (rows * capacity,): row r from r * capacity
+    values: NDArray[np.float32]  # (rows * capacity,): what the encoder sees
+    lengths: NDArray[np.int64]  # (rows,)
+    middles: NDArray[np.int64]  # (rows,): how many entries belong to half 0 of the columns
+    ends: NDArray[np.int32]  # (rows, blocks): how many entries lie in a row's blocks of BLOCK_PIXELS up to this one
+    counts: NDArray[np.float32]  # (rows * capacity,)
     totals: NDArray[np.float32]  # (rows,): the sum of a row's counts
     sizes: NDArray[np.float32]  # (rows,): what its rates add up to
     constants: NDArray[np.float64]  # (rows,): what of log p(x | z) does not depend on z, nats
@@ -47,11 +67,11 @@ class Counts(NamedTuple):
     sums: NDArray[np.float64]  # (2, rows k): of exp(a - maximum)
     slopes: NDArray[np.float64]  # (2, rows k): of g
     table: NDArray[np.float32]  # (X * TABLED * 2,): `rising.tabulate`; empty without a dispersion
-    lanes: NDArray[np.float32]  # (2, rows k * 6 * 16): what is written out for the lanes of a chunk of rows, in each half
+    lanes: NDArray[np.float32]  # (2, rows k * WRITTEN_OUT * 16): what is written out for the lanes of a chunk of rows, in each half
 
 
-class Poisson(NamedTuple):
-    """Counts whose shares alone depend on z: `poisson` and `multinomial`, which differ in their constants."""
+class Shares(NamedTuple):
+    """Counts of which only the shares depend on z: `poisson` and `multinomial`, which differ in their constants."""
 
     pixels: int
 
@@ -68,22 +88,60 @@ class ZeroInflated(NamedTuple):
     x_log_dispersion: int
 
 
+def counts_memory(plan: Plan, capacity: int, dispersed: bool) -> Counts:
+    """Room for the rows of a plan, each of so many entries at most."""
+    rows, index = plan.rows, np.uint16 if plan.pixels <= NARROW else np.uint32
+    decoded = rows * plan.samples
+    return Counts(
+        capacity=capacity,
+        indices=np.empty(rows * capacity, index),
+        values=np.empty(rows * capacity, np.float32),
+        lengths=np.zeros(rows, np.int64),
+        middles=np.zeros(rows, np.int64),
+        ends=np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
+        counts=np.empty(rows * capacity, np.float32),
+        totals=np.zeros(rows, np.float32),
+        sizes=np.zeros(rows, np.float32),
+        constants=np.zeros(rows),
+        maxima=np.zeros((HALVES, decoded), np.float32),
+        sums=np.zeros((HALVES, decoded)),
+        slopes=np.zeros((HALVES, decoded)),
+        table=np.zeros(plan.pixels * TABLED * PAIR if dispersed else 0, np.float32),
+        lanes=np.zeros((HALVES, decoded * WRITTEN_OUT * PANEL), np.float32),
+    )
+
+
+def dispersion_offset(likelihood):
+    """Where x_log_dispersion stands in the parameters; -1 where there is none."""
+
+
+@overload(dispersion_offset, jit_options=AS_KERNELS)
+def _choose_offset(likelihood):
+    def dispersed(likelihood):
+        return likelihood.x_log_dispersion
+
+    def without(likelihood):
+        return -1
+
+    return without if likelihood.instance_class is Shares else dispersed
+
+
 @kernel
-def tabulate_share(offset, plan, parameters, counts, row, worker, workers):
+def tabulate_share(offset, plan, parameters, counts, worker, workers):
     """This worker's columns of the table; offset is that of x_log_dispersion."""
     t = parameters[offset : offset + plan.pixels]
-    first, last = plan.pixels * worker // workers, plan.pixels * (worker + 1) // workers
-    tabulate(t, counts.table, row.lanes, first, last)
+    tabulate(t, counts.table, plan.pixels * worker // workers, plan.pixels * (worker + 1) // workers)
 
 
 @kernel
-def counts_pass(stage, twins, offset, plan, parameters, workspace, pixels, counts, scale, log_likelihood, first, last, half):
+def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood, first, last, half):
     """One pass over rows first to last - 1 of half of the columns.
 
-    twins: outputs a column, 2 with zero inflation; offset: that of x_log_dispersion, -1 without one; scale: what the gradient
-    of log p(x | z) counts for in the loss. After DENSITY log_likelihood, (rows k,) float64, holds the half's part in nats;
-    after GRADIENT the outputs are their gradients, and the target that of x_log_dispersion for each row.
+    offset: that of x_log_dispersion, -1 without one; scale: what the gradient of log p(x | z) counts for in the loss. After
+    DENSITY log_likelihood, (rows k,) float64, holds the half's part in nats; after GRADIENT the outputs are their gradients,
+    and the target that of x_log_dispersion for each row.
     """
+    workspace, pixels, counts, twins = buffers.workspace, buffers.pixels, buffers.pixels, plan.twins
     for start in range(first, last, CHUNK):
         stop = min(start + CHUNK, last)
         if stage == MAXIMUM:
@@ -102,10 +160,9 @@ def counts_pass(stage, twins, offset, plan, parameters, workspace, pixels, count
 
 
 @kernel
-def _lanes(counts, half, start, rows, number):
-    """Array `number` of a chunk that begins at this row, (rows * 16,)."""
-    place = start * 6 * PANEL + number * rows * PANEL
-    return counts.lanes[half, place : place + rows * PANEL]
+def _place(start, rows, number):
+    """Where array `number`, (rows * 16,), of a chunk that begins at this row stands in the lanes of a half."""
+    return (start * WRITTEN_OUT + number * rows) * PANEL
 
 
 @kernel
@@ -117,8 +174,8 @@ def _columns(twins, layer, half):
 @kernel
 def _maximum(twins, plan, workspace, counts, start, stop, half):
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
-    stride, lanes = layer[ROWS] * PANEL, _lanes(counts, half, start, rows, 0)
-    fill(lanes, LOWEST)
+    stride, lanes = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
+    fill(lanes, SMALLEST)
     begin, end = _columns(twins, layer, half)
     for panel in range(begin, end):
         place = layer[OUTPUT] + panel * twins * stride + start * PANEL
@@ -131,7 +188,7 @@ def _maximum(twins, plan, workspace, counts, start, stop, half):
                 for j in range(r * PANEL, r * PANEL + real):
                     lanes[j] = a[j] if a[j] > lanes[j] else lanes[j]
     for r in range(rows):
-        largest = LOWEST
+        largest = SMALLEST
         for j in range(r * PANEL, (r + 1) * PANEL):
             largest = lanes[j] if lanes[j] > largest else largest
         counts.maxima[half, start + r] = largest
@@ -148,7 +205,7 @@ def _sum(twins, plan, workspace, counts, start, stop, half):
     """e = exp(a - maximum), to the rates of the workspace, and its sum over the half."""
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
     stride = layer[ROWS] * PANEL
-    total, largest = _lanes(counts, half, start, rows, 0), _lanes(counts, half, start, rows, 1)
+    total, largest = counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL], counts.lanes[half, _place(start, rows, 1) : _place(start, rows, 1) + rows * PANEL]
     fill(total, ZERO)
     for r in range(rows):
         fill(largest[r * PANEL : (r + 1) * PANEL], _largest(counts, start + r))
@@ -183,7 +240,7 @@ def _add_up(lanes, sums, start):
 def _share_density(plan, workspace, pixels, counts, scale, log_likelihood, start, stop, half):
     """log p(x | z) = sum(x log s) + constant (50), (51); the outputs become d_a = (l s - x) scale (52)."""
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
-    stride, factor = layer[ROWS] * PANEL, _lanes(counts, half, start, rows, 0)
+    stride, factor = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
     for q in range(start, stop):
         r = q // k
         log_sum = np.float64(_largest(counts, q)) + math.log(counts.sums[0, q] + counts.sums[1, q])
@@ -245,9 +302,9 @@ def _dispersed_density(twins, offset, plan, parameters, workspace, counts, log_l
     """
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
     stride = layer[ROWS] * PANEL
-    total, slope = _lanes(counts, half, start, rows, 0), _lanes(counts, half, start, rows, 1)
-    factor, shift = _lanes(counts, half, start, rows, 2), _lanes(counts, half, start, rows, 3)
-    theta, inverse_theta = _lanes(counts, half, start, rows, 4), _lanes(counts, half, start, rows, 5)
+    total, slope = counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL], counts.lanes[half, _place(start, rows, 1) : _place(start, rows, 1) + rows * PANEL]
+    factor, shift = counts.lanes[half, _place(start, rows, 2) : _place(start, rows, 2) + rows * PANEL], counts.lanes[half, _place(start, rows, 3) : _place(start, rows, 3) + rows * PANEL]
+    theta, inverse_theta = counts.lanes[half, _place(start, rows, 4) : _place(start, rows, 4) + rows * PANEL], counts.lanes[half, _place(start, rows, 5) : _place(start, rows, 5) + rows * PANEL]
     fill(total, ZERO)
     fill(slope, ZERO)
     for r in range(rows):
@@ -368,7 +425,7 @@ def _add_rising(twins, offset, plan, parameters, workspace, pixels, counts, log_
 def _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half):
     """The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way."""
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
-    stride, factor = layer[ROWS] * PANEL, _lanes(counts, half, start, rows, 0)
+    stride, factor = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
     for r in range(rows):
         q = start + r
         share = (counts.slopes[0, q] + counts.slopes[1, q]) / (counts.sums[0, q] + counts.sums[1, q])
@@ -386,3 +443,20 @@ def _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half
             h = workspace[output + stride : output + stride + rows * PANEL]
             for j in range(h.size):
                 h[j] *= -scale
+
+
+@kernel
+def dispersion_gradient(offset, objective, plan, parameters, workspace, B, panel, gradient):
+    """d_x_log_dispersion of one panel of columns (55): the rows of the target, as GRADIENT left them, in ascending order; zero
+    where a step would lead further out of the bounds."""
+    layer = plan.layers[plan.layers.shape[0] - 1]
+    start, total = plan.target + panel * layer[ROWS] * PANEL, gradient[:PANEL]
+    fill(total, ZERO)
+    for q in range(B * plan.samples):
+        row, weight = workspace[start + q * PANEL : start + (q + 1) * PANEL], sample_weight(objective, q)
+        for j in range(PANEL):
+            total[j] = fma(row[j], weight, total[j])
+    t = parameters[offset + panel * PANEL : offset + (panel + 1) * PANEL]
+    for j in range(PANEL):
+        outward = (t[j] <= LOWEST and total[j] > ZERO) or (t[j] >= HIGHEST and total[j] < ZERO)
+        total[j] = ZERO if outward else total[j]

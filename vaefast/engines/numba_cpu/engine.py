@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.images import BINARIZATION_CODES, NONE, Examples, Images, Randomness, empty_lists, held_whole, is_sparse
+from vaefast.engines.images import BINARIZATION_CODES, CountLists, count_lists, NONE, Examples, Images, Randomness, empty_lists, held_whole, is_sparse
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
 from vaefast.engines.numba_cpu.call import Buffers, Network, Row, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
+from vaefast.engines.numba_cpu.counts import counts_memory
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
 from vaefast.engines.numba_cpu.layers import Backward
@@ -38,6 +39,7 @@ from vaefast.engines.plan import (
     weight_tasks,
 )
 from vaefast.engines.workers import Team
+from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
@@ -52,6 +54,7 @@ class Placed(NamedTuple):
     images: Images
     sparse: bool
     size: int
+    longest: int = 0  # entries of a row of counts
 
 
 class NumbaEngine:
@@ -66,7 +69,7 @@ class NumbaEngine:
         self.step = 0
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
-        workspace, pixels = aligned(size), _pixels(plan)
+        workspace, pixels = aligned(size), self._listed(plan, 0)
         self._buffers = [Buffers(workspace, pixels, _row(plan)) for _ in range(threads)]
         self._scratch = [_scratch(plan) for _ in range(threads)]
         self._backward = _backward(plan, threads)
@@ -76,6 +79,18 @@ class NumbaEngine:
         forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
         evaluation = objective_of(ObjectiveSettings(), forward_plan)
         self._evaluation = Network(forward_plan, self._network.likelihood, evaluation)
+
+    def _listed(self, plan: Plan, longest: int) -> Any:
+        """Room for the lists of a plan's rows; of counts, for rows of so many entries."""
+        if not self.model.counts:
+            return _pixels(plan)
+        return counts_memory(plan, longest, self.model.likelihood == "negative-binomial")
+
+    def _make_room(self, longest: int) -> None:
+        """Have room for rows of so many entries."""
+        if longest > self._buffers[0].pixels.capacity:
+            listed = self._listed(self._network.plan, longest)
+            self._buffers = [buffers._replace(pixels=listed) for buffers in self._buffers]
 
     def state(self) -> State:
         weights, plain = self._weights, self.layout.from_panels
@@ -87,7 +102,11 @@ class NumbaEngine:
         self.layout.to_panels(state.second_moments, self._weights.second_moments)
         self.step = state.step
 
-    def place(self, values: NDArray[Any]) -> Placed:
+    def place(self, values: Any) -> Placed:
+        if self.model.counts:
+            rows = CountRows.of(values)
+            lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
+            return Placed(_read_only_counts(lists), True, len(rows), rows.longest)
         images = read_only_images(held_whole(values))
         sparse = is_sparse(values)
         return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
@@ -115,6 +134,7 @@ class NumbaEngine:
     ) -> BoundTerms:
         """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
         batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
+        self._make_room(placed.longest)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
         objective = self._network.objective
@@ -137,7 +157,7 @@ class NumbaEngine:
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
         all_of_them = self._all_examples(placed, examples, Purpose.EVALUATION_LATENTS)
-        workers = [(self._evaluation, self._weights.parameters, self._forward_buffers()) for _ in range(self.threads)]
+        workers = [(self._evaluation, self._weights.parameters, self._forward_buffers(placed.longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
         return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
 
@@ -148,30 +168,32 @@ class NumbaEngine:
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
-            workers.append((plan, self._network.likelihood, self._weights.parameters, _buffers(plan, size), chunk))
+            buffers = Buffers(aligned(size), self._listed(plan, placed.longest), _row(plan))
+            workers.append((plan, self._network.likelihood, self._weights.parameters, buffers, chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
 
-    def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # Images that are read once are not worth a list.
-        images, size, width = read_only_images(held_whole(np.asarray(x, np.float32))), len(x), padded(self.model.latent)
+    def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        placed = self.place(x) if self.model.counts else _placed_once(x)
+        size, width = placed.size, padded(self.model.latent)
         heads, places = np.empty((size, 2 * width), np.float32), _read_only(np.arange(size))
         # Grey levels stay what they are, and nothing is drawn.
         randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
-        examples = Examples(images, places, places, NONE, is_sparse(x), randomness)
+        examples = Examples(placed.images, places, places, NONE, placed.sparse, randomness)
         plan, parameters = self._evaluation.plan, self._weights.parameters
-        workers = [(plan, parameters, self._forward_buffers()) for _ in range(self.threads)]
+        workers = [(plan, parameters, self._forward_buffers(placed.longest)) for _ in range(self.threads)]
         self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
         latents[:, : self.model.latent] = z
-        logits = np.empty((len(z), padded(self.model.pixels)), np.float32)
-        plan, parameters = self._evaluation.plan, self._weights.parameters
+        plan, parameters, X = self._evaluation.plan, self._weights.parameters, self.model.pixels
+        logits = np.empty((len(z), plan.twins * padded(X)), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]
         self._share_blocks(decode_latents, workers, (latents, logits))
-        return logits[:, : self.model.pixels].copy()
+        outputs = logits.reshape(len(z), -1, plan.twins, PANEL)
+        return np.concatenate([outputs[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(plan.twins)], axis=1)
 
     def close(self) -> None:
         self._team.close()
@@ -181,9 +203,10 @@ class NumbaEngine:
         counters = np.zeros(1, np.int64)
         self._team.run(kernel, [(counters, *own, *shared) for own in workers])
 
-    def _forward_buffers(self) -> Buffers:
-        """Those of one worker."""
-        return _buffers(self._evaluation.plan, self._forward_size)
+    def _forward_buffers(self, longest: int = 0) -> Buffers:
+        """Those of one worker, for rows of at most so many counts."""
+        plan = self._evaluation.plan
+        return Buffers(aligned(self._forward_size), self._listed(plan, longest), _row(plan))
 
     def _all_examples(self, placed: Placed, keys: NDArray[np.int64] | None, latents: Purpose) -> Examples:
         """A whole set as evaluation sees it, under these keys or the images' own numbers."""
@@ -209,6 +232,15 @@ def _held_as_lists(whole: Images, size: int) -> Images:
     return read_only_images(lists)
 
 
+def _placed_once(x: NDArray[Any]) -> Placed:
+    """Images that are read once: not worth a list."""
+    return Placed(read_only_images(held_whole(np.asarray(x, np.float32))), is_sparse(x), len(x))
+
+
+def _read_only_counts(lists: CountLists) -> CountLists:
+    return CountLists(*(_read_only(array) for array in lists[:-1]), lists.encoder_input)
+
+
 def read_only_images(images: Images) -> Images:
     """The same images for the kernels, which are compiled for arrays that cannot be written."""
     return Images(*(_read_only(array) for array in images))
@@ -224,17 +256,13 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 def _pixels(plan: Plan) -> Pixels:
     entries = plan.rows * plan.pixels
     return Pixels(
+        capacity=plan.pixels,
         indices=np.empty(entries, np.uint16),
         values=np.empty(entries, np.float32),
         lengths=np.zeros(plan.rows, np.int64),
         middles=np.zeros(plan.rows, np.int64),
         ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
     )
-
-
-def _buffers(plan: Plan, size: int) -> Buffers:
-    """Those of a worker that shares none, with a workspace of so many elements."""
-    return Buffers(aligned(size), _pixels(plan), _row(plan))
 
 
 def _row(plan: Plan) -> Row:

@@ -402,6 +402,21 @@ def _choose_add_squares(objective, d_a, squares, q):
     return weighted if _kind(objective) is Weighted else alike
 
 
+def sample_weight(objective, q):
+    """What sample q counts for beside what its gradient was scaled with."""
+
+
+@overload(sample_weight, jit_options=AS_KERNELS)
+def _choose_sample_weight(objective, q):
+    def weighted(objective, q):
+        return objective.weights[q] if objective.weighting != SAMPLED else ONE
+
+    def alike(objective, q):
+        return ONE
+
+    return weighted if _kind(objective) is Weighted else alike
+
+
 @kernel
 def square_count(objective, B):
     """One over what a sample of weight 1 counts for in the loss."""

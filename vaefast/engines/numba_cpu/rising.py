@@ -14,11 +14,10 @@ import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, exp, log
-from vaefast.models.layout import PANEL
 from vaefast.models.settings import LOG_DISPERSION_BOUNDS
 
 # Counts that have an entry in the table: 98 in 100 of the non-zero counts of single cells.
-TABLED = PANEL
+TABLED = 16
 # R and S of one count.
 PAIR = 2
 LOWEST, HIGHEST = (np.float32(bound) for bound in LOG_DISPERSION_BOUNDS)
@@ -44,22 +43,21 @@ def log1p(r, u, inverse):
 
 
 @kernel
-def tabulate(x_log_dispersion, table, lanes, first, last):
-    """R and S of the counts 1 to TABLED in columns first to last - 1; table, (X, TABLED, 2); lanes, (2, 16): scratch."""
-    logarithms, slopes = lanes[:PANEL], lanes[PANEL : 2 * PANEL]
+def tabulate(x_log_dispersion, table, first, last):
+    """R and S of the counts 1 to TABLED in columns first to last - 1; table, (X * TABLED * 2,)."""
     for column in range(first, last):
         inverse_theta = ONE / dispersion(x_log_dispersion[column])
-        for k in range(PANEL):
+        row = table[column * TABLED * PAIR : (column + 1) * TABLED * PAIR]
+        for k in range(TABLED):
             ratio = np.float32(k) * inverse_theta
             u = ONE + ratio
             slope = ONE / u
-            logarithms[k] = log1p(ratio, u, slope)
-            slopes[k] = slope
-        row = table[column * TABLED * PAIR : (column + 1) * TABLED * PAIR]
+            row[PAIR * k] = log1p(ratio, u, slope)
+            row[PAIR * k + 1] = slope
         logarithm, slope_sum = 0.0, 0.0
         for k in range(TABLED):
-            logarithm += np.float64(logarithms[k])
-            slope_sum += np.float64(slopes[k])
+            logarithm += np.float64(row[PAIR * k])
+            slope_sum += np.float64(row[PAIR * k + 1])
             row[PAIR * k] = logarithm
             row[PAIR * k + 1] = slope_sum
 
