@@ -11,9 +11,9 @@ from vaefast.errors import SettingsError
 
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
+LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 # Of whole numbers, whose rates or shares are a softmax over all columns of a row.
 COUNT_LIKELIHOODS = ("negative-binomial", "poisson", "multinomial")
-LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli", *COUNT_LIKELIHOODS)
 ENCODER_INPUTS = ("none", "log1p", "l2")
 OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
@@ -91,7 +91,7 @@ class ModelSettings:
             _check_integer("hidden", size, 1, LARGEST_SIZE)
         _check_integer("latent", self.latent, 1, LARGEST_SIZE)
         _check_choice("activation", self.activation, ACTIVATIONS)
-        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS + COUNT_LIKELIHOODS)
         _check_choice("encoder_input", self.encoder_input, ENCODER_INPUTS)
         if self.zero_inflation and self.likelihood != "negative-binomial":
             raise SettingsError(f"likelihood {self.likelihood} has no zero inflation: choose negative-binomial")
