@@ -32,9 +32,8 @@ class Case:
         levels[levels > 0.9] = 1.0
         return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
 
-
     def _counts(self, rng: np.random.Generator) -> np.ndarray:
-        """Overdispersed counts, (examples, X): a share of them zero, one row all zeros, one past a byte, others past a table."""
+        """Overdispersed counts, (examples, X): a row of zeros, one count past a byte, some past the table of small ones."""
         shape = (self.examples, self.model.pixels)
         counts = rng.poisson(rng.gamma(0.7, 5.0, shape)) * (rng.random(shape) < self.density)
         counts[0] = 0

@@ -98,7 +98,7 @@ def directional(case, projection, corrupt):
     return layout.flatten(gradients, np.float64) @ direction, numeric
 
 
-@pytest.mark.parametrize("likelihood", (*LIKELIHOODS, *COUNT_LIKELIHOODS, "zero-inflated"))
+@pytest.mark.parametrize("likelihood", [*LIKELIHOODS, *COUNT_LIKELIHOODS, "zero-inflated"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_spot_checks_of_every_tensor(activation, likelihood):
     zeros = likelihood == "zero-inflated"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection
 
-from vaefast.engines import cuda_driver
+from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings
@@ -23,13 +23,13 @@ IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        *COUNTS, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
-        "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
+        *COUNTS, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),
     "cuda": (
-        *COUNTS, "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+        *COUNTS, "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae",
+        "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
@@ -101,6 +101,9 @@ def why_not(name: str) -> str | None:
 def _extension_fault() -> str | None:
     """What is wrong with the compiled extension of the Cython engine, and what would help; None where it can be used."""
     if importlib.util.find_spec("vaefast.engines.cython_cpu.kernels") is None:
+        built_elsewhere = compiled_copy.advice()
+        if built_elsewhere is not None:
+            return built_elsewhere
         return "its extension was not built; install a C compiler (gcc from 12, or clang), then install vaefast again"
     try:
         from vaefast.engines.cython_cpu import kernels  # noqa: F401

@@ -89,15 +89,12 @@ class CountRows:
 
     @classmethod
     def _packed(cls, starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], width: int) -> CountRows:
-        return cls(
-            starts.astype(np.int64), columns.astype(_index_type(width)), values.astype(_value_type(values)), int(width)
-        )
+        return cls(starts.astype(np.int64), columns.astype(_index_type(width)), values.astype(_value_type(values)), int(width))
 
     def take(self, rows: ArrayLike) -> CountRows:
         """These rows, (n,), in this order; a slice of neighbours is a view."""
         chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
-        if chosen.dtype == np.bool_:
-            chosen = np.flatnonzero(chosen)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
         lengths = np.diff(self.starts)[chosen]
         starts = np.zeros(len(chosen) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])

@@ -103,11 +103,16 @@ def meet(counters, slot, workers):
     if workers == 1:
         return
     arrived = fetch_add(counters, slot, 1)
-    full = (arrived // workers + 1) * workers
-    spins = 0
-    while load_acquire(counters, slot) < full:
-        spins += 1
-        if spins < SPINS:
+    wait_for(counters, slot, (arrived // workers + 1) * workers, SPINS)
+
+
+@kernel
+def wait_for(counters, slot, value, spins):
+    """Wait until a counter has grown to this value; after so many spins the thread gives its core away between two looks."""
+    turns = 0
+    while load_acquire(counters, slot) < value:
+        turns += 1
+        if turns < spins:
             pause()
         else:
             yield_core()

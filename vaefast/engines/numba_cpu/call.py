@@ -1,6 +1,6 @@
 """What travels together through the kernels of a call: whose network, which memory, which minibatch, which rows.
 
-B minibatch, X pixels, Z latents, k samples of the latents an image. The examples of a call stand in `vaefast.engines.images`.
+B minibatch, X pixels, Z latents, k samples of the latents an image. Examples are those of vaefast/engines/examples.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.pixels import Pixels
 from vaefast.engines.numba_cpu.weights import AdamStep
 from vaefast.engines.plan import Plan
@@ -38,7 +39,7 @@ class Buffers(NamedTuple):
     """Where a worker finds and leaves activations and pixels."""
 
     workspace: NDArray[np.float32]  # `Plan` says what stands where
-    pixels: Pixels
+    pixels: Pixels | Counts
     row: Row
 
 

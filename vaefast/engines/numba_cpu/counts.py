@@ -1,16 +1,17 @@
 """Likelihoods of whole counts: log p(x | z) of each row and its gradient, in stages between which the halves meet.
 
-B minibatch, X columns, padded to panels; q counts rows of the decoder. A number in parentheses is an equation of DERIVATION.md,
-section 13. The rates of a row are a softmax over all of its columns, of which two workers may have a half each. So a row takes
-four passes over its half, and after each but the last the halves meet and add up what they have found, half 0 first:
+B minibatch, X columns, padded to panels; q counts rows of the decoder. A number in parentheses is an equation of
+DERIVATION.md, section 13. The rates of a row are a softmax over all of its columns, of which two workers may have a half
+each. So a row takes four passes over its half, and after each but the last the halves meet and add up what they have found,
+half 0 first:
 
     MAXIMUM   the largest output of the row
     SUM       e = exp(a - maximum) and its sum
     DENSITY   log p(x | z) of the counts, and with a dispersion g (53), its sum, and the gradient of the dispersion (55)
     GRADIENT  the gradient of the outputs (52), (54)
 
-Loops run over the lanes of some rows of a panel, which lie together, so that LLVM vectorises them; what belongs to a row or to
-a column is written out for all of them first. CHUNK rows at a time keep this in a first-level cache.
+Loops run over the lanes of some rows of a panel, which lie together, so that LLVM vectorises them; what belongs to a row or
+to a column is written out for all of them first. CHUNK rows at a time keep this in a first-level cache.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ from vaefast.engines.numba_cpu.rising import (
     rising_slope,
     tabulate,
 )
-from vaefast.engines.plan import HALVES, OUTPUT, ROWS, Plan, pixel_blocks
-from vaefast.models.count_rows import NARROW
+from vaefast.engines.plan import OUTPUT, ROWS
 from vaefast.models.layout import PANEL
 
 MAXIMUM, SUM, DENSITY, GRADIENT = 0, 1, 2, 3
@@ -51,7 +51,7 @@ SMALLEST = np.float32(-3e38)
 
 
 class Counts(NamedTuple):
-    """The counts of the rows of a minibatch as lists, the first fields as those of `Pixels`; and what passes leave to others."""
+    """The counts of a minibatch as lists, the first fields as those of `Pixels`, and what the passes leave to each other."""
 
     capacity: int  # of a row
     indices: NDArray[np.uint16 | np.uint32]  # (rows * capacity,): row r from r * capacity
@@ -67,7 +67,7 @@ class Counts(NamedTuple):
     sums: NDArray[np.float64]  # (2, rows k): of exp(a - maximum)
     slopes: NDArray[np.float64]  # (2, rows k): of g
     table: NDArray[np.float32]  # (X * TABLED * 2,): `rising.tabulate`; empty without a dispersion
-    lanes: NDArray[np.float32]  # (2, rows k * WRITTEN_OUT * 16): what is written out for the lanes of a chunk of rows, in each half
+    lanes: NDArray[np.float32]  # (2, rows k * WRITTEN_OUT * 16): each half's arrays of a chunk, one after the other
 
 
 class Shares(NamedTuple):
@@ -86,29 +86,6 @@ class ZeroInflated(NamedTuple):
     """The same, each of which may be zero for a reason of its own."""
 
     x_log_dispersion: int
-
-
-def counts_memory(plan: Plan, capacity: int, dispersed: bool) -> Counts:
-    """Room for the rows of a plan, each of so many entries at most."""
-    rows, index = plan.rows, np.uint16 if plan.pixels <= NARROW else np.uint32
-    decoded = rows * plan.samples
-    return Counts(
-        capacity=capacity,
-        indices=np.empty(rows * capacity, index),
-        values=np.empty(rows * capacity, np.float32),
-        lengths=np.zeros(rows, np.int64),
-        middles=np.zeros(rows, np.int64),
-        ends=np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
-        counts=np.empty(rows * capacity, np.float32),
-        totals=np.zeros(rows, np.float32),
-        sizes=np.zeros(rows, np.float32),
-        constants=np.zeros(rows),
-        maxima=np.zeros((HALVES, decoded), np.float32),
-        sums=np.zeros((HALVES, decoded)),
-        slopes=np.zeros((HALVES, decoded)),
-        table=np.zeros(plan.pixels * TABLED * PAIR if dispersed else 0, np.float32),
-        lanes=np.zeros((HALVES, decoded * WRITTEN_OUT * PANEL), np.float32),
-    )
 
 
 def dispersion_offset(likelihood):
@@ -160,12 +137,6 @@ def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood,
 
 
 @kernel
-def _place(start, rows, number):
-    """Where array `number`, (rows * 16,), of a chunk that begins at this row stands in the lanes of a half."""
-    return (start * WRITTEN_OUT + number * rows) * PANEL
-
-
-@kernel
 def _columns(twins, layer, half):
     """The panels of columns, not of outputs, of a half: the first, and the one after the last."""
     return half_begin(layer, half) // twins, half_end(layer, half) // twins
@@ -174,7 +145,8 @@ def _columns(twins, layer, half):
 @kernel
 def _maximum(twins, plan, workspace, counts, start, stop, half):
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
-    stride, lanes = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
+    stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
+    lanes = counts.lanes[half, at : at + size]
     fill(lanes, SMALLEST)
     begin, end = _columns(twins, layer, half)
     for panel in range(begin, end):
@@ -204,8 +176,8 @@ def _largest(counts, q):
 def _sum(twins, plan, workspace, counts, start, stop, half):
     """e = exp(a - maximum), to the rates of the workspace, and its sum over the half."""
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
-    stride = layer[ROWS] * PANEL
-    total, largest = counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL], counts.lanes[half, _place(start, rows, 1) : _place(start, rows, 1) + rows * PANEL]
+    stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
+    total, largest = counts.lanes[half, at : at + size], counts.lanes[half, at + size : at + 2 * size]
     fill(total, ZERO)
     for r in range(rows):
         fill(largest[r * PANEL : (r + 1) * PANEL], _largest(counts, start + r))
@@ -240,7 +212,8 @@ def _add_up(lanes, sums, start):
 def _share_density(plan, workspace, pixels, counts, scale, log_likelihood, start, stop, half):
     """log p(x | z) = sum(x log s) + constant (50), (51); the outputs become d_a = (l s - x) scale (52)."""
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
-    stride, factor = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
+    stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
+    factor = counts.lanes[half, at : at + size]
     for q in range(start, stop):
         r = q // k
         log_sum = np.float64(_largest(counts, q)) + math.log(counts.sums[0, q] + counts.sums[1, q])
@@ -301,10 +274,10 @@ def _dispersed_density(twins, offset, plan, parameters, workspace, counts, log_l
     factorial's, the zero_logits their slope.
     """
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
-    stride = layer[ROWS] * PANEL
-    total, slope = counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL], counts.lanes[half, _place(start, rows, 1) : _place(start, rows, 1) + rows * PANEL]
-    factor, shift = counts.lanes[half, _place(start, rows, 2) : _place(start, rows, 2) + rows * PANEL], counts.lanes[half, _place(start, rows, 3) : _place(start, rows, 3) + rows * PANEL]
-    theta, inverse_theta = counts.lanes[half, _place(start, rows, 4) : _place(start, rows, 4) + rows * PANEL], counts.lanes[half, _place(start, rows, 5) : _place(start, rows, 5) + rows * PANEL]
+    stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
+    lanes = counts.lanes[half, at : at + WRITTEN_OUT * size]
+    total, slope, factor = lanes[:size], lanes[size : 2 * size], lanes[2 * size : 3 * size]
+    shift, theta, inverse_theta = lanes[3 * size : 4 * size], lanes[4 * size : 5 * size], lanes[5 * size :]
     fill(total, ZERO)
     fill(slope, ZERO)
     for r in range(rows):
@@ -350,7 +323,7 @@ def _write_dispersions(t, theta, inverse_theta):
 
 @kernel
 def _negative_binomial(a, x, e, factor, shift, theta, inverse_theta, total, slope):
-    """All arrays (rows * 16,). mu = e * factor; log p = x (log mu - log(1 + mu / theta)) - theta log(1 + mu / theta) + R (48)."""
+    """log p = x (log mu - log(1 + mu / theta)) - theta log(1 + mu / theta) + R (48), mu = e * factor; all (rows * 16,)."""
     for j in range(a.size):
         mu = e[j] * factor[j]
         ratio = mu * inverse_theta[j]
@@ -425,7 +398,8 @@ def _add_rising(twins, offset, plan, parameters, workspace, pixels, counts, log_
 def _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half):
     """The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way."""
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
-    stride, factor = layer[ROWS] * PANEL, counts.lanes[half, _place(start, rows, 0) : _place(start, rows, 0) + rows * PANEL]
+    stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
+    factor = counts.lanes[half, at : at + size]
     for r in range(rows):
         q = start + r
         share = (counts.slopes[0, q] + counts.slopes[1, q]) / (counts.sums[0, q] + counts.sums[1, q])

@@ -9,35 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.images import BINARIZATION_CODES, CountLists, count_lists, NONE, Examples, Images, Randomness, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import as_they_are, in_evaluation, in_training, read_only_images, read_only_lists
+from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, held_whole, is_sparse
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
-from vaefast.engines.numba_cpu.call import Buffers, Network, Row, Steps
+from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
-from vaefast.engines.numba_cpu.counts import counts_memory
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
-from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
-from vaefast.engines.numba_cpu.noise import whole_vectors
+from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, lists_of, row_of, scratch_of
 from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
-from vaefast.engines.numba_cpu.pixels import Pixels, count_nonzero, list_nonzero
-from vaefast.engines.numba_cpu.products import GROUP
+from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evaluate_images, train_steps
 from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.weights import AdamStep, Scratch, Weights
+from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
-from vaefast.engines.plan import (
-    BLOCK_PIXELS,
-    FORWARD_ROWS,
-    HALVES,
-    Plan,
-    aligned,
-    half_widths,
-    make_plan,
-    pixel_blocks,
-    shared_parts,
-    weight_tasks,
-)
+from vaefast.engines.plan import FORWARD_ROWS, HALVES, aligned, make_plan, weight_tasks
 from vaefast.engines.workers import Team
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
@@ -51,7 +38,7 @@ CHUNK = 120
 class Placed(NamedTuple):
     """A set of images where the kernels read it."""
 
-    images: Images
+    images: Images | CountLists
     sparse: bool
     size: int
     longest: int = 0  # entries of a row of counts
@@ -69,28 +56,16 @@ class NumbaEngine:
         self.step = 0
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
-        workspace, pixels = aligned(size), self._listed(plan, 0)
-        self._buffers = [Buffers(workspace, pixels, _row(plan)) for _ in range(threads)]
-        self._scratch = [_scratch(plan) for _ in range(threads)]
-        self._backward = _backward(plan, threads)
+        workspace, pixels = aligned(size), lists_of(plan, model, 0)
+        self._buffers = [Buffers(workspace, pixels, row_of(plan)) for _ in range(threads)]
+        self._scratch = [scratch_of(plan) for _ in range(threads)]
+        self._backward = backward_of(plan, threads)
         self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
         self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
         self._tasks = {sparse: weight_tasks(plan, UNIT.product_panels, sparse) for sparse in (False, True)}
         forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
         evaluation = objective_of(ObjectiveSettings(), forward_plan)
         self._evaluation = Network(forward_plan, self._network.likelihood, evaluation)
-
-    def _listed(self, plan: Plan, longest: int) -> Any:
-        """Room for the lists of a plan's rows; of counts, for rows of so many entries."""
-        if not self.model.counts:
-            return _pixels(plan)
-        return counts_memory(plan, longest, self.model.likelihood == "negative-binomial")
-
-    def _make_room(self, longest: int) -> None:
-        """Have room for rows of so many entries."""
-        if longest > self._buffers[0].pixels.capacity:
-            listed = self._listed(self._network.plan, longest)
-            self._buffers = [buffers._replace(pixels=listed) for buffers in self._buffers]
 
     def state(self) -> State:
         weights, plain = self._weights, self.layout.from_panels
@@ -106,7 +81,7 @@ class NumbaEngine:
         if self.model.counts:
             rows = CountRows.of(values)
             lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
-            return Placed(_read_only_counts(lists), True, len(rows), rows.longest)
+            return Placed(read_only_lists(lists), True, len(rows), rows.longest)
         images = read_only_images(held_whole(values))
         sparse = is_sparse(values)
         return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
@@ -133,16 +108,15 @@ class NumbaEngine:
         self, weights: Any, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], pace: Pace | None
     ) -> BoundTerms:
         """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
-        batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         self._make_room(placed.longest)
+        batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
         objective = self._network.objective
         terms = make_terms(objective, len(examples), steps)
-        randomness = self._randomness(self.step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
         shared = (
             self._tasks[placed.sparse],
-            self._examples(placed, examples, keys, randomness),
+            in_training(placed.images, placed.sparse, self.training, self.step, examples, keys),
             Steps(batch, AdamStep(*(np.float32(s) for s in scalars)), self._scalars(pace)),
             terms,
         )
@@ -154,34 +128,43 @@ class NumbaEngine:
         )
         return bound_terms(objective, terms, pace.kl_weights, batch)
 
+    def _make_room(self, longest: int) -> None:
+        """Let the minibatch hold rows of so many entries."""
+        if longest > self._buffers[0].pixels.capacity:
+            lists = lists_of(self._network.plan, self.model, longest)
+            self._buffers = [buffers._replace(pixels=lists) for buffers in self._buffers]
+
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
-        all_of_them = self._all_examples(placed, examples, Purpose.EVALUATION_LATENTS)
-        workers = [(self._evaluation, self._weights.parameters, self._forward_buffers(placed.longest)) for _ in range(self.threads)]
+        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
+        network, parameters, longest = self._evaluation, self._weights.parameters, placed.longest
+        workers = [(network, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
         return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
         plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
-        all_of_them = self._all_examples(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        latents = Purpose.IMPORTANCE_SAMPLES
+        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples, latents)
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
-            buffers = Buffers(aligned(size), self._listed(plan, placed.longest), _row(plan))
+            buffers = buffers_of(plan, size, self.model, placed.longest)
             workers.append((plan, self._network.likelihood, self._weights.parameters, buffers, chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        placed = self.place(x) if self.model.counts else _placed_once(x)
-        size, width = placed.size, padded(self.model.latent)
-        heads, places = np.empty((size, 2 * width), np.float32), _read_only(np.arange(size))
-        # Grey levels stay what they are, and nothing is drawn.
-        randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, Purpose.EVALUATION_LATENTS)
-        examples = Examples(placed.images, places, places, NONE, placed.sparse, randomness)
+        width, longest = padded(self.model.latent), 0
+        if self.model.counts:
+            placed = self.place(x)
+            longest, examples = placed.longest, in_evaluation(placed.images, True, self.training, placed.size)
+        else:
+            examples = as_they_are(x, self.training)
+        heads = np.empty((len(x), 2 * width), np.float32)
         plan, parameters = self._evaluation.plan, self._weights.parameters
-        workers = [(plan, parameters, self._forward_buffers(placed.longest)) for _ in range(self.threads)]
+        workers = [(plan, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
@@ -192,8 +175,8 @@ class NumbaEngine:
         logits = np.empty((len(z), plan.twins * padded(X)), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]
         self._share_blocks(decode_latents, workers, (latents, logits))
-        outputs = logits.reshape(len(z), -1, plan.twins, PANEL)
-        return np.concatenate([outputs[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(plan.twins)], axis=1)
+        panels = logits.reshape(len(z), -1, plan.twins, PANEL)
+        return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(plan.twins)], axis=1)
 
     def close(self) -> None:
         self._team.close()
@@ -203,24 +186,9 @@ class NumbaEngine:
         counters = np.zeros(1, np.int64)
         self._team.run(kernel, [(counters, *own, *shared) for own in workers])
 
-    def _forward_buffers(self, longest: int = 0) -> Buffers:
-        """Those of one worker, for rows of at most so many counts."""
-        plan = self._evaluation.plan
-        return Buffers(aligned(self._forward_size), self._listed(plan, longest), _row(plan))
-
-    def _all_examples(self, placed: Placed, keys: NDArray[np.int64] | None, latents: Purpose) -> Examples:
-        """A whole set as evaluation sees it, under these keys or the images' own numbers."""
-        places = np.arange(placed.size)
-        randomness = self._randomness(0, Purpose.EVALUATION_PIXELS, latents)
-        return self._examples(placed, places, places if keys is None else keys, randomness)
-
-    def _examples(self, placed: Placed, order: NDArray[np.int64], keys: NDArray[np.int64], randomness: Randomness) -> Examples:
-        order, keys = (_read_only(numbers.astype(np.int64, copy=False)) for numbers in (order, keys))
-        code = BINARIZATION_CODES[self.training.binarize]
-        return Examples(placed.images, order, keys, code, placed.sparse, randomness)
-
-    def _randomness(self, step: int, pixels: Purpose, latents: Purpose) -> Randomness:
-        return Randomness(np.uint64(self.training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
+    def _forward_buffers(self, longest: int) -> Buffers:
+        """Those of one worker, for rows of so many counts."""
+        return buffers_of(self._evaluation.plan, self._forward_size, self.model, longest)
 
 
 def _held_as_lists(whole: Images, size: int) -> Images:
@@ -230,66 +198,3 @@ def _held_as_lists(whole: Images, size: int) -> Images:
     lists = empty_lists(whole, starts)
     list_nonzero(whole, lists)
     return read_only_images(lists)
-
-
-def _placed_once(x: NDArray[Any]) -> Placed:
-    """Images that are read once: not worth a list."""
-    return Placed(read_only_images(held_whole(np.asarray(x, np.float32))), is_sparse(x), len(x))
-
-
-def _read_only_counts(lists: CountLists) -> CountLists:
-    return CountLists(*(_read_only(array) for array in lists[:-1]), lists.encoder_input)
-
-
-def read_only_images(images: Images) -> Images:
-    """The same images for the kernels, which are compiled for arrays that cannot be written."""
-    return Images(*(_read_only(array) for array in images))
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A contiguous view that cannot be written: one array type, so one compilation, whatever the caller's array was."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
-
-
-def _pixels(plan: Plan) -> Pixels:
-    entries = plan.rows * plan.pixels
-    return Pixels(
-        capacity=plan.pixels,
-        indices=np.empty(entries, np.uint16),
-        values=np.empty(entries, np.float32),
-        lengths=np.zeros(plan.rows, np.int64),
-        middles=np.zeros(plan.rows, np.int64),
-        ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
-    )
-
-
-def _row(plan: Plan) -> Row:
-    width, latent = padded(plan.pixels), padded(plan.latent)
-    return Row(
-        pixel_words=np.zeros(whole_vectors(width), np.uint32),
-        pixels=aligned(width),
-        latent_words=np.zeros(whole_vectors(latent), np.uint32),
-        noise=aligned(latent),
-        lanes=aligned(PANEL),
-        kl_scales=aligned(latent),
-    )
-
-
-def _backward(plan: Plan, threads: int) -> list[Backward]:
-    """Each worker's buffers; the two of a group share the parts that they add."""
-    rows, size, parts = shared_parts(plan, threads)
-    zeros = aligned(PANEL)
-    transposed = half_widths(plan) * PANEL * rows
-    return [Backward(aligned(transposed), part, size, zeros) for part in parts]
-
-
-def _scratch(plan: Plan) -> Scratch:
-    ones = aligned(padded(plan.rows * plan.samples))
-    ones[:] = 1
-    return Scratch(
-        gradient=aligned(max(half_widths(plan) * BLOCK_PIXELS, GROUP * UNIT.gradient_rows) * PANEL),
-        zeros=aligned(PANEL),
-        ones=ones,
-    )

@@ -14,7 +14,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.barrier import MEETING, fetch_add, load_acquire, meet_all, pause, yield_core
+from vaefast.engines.numba_cpu.barrier import MEETING, fetch_add, meet_all, wait_for
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
@@ -170,14 +170,8 @@ def meet_ranks(counters, ranks, spins):
     MPI's own barrier gives the core away at once where a rank waits, and with it a slice of some milliseconds to whatever else
     wants to run. Ranks that have a core each wait for their equals, who are some microseconds behind.
     """
-    full = (fetch_add(counters, MEETING, 1) // ranks + 1) * ranks
-    turns = 0
-    while load_acquire(counters, MEETING) < full:
-        turns += 1
-        if turns < spins:
-            pause()
-        else:
-            yield_core()
+    arrived = fetch_add(counters, MEETING, 1)
+    wait_for(counters, MEETING, (arrived // ranks + 1) * ranks, spins)
 
 
 @entry_point

@@ -107,23 +107,21 @@ def likelihood_phase(network, worker, share, parameters, buffers, sparse, scale,
 def _choose_phase(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
     def images(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
         plan, k = network.plan, network.plan.samples
+        first, last = share.first * k, share.last * k
         for half in range(share.half_first, share.half_last):
             place_pixels(plan, buffers, sparse, share.first, share.last, half)
-            likelihood_rows(
-                network.likelihood, plan, parameters, buffers.workspace, scale, log_likelihood[half, begin:end], share.first * k,
-                share.last * k, half,
-            )  # fmt: skip
+            out = log_likelihood[half, begin:end]
+            likelihood_rows(network.likelihood, plan, parameters, buffers.workspace, scale, out, first, last, half)
 
     def counts(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
-        k = network.plan.samples
+        plan, k, offset = network.plan, network.plan.samples, dispersion_offset(network.likelihood)
+        first, last = share.first * k, share.last * k
         for stage in range(STAGES):
             if stage > 0:
                 meet(worker.counters, share.meeting, share.partners)
             for half in range(share.half_first, share.half_last):
-                counts_pass(
-                    stage, dispersion_offset(network.likelihood), network.plan, parameters, buffers, scale,
-                    log_likelihood[half, begin:end], share.first * k, share.last * k, half,
-                )  # fmt: skip
+                out = log_likelihood[half, begin:end]
+                counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, last, half)
 
     likelihood = network.types[network.fields.index("likelihood")]
     return counts if _kind(likelihood) in COUNTS else images
@@ -146,22 +144,25 @@ def _choose_place(likelihood, plan, buffers, sparse, rows):
 
 
 def forward_likelihood(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
-    """log p(x | z) in nats of the first rows of the decoder, float64 to log_likelihood[:, begin : begin + rows]; what becomes of
-    the outputs is not said."""
+    """log p(x | z) in nats of the first rows of the decoder, float64 to log_likelihood[:, begin : begin + rows].
+
+    What becomes of the outputs is not said.
+    """
 
 
 @overload(forward_likelihood, jit_options=AS_KERNELS)
 def _choose_forward(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
     def images(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
         for half in range(HALVES):
-            log_likelihood_rows(likelihood, plan, parameters, buffers.workspace, log_likelihood[half, begin : begin + rows], 0, rows, half)
+            out = log_likelihood[half, begin : begin + rows]
+            log_likelihood_rows(likelihood, plan, parameters, buffers.workspace, out, 0, rows, half)
 
     def counts(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+        offset = dispersion_offset(likelihood)
         for stage in range(GRADIENT):
             for half in range(HALVES):
-                counts_pass(
-                    stage, dispersion_offset(likelihood), plan, parameters, buffers, ONE, log_likelihood[half, begin : begin + rows], 0, rows, half
-                )
+                out = log_likelihood[half, begin : begin + rows]
+                counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, rows, half)
 
     return counts if _kind(likelihood) in COUNTS else images
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba.extending import overload
 
-from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_AS_SHARES_OF_THE_NORM, CountLists
+from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, CountLists
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, log
 from vaefast.engines.numba_cpu.pixels import BLOCK_SHIFT, load_images
@@ -62,7 +62,7 @@ def _load_counts(plan, counts, table, example, r):
 def _see(encoder_input, x, values):
     """What the encoder sees of the counts of a row, both (entries,): log(1 + x), x over the row's norm, or x."""
     factor = ONE
-    if encoder_input == SEEN_AS_SHARES_OF_THE_NORM:
+    if encoder_input == SEEN_OVER_THEIR_NORM:
         squares = 0.0
         for i in range(x.size):
             squares += np.float64(x[i]) * np.float64(x[i])

@@ -1,9 +1,9 @@
 """What the negative binomial needs of a count and a dispersion: logarithm and slope of a rising factorial.
 
-R(x, theta) = log of theta (theta + 1) ... (theta + x - 1) / theta^x, and S = theta times the sum of 1 / (theta + k) over k < x:
-(47) and (55) of DERIVATION.md. Most counts are small, and a dispersion is that of a column: what counts up to TABLED need
-stands in a table, made anew for each step. Larger counts take Stirling's series, as a difference in which nothing large
-cancels.
+R(x, theta) = log of theta (theta + 1) ... (theta + x - 1) / theta^x (47), and S = theta times the sum of 1 / (theta + k) over
+k < x (55); the numbers are equations of DERIVATION.md. Most counts are small, and a dispersion is that of a column: what
+counts up to TABLED need stands in a table, made anew for each step. Larger counts take Stirling's series, as a difference in
+which nothing large cancels.
 """
 
 from __future__ import annotations
