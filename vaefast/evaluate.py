@@ -155,8 +155,6 @@ def _images(options: Options, saved: SavedModel) -> tuple[Dataset, str]:
     DataError
         They are not those of the run, or have another number of pixels than the model.
     """
-    from vaefast.data import Images
-
     data, is_all = _other_data(options) if options.data is not None else (_own_data(options), False)
     count, pixels = data.test.values.shape
     if pixels != saved.model.pixels:
@@ -166,7 +164,7 @@ def _images(options: Options, saved: SavedModel) -> tuple[Dataset, str]:
         return data, part
     part = f"the first {options.limit:,} of {part.removeprefix('all ')}"
     labels = None if data.test_labels is None else data.test_labels[: options.limit]
-    test = Images(data.test.values[: options.limit], data.test.shape)
+    test = data.test.of(data.test.values[: options.limit])
     return replace(data, test=test, test_labels=labels), part
 
 

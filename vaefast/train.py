@@ -188,14 +188,14 @@ def _held_out(data: Dataset, training: TrainingSettings) -> tuple[Dataset, NDArr
     """The data without the part of the training set that is held out, and that part."""
     if not training.validation.held_out:
         return data, None
-    from vaefast.data import Images, ShardedImages
+    from vaefast.data import ShardedImages
     from vaefast.training.early_stopping import held_out
 
     kept, out = held_out(len(data.train), training.validation.held_out, training.seed)
     values, labels = data.train.values, data.train_labels
     if isinstance(data.train, ShardedImages):
         return replace(data, train=data.train.select(kept)), data.train.select(out).values
-    train = Images(values[kept], data.train.shape)
+    train = data.train.of(values[kept])
     return replace(data, train=train, train_labels=None if labels is None else labels[kept]), values[out]
 
 
@@ -412,7 +412,7 @@ def _summary(
 
 
 def _settings(options: Options, model: ModelSettings, data: str) -> dict[str, Any]:
-    return {"data": data, "model": asdict(model), "training": asdict(options.training)}
+    return {"data": data, "model": model.as_values(), "training": asdict(options.training)}
 
 
 def _source(options: Options, data: Dataset) -> dict[str, str | None]:

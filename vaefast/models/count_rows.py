@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
 
 from vaefast.models.noise import WORD_BITS, Purpose, words
+from vaefast.models.special import log_gamma
 
 # Entries that are worked on in one go, so that no temporary is as large as the table.
 PIECE = 1 << 22
@@ -148,14 +148,14 @@ class CountRows:
     def constants(self, sizes: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
         """What of log p(x | z) does not depend on z, nats, of each row (46), (50), (51); sizes, (N,): of their rates."""
         factorials, totals = np.zeros(len(self)), self.totals()
-        small = gammaln(np.arange(BYTE + 2) + 1.0)
+        small = log_gamma(np.arange(BYTE + 2) + 1.0)
         for first, last in self._pieces():
             own = slice(self.starts[first], self.starts[last])
             values = self.values[own]
-            logs = small[values] if values.dtype == np.uint8 else gammaln(values.astype(np.float64) + 1.0)
+            logs = small[values] if values.dtype == np.uint8 else log_gamma(values.astype(np.float64) + 1.0)
             factorials[first:last] = _segment_sums(logs, self.starts[first : last + 1] - self.starts[first])
         if likelihood == "multinomial":
-            return np.asarray(gammaln(totals + 1.0) - factorials)
+            return np.asarray(log_gamma(totals + 1.0) - factorials)
         known = totals * np.log(np.where(sizes > 0, sizes, 1.0)) - sizes if likelihood == "poisson" else 0.0
         return known - factorials
 

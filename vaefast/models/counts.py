@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, gammaln
 
 from vaefast.models.settings import LOG_DISPERSION_BOUNDS
+from vaefast.models.special import digamma, log_gamma
 
 Array = NDArray[np.floating]
 
@@ -43,7 +43,7 @@ def log_rising(x: Array, theta: Array) -> Array:
     In float64 whatever the type: it is a difference of two large numbers.
     """
     x64, theta64 = x.astype(np.float64), theta.astype(np.float64)
-    return (gammaln(x64 + theta64) - gammaln(theta64) - x64 * np.log(theta64)).astype(x.dtype)
+    return (log_gamma(x64 + theta64) - log_gamma(theta64) - x64 * np.log(theta64)).astype(x.dtype)
 
 
 def rising_slope(x: Array, theta: Array) -> Array:
@@ -53,7 +53,7 @@ def rising_slope(x: Array, theta: Array) -> Array:
 
 
 def _log_factorial(x: Array) -> Array:
-    return gammaln(x.astype(np.float64) + 1).astype(x.dtype)
+    return log_gamma(x.astype(np.float64) + 1).astype(x.dtype)
 
 
 def _softplus(a: Array) -> Array:
