@@ -283,3 +283,47 @@ def test_npz_header_that_promises_too_much(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", header)
     refused(path, "60 bytes where its header promises 99999")
+
+
+# --- Channels
+
+
+COLOURS = np.random.default_rng(2).integers(0, 256, (5, 6, 8, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_channels_become_grey_or_are_kept(tmp_path: Path, dtype: Any) -> None:
+    from PIL import Image
+
+    array = COLOURS if dtype == np.uint8 else COLOURS / 255
+    path = saved(tmp_path / "a.npy", array)
+    grey = np.stack([np.array(Image.fromarray(picture).convert("L")).reshape(-1) for picture in COLOURS])
+    dataset = load(str(path))
+    assert (dataset.train.shape, dataset.train.channels) == ((6, 8), 1)
+    assert dataset.notice == f"{path}: pictures in colour are taken as grey (--color keeps the channels)"
+    rows = everything(dataset)
+    np.testing.assert_allclose(rows, grey if dtype == np.uint8 else grey / 255, atol=0 if dtype == np.uint8 else 0.5 / 255)
+    kept = load(str(path), color=True)
+    assert (kept.train.shape, kept.train.channels, kept.notice) == ((6, 8), 3, None)
+    np.testing.assert_array_equal(everything(kept), array.reshape(5, -1).astype(kept.train.values.dtype))
+
+
+def test_channels_first_and_single_channels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npy", np.moveaxis(COLOURS, 3, 1))
+    kept = load(str(path), color=True)
+    np.testing.assert_array_equal(everything(kept), COLOURS.reshape(5, -1))
+    assert kept.notice == f"{path}: shape (N, 3, 6, 8) is read as (N, channels, height, width)"
+    single = load(str(saved(tmp_path / "b.npy", COLOURS[..., :1])))
+    np.testing.assert_array_equal(everything(single), COLOURS[..., 0].reshape(5, -1))
+    assert single.notice is None
+
+
+def test_npz_of_medmnist(tmp_path: Path) -> None:
+    arrays = {"train_images": COLOURS[:3, ..., 0], "val_images": COLOURS[:1, ..., 0], "test_images": COLOURS[3:, ..., 0],
+              "train_labels": [[3], [1], [2]], "val_labels": [[1]], "test_labels": [[4], [5]]}  # fmt: skip
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    dataset = load(str(tmp_path / "a.npz"))
+    np.testing.assert_array_equal(dataset.train.values, COLOURS[:3, ..., 0].reshape(3, -1))
+    assert dataset.test_labels is not None
+    assert dataset.test_labels.tolist() == [4, 5]
+    assert dataset.notice == f"{tmp_path / 'a.npz'}: arrays that are not read: val_images, val_labels"

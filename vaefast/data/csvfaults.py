@@ -24,7 +24,7 @@ class _Text:
     count: int = 0
 
 
-def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], truths: Collection[int] = ()) -> str:
+def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], truths: Collection[int], stopped: int) -> str:
     """The first line that is not as long as the others, else the first column of text, else how many values are missing.
 
     Parameters
@@ -37,6 +37,8 @@ def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], trut
         Columns that may hold text.
     truths
         Columns of true and false.
+    stopped
+        The row at which NumPy's reader stopped.
     """
     missing, first_missing, texts, known = 0, (0, 0, ""), dict[int, _Text](), dict[int, int]()
     for _ in lines:
@@ -44,21 +46,19 @@ def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], trut
         if len(fields) != lines.columns:
             return _ragged(lines, len(fields))
         for column, field in enumerate(fields):
-            is_truth = column in truths and field.lower() in TRUTHS
-            if is_truth or column in watched or is_number(_pointed(field, lines)):
-                if field.lower() not in MISSING:
-                    known[column] = known.get(column, 0) + 1
-                    continue
-                if column in watched:
-                    continue
             if field.lower() in MISSING:
-                first_missing = first_missing if missing else (lines.row, column, field)
-                missing += 1
+                if column not in watched:
+                    first_missing = first_missing if missing else (lines.row, column, field)
+                    missing += 1
+            elif column in watched or _is_readable(field, column in truths, lines):
+                known[column] = known.get(column, 0) + 1
             else:
                 texts.setdefault(column, _Text(lines.row, field)).count += 1
     if texts:
         column = min(texts)
-        return _text(lines, names, column, texts[column], known.get(column, 0))
+        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths)
+    if not missing:
+        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9"
     row, column, field = first_missing
     return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field)
 
@@ -71,8 +71,10 @@ def missing_values(count: int, where: str, field: str) -> str:
     return f"{where} is {shape}: a value is missing, the first of {count:,}: {FILL_ALL}"
 
 
-def _pointed(field: str, lines: Lines) -> str:
-    return field.replace(",", ".") if lines.dialect.decimal == "," else field
+def _is_readable(field: str, is_truth: bool, lines: Lines) -> bool:
+    if is_truth:
+        return field.lower() in TRUTHS
+    return is_number(field.replace(",", ".") if lines.dialect.decimal == "," else field)
 
 
 def _column(lines: Lines, names: Sequence[str], column: int) -> str:
@@ -86,11 +88,13 @@ def _ragged(lines: Lines, count: int) -> str:
     return f"{here} has {count} value{'s' * (count != 1)} where {first} has {lines.columns}: {remedy}"
 
 
-def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers: int) -> str:
+def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers: int, is_truth: bool) -> str:
     """What to do about fields that are no numbers and not missing."""
     where, field = _column(lines, names, column), shown(repr(text.field[:40]))
     cell = f"{lines.places.row(text.row)}, {where} is {field}"
     remedy = _remedy(text.field, lines.dialect.decimal)
+    if is_truth:
+        return f"{cell}, and true or false elsewhere: write all of the column as 1 and 0"
     if remedy:
         return f"{cell}: {remedy}"
     if numbers and text.count <= numbers:

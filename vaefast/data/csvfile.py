@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from vaefast.data.csvfields import counted
 from vaefast.data.csvtable import check_no_gaps, read_table
 from vaefast.data.images import Images, Rows, guessed_shape
+from vaefast.data.indexes import UNNAMED
 from vaefast.data.labels import LABELS, MOST_CLASSES, choose_label, refuse_text, split_labels
 from vaefast.data.table import Table
 from vaefast.data.values import row_blocks, to_pixels
@@ -74,12 +76,17 @@ def are_pictures(table: Table) -> bool:
     """
     columns = table.values.shape[1]
     if table.names and not counted([*table.names]):
-        others = [name for name in table.names if name.lower() not in LABELS]
-        return bool(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
+        return are_pixels(table.names)
     smallest, largest, whole = _extremes(table)
     if columns in (MNIST_PIXELS, MNIST_PIXELS + 1):
         return smallest >= 0 and (largest <= 1 or (whole and largest <= WHITE))
     return smallest >= 0 and (largest <= 1 or (whole and DARKEST_WHITE < largest <= WHITE))
+
+
+def are_pixels(names: Sequence[str]) -> bool:
+    """Whether columns are named like pixels, labels aside."""
+    others = [name for name in names if name.lower() not in LABELS and not UNNAMED.fullmatch(name)]
+    return bool(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
 
 
 def _without_digit(table: Table, origin: str) -> Table:

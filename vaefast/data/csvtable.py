@@ -27,6 +27,8 @@ from vaefast.data.values import row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
+# So many different labels of a column are kept once each.
+MOST_SHARED = 1000
 # Bytes that the encoding is told from.
 SNIFFED = 4096
 
@@ -74,7 +76,7 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
         except (DataError, UnicodeDecodeError):
             raise
         except ValueError as error:
-            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths)}") from error
+            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
@@ -82,6 +84,16 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
     if truths:
         table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
     return without_index(table, origin, lacks_a_name)
+
+
+def header_of(path: Path) -> list[str]:
+    """Names of the columns of a text file; none without a header."""
+    try:
+        with _lines(path, None) as lines:
+            return lines.header()[0]
+    except UnicodeDecodeError:
+        with _lines(path, "cp1252") as lines:
+            return lines.header()[0]
 
 
 def check_no_gaps(table: Table, origin: str) -> None:
@@ -116,10 +128,10 @@ def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             yield Lines(text, shown(path))
 
 
-def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int]) -> str:
+def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
     with _lines(path, encoding) as lines:
         names, _ = lines.header()
-        return complaint(lines, names, texts, truths)
+        return complaint(lines, names, texts, truths, stopped)
 
 
 def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -140,10 +152,17 @@ def _truth(field: str) -> float:
 
 
 class _Texts(list[str]):
-    """What one column holds, gathered while it is read."""
+    """What one column holds, gathered while it is read; equal labels are one string."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, str] = {}
 
     def take(self, field: str) -> float:
-        self.append(field.strip())
+        field = field.strip()
+        if len(self._known) < MOST_SHARED:
+            self._known.setdefault(field, field)
+        self.append(self._known.get(field, field))
         return number_in(field)
 
 

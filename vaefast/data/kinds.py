@@ -10,13 +10,12 @@ from typing import BinaryIO, Literal, TypeAlias, cast
 
 from vaefast.data.dialect import encoding_of
 from vaefast.data.idx import looks_like_idx
-from vaefast.data.reading import BZ2_MAGIC, GZIP_MAGIC, XZ_MAGIC, ZIP_MAGIC, reading, unpacked
+from vaefast.data.reading import BZ2_MAGIC, GZIP_MAGIC, NPY_MAGIC, XZ_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
 Kind: TypeAlias = Literal["npy", "npz", "sparse", "text", "parquet", "feather", "h5ad", "idx"]
 
-NPY_MAGIC = b"\x93NUMPY"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ARROW_MAGIC = b"ARROW1"
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv")

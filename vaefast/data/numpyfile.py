@@ -79,7 +79,7 @@ def read_npz(path: Path, color: bool = False) -> Rows | Dataset:
         The file is damaged, has none of these names, or its arrays are no sets of images.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = _bare(archive.namelist())
         chosen = (names[0], "", "", "") if len(names) == 1 else next((row for row in NAMES if row[0] in names), None)
         if chosen is None:
             raise DataError(
@@ -119,7 +119,7 @@ def read_numbers_npz(path: Path) -> tuple[NDArray[Any], Labels | None]:
         As above, or it holds others.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = _bare(archive.namelist())
         chosen = next((row[:2] for row in NAMES if {*row[:2]} == {*names}), (names[0], "") if len(names) == 1 else None)
         if chosen is None:
             raise DataError(f"{shown(path)} holds {len(names)} arrays: save one array alone, or X and y")
@@ -128,20 +128,51 @@ def read_numbers_npz(path: Path) -> tuple[NDArray[Any], Labels | None]:
         return values, _member_labels(archive, chosen[1], path) if chosen[1] else None
 
 
+def outline_of(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type of the one array of a `.npy` or `.npz` file, labels beside it or not; None for other files.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or its array holds no numbers.
+    """
+    with _one_array(path) as found:
+        if found is None:
+            return None
+        stream, size, origin = found
+        shape, _, dtype = read_npy_header(stream, size, origin)
+        return shape, dtype
+
+
 def span_of(path: Path) -> Span | None:
-    """What values the one array of a `.npy` or `.npz` file has, never all of them in memory at once; None for other files."""
+    """What values this array has, never all of them in memory at once.
+
+    Raises
+    ------
+    DataError
+        As above.
+    """
+    with _one_array(path) as found:
+        return None if found is None else _span(*found)
+
+
+@contextmanager
+def _one_array(path: Path) -> Iterator[tuple[IO[bytes], int, str] | None]:
+    """The stream of the array, how many bytes it can hold, and what messages call it."""
     with reading(path) as file:
-        if file.read(2) != b"PK":
-            file.seek(0)
-            return _span(file, os.fstat(file.fileno()).st_size, shown(path))
+        is_archive = file.read(2) == b"PK"
         file.seek(0)
+        if not is_archive:
+            yield file, os.fstat(file.fileno()).st_size, shown(path)
+            return
         with _opened_zip(file, path) as archive:
-            names = archive.namelist()
-            name = names[0] if len(names) == 1 else next((row[0] for row in NAMES if {*row[:2]} >= {*_bare(names)}), "")
-            if not name or name not in (*names, *_bare(names)):
-                return None
-            with _member(archive, name.removesuffix(".npy")) as (stream, size):
-                return _span(stream, size, f"{shown(path)}, array {shown(name)}")
+            names = _bare(archive.namelist())
+            name = names[0] if len(names) == 1 else next((row[0] for row in NAMES if {*row[:2]} == {*names}), "")
+            if not name:
+                yield None
+                return
+            with _member(archive, name) as (stream, size):
+                yield stream, size, f"{shown(path)}, array {shown(name)}"
 
 
 def _bare(names: list[str]) -> list[str]:
@@ -163,10 +194,9 @@ def _span(stream: IO[bytes], size: int, origin: str) -> Span:
     header = _read_header(stream, origin)
     stored_as(header.dtype, origin)
     _check_length(stream, header, size, origin)
-    ends, whole = [], header.dtype.kind in "bui"
     if header.dtype.kind == "b" or 0 in header.shape:
         return Span(header.shape, header.dtype, 0.0, 1.0, True)
-    whole = True
+    ends, whole = [], True
     count = prod(header.shape)
     for start in range(0, count, BLOCK):
         block = np.empty(min(BLOCK, count - start), header.dtype)

@@ -136,7 +136,7 @@ def _rows(folder: Path, found: _Found, color: bool, style: _Style) -> Rows:
     for row, path in enumerate(found.paths):
         with _opened(path) as picture:
             _check(picture, path, style)
-            pixels[row] = _values(picture, style).reshape(-1)
+            pixels[row] = _values(picture, path, style).reshape(-1)
             grey += style.channels == 1 and not grey and _is_colored(picture)
     notes = [
         f"pictures in colour are {KEEP}" if grey else "",
@@ -204,7 +204,7 @@ def _check(picture: Image, path: Path, style: _Style) -> None:
         raise DataError(f"{shown(path)} has {here}, the first picture {first}: save all with the same number of bits")
 
 
-def _values(picture: Image, style: _Style) -> NDArray[Any]:
+def _values(picture: Image, path: Path, style: _Style) -> NDArray[Any]:
     """(height, width) or (height, width, 3) of uint8, or of float32 in [0, 1].
 
     Raises
@@ -219,7 +219,7 @@ def _values(picture: Image, style: _Style) -> NDArray[Any]:
         return levels.astype(np.float32)
     if not (levels.min() >= 0 and levels.max() <= WHITEST):  # also of NaN
         raise DataError(
-            f"{shown(getattr(picture, 'filename', '') or 'a picture')} has levels from {levels.min()} to {levels.max()}: "
-            f"give 8 bits, 16 bits (0 to {WHITEST}), or numbers in [0, 1]"
+            f"{shown(path)} has levels from {levels.min()} to {levels.max()}: give 8 bits, 16 bits (0 to {WHITEST}), or "
+            "numbers in [0, 1]"
         )
     return (levels / np.float32(WHITEST)).astype(np.float32)

@@ -25,6 +25,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 XZ_MAGIC = b"\xfd7zXZ\0"
 BZ2_MAGIC = b"BZh"
 ZIP_MAGIC = b"PK\x03\x04"
+NPY_MAGIC = b"\x93NUMPY"
 
 # Bytes asked for in one go: GzipFile and ZipExtFile first make a bytes object of what they are asked for.
 PIECE = 1 << 20

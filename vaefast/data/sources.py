@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefast.data.csvfile import DARKEST_WHITE, MNIST_PIXELS, are_pictures, pictures_of
+from vaefast.data.csvfile import DARKEST_WHITE, MNIST_PIXELS, are_pictures, are_pixels, pictures_of
+from vaefast.data.csvtable import header_of
 from vaefast.data.digits import read_digits
 from vaefast.data.files import read_path, with_a_word_on_black
 from vaefast.data.images import Dataset, Rows
@@ -17,7 +18,7 @@ from vaefast.data.kinds import kind_of_file
 from vaefast.data.mnist import OutOfReach, load_mnist
 from vaefast.data.numbers import Numbers
 from vaefast.data.numbersfile import model_columns, numbers_of, read_columns, read_numbers_file, table_of
-from vaefast.data.numpyfile import Span, span_of
+from vaefast.data.numpyfile import Span, outline_of, span_of
 from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction, split
 from vaefast.data.wording import reason, shown
@@ -140,32 +141,58 @@ def read_any(
     return read_numbers_file(path, kind, label)
 
 
-def read_numbers(name: str, columns: int, known: Sequence[str] = (), label: str | None = None) -> Numbers:
-    """A table for a model: numbers of any file but pictures as they stand in it, and pictures as `read` reads them.
+def read_numbers(
+    name: str,
+    columns: int = 0,
+    known: Sequence[str] = (),
+    *,
+    label: str | None = None,
+    all_columns: bool = False,
+    color: bool = False,
+) -> Numbers:
+    """A table: numbers of any file but pictures as they stand in it, and pictures as `read` reads them.
 
     Parameters
     ----------
-    name
+    name, label, all_columns, color
         As for `load`.
     columns
-        How many the model takes: columns that may be labels are left out where there are more.
+        How many a trained model takes: columns that may be labels are left out where there are more. 0 without a model: then
+        `label` or `all_columns` is asked for where a column looks like labels.
     known
-        Their names, if the model knows them: those of a file with named columns are then chosen and put in order by name.
-    label
-        As for `load`.
+        Names of the model's columns, if it knows them: those of a file with named columns are chosen and put in order by name.
 
     Raises
     ------
     DataError
-        The file cannot be read, is damaged, or holds what is no finite number; or a column lacks.
+        The file cannot be read, is damaged, or holds what is no finite number; a column lacks, or looks like labels.
     """
     path = Path(name)
-    if not os.path.isfile(path):
-        return numbers_of(read(name), known)
+    kind = kind_of_file(path) if os.path.isfile(path) else "idx"
+    if kind == "idx":
+        return numbers_of(read(name, color=color), known)
+    if kind not in COLUMNS:
+        return read_numbers_file(path, kind, label)
+    table = read_columns(path, kind, label)
+    return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
+
+
+def may_be_table(path: Path) -> bool:
+    """Whether a file may hold a table of any numbers, told without reading them.
+
+    False for IDX files, arrays of bytes or truth values, those of more than two dimensions, archives of several arrays, and
+    text whose columns are named like pixels. A file that is damaged is for its reader to refuse.
+
+    Raises
+    ------
+    DataError
+        The file is of no kind that is read here.
+    """
     kind = kind_of_file(path)
-    if kind in COLUMNS:
-        return model_columns(read_columns(path, kind, label), path, columns, known, label)
-    return numbers_of(read(name), known) if kind == "idx" else read_numbers_file(path, kind, label)
+    if kind in ("npy", "npz"):
+        outline = outline_of(path)
+        return outline is not None and len(outline[0]) == 2 and outline[1] not in (np.uint8, np.bool_)
+    return kind != "idx" and not (kind == "text" and are_pixels(header_of(path)))
 
 
 def _are_pictures(span: Span | None) -> bool:

@@ -26,8 +26,9 @@ from vaefast.engines.numba_cpu.likelihoods import (
     prepare_likelihood,
 )
 from vaefast.engines.numba_cpu.loading import load_rows
-from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
+from vaefast.engines.numba_cpu.objectives import output_scale, settle
 from vaefast.engines.numba_cpu.sampling import sample_rows
+from vaefast.engines.numba_cpu.sampling_backward import sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT
 from vaefast.models.layout import PANEL
