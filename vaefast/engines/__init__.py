@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Collection
 
 from vaefast.engines import compiled_copy, cuda_driver
@@ -91,11 +92,21 @@ def _best(needed: Collection[str]) -> str:
 
 def why_not(name: str) -> str | None:
     """Why this engine cannot run here and what would help, or None where it can."""
-    if name == "numba" and importlib.util.find_spec("numba") is None:
-        return "Numba is not installed; pip install numba"
+    if name == "numba":
+        return _numba_fault()
     if name == "cuda":
         return cuda_driver.fault()
     return _extension_fault() if name == "cython" else None
+
+
+def _numba_fault() -> str | None:
+    """What keeps Numba from compiling, and what would help; None where it can."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed; pip install numba"
+    disabled = os.environ.get("NUMBA_DISABLE_JIT", "").strip()
+    if disabled.isdecimal() and int(disabled):
+        return f"NUMBA_DISABLE_JIT is {disabled}, so Numba compiles nothing; unset it"
+    return None
 
 
 def _extension_fault() -> str | None:

@@ -31,8 +31,6 @@ LARGEST_SIZE = 2**24
 LARGEST_SEED = 2**64 - 1
 # Samples are numbered in 16 bits of the noise's counter.
 LARGEST_SAMPLES = 2**16
-# Inputs up to which Adam's usual learning rate serves: see `usual_learning_rate`.
-WIDEST_AT_FULL_RATE = 3000
 # What the encoder says of a posterior's log standard deviation holds between these. Above, exp(5) = 148 times as wide as the
 # prior, no trained posterior lies, and a wider one drowns how odd a row is in noise of its own. Below, exp(-40), even one over
 # its square is still a float32 number.
@@ -329,21 +327,6 @@ def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
         "validation": ValidationSettings(**values.get("validation", {})),
     }
     return TrainingSettings(**{**values, **parts})
-
-
-def usual_learning_rate(pixels: int) -> float:
-    """Adam's step size for inputs of this width.
-
-    A step of Adam moves every weight by about the learning rate, most of them the same way at first, and a unit of the first
-    layer adds up as many weights as there are inputs: with 20,000 of them 0.001 throws it off by tens in one step. So the rate
-    falls as one over the width from `WIDEST_AT_FULL_RATE` on.
-    """
-    return AdamSettings.learning_rate * min(1.0, WIDEST_AT_FULL_RATE / pixels)
-
-
-def usual_samples(objective: str) -> int:
-    """Samples of an objective that does not say how many."""
-    return IMPORTANCE_SAMPLES if objective in IMPORTANCE_WEIGHTED else 1
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:
