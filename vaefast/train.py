@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast.cli import console
+from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
 from vaefast.cli.mpi_job import Job
-from vaefast.cli.options import Options, checked, parse, with_usual_rate
+from vaefast.cli.options import Options, checked, parse, suited
 from vaefast.errors import DivergenceError, SettingsError
 from vaefast.runs.interruption import Interruption
 
@@ -74,11 +74,13 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     engine_name, threads = engines.choose(options.engine, needed), job.thread_count(options.threads)
     if options.engine == "auto" and (advice := compiled_copy.advice()):
         complain(advice)
+    for unused in notices.unused_data_dir(options.data, options.given.get("data_dir")):
+        complain(unused)
     if options.tensorboard:
         _check_tensorboard()
     data = load(options.data, options.data_dir, in_memory=not job.several)
     model = replace(options.model, pixels=data.train.values.shape[1])
-    options = with_usual_rate(options, model.pixels)
+    options = suited(options, len(data.train), model.pixels)
     start_from = _read_start(options.start_from, model)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
     if resumed is not None:
@@ -139,6 +141,8 @@ def _train_in(
     keeper = Keeper(folder.checkpoints, record, training.epochs, options.schedule, interruption)
     if resumed is not None:
         _hand_over(resumed, keeper, position, training)
+    if resumed is None:
+        say(notices.plan(data.name, len(data.train), options.model.pixels, options, engine))
     start, before = time.perf_counter(), len(position.history)
     board = _board(folder) if options.tensorboard else None
     try:
@@ -396,8 +400,7 @@ def _summary(
     resumed_at: int | None = None,
 ) -> str:
     """What was trained this time, in one line."""
-    ranks, threads = getattr(engine, "ranks", 1), f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
-    team = f"engine {engine.name}, {threads if ranks == 1 else f'{ranks} ranks with {threads} each'}"
+    team = notices.team(engine)
     if not metrics:
         text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train, the results are written"
         return f"{data.name}: {text} | {team} | {folder.path}"
@@ -412,7 +415,7 @@ def _summary(
 
 
 def _settings(options: Options, model: ModelSettings, data: str) -> dict[str, Any]:
-    return {"data": data, "model": asdict(model), "training": asdict(options.training)}
+    return {"data": data, "model": model.as_values(), "training": asdict(options.training)}
 
 
 def _source(options: Options, data: Dataset) -> dict[str, str | None]:
