@@ -415,7 +415,7 @@ def _summary(
 
 
 def _settings(options: Options, model: ModelSettings, data: str) -> dict[str, Any]:
-    return {"data": data, "model": asdict(model), "training": asdict(options.training)}
+    return {"data": data, "model": model.as_values(), "training": asdict(options.training)}
 
 
 def _source(options: Options, data: Dataset) -> dict[str, str | None]:

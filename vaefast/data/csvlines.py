@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, takewhile
 from typing import TextIO
 
 from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
@@ -16,8 +16,11 @@ from vaefast.errors import DataError
 
 # Characters: room for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
 LONGEST_LINE = 1 << 26
-# Lines that the separator is told from.
+# Lines that the separator is told from, and characters of them if lines are long.
 SNIFFED = 20
+MOST_SNIFFED = 1 << 20
+# What begins a line in front of the rows that is none.
+COMMENT = "#"
 # A comma between digits, in a line whose other commas are part of a text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
@@ -35,7 +38,6 @@ class Lines:
 
     def __init__(self, text: TextIO, origin: str) -> None:
         self.origin = origin
-        self.number = 0  # of the line read last, counted from 1
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file
         self.columns = 0
@@ -43,10 +45,31 @@ class Lines:
         self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
         self._most = float("inf")  # rows that this machine can hold
         self._stored = self._not_blank(iter(partial(text.readline, LONGEST_LINE), ""))
-        first = [*islice(self._stored, 1)]
-        own = EXCEL_SEPARATOR.fullmatch(first[0][1]) if first else None
-        self._pending = [*([] if own else first), *islice(self._stored, SNIFFED)]
+        self._pending = self._first_lines()
+        own = EXCEL_SEPARATOR.fullmatch(self._pending[0][1]) if self._pending else None
+        if own:
+            del self._pending[0]
+        comments = [*takewhile(lambda held: held[1].lstrip().startswith(COMMENT), self._pending)]
+        del self._pending[: len(comments)]
         self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None)
+        if comments:
+            self._name_columns(*comments[-1])
+
+    def _first_lines(self) -> list[tuple[int, str]]:
+        """Those that the separator is told from, a few long ones or more short ones, with their numbers."""
+        held, length = list[tuple[int, str]](), 0
+        for number, line in self._stored:
+            held.append((number, line))
+            length += len(line)
+            if len(held) > SNIFFED or (length > MOST_SNIFFED and len(held) > 1):
+                break
+        return held
+
+    def _name_columns(self, number: int, comment: str) -> None:
+        """Take a comment in front of the rows for the header, as `numpy.savetxt` writes it, where it has as many fields."""
+        names = comment.strip().lstrip(COMMENT).strip(" ")
+        if len(fields_of(names, self.dialect.separator)) == self.width():
+            self._pending.insert(0, (number, names))
 
     def header(self) -> tuple[list[str], bool]:
         """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
@@ -72,35 +95,38 @@ class Lines:
         return len(fields_of(self._pending[0][1], self.dialect.separator)) if self._pending else 0
 
     def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        number, line = self._pending.pop(0) if self._pending else next(self._stored)
-        self.row += 1
-        self.raw = line
-        self._count(number, line)
-        if self.dialect.decimal == ",":
-            line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
-        return self._tidied(line) if QUOTE in line else line
+        expected = 0  # number of the next line, if no blank one stands before it
+        has_decimal_commas = self.dialect.decimal == ","
+        for number, line in chain(self._pending, self._stored):
+            self.row += 1
+            self.raw = line
+            if number != expected:
+                self._skipped(number, expected, line)
+            expected = number + 1
+            if self.row >= self._most or len(line) == LONGEST_LINE:
+                raise self._excess()
+            if has_decimal_commas:
+                line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
+            yield self._tidied(line) if QUOTE in line else line
 
     def _not_blank(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-        for line in lines:
-            self.number += 1
-            if line.strip():
-                yield self.number, line
+        for number, line in enumerate(lines, 1):
+            if not line.isspace():
+                yield number, line
 
-    def _count(self, number: int, line: str) -> None:
-        """Take down where the line stands, and refuse one that is too long or too many."""
-        if not self.columns:
-            self.columns = len(fields_of(line, self.dialect.separator))
-            self._most = machine_memory() / (4 * self.columns)
-            self.places.first = number
-        expected = (self.places.first or 0) + self.row + len(self.places.blanks)
-        self.places.blanks.extend([self.row] * (number - expected))
-        if self.row >= self._most or len(line) == LONGEST_LINE:
-            too_many = self.row >= self._most
-            what = "rows than this machine's memory holds" if too_many else f"than {LONGEST_LINE} characters a line"
-            raise DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
+    def _skipped(self, number: int, expected: int, line: str) -> None:
+        """Take down where the first row stands, and how many blank lines stand before another."""
+        if self.row:
+            self.places.blanks.extend([self.row] * (number - expected))
+            return
+        self.columns = len(fields_of(line, self.dialect.separator))
+        self._most = machine_memory() / (4 * self.columns)
+        self.places.first = number
+
+    def _excess(self) -> DataError:
+        too_many = self.row >= self._most
+        what = "rows than this machine's memory holds" if too_many else f"than {LONGEST_LINE} characters a line"
+        return DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
 
     def _tidied(self, line: str) -> str:
         """A line with quotes as NumPy takes it: no field goes on in the next line, and no space stands before a quote."""

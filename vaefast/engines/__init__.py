@@ -9,7 +9,7 @@ from collections.abc import Collection
 from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")
@@ -21,15 +21,16 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 # What an engine cannot do, in the words of `needs`; the others do it.
 SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
+COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
-        "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
+        *COUNTS, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),
     "cuda": (
-        "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+        *COUNTS, "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae",
+        "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
