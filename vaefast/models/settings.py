@@ -316,6 +316,11 @@ def usual_samples(objective: str) -> int:
     return IMPORTANCE_SAMPLES if objective in IMPORTANCE_WEIGHTED else 1
 
 
+def usual_binarization(likelihood: str) -> str:
+    """What becomes of grey levels where nobody says it."""
+    return "dynamic" if likelihood == "bernoulli" else "none"
+
+
 def check_binarization(likelihood: str, binarize: str) -> None:
     """Refuse to draw pixels on or off for a likelihood of grey levels.
 
