@@ -1,11 +1,17 @@
-"""The sdist and the wheel: what they hold, that the wheel runs without a source tree, an installation without a compiler."""
+"""The sdist and the wheel: what they hold, that the wheel runs without a source tree, an installation without a compiler.
 
+And the README's first command, typed in a checkout in an environment that has nothing of vaefast yet.
+"""
+
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -38,22 +44,36 @@ def built_wheel(sdist, folder, **environment):
 
 def fresh_python(folder, wheel):
     """The interpreter of a new environment with this wheel, and with the dependencies that are installed here after it."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
+    python = bare_python(folder)
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    lend_dependencies(python)
     return python
+
+
+def bare_python(folder):
+    """The interpreter of a new environment."""
+    venv.create(folder, with_pip=True)
+    return folder / "bin" / "python"
+
+
+def lend_dependencies(python):
+    """Let an environment import what is installed here, after what is installed in it."""
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=python.parent).strip()
+    (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+
+def copy_sources(folder):
+    """The checkout as git has it: nothing that was built in this tree."""
+    shutil.copytree(ROOT / "vaefast", folder / "vaefast", ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
 
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sdist")
     # From a copy: the build must not depend on what was built in this tree, nor leave anything in it.
-    aside = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
-    shutil.copytree(ROOT / "vaefast", folder / "source" / "vaefast", ignore=aside)
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / "source")
+    copy_sources(folder / "source")
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", folder, cwd=folder / "source")
     return next(folder.glob("*.tar.gz"))
 
@@ -96,3 +116,90 @@ def test_without_a_compiler_the_installation_succeeds_and_says_what_is_missing(s
     last = result.stderr.splitlines()[-1]
     assert "engine cython cannot run here: its extension was not built; install a C compiler" in last
     assert "engine reference" in run(*asked, "reference", cwd=tmp_path)
+
+
+# --- The README's first command
+
+
+def first_command():
+    """What the README says to type first: how to install, and what to run."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"<!-- the first command -->\n```sh\n(.*)\n```", text)
+    install, _, command = line.partition(" && ")
+    return install, command
+
+
+def started(checkout, line):
+    """A process for a line typed in the checkout, in the new environment beside it, without MNIST and network.
+
+    Kernels are kept in a folder that is empty at first, so a run that compiles them takes its seconds.
+    """
+    bin_folder, home = checkout.parent / "venv" / "bin", checkout.parent / "home"
+    variables = {name: value for name, value in SOURCES_ASIDE.items() if not name.startswith(("VAEFAST_", "NUMBA_"))}
+    variables |= {
+        "PATH": f"{bin_folder}{os.pathsep}{variables['PATH']}", "VIRTUAL_ENV": str(bin_folder.parent), "VAEFAST_OFFLINE": "1",
+        "HOME": str(home), "XDG_CACHE_HOME": str(home), "NUMBA_CACHE_DIR": str(home),
+    }  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(line, shell=True, cwd=checkout, env=variables, text=True, **pipes)
+
+
+def typed(checkout, line):
+    """Standard output and error of a line that ends well."""
+    with started(checkout, line) as process:
+        out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-3000:] + errors[-3000:]
+    return out, errors
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout, beside a new environment into which it was installed as the README says.
+
+    Only where packages come from is another: pip fetches nothing, and takes what is installed here.
+    """
+    folder = tmp_path_factory.mktemp("first") / "checkout"
+    copy_sources(folder)
+    python = bare_python(folder.parent / "venv")
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", cwd=folder)  # that of Python 3.11 is too old
+    lend_dependencies(python)
+    install, _ = first_command()
+    assert install.startswith("pip install ")
+    typed(folder, install.replace("pip install", "pip install --quiet --no-index --no-deps --no-build-isolation", 1))
+    return folder
+
+
+def test_the_first_command_of_the_readme_runs_the_compiled_engine_in_the_checkout(checkout):
+    _, command = first_command()
+    start = time.monotonic()
+    with started(checkout, command) as process:
+        lines = []
+        while not (lines and lines[-1].startswith("epoch ")):
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr.read()
+        seconds = time.monotonic() - start
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert errors.startswith("vaefast: NO MNIST")
+    assert errors.count("\n") == 1
+    (run_folder,) = (checkout / "runs").iterdir()
+    assert json.loads((run_folder / "environment.json").read_text())["engine"] == "cython"
+    # 1 s was measured on two idle cores; kernels that must be compiled first take 15 s.
+    assert seconds < 10
+
+
+def test_uncompiled_sources_in_the_current_folder_say_what_to_type_instead(checkout):
+    arguments = "--data digits --epochs 0 --hidden 5 --engine"
+    _, errors = typed(checkout, f"python -m vaefast.train {arguments} auto --out uncompiled")
+    assert f"the sources in {checkout / 'vaefast'} are not compiled, and the vaefast installed in " in errors
+    assert "type vaefast instead of python -m vaefast" in errors
+    assert typed(checkout, f"vaefast train {arguments} cython --out compiled")[1] == ""
+    assert typed(checkout, f"python -m vaefast.train {arguments} reference --out named")[1] == ""
+
+
+def test_the_console_script_answers_for_every_command(checkout):
+    out, _ = typed(checkout, "vaefast --help")
+    assert out.startswith("usage: vaefast COMMAND")
+    for name in ("train", "evaluate", "transform", "reproduce"):
+        assert f"\n  {name} " in out
+        assert typed(checkout, f"vaefast {name} --help")[0].startswith(f"usage: vaefast {name} ")

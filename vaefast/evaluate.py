@@ -1,4 +1,4 @@
-"""`python -m vaefast.evaluate RUN`: how good a trained model is on test images, in numbers and figures."""
+"""`vaefast evaluate RUN`: how good a trained model is on test images, in numbers and figures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
+from vaefast.cli.parser import Parser
+from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
 from vaefast.version import __version__
@@ -125,9 +126,7 @@ def model_of(path: Path) -> Path:
     """
     if path.is_dir() and not (path / MODEL).exists():
         begun = (path / "checkpoint").is_dir()
-        remedy = (
-            f"finish it with python -m vaefast.train --resume {path}" if begun else "give the folder of a run, or its model"
-        )
+        remedy = f"finish it with {called('train')} --resume {path}" if begun else "give the folder of a run, or its model"
         raise DataError(f"{path} holds no {MODEL}: {remedy}")
     return path / MODEL if path.is_dir() else path
 
@@ -352,7 +351,7 @@ class Display:
 
 def _build_parser() -> Parser:
     parser = Parser(
-        prog="python -m vaefast.evaluate",
+        prog=called("evaluate"),
         description="Evaluate a trained model on test images: ELBO, log p(x) by importance sampling, active units, figures.",
         allow_abbrev=False,
     )

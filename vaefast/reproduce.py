@@ -1,6 +1,6 @@
-"""`python -m vaefast.reproduce iwae-table1`: train and evaluate the rows of a published table, beside what was published.
+"""`vaefast reproduce iwae-table1`: train and evaluate the rows of a published table, beside what was published.
 
-Each row is a run of `python -m vaefast.train` in a folder of its own, made longer stage by stage and evaluated after each; so
+Each row is a run of `vaefast train` in a folder of its own, made longer stage by stage and evaluated after each; so
 the command can be stopped at any moment, and the same command goes on.
 """
 
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast import train
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
+from vaefast.cli.parser import Parser
+from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1
 from vaefast.runs.interruption import Interrupted, Interruption
@@ -136,7 +137,7 @@ def _advance(
 
 
 def _flags(options: Options, name: str, epochs: int) -> dict[str, Any]:
-    """The run of a row, by the names of the flags of `python -m vaefast.train`."""
+    """The run of a row, by the names of the flags of `vaefast train`."""
     row = iwae_table1.settings(iwae_table1.ROWS[name], options.variant, options.beta1, options.kl)
     whole = {
         **row, "epochs": epochs, "seed": options.seed, "data": options.data, "data_dir": options.data_dir,
@@ -314,7 +315,7 @@ def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
 
 def _build_parser() -> Parser:
     parser = Parser(
-        prog="python -m vaefast.reproduce",
+        prog=called("reproduce"),
         description="Train and evaluate the rows of a published table, and say how they compare. The same command goes on "
         "where it was stopped; more --stages continue.",
         allow_abbrev=False,
@@ -337,9 +338,9 @@ def _build_parser() -> Parser:
     add("--seed", metavar="S", type=int, default=0, help="(default: %(default)s)")
     add("--data", metavar="WHAT", default="mnist", help="other data have no published values (default: %(default)s)")
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie")
-    add("--engine", metavar="NAME", help="as for vaefast.train (default: auto)")
-    add("--threads", metavar="T", type=int, help="as for vaefast.train; changes no result")
-    add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast.train (default: %(default)s)")
+    add("--engine", metavar="NAME", help="as for vaefast train (default: auto)")
+    add("--threads", metavar="T", type=int, help="as for vaefast train; changes no result")
+    add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast train (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
     add("--version", action="version", version=f"vaefast {__version__}")
     return parser

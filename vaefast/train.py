@@ -1,4 +1,4 @@
-"""`python -m vaefast.train`: one run, its folder and its figures, and what the exit code is."""
+"""`vaefast train`: one run, its folder and its figures, and what the exit code is."""
 
 from __future__ import annotations
 
@@ -67,10 +67,13 @@ def run(options: Options, interruption: Interruption, job: Job | None = None) ->
 def _run(options: Options, resumed: Resumed | None, interruption: Interruption, job: Job) -> None:
     from vaefast import engines
     from vaefast.data import load
+    from vaefast.engines import compiled_copy
     from vaefast.runs.run_folder import environment
 
     needed = (*engines.needs(options.model, options.training), *job.needs)
     engine_name, threads = engines.choose(options.engine, needed), job.thread_count(options.threads)
+    if options.engine == "auto" and (advice := compiled_copy.advice()):
+        complain(advice)
     if options.tensorboard:
         _check_tensorboard()
     data = load(options.data, options.data_dir, in_memory=not job.several)

@@ -1,4 +1,4 @@
-"""`python -m vaefast.transform MODEL`: what a trained model makes of each row of a file, in the file's order, as a table."""
+"""`vaefast transform MODEL`: what a trained model makes of each row of a file, in the file's order, as a table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
-from vaefast.cli.arguments import Parser
 from vaefast.cli.console import complain, say
+from vaefast.cli.parser import Parser
+from vaefast.cli.program import called
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import Display, checked, model_of
 from vaefast.runs.interruption import Interruption
@@ -208,7 +209,7 @@ def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
 
 def _build_parser() -> Parser:
     parser = Parser(
-        prog="python -m vaefast.transform",
+        prog=called("transform"),
         description="Write what a trained model makes of each row of a file: latents, ELBO and log p(x), in the file's order.",
         allow_abbrev=False,
     )

@@ -170,7 +170,7 @@ def test_a_run_without_a_model(command, run):
     Path("run/model.safetensors").unlink()
     code, _, err = command("run", *QUICK)
     assert code == 3
-    assert err == "vaefast: run holds no model.safetensors: finish it with python -m vaefast.train --resume run\n"
+    assert err == "vaefast: run holds no model.safetensors: finish it with vaefast train --resume run\n"
     Path("empty").mkdir()
     code, _, err = command("empty", *QUICK)
     assert code == 3

@@ -31,7 +31,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from vaefast import __version__, engines, evaluate, train, transform
-from vaefast.cli import arguments, options
+from vaefast.cli import arguments, options, parser
 from vaefast.engines import threads
 from vaefast.errors import OutputError
 from vaefast.files import atomic
@@ -448,9 +448,9 @@ def test_no_flag_is_suggested_that_is_far_from_what_was_typed(command, arguments
 
 def test_every_synonym_leads_to_a_flag_of_some_command():
     parsers = (arguments.build_parser(), evaluate._build_parser(), transform._build_parser())
-    known = {name.strip("-") for parser in parsers for action in parser._actions for name in action.option_strings}
-    words = [word for others in arguments.SYNONYMS.values() for word in others.split(", ")] + [*arguments.ABSENT]
-    assert {flag.split()[0] for flag in arguments.SYNONYMS} <= known
+    known = {name.strip("-") for each in parsers for action in each._actions for name in action.option_strings}
+    words = [word for others in parser.SYNONYMS.values() for word in others.split(", ")] + [*parser.ABSENT]
+    assert {flag.split()[0] for flag in parser.SYNONYMS} <= known
     assert len({*words}) == len(words)
     assert not {*words} & known
 

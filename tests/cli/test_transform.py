@@ -290,7 +290,7 @@ def test_what_must_be_given_and_models_that_are_none(command, run):
     Path("run/model.safetensors").write_bytes(b"damaged")
     refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "no model file of vaefast")
     Path("run/model.safetensors").unlink()
-    refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "finish it with python -m vaefast.train --resume run")
+    refused(command, 3, ("run", "--data", "grey.npy", "--out", "z.csv"), "finish it with vaefast train --resume run")
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(command, run, monkeypatch):

@@ -1,15 +1,13 @@
-"""The flags of `python -m vaefast.train`, in the order of its --help, and the parser that all commands share."""
+"""The flags of `vaefast train`, in the order of its --help."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import sys
-from collections.abc import Callable, Collection, Sequence
-from itertools import pairwise
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from vaefast.errors import SettingsError
+from vaefast.cli.parser import Parser
+from vaefast.cli.program import called
 from vaefast.models.settings import (
     ACTIVATIONS,
     BINARIZATIONS,
@@ -34,120 +32,10 @@ from vaefast.version import __version__
 Add: TypeAlias = Callable[..., Any]
 
 
-# What other tools call these flags; of two words the second is the value that is meant.
-SYNONYMS = {
-    "data": "dataset, input, inputs, data-file, data-path, file, images, train-data, x",
-    "data-dir": "data-root, data-folder, root, mnist, mnist-dir",
-    "config": "cfg, conf, config-file, settings",
-    "engine": "device, backend, accelerator",
-    "engine cuda": "gpu, gpus, cuda, use-cuda, use-gpu",
-    "engine auto": "cpu, no-cuda, no-gpu",
-    "hidden": "hidden-sizes, hidden-size, hidden-layer-sizes, hidden-layers, hidden-dim, hidden-dims, layers, units",
-    "latent": "n-components, latent-dim, latent-dims, latent-size, latents, n-latent, n-latents, num-latents, z-dim, zdim, z, "
-    "nz, embedding-dim, bottleneck, code-size",
-    "activation": "act, nonlinearity",
-    "likelihood": "output-distribution, decoder-distribution, recon-loss",
-    "objective": "loss, bound",
-    "samples": "n-samples, num-samples, k, mc-samples, iw-samples, importance-samples",
-    "beta": "kl-weight, kld-weight, kl-coef",
-    "kl-warm-up": "kl-annealing, warmup, kl-warmup, annealing",
-    "warm-up-epochs": "warmup-epochs, n-epochs-kl-warmup",
-    "init": "initialization, initializer, weight-init",
-    "binarize": "binarise, binary, binarization",
-    "batch-size": "batch, bs, batchsize, minibatch, mini-batch-size, train-batch-size",
-    "epochs": "n-epochs, num-epochs, max-epochs, nepochs, max-iter, n-iter, iterations",
-    "learning-rate": "lr, eta, alpha, step-size, rate, base-lr, learning-rate-init",
-    "learning-rate-schedule": "lr-schedule, lr-scheduler, scheduler, schedule",
-    "learning-rate-steps": "lr-steps, milestones",
-    "final-learning-rate": "min-lr, final-lr, eta-min",
-    "beta1": "beta-1, b1, adam-beta1",
-    "beta2": "beta-2, b2, adam-beta2",
-    "epsilon": "eps, adam-eps, adam-epsilon",
-    "validation": "val-split, validation-split, validation-fraction, val-fraction, val-size, val, valid",
-    "patience": "early-stopping, early-stop, n-iter-no-change, early-stopping-patience",
-    "min-improvement": "tol, min-delta",
-    "clip-norm": "clip, grad-clip, clip-grad, gradient-clip-val, max-grad-norm, clip-grad-norm",
-    "seed": "random-state, random-seed, rng-seed, manual-seed",
-    "precision": "dtype, amp, fp16",
-    "threads": "workers, num-workers, n-workers, n-jobs, jobs, num-threads, n-threads, nthreads, nproc, cores",
-    "out": "output, outdir, out-dir, output-dir, output-file, save-dir, save-path, save, log-dir, logdir, results, run-dir, o",
-    "checkpoint-every": "save-every, save-freq, save-interval, checkpoint-interval",
-    "resume": "continue, restart, resume-from, checkpoint, ckpt, from-checkpoint",
-    "start-from": "pretrained, init-from, weights, load, warm-start, finetune",
-    "tensorboard": "tb",
-    "limit": "max-images, max-samples, n-images, num-images",
-    "force": "overwrite",
-    "debug": "verbose, traceback",
-}  # fmt: skip
-# What other tools have and this one has not.
-ABSENT = {
-    "dropout": "there is no dropout: --validation with --patience stops before the model overfits",
-    "weight-decay": "there is no weight decay: --validation with --patience stops before the model overfits",
-    "optimizer": "there is no other optimiser than Adam",
-    "momentum": "there is no other optimiser than Adam, whose momentum is --beta1",
-    "batch-norm": "there is no batch normalisation",
-    "conv": "there are no convolutions, only fully connected layers",
-    "log-interval": "there is no such interval: each epoch gives a line",
-}
-ABSENT |= {"l2": ABSENT["weight-decay"], "wd": ABSENT["weight-decay"], "optim": ABSENT["optimizer"]}
-ABSENT |= {"batchnorm": ABSENT["batch-norm"], "drop": ABSENT["dropout"], "solver": ABSENT["optimizer"]}
-# Of `difflib`: a letter lost, added or exchanged in a word of five, but not `lr` for `kl`.
-NEAR = 0.75
-
-
-def meant(name: str, names: Collection[str]) -> str:
-    """Of these names, all without their dashes in front, the one that was probably meant; with a value where a word stands
-    for both, such as `engine cuda`. Empty where there is none."""
-    name = name.strip("-").replace("_", "-").lower()
-    if name in names:
-        return name
-    for flag, others in SYNONYMS.items():
-        if name in others.split(", ") and flag.split()[0] in names:
-            return flag
-    near = difflib.get_close_matches(name, names, 1, NEAR)
-    return near[0] if near else ""
-
-
-class Parser(argparse.ArgumentParser):
-    """One line for a wrong flag, with the right one where it can be told."""
-
-    _given: Sequence[str] = ()
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the base class does it; the arguments are kept for the sake of a good message."""
-        self._given = [*args] if args is not None else sys.argv[1:]
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        known = {flag for action in self._actions for flag in action.option_strings}
-        strange = [word for word in self._given if word.startswith("-") and word.split("=")[0] not in known]
-        hint = self._dashed(message, strange)
-        if not hint and message.startswith(("unrecognized arguments", "the following arguments are required")):
-            hint = next(filter(None, (_hint(word.split("=")[0], known) for word in strange)), "")
-        raise SettingsError(f"{message}{hint and f' ({hint})'}; {self.prog} --help lists the flags")
-
-    def _dashed(self, message: str, strange: list[str]) -> str:
-        """How to give a value that begins with a dash, where one stands in the place of what is lacking."""
-        for flag, value in pairwise(["", *self._given]):
-            if value in strange and message.startswith(f"argument {flag}: expected"):
-                return f"a value that begins with a dash is given as {flag}={value}"
-            if value in strange and not value.startswith("--") and message.startswith("the following arguments are required"):
-                return f"a path that begins with a dash is given as ./{value}"
-        return ""
-
-
-def _hint(flag: str, known: Collection[str]) -> str:
-    """What was meant by a flag that there is not, or that there is nothing of the kind."""
-    near = meant(flag, [name.strip("-") for name in known])
-    if near:
-        return f"did you mean --{near}?"
-    return ABSENT.get(flag.strip("-").replace("_", "-").lower(), "") if "--epochs" in known else ""
-
-
 def build_parser() -> Parser:
     """The parser of all flags; those that are not given leave nothing behind."""
     parser = Parser(
-        prog="python -m vaefast.train",
+        prog=called("train"),
         description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

@@ -90,6 +90,12 @@ def _attempt(
     return 0
 
 
+def refuse(error: VaefastError) -> int:
+    """Say what is wrong with the command line before any command has begun; returns the exit code."""
+    complain(str(error), Job())
+    return error.exit_code
+
+
 def exit_with(main: Callable[[], int]) -> None:
     """End this process with the exit code of a command."""
     _open_standard_streams()

@@ -1,4 +1,4 @@
-"""The command line of `python -m vaefast.train`: flags over a TOML file over the defaults, checked."""
+"""The command line of `vaefast train`: flags over a TOML file over the defaults, checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vaefast.cli.arguments import ABSENT, Parser, build_parser, meant
+from vaefast.cli.arguments import build_parser
+from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection
 
-from vaefast.engines import cuda_driver
+from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -100,6 +100,9 @@ def why_not(name: str) -> str | None:
 def _extension_fault() -> str | None:
     """What is wrong with the compiled extension of the Cython engine, and what would help; None where it can be used."""
     if importlib.util.find_spec("vaefast.engines.cython_cpu.kernels") is None:
+        built_elsewhere = compiled_copy.advice()
+        if built_elsewhere is not None:
+            return built_elsewhere
         return "its extension was not built; install a C compiler (gcc from 12, or clang), then install vaefast again"
     try:
         from vaefast.engines.cython_cpu import kernels  # noqa: F401

@@ -48,7 +48,7 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
 
 
 def load(path: str | Path) -> VAE:
-    """A trained model from a file that `VAE.save` or `python -m vaefast.train` wrote, or from a run's folder.
+    """A trained model from a file that `VAE.save` or `vaefast train` wrote, or from a run's folder.
 
     Raises
     ------

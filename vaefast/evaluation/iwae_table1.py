@@ -51,7 +51,7 @@ ROWS = {
 
 
 def settings(row: Row, variant: str, beta1: float | None = None, kl: str | None = None) -> dict[str, Any]:
-    """How a row is trained, by the names of the flags of `python -m vaefast.train`, but for the number of epochs.
+    """How a row is trained, by the names of the flags of `vaefast train`, but for the number of epochs.
 
     Parameters
     ----------

@@ -1,0 +1,98 @@
+"""`vaefast COMMAND`: which command it is, how help names it, and what a mistyped one is answered with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vaefast
+from vaefast import __main__ as entry
+from vaefast.cli import program
+from vaefast.engines import compiled_copy
+
+ROOT = Path(vaefast.__file__).parents[1]
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python with these words, in the checkout."""
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", entry.COMMANDS)
+@pytest.mark.parametrize("form", ["vaefast {}", "vaefast.{}"])
+def test_help_names_the_command_as_it_was_typed(command, form):
+    name = form.format(command)
+    done = typed("-m", *name.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: python -m {name} ")
+    assert re.search(rf"\n  {command} ", typed("-m", "vaefast", "--help").stdout)
+
+
+def test_from_python_a_command_is_that_of_the_console_script():
+    assert program.called("train") == "vaefast train"
+    assert program.called("") == "vaefast"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "no command is given: choose train, evaluate, transform or reproduce; vaefast --help describes them"),
+        (("trian",), "there is no command 'trian': did you mean vaefast train?"),
+        (("Evaluate", "runs/a"), "there is no command 'Evaluate': did you mean vaefast evaluate?"),
+        (("fit",), "there is no command 'fit': did you mean vaefast train?"),
+        (("embed",), "there is no command 'embed': did you mean vaefast transform?"),
+        (("quux",), "there is no command 'quux': choose train, evaluate, transform or reproduce"),
+        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform or reproduce, such as "
+         "vaefast train --data"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_command_is_one_line_and_exit_code_2(capsys, arguments, words):
+    assert entry.main([*arguments]) == 2
+    assert capsys.readouterr() == ("", f"vaefast: {words}\n")
+
+
+def test_the_arguments_after_the_command_are_its_own(capsys):
+    assert entry.main(["train", "--hidden", "0"]) == 2
+    assert capsys.readouterr().err.startswith("vaefast: hidden is 0")
+    assert entry.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vaefast {vaefast.__version__}\n"
+
+
+def test_help_comes_at_once():
+    def seconds(*words: str) -> float:
+        start = time.perf_counter()
+        typed(*words)
+        return time.perf_counter() - start
+
+    rounds = [(seconds("-m", "vaefast", "--help"), seconds("-c", "pass")) for _ in range(5)]
+    # 15 ms were measured; the imports of any engine, or of scikit-learn, are ten times as long.
+    assert min(help_ for help_, _ in rounds) - min(start for _, start in rounds) < 0.1
+
+
+def make_copy(folder: Path, *, compiled: bool) -> Path:
+    """The folders of a copy of vaefast as far as the search for its extension reads them."""
+    engines = folder / "vaefast" / "engines" / "cython_cpu"
+    engines.mkdir(parents=True)
+    (folder / "vaefast" / "__init__.py").touch()
+    if compiled:
+        (engines / "kernels.py").touch()  # any module of this name is found
+    return folder
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("there", [True, False, None])
+def test_an_installed_compiled_copy_is_told_of_where_these_sources_are_not_compiled(tmp_path, monkeypatch, here, there):
+    own = make_copy(tmp_path / "own", compiled=here)
+    path = [str(own)] if there is None else [str(own), str(make_copy(tmp_path / "other", compiled=there))]
+    monkeypatch.setattr(compiled_copy, "PACKAGE", own / "vaefast")
+    monkeypatch.setattr(sys, "path", path)
+    advice = compiled_copy.advice()
+    assert (advice is not None) == (there is True and not here)
+    if advice is not None:
+        assert f"the vaefast installed in {tmp_path / 'other' / 'vaefast'} is: type vaefast instead of" in advice
