@@ -10,6 +10,7 @@ from vaefast.cli.parser import Parser
 from vaefast.cli.program import called
 from vaefast.models.settings import (
     ACTIVATIONS,
+    AUTO,
     BINARIZATIONS,
     IMPORTANCE_SAMPLES,
     INITIALIZATIONS,
@@ -29,6 +30,8 @@ from vaefast.models.settings import (
 from vaefast.version import __version__
 
 # `add_argument` of a parser.
+SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
+
 Add: TypeAlias = Callable[..., Any]
 
 
@@ -62,6 +65,9 @@ def _add_data(add: Add) -> None:
     add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
         "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
+    add("--test-fraction", metavar="F", type=float, help="share of the rows that is held out as the test set, where the data "
+        "bring none, the same rows each time; 0 trains on all rows of a table, as vaefast.VAE does, and leaves out what the "
+        "test set is for (default: 0.1)")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
     add("--engine", metavar="NAME", help="auto, cython, numba, cuda (one GPU) or reference (default: auto, the fastest "
         "for the CPU that works here)")  # fmt: skip
@@ -74,8 +80,12 @@ def _add_model(add: Add) -> None:
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
-    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): of pixels that are 0 or 1, of any grey levels with a learned "
-        f"variance a pixel, or of grey levels in [0, 1] (default: {model.likelihood})")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS), help="p(x | z): of pixels or columns that are 0 or 1; of any numbers, "
+        "with a learned variance each; or of numbers in [0, 1] (default: auto, which is bernoulli for pictures and for tables "
+        "of 0 and 1, and gaussian for other tables)")  # fmt: skip
+    add("--scaling", choices=SCALINGS, help="of the columns of a table: to mean 0 and standard deviation 1, to [0, 1], or "
+        "not at all; bounds stay those of the numbers as given. grey takes the data as pictures (default: auto, which is grey "
+        "for pictures; for tables it is standard, stray values left out, for a gaussian likelihood, else none)")  # fmt: skip
 
 
 def _add_objective(add: Add) -> None:

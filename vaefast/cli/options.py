@@ -17,7 +17,7 @@ from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (
-    LIKELIHOODS,
+    AUTO,
     OBJECTIVES,
     AdamSettings,
     ModelSettings,
@@ -26,6 +26,7 @@ from vaefast.models.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
+    usual_binarization,
     usual_learning_rate,
     usual_samples,
 )
@@ -55,6 +56,10 @@ class Options:
     distributed: str = "auto"
     deterministic_reduction: bool = False
     has_rate: bool = False  # whether a learning rate is given
+    likelihood: str = AUTO  # as it was asked for; that of `model` is the one that the data decide
+    has_binarize: bool = False  # whether it is given
+    scaling: str = AUTO
+    test_fraction: float | None = None
 
 
 def parse(arguments: list[str]) -> Options:
@@ -89,9 +94,11 @@ def checked(given: Mapping[str, Any]) -> Options:
     validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
-    if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
-        training.setdefault("binarize", "none")
-        check_binarization(model["likelihood"], training["binarize"])
+    has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
+    if likelihood != AUTO:
+        model["likelihood"] = likelihood
+        training.setdefault("binarize", usual_binarization(likelihood))
+        check_binarization(likelihood, training["binarize"])
     return Options(
         ModelSettings(**model),
         TrainingSettings(
@@ -111,7 +118,26 @@ def checked(given: Mapping[str, Any]) -> Options:
         distributed=values.get("distributed", "auto"),
         deterministic_reduction=values.get("deterministic_reduction", False),
         has_rate=has_rate,
+        likelihood=likelihood,
+        has_binarize=has_binarize,
+        scaling=values.get("scaling", AUTO),
+        test_fraction=values.get("test_fraction"),
     )
+
+
+def suited(options: Options, columns: int, likelihood: str) -> Options:
+    """The options for data of so many columns and this likelihood, where nothing else is given.
+
+    Raises
+    ------
+    SettingsError
+        What is given does not go with the likelihood.
+    """
+    binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
+    check_binarization(likelihood, binarize)
+    options = with_usual_rate(options, columns)
+    model = replace(options.model, pixels=columns, likelihood=likelihood)
+    return replace(options, model=model, training=replace(options.training, binarize=binarize))
 
 
 def with_usual_rate(options: Options, pixels: int) -> Options:

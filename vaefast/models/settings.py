@@ -12,6 +12,8 @@ from vaefast.errors import SettingsError
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
 LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
+# What a user leaves to the data.
+AUTO = "auto"
 OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")

@@ -56,8 +56,8 @@ def of_collapse(kl: float) -> str | None:
         return None
     return (
         f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train for "
-        "more epochs, with smaller minibatches, or with objective beta and a linear warm-up of the KL divergence; columns that do "
-        "not depend on each other have nothing to hold"
+        "more epochs, with smaller minibatches, or with objective beta and a linear warm-up of the KL divergence; columns "
+        "that do not depend on each other have nothing to hold"
     )
 
 
