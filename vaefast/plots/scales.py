@@ -33,19 +33,14 @@ class Scale:
             return (array / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 
     def ticks(self) -> tuple[list[float], list[str], str]:
-        """Values to mark, their texts, and what is to be added to each text; empty where nothing is."""
-        span = self.high / 2 - self.low / 2
-        step = _nice(span)
-        first, last = np.ceil(self.low / step), np.floor(self.high / step)
-        values = [float(number * step) for number in np.arange(first, last + 1)] if last - first < 8 else []
-        if len(values) < 2:
-            values = [self.low, self.high]
+        """Two to six values to mark, their texts, and what is to be added to each text; empty where nothing is."""
+        step = _step(self.high / 2 - self.low / 2)
+        values = [float(number * step) for number in np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1)]
         largest = max(abs(value) for value in values)
-        digits = int(np.ceil(np.log10(largest / step))) + 1 if largest > 0 else 1
-        if digits > MOST_DIGITS:
+        if largest >= step * 10**MOST_DIGITS:
             base = values[0]
-            return values, [f"{value - base:.3g}" for value in values], f"{base:.10g}"
-        return values, [_text(value, digits) for value in values], ""
+            return values, [_text(value - base, step) for value in values], f"{base:.12g}"
+        return values, [_text(value, step) for value in values], ""
 
 
 def scale_of(*parts: ArrayLike) -> Scale:
@@ -92,12 +87,19 @@ def fitting(text: str, room: int, size: float) -> str:
     return f"{text[:1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _nice(span: float) -> float:
-    """A step of 1, 2 or 5 times a power of ten, of which two to five fit twice this span."""
-    power = 10.0 ** np.floor(np.log10(span))
-    return float(next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= 0.8 * span))
+def _step(half: float) -> float:
+    """The largest step of 1, 2 or 5 times a power of ten that is not larger than half of an axis."""
+    power = 10.0 ** np.floor(np.log10(half))
+    return float(max(factor * power for factor in (0.5, 1.0, 2.0, 5.0) if factor * power <= half))
 
 
-def _text(value: float, digits: int) -> str:
-    text = f"{value:.{max(digits, 1)}g}" if value else "0"
+def _text(value: float, step: float) -> str:
+    """A multiple of a step, with as many digits as that has."""
+    if value == 0:
+        return "0"
+    if 1e-4 <= step and abs(value) < 1e5:
+        text = f"{value:.{max(0, -int(np.floor(np.log10(step) + 1e-9)))}f}"
+    else:
+        digits = max(0, round(np.floor(np.log10(abs(value))) - np.floor(np.log10(step))))
+        text = f"{value:.{digits}e}"
     return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-").replace("-", "\N{MINUS SIGN}")
