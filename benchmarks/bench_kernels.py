@@ -8,6 +8,7 @@ from benchmarks.measure import sgemm_rate, step_flop
 from vaefast.engines.numba_cpu import noise as jitted
 from vaefast.engines.numba_cpu import products, weights
 from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.products import Panels
 from vaefast.models import noise
 from vaefast.models.layout import PANEL, padded
 from vaefast.models.settings import ModelSettings
@@ -27,7 +28,8 @@ def from_panels(flat, height):
 
 @kernel
 def product(A, W, start, C, K, panels):
-    products.product(A, 0, B * PANEL, W, 0, K * PANEL, start, 0, PANEL, C, 0, B * PANEL, K, 0, B, panels)
+    left, right, out = Panels(A, 0, B * PANEL), Panels(W, 0, K * PANEL), Panels(C, 0, B * PANEL)
+    products.product(left, right, Panels(start, 0, PANEL), out, K, 0, B, panels)
 
 
 @kernel

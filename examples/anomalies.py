@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from vaefast import VAE
 
-FIGURE = Path(__file__).parent.parent / "docs" / "example_anomalies.png"
+FIGURE = Path(__file__).parent.parent / "docs" / "images" / "example_anomalies.png"
 
 
 def normality(train: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:

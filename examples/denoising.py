@@ -19,7 +19,7 @@ from sklearn.decomposition import PCA
 
 from vaefast import VAE
 
-FIGURE = Path(__file__).parent.parent / "docs" / "example_denoising.png"
+FIGURE = Path(__file__).parent.parent / "docs" / "images" / "example_denoising.png"
 NOISE = 0.3
 SHOWN = 10
 

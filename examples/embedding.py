@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 
 from vaefast import VAE
 
-FIGURE = Path(__file__).parent.parent / "docs" / "example_embedding.png"
+FIGURE = Path(__file__).parent.parent / "docs" / "images" / "example_embedding.png"
 COMPONENTS = (2, 4)
 
 

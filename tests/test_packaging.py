@@ -144,11 +144,11 @@ def started(checkout, line):
     return subprocess.Popen(line, shell=True, cwd=checkout, env=variables, text=True, **pipes)
 
 
-def typed(checkout, line):
-    """Standard output and error of a line that ends well."""
+def typed(checkout, line, code=0):
+    """Standard output and error of a line that ends with this exit code."""
     with started(checkout, line) as process:
         out, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, out[-3000:] + errors[-3000:]
+    assert process.returncode == code, out[-3000:] + errors[-3000:]
     return out, errors
 
 
@@ -189,12 +189,18 @@ def test_the_first_command_of_the_readme_runs_the_compiled_engine_in_the_checkou
 
 
 def test_uncompiled_sources_in_the_current_folder_say_what_to_type_instead(checkout):
-    arguments = "--data digits --epochs 0 --hidden 5 --engine"
-    _, errors = typed(checkout, f"python -m vaefast.train {arguments} auto --out uncompiled")
-    assert f"the sources in {checkout / 'vaefast'} are not compiled, and the vaefast installed in " in errors
-    assert "type vaefast instead of python -m vaefast" in errors
-    assert typed(checkout, f"vaefast train {arguments} cython --out compiled")[1] == ""
-    assert typed(checkout, f"python -m vaefast.train {arguments} reference --out named")[1] == ""
+    advice = f"vaefast: the sources in {checkout / 'vaefast'} are not compiled, and the vaefast installed in "
+    remedy = "type vaefast instead of python -m vaefast"
+    _, errors = typed(checkout, "python -m vaefast.train --data nowhere.npy", code=3)
+    first, second = errors.splitlines()
+    assert first.startswith(advice)
+    assert remedy in first
+    assert "nowhere.npy" in second
+    _, errors = typed(checkout, "python -m vaefast.train --engine cython", code=2)
+    assert errors.startswith("vaefast: engine cython cannot run here: the sources in ")
+    assert remedy in errors
+    assert "not compiled" not in typed(checkout, "python -m vaefast.train --data nowhere.npy --engine numba", code=3)[1]
+    assert "not compiled" not in typed(checkout, "vaefast train --data nowhere.npy", code=3)[1]
 
 
 def test_the_console_script_answers_for_every_command(checkout):

@@ -8,6 +8,7 @@ import pytest
 
 from vaefast.engines.numba_cpu import layers, products, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.products import Panels
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.models.layout import PANEL
 
@@ -34,7 +35,8 @@ def call_product_narrow_1(A, a_panel, W, w_panel, start, s_row, s_panel, C, c, c
 
 @kernel
 def call_product(A, a_panel, W, w_panel, start, C, c, c_panel, K, first, last, panels):
-    products.product(A, 0, a_panel, W, 0, w_panel, start, 0, PANEL, C, c, c_panel, K, first, last, panels)
+    left, right, out = Panels(A, 0, a_panel), Panels(W, 0, w_panel), Panels(C, c, c_panel)
+    products.product(left, right, Panels(start, 0, PANEL), out, K, first, last, panels)
 
 
 @kernel

@@ -70,6 +70,13 @@ class Plan(NamedTuple):
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
 
 
+class Tasks(NamedTuple):
+    """The weights phase in pieces that are done in any order: those of half 0, then those of half 1."""
+
+    rows: NDArray[np.int64]  # (tasks, 4): half, layer, first, last
+    starts: NDArray[np.int64]  # (3,): where those of each half begin and end
+
+
 def pixel_blocks(pixels: int) -> int:
     """How many blocks of BLOCK_PIXELS hold so many pixels."""
     return -(-pixels // BLOCK_PIXELS)
@@ -174,9 +181,8 @@ def half_widths(plan: Plan) -> int:
     return int(np.maximum(plan.layers[:, SPLIT], plan.layers[:, OUTPUT_PANELS] - plan.layers[:, SPLIT]).max())
 
 
-def weight_tasks(plan: Plan, group: int, sparse: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The weights phase cut into tasks (half, layer, first, last), (n, 4) int64, those of half 0 before those of half 1 and
-    the costly ones first in each; and where each half's begin and end, (3,).
+def weight_tasks(plan: Plan, group: int, sparse: bool) -> Tasks:
+    """The weights phase cut into tasks, the costly ones of each half first.
 
     A task is a group of column panels of one layer; where the first layer is summed from lists of non-zero pixels, its
     tasks are ranges of pixels instead, for all panels of the half, and the range that starts at 0 also updates the bias.
@@ -195,4 +201,4 @@ def weight_tasks(plan: Plan, group: int, sparse: bool) -> tuple[NDArray[np.int64
             costs.extend((-int(layer[INPUTS]), half, i, first, last) for first, last in ends)
         tasks.extend(task[1:] for task in sorted(costs, key=lambda task: task[0]))
         starts.append(len(tasks))
-    return np.array(tasks, np.int64), np.array(starts, np.int64)
+    return Tasks(np.array(tasks, np.int64), np.array(starts, np.int64))

@@ -257,7 +257,7 @@ class TrainingSettings:
     batch_size: int = 200
     epochs: int = 30
     binarize: str = "dynamic"
-    initialization: str = "glorot"  # the best of five over three seeds: README.md, python -m benchmarks.initializations
+    initialization: str = "glorot"  # the best of five over three seeds: docs/performance.md
     seed: int = 0
     adam: AdamSettings = field(default_factory=AdamSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)

@@ -9,20 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from vaefast.plots.sheet import (
-    BELOW,
-    CURVE_HEIGHT,
-    CURVE_WIDTH,
     DPI,
     LABEL_SIZE,
     QUIET,
-    TAG_GAP,
     Array,
-    Sheet,
+    curve_sheet,
     label_axes,
     move_labels_in,
     nats,
     style,
-    text_width,
     write_beside,
 )
 
@@ -71,9 +66,7 @@ def draw_elbo_curve(
     curves = _curves(epochs, train_elbo, test_elbo)
     shown_epochs = curves["train"][0]
     tags = {name: _final_tag(name, x, y, shown_epochs[-1]) for name, (x, y) in curves.items()}
-    tag_width = max(text_width(tag, LABEL_SIZE) for tag in tags.values())
-    sheet = Sheet(CURVE_WIDTH + TAG_GAP + tag_width, CURVE_HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "elbo")
+    sheet, axes = curve_sheet(tags.values(), title, data_name, "elbo")
     for name, (x, y) in curves.items():
         # Beyond 60 epochs markers would touch each other; a single point needs one to be seen.
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""

@@ -30,10 +30,8 @@ def draw_interpolations(
         Activation probabilities along the paths at evenly spaced weights, (rows, steps, X) in [0, 1], steps at least 2.
     left, right
         The images a and b, each (rows, X) in [0, 1].
-    image_shape
-        Height and width of an image, H * W = X.
-    title, data_name
-        Heading and name of the images, as for `draw_prior_samples`.
+    image_shape, title, data_name
+        As for `draw_prior_samples`.
 
     Returns
     -------

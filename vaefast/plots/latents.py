@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from vaefast.plots.sheet import (
     BELOW,
-    CURVE_HEIGHT,
     CURVE_WIDTH,
     GAP,
     LABEL_SIZE,
@@ -24,6 +23,7 @@ from vaefast.plots.sheet import (
     WIDEST_SHEET,
     Sheet,
     checked_images,
+    curve_sheet,
     label_axes,
     line_height,
     move_labels_in,
@@ -74,9 +74,7 @@ def draw_latent_bars(
     order = np.argsort(-values, kind="stable")
     names = {True: f"{on.sum()} active", False: f"{(~on).sum()} inactive"}
     colors = {True: SERIES[0][0], False: GREY}
-    room = max(text_width(name, LABEL_SIZE) for name in names.values())
-    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "latent_kl")
+    sheet, axes = curve_sheet(names.values(), title, data_name, "latent_kl")
     axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
     label_axes(axes, "latent (numbered from 0)", f"nats per {unit}")
     # As many numbers as there is room for.
@@ -139,10 +137,8 @@ def draw_manifold(
     ----------
     probabilities
         Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
-    image_shape
-        Height and width of an image, H * W = X.
-    title, data_name
-        Heading and name of the images, as for `draw_prior_samples`.
+    image_shape, title, data_name
+        As for `draw_prior_samples`.
 
     Returns
     -------

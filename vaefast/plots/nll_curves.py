@@ -10,19 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from vaefast.plots.sheet import (
-    BELOW,
-    CURVE_HEIGHT,
-    CURVE_WIDTH,
     DPI,
     LABEL_SIZE,
     SERIES,
-    TAG_GAP,
-    Sheet,
+    curve_sheet,
     label_axes,
     move_labels_in,
     nats,
     style,
-    text_width,
     write_beside,
 )
 
@@ -61,9 +56,7 @@ def draw_nll_curves(
         raise ValueError(f"curves: expected 1 to {len(SERIES)} rows, got {len(curves)}")
     tags = {name: f"{name}  {nats(curve.values[-1], 2)}" for name, curve in curves.items()}
     goals = {name: f"published  {nats(curve.published, 2)}" for name, curve in curves.items() if curve.published is not None}
-    room = max(text_width(tag, LABEL_SIZE) for tag in (*tags.values(), *goals.values()))
-    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
-    axes = sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, "nll")
+    sheet, axes = curve_sheet((*tags.values(), *goals.values()), title, data_name, "nll")
     for (name, curve), (color, marker) in zip(curves.items(), SERIES, strict=False):
         axes.plot(curve.bound_epochs, curve.bounds, color=color, linewidth=0.6, alpha=0.5)
         axes.plot(curve.epochs, curve.values, color=color, marker=marker, markersize=3.5, linewidth=1.1, label=name)

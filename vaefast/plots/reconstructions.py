@@ -24,10 +24,8 @@ def draw_reconstructions(
         The images given to the encoder, (n, X) in [0, 1], n at least 1.
     probabilities
         Activation probabilities of their reconstructions, (n, X) in [0, 1].
-    image_shape
-        Height and width of an image, H * W = X.
-    title, data_name
-        Heading and name of the images, as for `draw_prior_samples`.
+    image_shape, title, data_name
+        As for `draw_prior_samples`.
 
     Returns
     -------

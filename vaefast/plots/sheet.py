@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,13 @@ class Sheet:
         """Left, bottom, width and height in fractions of the page, which is how matplotlib places things."""
         x, y = self._left + left, self._height - self._top - top - height
         return x / self._width, y / self._height, width / self._width, height / self._height
+
+
+def curve_sheet(names: Iterable[str], title: str, data_name: str, label: str) -> tuple[Sheet, Axes]:
+    """A sheet with one axes, and room right of it for names that are written there."""
+    room = max(text_width(name, LABEL_SIZE) for name in names)
+    sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
+    return sheet, sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, label)
 
 
 def text_width(text: str, size: float, math: bool = True) -> int:

@@ -75,7 +75,6 @@ cdef enum:
     SOURCE_ACTIVATION = 12
     BLOCK_PIXELS = 64
     DYNAMIC = 0
-    NONE = 2
     BERNOULLI = 0
     GAUSSIAN = 1
     # Slots of the counters, each group's in a cache line of its own: where all meet, whether a worker failed, where the groups

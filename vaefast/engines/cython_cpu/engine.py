@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.images import BINARIZATION_CODES, Images, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import as_they_are, in_evaluation, in_training
+from vaefast.engines.images import Images, empty_lists, held_whole, is_sparse
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
@@ -28,7 +29,6 @@ from vaefast.engines.plan import (
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
 from vaefast.models.layout import PANEL, Layout, padded
-from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; declarations.pxi.
@@ -101,17 +101,13 @@ class CythonEngine:
         log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
         arguments = (
             np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64),
-            placed.images,
-            _indices(order),
-            BINARIZATION_CODES[self.training.binarize],
-            placed.sparse,
-            (self.training.seed, self.step, int(Purpose.TRAINING_PIXELS), int(Purpose.TRAINING_LATENTS)),
-            log_likelihood,
-            kl,
+            in_training(placed.images, placed.sparse, self.training, self.step, order, order),
+            self._tasks[placed.sparse],
             batch,
-            *self._tasks[placed.sparse],
             (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon),
             corrections.astype(np.float32),
+            log_likelihood,
+            kl,
         )
         self._run("train", self._workers, arguments)
         self.step += steps
@@ -119,21 +115,17 @@ class CythonEngine:
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
-        places = np.arange(placed.size)
-        keys = places if examples is None else _indices(examples)
-        randomness = (self.training.seed, 0, int(Purpose.EVALUATION_PIXELS), int(Purpose.EVALUATION_LATENTS))
-        code = BINARIZATION_CODES[self.training.binarize]
-        self._forward("evaluate", (placed.images, places, keys, code, placed.sparse, randomness, log_likelihood, kl))
+        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
+        self._forward("evaluate", (all_of_them, log_likelihood, kl))
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         return importance_sample(self, self.model, self.training, placed.values, samples, examples)
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # Images that are read once are not worth a list.
-        images, size, width = held_whole(np.asarray(x, np.float32)), len(x), padded(self.model.latent)
-        heads = np.empty((size, 2 * width), np.float32)
-        self._forward("encode", (images, np.arange(size), is_sparse(x), heads))
+        width = padded(self.model.latent)
+        heads = np.empty((len(x), 2 * width), np.float32)
+        self._forward("encode", (as_they_are(x, self.training), heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
@@ -196,10 +188,6 @@ def _kernels() -> ModuleType:
 
 def _call(worker: Any, method: str, arguments: tuple[Any, ...]) -> None:
     getattr(worker, method)(*arguments)
-
-
-def _indices(order: NDArray[Any]) -> NDArray[np.int64]:
-    return np.ascontiguousarray(order, np.int64)
 
 
 def _lists(plan: Plan) -> tuple[NDArray[Any], ...]:

@@ -19,31 +19,32 @@ cdef class Worker(Weights):
     """One thread that works on a model; see `Memory` for the parameters."""
 
     def train(
-        self, int64_t[::1] counters, images, const int64_t[::1] examples, int binarize, bint sparse, randomness, log_likelihood,
-        kl, index_t batch_size, const int64_t[:, ::1] tasks, const int64_t[::1] starts, adam, const float[:, ::1] corrections,
+        self, int64_t[::1] counters, examples, tasks, index_t batch_size, adam, const float[:, ::1] corrections, log_likelihood,
+        kl,
     ):
-        """Train on `examples`, (n,), in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
+        """Train on `examples` in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
 
-        randomness is (seed, step, purpose of pixels, purpose of latents); log_likelihood (2, n), the halves of the pixels apart;
-        kl (n,).
+        log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
         """
         cdef index_t s, begin, end
-        cdef uint64_t first_step = randomness[1], mode
+        cdef uint64_t first_step = examples.randomness.step, mode
+        cdef const int64_t[:, ::1] task_rows = tasks.rows
+        cdef const int64_t[::1] starts = tasks.starts
         cdef Adam now
         cdef bint failed = 1
-        self._begin(counters, images, examples, examples, binarize, sparse, randomness, log_likelihood, kl)
+        self._begin(counters, examples, log_likelihood, kl)
         now.beta1, now.beta2, now.rest1, now.rest2, now.epsilon = adam
         with nogil:
             mode = flush_denormals()
             try:
                 for s in range(corrections.shape[0]):
                     begin = s * batch_size
-                    end = smaller(begin + batch_size, self.examples.shape[0])
+                    end = smaller(begin + batch_size, self.order.shape[0])
                     now.size, now.correction = corrections[s, 0], corrections[s, 1]
                     self.pixel_source.step = self.latent_source.step = first_step + <uint64_t>s
                     self._rows_phase(begin, end - begin)
                     self._meet(MEETING, self.workers)
-                    self._weights_phase(s, tasks, starts, &now, end - begin)
+                    self._weights_phase(s, task_rows, starts, &now, end - begin)
                     self._meet(MEETING, self.workers)
                 failed = 0
             finally:
@@ -52,23 +53,17 @@ cdef class Worker(Weights):
                     store_release(&self.counters[FAILED], 1)
                 restore_mode(mode)
 
-    def evaluate(
-        self, int64_t[::1] counters, images, const int64_t[::1] examples, const int64_t[::1] keys, int binarize, bint sparse,
-        randomness, log_likelihood, kl,
-    ):
-        """The ELBO terms of `examples`, (n,), in blocks of as many rows as this worker's workspace holds.
-
-        keys, (n,): the number under which each draws its noise.
-        """
+    def evaluate(self, int64_t[::1] counters, examples, log_likelihood, kl):
+        """The ELBO terms of `examples` in blocks of as many rows as this worker's workspace holds."""
         cdef index_t begin, rows
         cdef uint64_t mode
-        self._begin(counters, images, examples, keys, binarize, sparse, randomness, log_likelihood, kl)
+        self._begin(counters, examples, log_likelihood, kl)
         with nogil:
             mode = flush_denormals()
             try:
                 begin = self._next_block()
-                while begin < self.examples.shape[0]:
-                    rows = smaller(self.rows, self.examples.shape[0] - begin)
+                while begin < self.order.shape[0]:
+                    rows = smaller(self.rows, self.order.shape[0] - begin)
                     self._load_rows(begin, 0, rows)
                     self._encode(rows)
                     self._sample_rows(begin, 0, rows)
@@ -79,17 +74,17 @@ cdef class Worker(Weights):
             finally:
                 restore_mode(mode)
 
-    def encode(self, int64_t[::1] counters, images, const int64_t[::1] examples, bint sparse, float[:, ::1] heads):
-        """[mean | log_std] of each example, heads (n, 2 * padded Z), from its grey levels as they are."""
+    def encode(self, int64_t[::1] counters, examples, float[:, ::1] heads):
+        """[mean | log_std] of each example, heads (n, 2 * padded Z)."""
         cdef index_t begin, rows
         cdef uint64_t mode
-        self._begin(counters, images, examples, examples, NONE, sparse, (0, 0, 0, 0), None, None)
+        self._begin(counters, examples, None, None)
         with nogil:
             mode = flush_denormals()
             try:
                 begin = self._next_block()
-                while begin < self.examples.shape[0]:
-                    rows = smaller(self.rows, self.examples.shape[0] - begin)
+                while begin < self.order.shape[0]:
+                    rows = smaller(self.rows, self.order.shape[0] - begin)
                     self._load_rows(begin, 0, rows)
                     self._encode(rows)
                     self._from_panels(self.layers[self.heads, OUTPUT], heads, begin, rows)
@@ -115,15 +110,14 @@ cdef class Worker(Weights):
             finally:
                 restore_mode(mode)
 
-    cdef int _begin(
-        self, int64_t[::1] counters, images, const int64_t[::1] examples, const int64_t[::1] keys, int binarize, bint sparse,
-        randomness, log_likelihood, kl,
-    ) except -1:
-        self.counters, self.examples, self.keys, self.binarize, self.sparse = counters, examples, keys, binarize, sparse
+    cdef int _begin(self, int64_t[::1] counters, examples, log_likelihood, kl) except -1:
+        """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
+        images, self.order, self.keys, self.binarize, self.sparse, randomness = examples
+        self.counters = counters
         self.image_bytes, self.image_floats, self.image_starts, self.image_pixels = images
-        self.pixel_source.seed = self.latent_source.seed = randomness[0]
-        self.pixel_source.step = self.latent_source.step = randomness[1]
-        self.pixel_source.purpose, self.latent_source.purpose = randomness[2], randomness[3]
+        self.pixel_source.seed = self.latent_source.seed = randomness.seed
+        self.pixel_source.step = self.latent_source.step = randomness.step
+        self.pixel_source.purpose, self.latent_source.purpose = randomness.pixels, randomness.latents
         if kl is not None:
             self.log_likelihood, self.kl = log_likelihood, kl
         return 0

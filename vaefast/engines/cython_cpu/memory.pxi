@@ -46,7 +46,7 @@ cdef class Memory:
     cdef const float[::1] image_floats
     cdef const int64_t[::1] image_starts
     cdef const uint16_t[::1] image_pixels
-    cdef const int64_t[::1] examples, keys
+    cdef const int64_t[::1] order, keys
     cdef int binarize
     cdef bint sparse
     cdef Source pixel_source, latent_source

@@ -51,11 +51,11 @@ cdef class Pixels(Memory):
         cdef index_t r, example, start, size, panel, number
         cdef float* levels = self.buffer(self.levels, 0, panels_of(self.pixels) * PANEL)
         for r in range(first, last):
-            example = self.examples[begin + r]
+            example = self.order[begin + r]
             start, size, number = example * self.pixels, self.pixels, 0
             if lists:
                 if r + AHEAD < last:
-                    self._prefetch_image(self.examples[begin + r + AHEAD])
+                    self._prefetch_image(self.order[begin + r + AHEAD])
                 start = number = self.image_starts[example]
                 size = self.image_starts[example + 1] - start
             if size > 0:

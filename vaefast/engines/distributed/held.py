@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.examples import read_only_images
 from vaefast.engines.images import held_whole, images_of, listing_pays
-from vaefast.engines.numba_cpu.engine import Placed, read_only_images
+from vaefast.engines.numba_cpu.engine import Placed
 from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 
 Blocks = Callable[[], Iterator[NDArray[Any]]]

@@ -7,16 +7,29 @@ two idle cores meet in about 0.2 us; Numba's own parallel regions take 3 to 80 u
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 
 # Spins before the thread gives its core away: about 20 us, longer than any wait on idle cores that is not a stall.
 SPINS = 2000
+# Slots of the counters, each group's in a cache line of its own: where all meet, where the groups meet, ticket counters.
+MEETING, LINE = 0, 8
+
+
+class Worker(NamedTuple):
+    """One of the threads that run a kernel side by side."""
+
+    number: int
+    workers: int
+    counters: NDArray[np.int64]  # the same for all
 
 
 def _slot(context, builder, signature, args):
@@ -79,16 +92,27 @@ def yield_core(typing):
 
 
 @kernel
+def meet_all(worker):
+    """Wait until all workers have come here."""
+    meet(worker.counters, MEETING, worker.workers)
+
+
+@kernel
 def meet(counters, slot, workers):
     """Wait until all workers have come here; the counter only ever grows, so it needs no reset between meetings."""
     if workers == 1:
         return
     arrived = fetch_add(counters, slot, 1)
-    full = (arrived // workers + 1) * workers
-    spins = 0
-    while load_acquire(counters, slot) < full:
-        spins += 1
-        if spins < SPINS:
+    wait_for(counters, slot, (arrived // workers + 1) * workers, SPINS)
+
+
+@kernel
+def wait_for(counters, slot, value, spins):
+    """Wait until a counter has grown to this value; after so many spins the thread gives its core away between two looks."""
+    turns = 0
+    while load_acquire(counters, slot) < value:
+        turns += 1
+        if turns < spins:
             pause()
         else:
             yield_core()

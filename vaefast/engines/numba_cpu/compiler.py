@@ -21,7 +21,7 @@ import numba
 from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
 
-from vaefast.engines import images, kept_kernels, plan
+from vaefast.engines import examples, images, kept_kernels, plan
 from vaefast.models import layout, noise, settings
 
 # What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
@@ -133,7 +133,7 @@ def cache_folder() -> Path | None:
 @functools.cache
 def _key() -> str:
     """Changes with any kernel source, any version, and the CPU that code was compiled for."""
-    others = (Path(str(module.__file__)) for module in (noise, layout, settings, images, plan))
+    others = (Path(str(module.__file__)) for module in (noise, layout, settings, examples, images, plan))
     sources = [*sorted(Path(__file__).parent.glob("*.py")), *others]
     processor = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
     return kept_kernels.key_of(sources, numba.__version__, llvmlite.__version__, processor)

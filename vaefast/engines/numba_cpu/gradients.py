@@ -14,15 +14,13 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.barrier import fetch_add, load_acquire, meet, pause, yield_core
+from vaefast.engines.numba_cpu.barrier import MEETING, fetch_add, meet_all, wait_for
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.tiles import adam_tile, scaled_adam_tile
 from vaefast.models.layout import PANEL
 
-# The slot of the counters where all workers meet (steps.py).
-MEETING = 0
 # Panel rows whose squares one worker adds: 16 KB of gradient. The norm is the sum of these sums, whoever computed them.
 CHUNK = 256
 
@@ -67,20 +65,21 @@ def clipping(weights: Any, clip_norm: float) -> Clipping:
     return Clipping(*held, gradient, np.float32(1), chunk_sums(gradient.size), np.float64(clip_norm))
 
 
-def finish_step(weights, worker, workers, counters, adam):
+def finish_step(weights, worker, adam):
     """What is left to do when the weights phase is over: nothing, or Adam with the clipped gradient."""
 
 
 @overload(finish_step, jit_options=AS_KERNELS)
-def _choose_finish(weights, worker, workers, counters, adam):
-    def clipped(weights, worker, workers, counters, adam):
-        sum_squares(weights.gradient, weights.squares, worker, workers)
-        meet(counters, MEETING, workers)
+def _choose_finish(weights, worker, adam):
+    def clipped(weights, worker, adam):
+        sum_squares(weights.gradient, weights.squares, worker.number, worker.workers)
+        meet_all(worker)
         held = Held(weights.parameters, weights.first_moments, weights.second_moments)
-        _update_share(weights.gradient, held, clip_scale(weights.squares, weights.clip_norm), worker, workers, adam)
-        meet(counters, MEETING, workers)
+        scale = clip_scale(weights.squares, weights.clip_norm)
+        _update_share(weights.gradient, held, scale, worker.number, worker.workers, adam)
+        meet_all(worker)
 
-    def nothing(weights, worker, workers, counters, adam):
+    def nothing(weights, worker, adam):
         pass
 
     return clipped if weights.instance_class is Clipping else nothing
@@ -171,14 +170,8 @@ def meet_ranks(counters, ranks, spins):
     MPI's own barrier gives the core away at once where a rank waits, and with it a slice of some milliseconds to whatever else
     wants to run. Ranks that have a core each wait for their equals, who are some microseconds behind.
     """
-    full = (fetch_add(counters, MEETING, 1) // ranks + 1) * ranks
-    turns = 0
-    while load_acquire(counters, MEETING) < full:
-        turns += 1
-        if turns < spins:
-            pause()
-        else:
-            yield_core()
+    arrived = fetch_add(counters, MEETING, 1)
+    wait_for(counters, MEETING, (arrived // ranks + 1) * ranks, spins)
 
 
 @entry_point

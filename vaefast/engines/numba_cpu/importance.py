@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.barrier import fetch_add
+from vaefast.engines.numba_cpu.barrier import MEETING, fetch_add
+from vaefast.engines.numba_cpu.call import Minibatch
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
+from vaefast.engines.numba_cpu.elementwise import ZERO
 from vaefast.engines.numba_cpu.likelihoods import log_likelihood_rows
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import log_ratio
@@ -41,43 +43,34 @@ class Sums(NamedTuple):
 
 
 @entry_point
-def importance_images(
-    counters, plan, parameters, workspace, pixels, row, chunk, likelihood, images, examples, keys, binarize, sparse, purpose,
-    randomness, samples, log_likelihood, effective_samples,
-):  # fmt: skip
-    """log p(x) of `examples`, (n,), from so many samples each, and how many of them count (26); both (n,) float64.
-
-    keys, (n,): the number under which each draws its noise; purpose: that of the samples.
-    """
+def importance_images(counters, plan, likelihood, parameters, buffers, chunk, examples, samples, result):
+    """`result`, log p(x) of each example from so many samples and how many of them count (26); both (n,) float64."""
     mode = flush_denormals()
-    n = fetch_add(counters, 0, 1)
-    while n < examples.size:
-        key = keys[n : n + 1]
-        load_rows(
-            images, binarize, randomness.seed, randomness.pixels, randomness.step, examples[n : n + 1], key, plan, workspace,
-            pixels, sparse, row, 0, 1,
-        )  # fmt: skip
-        encode_rows(plan, parameters, workspace, pixels, sparse, 1)
+    workspace, row, randomness = buffers.workspace, buffers.row, examples.randomness
+    n = fetch_add(counters, MEETING, 1)
+    while n < examples.order.size:
+        load_rows(plan, buffers, examples, Minibatch(n, 1, 0, randomness.step, ZERO), 0, 1)
+        encode_rows(plan, parameters, buffers, examples.sparse, 1)
         spread_out(plan, workspace, row.lanes, 0)
         for half in range(HALVES):
-            place_pixels(plan, workspace, pixels, sparse, 0, 1, half)
+            place_pixels(plan, buffers, examples.sparse, 0, 1, half)
         sums = Sums(-math.inf, 0.0, 0.0)
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
-            _draw_chunk(plan, workspace, row, chunk, randomness.seed, purpose, key[0], begin, count)
+            _draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
             _decode_chunk(plan, likelihood, parameters, workspace, chunk, count)
             sums = _add_chunk(chunk, count, sums)
-        log_likelihood[n] = sums.largest + math.log(sums.total / samples)
-        effective_samples[n] = sums.total * sums.total / sums.squares
-        n = fetch_add(counters, 0, 1)
+        result.log_likelihood[n] = sums.largest + math.log(sums.total / samples)
+        result.effective_samples[n] = sums.total * sums.total / sums.squares
+        n = fetch_add(counters, MEETING, 1)
     restore_mode(mode)
 
 
 @kernel
-def _draw_chunk(plan, workspace, row, chunk, seed, purpose, key, begin, count):
+def _draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
     """z of samples begin to begin + count - 1 (2), each with noise of its own number."""
     for s in range(count):
-        fill_words(seed, purpose, begin + s, key, row.noise.size, row.latent_words)
+        fill_words(randomness.seed, randomness.latents, begin + s, key, row.noise.size, row.latent_words)
         fill_normals(row.latent_words, row.noise)
         draw_sample(plan, workspace, row.noise, 0, s)
         chunk.ratio[s] = log_ratio(plan, workspace, row.noise, row.lanes, 0, s)

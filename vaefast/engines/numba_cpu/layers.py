@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, fill, fma, tanh
-from vaefast.engines.numba_cpu.products import product
+from vaefast.engines.numba_cpu.products import Panels, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import fold_tile, make_gather_tile, transpose_tile
 from vaefast.engines.plan import (
@@ -75,12 +75,9 @@ def dense_layer(plan, i, parameters, workspace, first, last, half):
     stride = layer[ROWS] * PANEL
     begin, end = half_begin(layer, half), half_end(layer, half)
     w_panel, output = layer[INPUTS] * PANEL, layer[OUTPUT] + begin * stride
-    product(
-        workspace, layer[SOURCE], stride,
-        parameters, layer[WEIGHT] + begin * w_panel, w_panel,
-        parameters, layer[BIAS] + begin * PANEL, PANEL,
-        workspace, output, stride, layer[INPUTS], first, last, end - begin,
-    )  # fmt: skip
+    source, bias = Panels(workspace, layer[SOURCE], stride), Panels(parameters, layer[BIAS] + begin * PANEL, PANEL)
+    W, out = Panels(parameters, layer[WEIGHT] + begin * w_panel, w_panel), Panels(workspace, output, stride)
+    product(source, W, bias, out, layer[INPUTS], first, last, end - begin)
     _activate_panels(layer, workspace, first, last, begin, end)
 
 
@@ -130,12 +127,8 @@ def partial_sources(plan, i, parameters, workspace, backward, turn, first, last,
     inputs, out = layer[INPUTS], (2 * turn + half) * backward.size
     p_panel = (inputs + PANEL - 1) // PANEL * BLOCK
     rows = (last - first + PANEL - 1) // PANEL
-    product(
-        parameters, layer[WEIGHT] + begin * w_panel, w_panel,
-        backward.transposed, 0, t_panel,
-        backward.zeros, 0, 0,
-        backward.partial, out, p_panel, columns, 0, inputs, rows,
-    )  # fmt: skip
+    W, d_output = Panels(parameters, layer[WEIGHT] + begin * w_panel, w_panel), Panels(backward.transposed, 0, t_panel)
+    product(W, d_output, Panels(backward.zeros, 0, 0), Panels(backward.partial, out, p_panel), columns, 0, inputs, rows)
     for panel in range(rows):
         row = out + panel * p_panel
         fill(backward.partial[row + inputs * PANEL : row + p_panel], ZERO)

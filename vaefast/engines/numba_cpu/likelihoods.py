@@ -92,20 +92,22 @@ def _choose_values(likelihood, plan, parameters, workspace, log_likelihood, firs
     return bernoulli if _kind(likelihood) is Bernoulli else others
 
 
-def update_likelihood(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
+def update_likelihood(network, weights, workspace, gradient, adam, B, first, last):
     """Adam on the likelihood's own parameters of pixel panels first to last - 1, by the task that has their logits."""
 
 
 @overload(update_likelihood, jit_options=AS_KERNELS)
-def _choose_update(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
-    def gaussian(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
+def _choose_update(network, weights, workspace, gradient, adam, B, first, last):
+    def gaussian(network, weights, workspace, gradient, adam, B, first, last):
+        objective, plan, offset = network.objective, network.plan, network.likelihood.x_log_std
         for panel in range(first, last):
-            x_log_std_gradient(likelihood.x_log_std, objective, plan, weights.parameters, workspace, B, panel, gradient)
-            adam_tile(gradient, 0, weights, likelihood.x_log_std + panel * PANEL, 1, adam)
+            x_log_std_gradient(offset, objective, plan, weights.parameters, workspace, B, panel, gradient)
+            adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
 
-    def without(likelihood, objective, plan, weights, workspace, gradient, adam, B, first, last):
+    def without(network, weights, workspace, gradient, adam, B, first, last):
         pass
 
+    likelihood = network.types[network.fields.index("likelihood")]
     return gaussian if _kind(likelihood) is Gaussian else without
 
 

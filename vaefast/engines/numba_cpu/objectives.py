@@ -15,7 +15,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms
-from vaefast.engines.numba_cpu.barrier import meet
+from vaefast.engines.numba_cpu.barrier import meet, meet_all
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, fill, fma
 from vaefast.engines.numba_cpu.layers import fold_panel, half_begin, half_end
@@ -197,27 +197,27 @@ def output_scale(objective, B):
     return np.float32(1.0 / B if is_weighted(objective) else 1.0 / (B * objective.samples))
 
 
-def settle(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+def settle(objective, plan, worker, share, buffers, minibatch, terms):
     """After the likelihood and before the backward pass: the weights of the samples, or the factors of each latent's KL."""
 
 
 @overload(settle, jit_options=AS_KERNELS)
-def _choose_settle(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
-    def averaged(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
-        fill(row.kl_scales, np.float32(1.0 / B) * kl_weight)
+def _choose_settle(objective, plan, worker, share, buffers, minibatch, terms):
+    def averaged(objective, plan, worker, share, buffers, minibatch, terms):
+        fill(buffers.row.kl_scales, np.float32(1.0 / minibatch.size) * minibatch.kl_weight)
 
-    def free_bits(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
-        meet(counters, meeting, workers)
-        floor = _pay_latents(objective, plan, row.kl_scales, B)
-        terms.floor[s] = floor
+    def free_bits(objective, plan, worker, share, buffers, minibatch, terms):
+        meet_all(worker)
+        floor = _pay_latents(objective, plan, buffers.row.kl_scales, minibatch.size)
+        terms.floor[minibatch.number] = floor
 
-    def weighted(objective, counters, meeting, workers, share, plan, workspace, row, terms, begin, s, B, kl_weight):
+    def weighted(objective, plan, worker, share, buffers, minibatch, terms):
         if objective.weighting != SAMPLED:
-            meet(counters, share.meeting, share.partners)
-            _weigh_samples(objective, terms, begin, share.own_first, share.own_last)
-            meet(counters, share.meeting, share.partners)
+            meet(worker.counters, share.meeting, share.partners)
+            _weigh_samples(objective, terms, minibatch.begin, share.own_first, share.own_last)
+            meet(worker.counters, share.meeting, share.partners)
             for half in range(share.half_first, share.half_last):
-                _weigh_outputs(objective, plan, workspace, share.first, share.last, half)
+                _weigh_outputs(objective, plan, buffers.workspace, share.first, share.last, half)
 
     return {FreeBits: free_bits, Weighted: weighted}.get(_kind(objective), averaged)
 

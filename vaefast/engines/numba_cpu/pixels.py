@@ -76,48 +76,51 @@ def list_nonzero(images, lists):
 
 
 @kernel
-def load_rows(images, binarize, seed, purpose, step, examples, keys, plan, workspace, pixels, sparse, row, first, last):
-    """Fill rows first to last - 1 with examples[first:last]: the lists of their pixels if `sparse`, else x in the workspace.
+def load_rows(plan, buffers, examples, minibatch, first, last):
+    """Fill rows first to last - 1 of a minibatch: the lists of their pixels if `sparse`, else x in the workspace.
 
-    The n-th non-zero pixel of row r takes word n of example keys[r]; a black pixel, which is never on, takes none.
+    The n-th non-zero pixel of a row takes word n of its example's key; a black pixel, which is never on, takes none.
     """
+    images, binarize, begin, row = examples.images, examples.binarize, minibatch.begin, buffers.row
     lists = images.starts.size > 0
     for r in range(first, last):
-        example = examples[r]
+        example = examples.order[begin + r]
         if lists:
             if r + AHEAD < last:
-                _prefetch_image(images, examples[r + AHEAD])
+                _prefetch_image(images, examples.order[begin + r + AHEAD])
             start, stop = images.starts[example], images.starts[example + 1]
             pixel = images.pixels[start:stop]
         else:
             start, stop = example * plan.pixels, (example + 1) * plan.pixels
             pixel = images.pixels
         if binarize == DYNAMIC:
-            fill_words(seed, purpose, step, keys[r], stop - start, row.pixel_words)
+            seed, purpose = examples.randomness.seed, examples.randomness.pixels
+            fill_words(seed, purpose, minibatch.step, examples.keys[begin + r], stop - start, row.pixel_words)
         if images.bytes.size > 0:
             _levels_of_bytes(images.bytes[start:stop], lists, binarize, row.pixel_words, row.pixels)
         else:
             _levels_of_floats(images.floats[start:stop], lists, binarize, row.pixel_words, row.pixels)
-        if sparse:
-            _list(row.pixels, pixel, plan, pixels, r)
+        if examples.sparse:
+            _list(row.pixels, pixel, plan, buffers.pixels, r)
         else:
             for panel in range(row.pixels.size // PANEL):
                 offset = plan.x + (panel * plan.rows + r) * PANEL
-                copy(row.pixels[panel * PANEL : (panel + 1) * PANEL], workspace[offset : offset + PANEL])
+                copy(row.pixels[panel * PANEL : (panel + 1) * PANEL], buffers.workspace[offset : offset + PANEL])
 
 
 @kernel
-def place_pixels(plan, workspace, pixels, sparse, first, last, half):
+def place_pixels(plan, buffers, sparse, first, last, half):
     """x of images first to last - 1, half of its columns, for each of their samples: what the likelihood compares the outputs
     with."""
     layer, k = plan.layers[plan.layers.shape[0] - 1], plan.samples
     begin, end, stride = half_begin(layer, half), half_end(layer, half), layer[ROWS] * PANEL
+    workspace = buffers.workspace
     if sparse:
         for panel in range(begin, end):
             offset = plan.target + panel * stride
             fill(workspace[offset + first * k * PANEL : offset + last * k * PANEL], ZERO)
         for q in range(first * k, last * k):
-            _place_list(plan, workspace, pixels, stride, q // k, q, half)
+            _place_list(plan, workspace, buffers.pixels, stride, q // k, q, half)
     elif k > 1:
         for panel in range(begin, end):
             for q in range(first * k, last * k):

@@ -8,6 +8,11 @@ change no bit.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import make_product_tile
@@ -24,52 +29,61 @@ tile_narrow_4 = make_product_tile(SMALL_ROWS, 1)
 tile_narrow_1 = make_product_tile(1, 1)
 
 
+class Panels(NamedTuple):
+    """A matrix in panels of 16 columns, or some of them."""
+
+    array: NDArray[np.float32]
+    begin: int  # its first element
+    stride: int  # elements from one panel to the next
+
+
 @kernel
-def product(A, a, a_panel, W, w, w_panel, start, s, s_panel, C, c, c_panel, K, first, last, panels):
-    """Rows first to last - 1 of C = start + A @ W, `panels` panels wide; `start` is one row. A, W and C are in panels."""
+def product(A, W, start, C, K, first, last, panels):
+    """Rows first to last - 1 of C = start + A @ W, `panels` panels wide; `start` is one row, and all four are `Panels`."""
     for panel in range(0, panels, GROUP):
         width = min(GROUP, panels - panel)
-        right, out = w + panel * w_panel, c + panel * c_panel
-        depth = min(DEPTH, K)
-        _block(
-            A, a, a_panel, W, right, w_panel, start, s + panel * s_panel, 0, s_panel, C, out, c_panel, depth, first, last,
-            width,
-        )  # fmt: skip
+        right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
+        _block(A, right, _from(start, panel * start.stride), 0, out, min(DEPTH, K), first, last, width)
         for k in range(DEPTH, K, DEPTH):
-            left, depth = a + k // PANEL * a_panel, min(DEPTH, K - k)
-            _block(
-                A, left, a_panel, W, right + k * PANEL, w_panel, C, out, PANEL, c_panel, C, out, c_panel, depth, first, last,
-                width,
-            )  # fmt: skip
+            left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
+            _block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
 
 
 @kernel
-def _block(A, a, a_panel, W, w, w_panel, S, s, s_row, s_panel, C, c, c_panel, K, first, last, width):
-    """The same for one group of panels; row r of the sums starts from S[s + r * s_row]."""
-    r = first
+def _from(matrix, shift):
+    return Panels(matrix.array, matrix.begin + shift, matrix.stride)
+
+
+@kernel
+def _block(A, W, S, s_row, C, K, first, last, width):
+    """The same for one group of panels; row r of the sums starts from row r of S, whose rows are s_row elements apart."""
     if width == GROUP:
-        while r + ROWS <= last:
-            i = r * PANEL
-            tile_wide(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
-            r += ROWS
-        while r + SMALL_ROWS <= last:
-            i = r * PANEL
-            tile_wide_4(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
-            r += SMALL_ROWS
-        while r < last:
-            i = r * PANEL
-            tile_wide_1(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
-            r += 1
+        block_wide(A, W, S, s_row, C, K, first, last)
     else:
+        block_narrow(A, W, S, s_row, C, K, first, last)
+
+
+def make_block(tile, tile_4, tile_1):
+    """The kernel that covers all rows with these tiles, of `ROWS`, of `SMALL_ROWS` and of one row."""
+
+    @kernel
+    def block(A, W, S, s_row, C, K, first, last):
+        a, w, s, c, r = A.stride, W.stride, S.stride, C.stride, first
         while r + ROWS <= last:
-            i = r * PANEL
-            tile_narrow(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
+            i, j = r * PANEL, S.begin + r * s_row
+            tile(A.array, A.begin + i, a, W.array, W.begin, w, S.array, j, s_row, s, C.array, C.begin + i, c, K)
             r += ROWS
         while r + SMALL_ROWS <= last:
-            i = r * PANEL
-            tile_narrow_4(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
+            i, j = r * PANEL, S.begin + r * s_row
+            tile_4(A.array, A.begin + i, a, W.array, W.begin, w, S.array, j, s_row, s, C.array, C.begin + i, c, K)
             r += SMALL_ROWS
         while r < last:
-            i = r * PANEL
-            tile_narrow_1(A, a + i, a_panel, W, w, w_panel, S, s + r * s_row, s_row, s_panel, C, c + i, c_panel, K)
+            i, j = r * PANEL, S.begin + r * s_row
+            tile_1(A.array, A.begin + i, a, W.array, W.begin, w, S.array, j, s_row, s, C.array, C.begin + i, c, K)
             r += 1
+
+    return block
+
+
+block_wide = make_block(tile_wide, tile_wide_4, tile_wide_1)
+block_narrow = make_block(tile_narrow, tile_narrow_4, tile_narrow_1)

@@ -20,20 +20,24 @@ SAMPLE_SHIFT = 16
 
 
 @kernel
-def sample_rows(objective, plan, workspace, seed, purpose, step, keys, row, kl, ratio, begin, first, last):
-    """For images first to last - 1: std, the KL in nats, float64 (4), and z of each sample (2).
+def sample_rows(network, buffers, examples, minibatch, terms, first, last):
+    """For images first to last - 1 of a minibatch: std, the KL in nats, float64 (4), and z of each sample (2).
 
-    The noise of sample s of image r is that of example keys[r]; what the objective keeps of it goes to ratio[begin + k r + s].
+    The samples of an image draw their noise under its example's key; `terms` takes what the objective keeps of them.
     """
+    plan, objective, workspace, row = network.plan, network.objective, buffers.workspace, buffers.row
+    seed, purpose = examples.randomness.seed, examples.randomness.latents
     k = plan.samples
     for r in range(first, last):
-        kl[r] = spread_out(plan, workspace, row.lanes, r)
+        example = minibatch.begin + r
+        key = examples.keys[example]
+        terms.kl[example] = spread_out(plan, workspace, row.lanes, r)
         keep_kl(objective, plan, workspace, r)
         for s in range(k):
-            fill_words(seed, purpose + (s << SAMPLE_SHIFT), step, keys[r], row.noise.size, row.latent_words)
+            fill_words(seed, purpose + (s << SAMPLE_SHIFT), minibatch.step, key, row.noise.size, row.latent_words)
             fill_normals(row.latent_words, row.noise)
             draw_sample(plan, workspace, row.noise, r, s)
-            keep_sample(objective, plan, workspace, row.noise, row.lanes, ratio, r, s, begin + r * k + s)
+            keep_sample(objective, plan, workspace, row.noise, row.lanes, terms.ratio, r, s, example * k + s)
 
 
 @kernel

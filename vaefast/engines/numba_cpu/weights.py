@@ -16,7 +16,7 @@ from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
 from vaefast.engines.numba_cpu.likelihoods import update_likelihood
-from vaefast.engines.numba_cpu.products import GROUP, product
+from vaefast.engines.numba_cpu.products import GROUP, Panels, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
 from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, ROWS, SOURCE, WEIGHT
@@ -59,16 +59,17 @@ class Scratch(NamedTuple):
 
 
 @kernel
-def update_task(task, plan, likelihood, objective, weights, workspace, pixels, sparse, scratch, adam, B):
+def update_task(task, network, weights, buffers, scratch, sparse, adam, B):
     """One row (half, layer, first, last) of `weight_tasks`; B counts images."""
     half, i, first, last = task[0], task[1], task[2], task[3]
+    plan, workspace = network.plan, buffers.workspace
     if i == 0 and sparse:
-        _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, first, last)
+        _update_pixels(plan, weights, workspace, buffers.pixels, scratch, adam, B, half, first, last)
     else:
         rows = B * plan.samples if i > plan.heads else B
         _update_panels(plan, i, weights, workspace, scratch, adam, rows, first, last)
         if i == plan.layers.shape[0] - 1:
-            update_likelihood(likelihood, objective, plan, weights, workspace, scratch.gradient, adam, B, first, last)
+            update_likelihood(network, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
 @kernel
@@ -148,7 +149,7 @@ def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end
 def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last):
     """d_b = ones (1, B) @ d_output (B, outputs), so that rows are summed in the order of every other product."""
     stride = layer[ROWS] * PANEL
-    d_output = layer[D_OUTPUT] + first * stride
-    ones, zeros, gradient = scratch.ones, scratch.zeros, scratch.gradient
-    product(ones, 0, PANEL, workspace, d_output, stride, zeros, 0, 0, gradient, 0, PANEL, B, 0, 1, last - first)
-    adam_tile(gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)
+    d_output = Panels(workspace, layer[D_OUTPUT] + first * stride, stride)
+    ones, zeros, gradient = Panels(scratch.ones, 0, PANEL), Panels(scratch.zeros, 0, 0), Panels(scratch.gradient, 0, PANEL)
+    product(ones, d_output, zeros, gradient, B, 0, 1, last - first)
+    adam_tile(scratch.gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)

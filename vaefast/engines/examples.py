@@ -1,0 +1,82 @@
+"""The examples of a call on an engine for the CPU: which images, in which order, and where their noise comes from."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.engines.images import BINARIZATION_CODES, NONE, Images, held_whole, is_sparse
+from vaefast.models.noise import Purpose
+from vaefast.models.settings import TrainingSettings
+
+
+class Randomness(NamedTuple):
+    """Where the random numbers of a call come from (models/noise.py)."""
+
+    seed: np.uint64
+    step: np.int64
+    pixels: np.int64  # purpose
+    latents: np.int64  # purpose
+
+
+class Examples(NamedTuple):
+    """The n images that a call takes, and how it sees them."""
+
+    images: Images
+    order: NDArray[np.int64]  # (n,): which of the images each example is
+    keys: NDArray[np.int64]  # (n,): the number under which it draws its noise
+    binarize: int  # one of BINARIZATION_CODES
+    sparse: bool  # whether the first layer takes lists of pixels
+    randomness: Randomness
+
+
+def in_training(
+    images: Images, sparse: bool, training: TrainingSettings, step: int, order: NDArray[Any], keys: NDArray[Any]
+) -> Examples:
+    """Images in this order, (n,), under these keys, (n,), in the steps from `step` on."""
+    randomness = _randomness(training, step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
+    code = BINARIZATION_CODES[training.binarize]
+    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness)
+
+
+def in_evaluation(
+    images: Images,
+    sparse: bool,
+    training: TrainingSettings,
+    size: int,
+    keys: NDArray[Any] | None = None,
+    latents: Purpose = Purpose.EVALUATION_LATENTS,
+) -> Examples:
+    """All `size` images in turn, under these keys, (size,), or their own numbers; `latents` is the purpose of their noise."""
+    order = _numbers(np.arange(size))
+    randomness = _randomness(training, 0, Purpose.EVALUATION_PIXELS, latents)
+    code = BINARIZATION_CODES[training.binarize]
+    return Examples(images, order, order if keys is None else _numbers(keys), code, sparse, randomness)
+
+
+def as_they_are(x: NDArray[Any], training: TrainingSettings) -> Examples:
+    """Images (N, X) with their grey levels, for an engine that reads them once: they are not worth a list."""
+    images = read_only_images(held_whole(np.asarray(x, np.float32)))
+    return in_evaluation(images, is_sparse(x), training, len(x))._replace(binarize=NONE)
+
+
+def read_only_images(images: Images) -> Images:
+    """The same images for kernels that are compiled for arrays which cannot be written."""
+    return Images(*(_read_only(array) for array in images))
+
+
+def _randomness(training: TrainingSettings, step: int, pixels: Purpose, latents: Purpose) -> Randomness:
+    return Randomness(np.uint64(training.seed), np.int64(step), np.int64(pixels), np.int64(latents))
+
+
+def _numbers(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    return _read_only(numbers.astype(np.int64, copy=False))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A contiguous view that cannot be written: one array type, so one compilation, whatever the caller's array was."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
