@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from vaefast.plots.scales import NAME_SIZE, Scale, mark, scale_of
-from vaefast.plots.sheet import LABEL_SIZE, QUIET, SERIES, Array, Sheet, line_height, style
+from vaefast.plots.sheet import LABEL_SIZE, QUIET, SERIES, Array, Sheet, line_height, style, text_width
 
 MOST_COLUMNS = 4
 SIDE, STEP, BESIDE, BELOW, BETWEEN = 210, 232, 130, 96, 90
@@ -29,7 +29,7 @@ def draw_pairs(
     names: Sequence[str],
     data_name: str = "",
     columns: int | None = None,
-    title: str = "Pairs of columns",
+    title: str = "Columns and pairs of them",
 ) -> Figure:
     """Draw histograms of columns and scatter plots of pairs of them, on the same axes for the data and for samples.
 
@@ -62,11 +62,12 @@ def draw_pairs(
         raise ValueError("data, samples: expected finite numbers")
     if columns is not None and columns > k:
         title += f": the first {k} of {columns:,} columns"
-    half = BESIDE + k * STEP
+    texts = f"{len(x):,} rows of the data", f"{len(y):,} samples from the prior"
+    half = BESIDE + max(k * STEP, *(text_width(text, LABEL_SIZE) for text in texts))
     heading = line_height(LABEL_SIZE) + 20
     sheet = Sheet(2 * half + BETWEEN, heading + k * STEP + BELOW, title, data_name)
     scales = [scale_of(x[:, column]) for column in range(k)]
-    for which, (values, text) in enumerate(((x, f"{len(x):,} rows of the data"), (y, f"{len(y):,} samples from the prior"))):
+    for which, (values, text) in enumerate(zip((x, y), texts, strict=True)):
         left, (color, _) = which * (half + BETWEEN), SERIES[which]
         sheet.text(text, left + BESIDE, heading - 22, color=color)
         _draw_half(sheet, left + BESIDE, heading, values, scales, names, color)

@@ -97,7 +97,7 @@ def _text(value: float, step: float) -> str:
     """A multiple of a step, with as many digits as that has."""
     if value == 0:
         return "0"
-    if 1e-4 <= step and abs(value) < 1e5:
+    if step >= 1e-4 and abs(value) < 1e5:
         text = f"{value:.{max(0, -int(np.floor(np.log10(step) + 1e-9)))}f}"
     else:
         digits = max(0, round(np.floor(np.log10(abs(value))) - np.floor(np.log10(step))))
