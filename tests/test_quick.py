@@ -6,10 +6,10 @@ import ast
 from collections import Counter
 from pathlib import Path
 
-import conftest
 import pytest
 
 import vaefast
+from tests import conftest
 
 TESTS = Path(conftest.__file__).parent
 PACKAGE = Path(vaefast.__file__).parent

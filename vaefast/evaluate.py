@@ -191,7 +191,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Da
                 return divided, False
         whole = finding.whole(known)
         return whole, not isinstance(whole, Dataset)
-    found = read(path, options.data_dir)
+    found = read(path, options.data_dir, color=recorded is not None and recorded.color)
     if isinstance(found, Dataset):
         return found, False
     assert isinstance(found, Rows)

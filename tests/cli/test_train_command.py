@@ -59,7 +59,8 @@ FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
-    "--scaling", "--test-fraction", "--initial-second-moments", "--validation", "--patience", "--min-improvement",
+    "--label", "--all-columns", "--color", "--scaling", "--test-fraction",
+    "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
 }  # fmt: skip

@@ -146,8 +146,8 @@ def test_every_kind_of_file_keeps_its_order(command, run):
     np.savez("own.npz", x_train=values[:50], x_test=values[50:])
     whole = load("run").transform(values)
     for name, notice in (
-        ("mine.csv", "column label holds labels"),
-        ("mine.csv.gz", "column label holds labels"),
+        ("mine.csv", "column 32 'label' holds labels"),
+        ("mine.csv.gz", "column 32 'label' holds labels"),
         ("one.npz", ""),
         ("own.npz", "own.npz: it brings a test set: the training rows come first, the test rows after them"),
     ):
@@ -184,7 +184,7 @@ def test_columns_are_found_by_their_names(command, table):
     frame = pd.DataFrame(TABLE, columns=NAMES)
     mixed = frame[["c", "a", "e", "b", "d"]].assign(kind="text", y=1)
     mixed.to_csv("x.csv", index=False)
-    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "column 5 'kind'", "'text'")
+    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "column 6 'kind'", "'text'")
     mixed.drop(columns="kind").to_csv("x.csv", index=False)
     code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
@@ -201,7 +201,7 @@ def test_a_model_without_names_leaves_out_labels(command):
     frame.assign(target=np.arange(40) % 2).to_csv("x.csv")
     code, _, err = command("bare.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
-    assert "column target holds labels (2 different)" in err
+    assert "column 7 'target' holds labels (2 different)" in err
     assert latents("z.csv").tobytes() == load("bare.safetensors").transform(TABLE).tobytes()
     frame.rename(columns={"e": "y"}).round().to_csv("x.csv", index=False)
     assert command("bare.safetensors", "--data", "x.csv", "--out", "z.csv", "--force")[0] == 0
@@ -222,7 +222,7 @@ def test_an_estimator_of_grey_levels(command):
 
 def test_numbers_that_do_not_fit(command, table):
     for value, words in (
-        (np.nan, "row 3, column 1 (both counted from 0) is nan: give finite numbers"),
+        (np.nan, "row 3, column 1 (both counted from 0) is 'nan': a value is missing"),
         (np.inf, "row 3, column 1 (both counted from 0) is inf: give finite numbers"),
     ):
         wrong = TABLE.copy()
@@ -232,7 +232,7 @@ def test_numbers_that_do_not_fit(command, table):
     frame = pd.DataFrame(TABLE, columns=NAMES)
     frame.loc[3, "b"] = np.nan
     frame.to_csv("x.csv")
-    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "row 3, column 2 'b'", "is missing")
+    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "line 5, column 3 'b'", "is missing")
     np.save("x.npy", np.array([["text"]]))
     refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "values of type <U4")
     np.save("x.npy", TABLE[:, 0])

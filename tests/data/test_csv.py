@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from vaefast.data import Dataset, Rows, csvtable, load, read
-from vaefast.data.csvfields import looks_like_csv
+from vaefast.data import Dataset, Rows, csvlines, load, read
+from vaefast.data.kinds import looks_like_table
 from vaefast.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -56,7 +56,7 @@ COUNTED = "the first line counts the columns 0 to 19: taken as a header"
 NUMBERED = "the first column has no name and holds the rows' numbers: left out"
 NAMED = "the first column has no name and holds the rows' names: left out"
 SAID = "whole numbers up to 255 are taken as grey levels 0 to 255; for a table of counts use vaefast.VAE in Python"
-LABELLED = "column label holds labels ({} different): not trained on"
+LABELLED = "column {} 'label' holds labels ({} different): not trained on"
 
 
 # --- The header
@@ -81,7 +81,7 @@ def test_a_header_that_counts_from_1_or_beside_names(tmp_path):
     frame["label"] = LABELS
     frame.to_csv(path, index=False)
     rows = rows_of(path)
-    holds(rows, GREY, LABELLED.format(len(set(LABELS))), SAID)
+    holds(rows, GREY, LABELLED.format(65, len(set(LABELS))), SAID)
     assert rows.labels is not None
     assert rows.labels.tolist() == LABELS.tolist()
 
@@ -118,7 +118,7 @@ def test_names_of_kaggle_need_no_word(tmp_path):
         frame.insert(0, "label", LABELS)
         frame.to_csv(tmp_path / "a.csv", index=False)
         rows = rows_of(tmp_path / "a.csv")
-        holds(rows, GREY[:, :15], LABELLED.format(len(set(LABELS))))
+        holds(rows, GREY[:, :15], LABELLED.format(1, len(set(LABELS))))
         assert rows.names == tuple(names)
 
 
@@ -160,11 +160,11 @@ def test_the_row_names_of_r_are_left_out(tmp_path, text, note):
 def test_a_first_column_that_is_no_index(tmp_path):
     refused(written(tmp_path, ",a\n0.5,1\n0.25,0\n"), "its first column has no name", "name it in the header", "remove it")
     refused(written(tmp_path, ",a\n1,1\n1,0\n"), "its first column has no name")
-    refused(written(tmp_path, "a\n1,1\n1,0\n"), "the header line names 1 columns, the first row has 2: make them agree")
+    refused(written(tmp_path, "a\n1,1\n1,0\n"), "the header names 1 columns, the first row has 2: make them agree")
     # A name is a wish: what does not count the rows is data.
     holds(rows_of(written(tmp_path, "id,a\n1,1\n0,0\n")), np.array([[1, 1], [0, 0]], np.float32))
-    refused(written(tmp_path, ",\n"), "row 0, column 0", "a value is missing")
-    refused(written(tmp_path, '"",\n1,\n2,\n'), "row 0, column 0")
+    refused(written(tmp_path, ",\n"), "line 1, column 1", "a value is missing")
+    refused(written(tmp_path, '"",\n1,\n2,\n'), "line 1, column 1")
 
 
 # --- Labels
@@ -176,7 +176,7 @@ def test_columns_of_labels(tmp_path, name):
     frame.insert(3, name, LABELS)
     frame.to_csv(tmp_path / "a.csv", index=False)
     rows = rows_of(tmp_path / "a.csv")
-    holds(rows, FRACTIONS, f"column {name} holds labels ({len(set(LABELS))} different): not trained on")
+    holds(rows, FRACTIONS, f"column 4 '{name}' holds labels ({len(set(LABELS))} different): not trained on")
     assert rows.labels is not None
     assert rows.labels.dtype == np.int64
     assert rows.labels.tolist() == LABELS.tolist()
@@ -189,7 +189,8 @@ def test_columns_of_labels(tmp_path, name):
 
 def test_labels_that_are_text_or_written_as_fractions(tmp_path):
     rows = rows_of(written(tmp_path, 'a,class\n0,"shirt, blue"\n1,bag\n0.5,"shirt, blue"\n'))
-    holds(rows, np.array([[0], [1], [0.5]], np.float32), "column class holds labels (2 different): not trained on")
+    holds(rows, np.array([[0], [1], [0.5]], np.float32), "column 2 'class' holds labels (2 different): not trained on")
+    assert rows.classes == ("bag", "shirt, blue")
     assert rows.labels is not None
     assert rows.labels.tolist() == [1, 0, 1]
     rows = rows_of(written(tmp_path, "a,label\n0,True\n1,False\n"))
@@ -202,8 +203,8 @@ def test_labels_that_are_text_or_written_as_fractions(tmp_path):
 
 def test_two_columns_of_labels(tmp_path):
     rows = rows_of(written(tmp_path, "a,target,class\n0,3,x\n1,4,y\n"))
-    holds(rows, np.array([[0], [1]], np.float32), "column target holds labels (2 different): not trained on",
-          "column class holds labels (2 different): not trained on")  # fmt: skip
+    holds(rows, np.array([[0], [1]], np.float32), "column 2 'target' holds labels (2 different): not trained on",
+          "column 3 'class' holds labels (2 different): not trained on")  # fmt: skip
     assert rows.labels is not None
     assert rows.labels.tolist() == [3, 4]
 
@@ -223,7 +224,7 @@ def test_a_label_that_is_missing(tmp_path):
     for missing in ("", "NA", "nan"):
         for other in ("3", "bag"):
             text = f"a,label\n0,{other}\n1,{missing}\n"
-            refused(written(tmp_path, text), "column label: label 1 (counted from 0) is missing: fill it in")
+            refused(written(tmp_path, text), "line 3, column 2 'label': a label is missing: fill it in")
 
 
 # --- Grey levels and counts
@@ -252,8 +253,8 @@ def test_grey_levels_are_said_where_they_might_be_counts(tmp_path):
 
 
 def test_levels_out_of_range_are_named_with_their_column(tmp_path):
-    refused(written(tmp_path, "id,p,q\n0,1,2\n1,300,0\n"), "row 1, column 0 'p'", "300", "0 to 255", "its column id")
-    refused(written(tmp_path, '"","p","q"\n1,1,0\n2,0,-1\n'), "row 1, column 1 'q'", "-1.0", "column without a name")
+    refused(written(tmp_path, "id,p,q\n0,1,2\n1,300,0\n"), "line 3, column 2 'p'", "300", "0 to 255")
+    refused(written(tmp_path, '"","p","q"\n1,1,0\n2,0,-1\n'), "line 3, column 3 'q'", "-1.0")
 
 
 # --- Quotes, gaps and other damage
@@ -273,18 +274,25 @@ def test_quoted_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\n0,\n1,0\n", ("row 0, column 1 'b' (both counted from 0", "'': a value is missing: fill it in")),
-        ("a,b\n0,1\nNA,0\n", ("row 1, column 0 'a'", "'NA': a value is missing")),
-        ("a,b\n0,1\n0,NaN\n", ("row 1, column 1 'b'", "nan': a value is missing")),
-        ("a,b\n0,#N/A\n", ("row 0, column 1 'b'", "a value is missing")),
-        ("a,b\n0,1\n0,red\n", ("row 1, column 1 'b'", "'red': give numbers")),
-        (",a,b\nn1,0,1\nn2,0,red\n", ("row 1, column 2 'b'", "'red'")),
-        ("id,a\nn1,0\nn2,1\n", ("row 0, column 0 'id'", "'n1': give numbers")),
-        ('a,b\n"0,5",1\n', ("row 0, column 0 'a'", "write decimals with a point")),
-        ("a;b\n0;1\n", ("row 0, column 0 'a;b'", "commas instead of semicolons")),
-        ("a,b\n0,1\nTRUE,0\n", ("row 1, column 0 'a'", "'TRUE': write 1 for true")),
-        ('a,b\n0,1\n"1,0\n', ("row 1 (counted from 0", "a quote without its partner")),
-        ("a,b\n0,1\n0,1,0\n", ("row 1 ", "3 values")),
+        ("a,b\n0,\n1,0\n", ("line 2, column 2 'b' is empty ('')", "a value is missing: fill it in")),
+        ("a,b\n0,1\nNA,0\n", ("line 3, column 1 'a'", "'NA': a value is missing")),
+        ("a,b\n0,1\n0,NaN\n", ("line 3, column 2 'b'", "nan': a value is missing")),
+        ("a,b\n0,#N/A\n", ("line 2, column 2 'b'", "a value is missing")),
+        ("a,b\n0,1\n0,red\n", ("line 3, column 2 'b'", "'red' and no number: give a number")),
+        (",a,b\nn1,0,1\nn2,0,red\n", ("line 3, column 3 'b'", "'red'")),
+        ("name,a\nn1,0\nn2,1\n", ("column 1 'name' holds text, such as 'n1' in line 2", "--label name")),
+        ("0.5,1,Iris-setosa\n1,2,Iris-setosa\n", ("column 3 holds text, such as 'Iris-setosa' in line 1", "--label 3")),
+        ("a,b\n,1\n\n0,NA\n1,?\n-,2\n", ("line 2, column 1 'a'", "the first of 4", "fill them in")),
+        ("a;b\n1.5;1\n2,5;2\n", ("line 3, column 1 'a' is '2,5'", "write decimals with a point")),
+        ('a,b\n"1,234.5",1\n', ("line 2, column 1 'a' is '1,234.5'", "without separators between thousands")),
+        ('a,b\n"1,234",1\n', ("line 2, column 1 'a' is '1,234'", "without separators between thousands")),
+        ("a\tb\n1,234\t1\n2,345\t1\n", ("line 2, column 1 'a' is '1,234'", "without separators between thousands")),
+        ("a;b\n1.234,5;1\n2,5;1\n", ("line 2, column 1 'a' is '1.234,5'", "without separators between thousands")),
+        ("a,b\n5%,1\n", ("line 2, column 1 'a' is '5%'", "without signs of per cent")),
+        ('a,b\n"0,5",1\n', ("line 2, column 1 'a'", "write decimals with a point")),
+        ("a,b\n0,1\nTRUE,0\n", ("line 3, column 1 'a'", "'TRUE': write 1 for true")),
+        ('a,b\n0,1\n"1,0\n', ("line 3 has a quote without its partner",)),
+        ("a,b\n0,1\n0,1,0\n", ("line 3 has 3 values where line 2 has 2",)),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, words):
@@ -292,9 +300,9 @@ def test_what_is_wrong_is_named(tmp_path, text, words):
 
 
 def test_a_line_without_end_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(csvtable, "LONGEST_LINE", 50)
+    monkeypatch.setattr(csvlines, "LONGEST_LINE", 50)
     refused(written(tmp_path, gzip.compress(b"0," * 1000), "a.csv.gz"), "more than 50 characters a line")
-    monkeypatch.setattr(csvtable, "machine_memory", lambda: 80.0)
+    monkeypatch.setattr(csvlines, "machine_memory", lambda: 80.0)
     refused(written(tmp_path, gzip.compress(b"0,1\n" * 1000), "a.csv.gz"), "more rows than this machine's memory holds")
 
 
@@ -320,17 +328,18 @@ def test_gzipped_text_that_is_damaged(tmp_path):
 
 
 def test_text_is_known_by_its_first_bytes():
-    assert looks_like_csv(b"0,1\n")
-    assert looks_like_csv("größe,b\n0,1".encode())
-    assert looks_like_csv("0,1,ö".encode()[:-1])  # cut within a character
-    assert not looks_like_csv(b"hello, world")
-    assert not looks_like_csv(b"0 1 2\n")
-    assert not looks_like_csv(b"0,1\0")
-    assert not looks_like_csv(b"\xff0,1\n")
+    assert looks_like_table(b"0,1\n")
+    assert looks_like_table("größe,b\n0,1".encode())
+    assert looks_like_table("0,1,ö".encode()[:-1])  # cut within a character
+    assert not looks_like_table(b"hello, world")
+    assert looks_like_table(b"0 1 2\n")
+    assert looks_like_table("a;b\n0;1\n".encode("utf-16"))
+    assert not looks_like_table(b"0,1\0")
+    assert not looks_like_table(b"\xff0,1\n")
 
 
 def test_a_header_alone_and_one_of_other_length(tmp_path):
     refused(written(tmp_path, "label,a\n"), "no numbers")
     refused(written(tmp_path, ",0,1\n"), "no numbers")
-    refused(written(tmp_path, "a,b,c,label\n0,1\n"), "the header line names 4 columns, the first row has 2: make them agree")
-    refused(written(tmp_path, "label\n8,3,4\n,a,b\n"), "the header line names 1 columns, the first row has 3")
+    refused(written(tmp_path, "a,b,c,label\n0,1\n"), "the header names 4 columns, the first row has 2: make them agree")
+    refused(written(tmp_path, "label\n8,3,4\n,a,b\n"), "the header names 1 columns, the first row has 3")

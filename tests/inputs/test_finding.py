@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaefast.data import Dataset, Numbers, load
+from vaefast.data import Dataset, load
 from vaefast.data.split import split_rows
 from vaefast.errors import DataError, SettingsError
 from vaefast.inputs import RunData, Source, finding, for_pictures, for_table
@@ -20,46 +20,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def numbers(values, names=(), shape=None) -> Numbers:
-    return Numbers("x", np.asarray(values), tuple(names), shape=shape)
-
-
 GREY = np.random.default_rng(0).random((6, 4))
-LEVELS = np.random.default_rng(0).integers(0, 256, (6, 4))
-LEVELS[0, 0] = 255
 BITS = np.random.default_rng(0).integers(0, 2, (6, 4))
 NAMES = ("age", "income", "height", "weight")
-
-
-@pytest.mark.parametrize(
-    ("values", "names", "expected"),
-    [
-        (GREY, (), True),
-        (GREY.astype(np.float32), ("0", "1", "2", "3"), True),
-        (GREY, ("pixel0", "pixel1", "pixel2", "pixel3"), True),
-        (GREY, NAMES, False),
-        (GREY * 1.5, (), False),
-        (-GREY, (), False),
-        (LEVELS, (), True),
-        (LEVELS.astype(float), (), True),
-        (LEVELS, NAMES, False),
-        (LEVELS // 3, (), False),  # counts up to 85
-        (LEVELS + 1, (), False),
-        (LEVELS + 0.5, (), False),
-        (BITS, (), False),
-        (BITS, NAMES, False),
-        (BITS.astype(float), (), True),
-        (BITS.astype(bool), (), True),
-        (LEVELS.astype(np.uint8), NAMES, True),
-        (np.tile(LEVELS // 3, 196), (), True),  # as wide as MNIST
-    ],
-)
-def test_pictures_are_told_from_tables(values, names, expected):
-    assert finding.are_pictures(numbers(values, names)) is expected
-
-
-def test_a_row_of_a_known_shape_is_a_picture():
-    assert finding.are_pictures(numbers(LEVELS // 3, (), (2, 2)))
 
 
 def csv(values, names=NAMES) -> str:

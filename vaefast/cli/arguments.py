@@ -65,6 +65,10 @@ def _add_data(add: Add) -> None:
     add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
     add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
         "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
+    add("--label", metavar="COLUMN", help="name, or number from 1, of a table's column of labels: kept for figures, never "
+        "trained on")  # fmt: skip
+    add("--all-columns", action="store_true", help="train on columns that look like labels, too")
+    add("--color", action="store_true", help="keep the channels of pictures, which otherwise become grey")
     add("--test-fraction", metavar="F", type=float, help="share of the rows that is held out as the test set, where the data "
         "bring none, the same rows each time; 0 trains on all rows of a table, as vaefast.VAE does, and leaves out what the "
         "test set is for (default: 0.1)")  # fmt: skip

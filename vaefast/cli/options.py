@@ -60,6 +60,9 @@ class Options:
     has_binarize: bool = False  # whether it is given
     scaling: str = AUTO
     test_fraction: float | None = None
+    label: str | None = None
+    all_columns: bool = False
+    color: bool = False
 
 
 def parse(arguments: list[str]) -> Options:
@@ -122,6 +125,9 @@ def checked(given: Mapping[str, Any]) -> Options:
         has_binarize=has_binarize,
         scaling=values.get("scaling", AUTO),
         test_fraction=values.get("test_fraction"),
+        label=values.get("label"),
+        all_columns=values.get("all_columns", False),
+        color=values.get("color", False),
     )
 
 

@@ -1,13 +1,14 @@
-"""Find, fetch, verify, read and split image sets: `load` gives a `Dataset` of two `Images`, `read` the `Rows` of one, and
-`read_numbers` a table of any numbers."""
+"""Find, fetch, verify, read and split data: `load` gives a `Dataset` of two `Images`, `read` the `Rows` of one,
+`read_numbers` a table of any numbers, and `read_any` pictures or a table, as it finds them."""
 
 from vaefast.data.images import Dataset, Images, Rows
-from vaefast.data.numbers import Numbers, numbers_of, read_numbers
+from vaefast.data.numbers import Numbers
+from vaefast.data.numbersfile import numbers_of
 from vaefast.data.shards import ShardedImages
-from vaefast.data.sources import load, read
+from vaefast.data.sources import load, may_be_table, read, read_any, read_numbers
 from vaefast.data.split import joined, split, unsplit
 
 __all__ = [
-    "Dataset", "Images", "Numbers", "Rows", "ShardedImages", "joined", "load", "numbers_of", "read", "read_numbers", "split",
-    "unsplit",
+    "Dataset", "Images", "Numbers", "Rows", "ShardedImages", "joined", "load", "may_be_table", "numbers_of", "read",
+    "read_any", "read_numbers", "split", "unsplit",
 ]  # fmt: skip

@@ -1,24 +1,32 @@
-"""Lines of comma-separated text: their fields, what is a number, and whether the first line names the columns."""
+"""Lines of a table in text: their fields, what is a number, and whether the first line names the columns."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 
-# How programs write that there is no value.
-MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "?"}
+# How pandas, R, SAS and Excel write that there is no value; Excel's errors are none either.
+MISSING = {
+    "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "missing",
+    "#n/a", "#na", "#null!", "#num!", "#div/0!", "#value!", "#name?", "#ref!",
+}  # fmt: skip
 # A first line of numbers alone is taken for a header from so many columns on: two numbers, 0 and 1, are soon a row of data.
 FEWEST_COUNTED = 3
+QUOTE = '"'
+# How pandas and R write what is true or false.
+TRUTHS = {"true": 1.0, "false": 0.0}
 
 
-def fields_of(line: str) -> list[str]:
-    """The fields of a line without spaces around them, and without the quotes where they have any."""
-    if '"' not in line:
-        return [field.strip() for field in line.split(",")]
+def fields_of(line: str, separator: str | None = ",") -> list[str]:
+    """The fields of a line without spaces around them, and without the quotes where they have any; None is runs of spaces."""
+    if QUOTE not in line:
+        return line.split() if separator is None else [field.strip() for field in line.split(separator)]
+    if separator is None:
+        line, separator = line.strip(), " "
     try:
-        return [field.strip() for field in next(csv.reader([line], skipinitialspace=True), [""])]
+        fields = [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [""])]
     except csv.Error:  # a field longer than the module takes
-        return [field.strip().strip('"') for field in line.split(",")]
+        fields = [field.strip().strip(QUOTE) for field in line.split(separator)]
+    return fields if separator != " " else [field for field in fields if field]
 
 
 def is_number(field: str) -> bool:
@@ -64,16 +72,6 @@ def counted(names: list[str]) -> str:
     """What a header that only counts the columns is called in a notice; nothing for another."""
     names = names if not names or names[0] else names[1:]
     return f"the first line counts the columns {names[0]} to {names[-1]}: taken as a header" if _counts(names) else ""
-
-
-def looks_like_csv(start: bytes) -> bool:
-    """Whether the first bytes of a file are lines of text, of which one holds a comma and a figure."""
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)  # which lets a character be cut at the end
-    except UnicodeDecodeError:
-        return False
-    has_fields = any("," in line and any(c.isdecimal() for c in line) for line in text.splitlines())
-    return has_fields and all(c.isprintable() or c in "\r\n\t" for c in text)
 
 
 def _counts(numbers: list[str]) -> bool:

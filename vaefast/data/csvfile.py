@@ -3,88 +3,100 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vaefast.data.csvfields import MISSING, number_in
-from vaefast.data.csvtable import LABELS, Table, check_no_gaps, read_table
-from vaefast.data.images import Images, Labels, Rows, guessed_shape
-from vaefast.data.values import row_blocks, to_labels, to_pixels
+from vaefast.data.csvfields import counted
+from vaefast.data.csvtable import check_no_gaps, read_table
+from vaefast.data.images import Images, Rows, guessed_shape
+from vaefast.data.indexes import UNNAMED
+from vaefast.data.labels import LABELS, MOST_CLASSES, choose_label, refuse_text, split_labels
+from vaefast.data.table import Table
+from vaefast.data.values import row_blocks, to_pixels
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-LABEL, Y, X = "label", "y", "x"
-MOST_CLASSES = 100
 # Levels of fewer than 8 bits, percent and most counts end below: over 255 they would be nearly black.
 DARKEST_WHITE = 127
+WHITE = 255
 MNIST_PIXELS = 784
 PIXEL = re.compile(r"(pixel|pix|px)[ _.\d]*|\d+x\d+", re.IGNORECASE)
 
 
-def read_csv(path: Path) -> Rows:
+def read_csv(path: Path, label: str | None = None, all_columns: bool = False) -> Rows:
     """Numbers in [0, 1], or whole grey levels 0 to 255 (see `_kept_as`); columns of labels are told by their names.
 
+    Parameters
+    ----------
+    label
+        The column of labels, by its name or its number from 1 on.
+    all_columns
+        Whether columns named like labels are pixels.
+
     Raises
     ------
     DataError
-        Lines of different length, text among the numbers, values that are missing or out of range (row and column are named),
+        Lines of different length, text among the numbers, values that are missing or out of range (line and column are named),
         whole numbers that are no grey levels, or no data.
     """
-    origin = shown(path)
-    table, labels = split_labels(read_table(path, np.float32), origin)
-    if table.values.shape[1] == 0:
-        raise DataError(f"{table.called(origin)} has no column of pixels: give at least one")
-    check_no_gaps(table, origin)
-    kept, note = _kept_as(table, origin)
-    pixels = to_pixels(table.values, table.called(origin), kept, table.names)
-    images = Images(pixels, guessed_shape(pixels.shape[1]))
-    return Rows(path, images, labels, table.names, table.noted(note).notice(origin))
+    return pictures_of(read_table(path, np.float32, label), path, label, all_columns)
 
 
-def split_labels(table: Table, origin: str) -> tuple[Table, Labels | None]:
-    """The table without its columns of labels, and the first of them.
-
-    A column named `label` always is one. One named `class`, `target` or `y`, in any case and in the plural, is one where its
-    values look like labels: text, or at most 100 different whole numbers; `y` is none beside a column `x`.
+def pictures_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Rows:
+    """The rows of a table as pictures.
 
     Raises
     ------
     DataError
-        A label is missing, or one in the column `label` is no whole number.
+        As for `read_csv`.
     """
-    names = [name.lower() for name in table.names]
-    found, notes = {}, []
-    for at in (i for i, name in enumerate(names) if name in LABELS):
-        labels = _labels(table.texts[at], names[at], X in names, f"{origin}, column {shown(table.names[at])}")
-        if labels is None:
-            notes.append(f"column {shown(table.names[at])} holds no labels: trained on like the others")
-        else:
-            found[at] = labels
-            different = len(np.unique(labels))
-            notes.append(f"column {shown(table.names[at])} holds labels ({different} different): not trained on")
-    return table.without([*found]).noted(*notes), next(iter(found.values()), None)
+    origin = shown(path)
+    if label is not None:
+        table = choose_label(table, origin, label)
+    if all_columns:
+        refuse_text(table, origin)
+    else:
+        table = split_labels(table, origin) if table.names or label is not None else _without_digit(table, origin)
+    if table.values.shape[1] == 0:
+        raise DataError(f"{origin} has no column of pixels: give at least one")
+    check_no_gaps(table, origin)
+    kept, note = _kept_as(table, origin)
+    pixels = to_pixels(table.values, origin, kept, table.cell)
+    images = Images(pixels, guessed_shape(pixels.shape[1]))
+    return Rows(path, images, table.labels, table.names, table.noted(note).notice(origin), table.classes)
 
 
-def _labels(texts: list[str], name: str, beside_x: bool, origin: str) -> Labels | None:
-    """Labels as whole numbers, those of text by its order; None where these look like none."""
-    numbers = np.array([number_in(field) for field in texts])
-    no_numbers = np.flatnonzero(np.isnan(numbers))
-    missing = [row for row in no_numbers if texts[row].lower() in MISSING]
-    if len(missing) == len(no_numbers):
-        if name != LABEL and ((name == Y and beside_x) or not _are_classes(numbers)):
-            return None
-        if not missing:
-            return to_labels(numbers, origin)
-    if missing:
-        raise DataError(f"{origin}: label {missing[0]} (counted from 0) is missing: fill it in, or leave its row out")
-    return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+def are_pictures(table: Table) -> bool:
+    """Whether the rows of a table are pictures.
+
+    They are where columns are named like pixels, or are as many as MNIST's; and where columns have no names, or only numbers
+    for names, and hold numbers in [0, 1], or whole numbers to 255 of which some are above 127.
+    """
+    columns = table.values.shape[1]
+    if table.names and not counted([*table.names]):
+        return are_pixels(table.names)
+    smallest, largest, whole = _extremes(table)
+    if columns in (MNIST_PIXELS, MNIST_PIXELS + 1):
+        return smallest >= 0 and (largest <= 1 or (whole and largest <= WHITE))
+    return smallest >= 0 and (largest <= 1 or (whole and DARKEST_WHITE < largest <= WHITE))
 
 
-def _are_classes(numbers: NDArray[np.float64]) -> bool:
-    known = numbers[~np.isnan(numbers)]
-    return bool((known == np.floor(known)).all()) and len(np.unique(known)) <= MOST_CLASSES
+def are_pixels(names: Sequence[str]) -> bool:
+    """Whether columns are named like pixels, labels aside."""
+    others = [name for name in names if name.lower() not in LABELS and not UNNAMED.fullmatch(name)]
+    return bool(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
+
+
+def _without_digit(table: Table, origin: str) -> Table:
+    """The table without a first column of labels in front of the 784 pixels of MNIST and its kin, which no header names."""
+    if table.values.shape[1] != MNIST_PIXELS + 1 or table.names:
+        return table
+    first = np.unique(table.values[:, 0])
+    if len(first) > MOST_CLASSES or not np.array_equal(first, np.floor(first)):
+        return table
+    return choose_label(table, origin, str(table.at[0] + 1))
 
 
 def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[np.float32], str]:
@@ -99,17 +111,13 @@ def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[n
     DataError
         Whole numbers that look like counts: over 255 they would be all but black without a word.
     """
-    whole, smallest, largest = True, np.inf, -np.inf
-    for start, stop in row_blocks(*table.values.shape):
-        block = table.values[start:stop]
-        whole = whole and bool((block == np.floor(block)).all())
-        smallest, largest = min(smallest, block.min()), max(largest, block.max())
+    smallest, largest, whole = _extremes(table)
     if not whole or largest <= 1:
         return np.dtype(np.float32), ""
     bright, like_mnist = largest > DARKEST_WHITE, table.values.shape[1] == MNIST_PIXELS
     if not bright and not like_mnist and smallest >= 0:
         raise DataError(
-            f"{table.called(origin)}: whole numbers up to {largest:.0f} look like counts, not like grey levels 0 to 255: "
+            f"{origin}: whole numbers up to {largest:.0f} look like counts, not like grey levels 0 to 255: "
             f"divide by {largest:.0f} to train on them as pictures in [0, 1], or use vaefast.VAE in Python for counts"
         )
     if bright and (like_mnist or (table.names and all(PIXEL.fullmatch(name) for name in table.names))):
@@ -118,3 +126,13 @@ def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[n
         f"whole numbers up to {largest:.0f} are taken as grey levels 0 to 255; for a table of counts use vaefast.VAE in Python"
     )
     return np.dtype(np.uint8), note
+
+
+def _extremes(table: Table) -> tuple[float, float, bool]:
+    """The smallest and the largest value, NaN where one is, and whether all are whole."""
+    whole, smallest, largest = True, np.inf, -np.inf
+    for start, stop in row_blocks(*table.values.shape):
+        block = table.values[start:stop]
+        whole = whole and bool((block == np.floor(block)).all())
+        smallest, largest = np.minimum(smallest, block.min()), np.maximum(largest, block.max())
+    return float(smallest), float(largest), whole

@@ -1,4 +1,4 @@
-"""A table of numbers out of comma-separated text, as spreadsheets, pandas and R write it.
+"""A table of numbers out of a text file, as spreadsheets, pandas and R write it.
 
 Lines of plain numbers go through NumPy's reader as they are; only columns that may hold text are looked at value by value.
 """
@@ -6,102 +6,49 @@ Lines of plain numbers go through NumPy's reader as they are; only columns that 
 from __future__ import annotations
 
 import io
-import re
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vaefast.data.csvfields import MISSING, counted, fields_of, is_header, is_number, number_in
-from vaefast.data.reading import machine_memory, reading, unzipped
+from vaefast.data.csvfaults import complaint, missing_values
+from vaefast.data.csvfields import QUOTE, TRUTHS, counted, number_in
+from vaefast.data.csvlines import Lines
+from vaefast.data.dialect import encoding_of
+from vaefast.data.indexes import COUNTERS, unnamed, without_index
+from vaefast.data.labels import LABELS, column_of
+from vaefast.data.reading import reading, unpacked
+from vaefast.data.table import Table
 from vaefast.data.values import row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# Names of the columns that `to_csv` of pandas and `write.csv` of R put in front, the second of a file read and written again.
-UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
-# Names of a first column that is left out where it counts the rows.
-COUNTERS = ("index", "id", "row", "rowid", "rownames")
-# Columns that may be labels.
-LABELS = ("label", "labels", "class", "classes", "target", "targets", "y")
-# Characters: room for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
-LONGEST_LINE = 1 << 26
-QUOTE = '"'
+# So many different labels of a column are kept once each.
+MOST_SHARED = 1000
+# Bytes that the encoding is told from.
+SNIFFED = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Columns of numbers.
-
-    Parameters
-    ----------
-    names
-        Of the columns, as they are written; none without a header.
-    values
-        (N, columns); NaN where a column of `texts` holds no number.
-    texts
-        By its number, what a column that may hold text holds, word for word.
-    left_out
-        Names of the columns that are not here any more.
-    notes
-        What a user should know of how the file was read.
-    """
-
-    names: tuple[str, ...]
-    values: NDArray[Any]
-    texts: dict[int, list[str]]
-    left_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def without(self, columns: list[int]) -> Table:
-        """The table without these columns."""
-        if not columns:
-            return self
-        kept = [i for i in range(self.values.shape[1]) if i not in columns]
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in kept),
-            values=np.delete(self.values, columns, axis=1),
-            texts={new: self.texts[old] for new, old in enumerate(kept) if old in self.texts},
-            left_out=(*self.left_out, *(self.names[i] for i in columns)),
-        )
-
-    def only(self, columns: list[int]) -> Table:
-        """The table with these columns, in this order."""
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in columns),
-            values=np.take(self.values, columns, axis=1),
-            texts={new: self.texts[old] for new, old in enumerate(columns) if old in self.texts},
-        )
-
-    def noted(self, *notes: str) -> Table:
-        """The table with notes added; empty ones are none."""
-        return replace(self, notes=(*self.notes, *filter(None, notes)))
-
-    def notice(self, origin: str) -> str | None:
-        """All notes as one line."""
-        return f"{origin}: {'; '.join(self.notes)}" if self.notes else None
-
-    def called(self, origin: str) -> str:
-        """What a message calls the table: its origin, and what was left out, for columns are counted without it."""
-        if not self.left_out:
-            return origin
-        names = ", ".join(shown(name) or "without a name" for name in self.left_out)
-        return f"{origin}, not counting its column{'s' * (len(self.left_out) > 1)} {names}"
-
-
-def read_table(path: Path, dtype: DTypeLike) -> Table:
+def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike], label: str | None = None) -> Table:
     """All columns of numbers but the index of the rows.
 
     Left out, with a note, is a leading column without a name (`Unnamed: 0`, or where the header has one name fewer than the
-    rows have fields) that holds the rows' names or whole numbers that all differ, and a first column named like an index that
-    counts the rows.
+    rows have fields) that holds the rows' names or whole numbers that all differ; a first column named like an index that
+    counts the rows, numbers ten of them or more, each differently, or names them; and one without a header that counts ten
+    rows or more.
+
+    Parameters
+    ----------
+    path
+        A text file, which may be packed (gzip, xz, bz2, or a zip archive of one file).
+    dtype
+        Of the values, or what gives it from the names and the number of the columns.
+    label
+        Name or number, from 1, of a column that may hold text.
 
     Raises
     ------
@@ -109,190 +56,119 @@ def read_table(path: Path, dtype: DTypeLike) -> Table:
         Lines of different length, text among the numbers, a value that is missing, no numbers, a column without a name that
         is no index, or a file that is damaged or no text.
     """
+    try:
+        return _read(path, dtype, label, None)
+    except UnicodeDecodeError:
+        found = _read(path, dtype, label, "cp1252")
+        return found.noted("it is not UTF-8, and read as Windows-1252")
+
+
+def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Table:
     origin = shown(path)
-    with reading(path) as file, io.TextIOWrapper(cast(BinaryIO, unzipped(file)[0]), encoding="utf-8-sig") as text:
-        rows = _Rows(text, origin)
+    with _lines(path, encoding) as lines:
+        names, lacks_a_name = lines.header()
+        texts = {at: _Texts() for at in _watched(names, lines.width(), label)}
+        truths = [at for at in lines.truths() if at not in texts]
+        lines.has_texts = bool(texts)
+        kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
         try:
-            names = rows.header()
-            texts = {at: _Texts() for at in _watched(names)}
-            values = _parse(rows, texts, dtype)
-        except DataError:
+            values = _parse(lines, texts, truths, kept)
+        except (DataError, UnicodeDecodeError):
             raise
-        except UnicodeDecodeError as error:
-            raise DataError(f"{origin} is not UTF-8 text: save it as CSV, numbers with commas between them") from error
         except ValueError as error:
-            raise DataError(f"{origin}: {rows.complaint()}") from error
+            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
     if values.size == 0:
-        raise DataError(f"{origin} holds no numbers: give one image a line, numbers with commas between them")
-    table = Table(tuple(names), values, {at: list(column) for at, column in texts.items()}).noted(counted(names))
-    return _without_index(table, origin, rows.lacks_a_name)
+        raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
+    columns = {at: list(column) for at, column in texts.items()}
+    table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
+    if truths:
+        table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
+    return without_index(table, origin, lacks_a_name)
+
+
+def header_of(path: Path) -> list[str]:
+    """Names of the columns of a text file; none without a header."""
+    try:
+        with _lines(path, None) as lines:
+            return lines.header()[0]
+    except UnicodeDecodeError:
+        with _lines(path, "cp1252") as lines:
+            return lines.header()[0]
 
 
 def check_no_gaps(table: Table, origin: str) -> None:
-    """Refuse a value that is missing.
+    """Refuse values that are missing.
 
     Raises
     ------
     DataError
-        One is; the message holds its row, its column and what is there instead.
+        One is; the message holds the place of the first, what is there instead, and how many there are.
     """
+    count, first = 0, (0, 0)
     for start, stop in row_blocks(*table.values.shape):
         gaps = np.isnan(table.values[start:stop])
-        if gaps.any():
-            row, column = (int(i) for i in np.argwhere(gaps)[0])
-            row += start
-            field = table.texts[column][row] if column in table.texts else "nan"
-            raise DataError(f"{table.called(origin)}: {_located(row, column, table.names)} is {_remedied(field)}")
+        here = int(np.count_nonzero(gaps))
+        if here and not count:
+            at = np.unravel_index(np.argmax(gaps), gaps.shape)
+            first = (start + int(at[0]), int(at[1]))
+        count += here
+    if count:
+        row, column = first
+        field = table.texts[column][row] if column in table.texts else "nan"
+        raise DataError(f"{origin}: {missing_values(count, table.cell(row, column), field)}")
 
 
-def _parse(rows: _Rows, texts: dict[int, _Texts], dtype: DTypeLike) -> NDArray[Any]:
+@contextmanager
+def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
+    """The lines of a file, in this encoding or the one that it seems to have."""
+    with reading(path) as file, unpacked(file, path) as stream:
+        buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
+        encoding = encoding or encoding_of(buffered.peek(SNIFFED)[:SNIFFED])
+        with io.TextIOWrapper(cast(BinaryIO, buffered), encoding=encoding) as text:
+            yield Lines(text, shown(path))
+
+
+def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
+    with _lines(path, encoding) as lines:
+        names, _ = lines.header()
+        return complaint(lines, names, texts, truths, stopped)
+
+
+def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    converters: dict[int | str, Callable[[str], float]] = {at: column.take for at, column in texts.items()}
+    converters |= dict.fromkeys(truths, _truth)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # no data: an error of our own follows
-        converters: dict[int | str, Callable[[str], float]] = {at: column.take for at, column in texts.items()}
         return np.loadtxt(
-            rows, dtype, comments=None, delimiter=",", quotechar=QUOTE, ndmin=2, converters=converters or None, encoding=None
-        )
+            lines, dtype, comments=None, delimiter=lines.dialect.separator, quotechar=QUOTE, ndmin=2,
+            converters=converters or None, encoding=None,
+        )  # fmt: skip
+
+
+def _truth(field: str) -> float:
+    if field.strip().lower() not in TRUTHS:
+        raise ValueError
+    return TRUTHS[field.strip().lower()]
 
 
 class _Texts(list[str]):
-    """What one column holds, gathered while it is read."""
+    """What one column holds, gathered while it is read; equal labels are one string."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, str] = {}
 
     def take(self, field: str) -> float:
-        self.append(field.strip())
+        field = field.strip()
+        if len(self._known) < MOST_SHARED:
+            self._known.setdefault(field, field)
+        self.append(self._known.get(field, field))
         return number_in(field)
 
 
-class _Rows:
-    """Lines that are not blank, remembering where the reader is for the sake of a good complaint."""
-
-    def __init__(self, text: TextIO, origin: str) -> None:
-        self.lines = (line for line in iter(partial(text.readline, LONGEST_LINE), "") if line.strip())
-        self.origin = origin
-        self.row = -1
-        self.line = ""
-        self.columns = 0
-        self.most = float("inf")  # rows that this machine can hold
-        self.pending: list[str] = []
-        self.names: list[str] = []
-        self.lacks_a_name = False
-
-    def header(self) -> list[str]:
-        """Names of the columns, if the first line names them (see `is_header`); an empty one before them if one is lacking."""
-        lines = [line for line in (next(self.lines, ""), next(self.lines, "")) if line]
-        first, second = (fields_of(line) if line else [] for line in (*lines, "", "")[:2])
-        if not lines or not is_header(first, second):
-            self.pending = lines[::-1]
-            return []
-        if second and len(second) not in (len(first), len(first) + 1):
-            raise _disagreement(self.origin, len(first), len(second))
-        self.pending = lines[1:]
-        self.lacks_a_name = len(second) == len(first) + 1
-        self.names = [""] * self.lacks_a_name + first
-        return self.names
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self.pending.pop() if self.pending else next(self.lines)
-        self.row += 1
-        self.line = line
-        if not self.columns:
-            self.columns = len(fields_of(line))
-            self.most = machine_memory() / (4 * self.columns)
-        if self.row >= self.most or len(line) == LONGEST_LINE:
-            what = (
-                "rows than this machine's memory holds" if self.row >= self.most else f"than {LONGEST_LINE} characters a line"
-            )
-            raise DataError(f"{self.origin} has more {what}: give one image a line, and fewer or smaller ones")
-        return _tidied(line, self.row, self.origin) if QUOTE in line else line
-
-    def complaint(self) -> str:
-        """What is wrong with the line that was handed out last."""
-        fields = fields_of(self.line)
-        if len(fields) != self.columns:
-            return (
-                f"row {self.row} (counted from 0, without a header) has {len(fields)} values where row 0 has "
-                f"{self.columns}: give every image the same number"
-            )
-        watched = _watched(self.names)
-        column = next((i for i, field in enumerate(fields) if not is_number(field) and i not in watched), 0)
-        return f"{_located(self.row, column, self.names)} is {_remedied(fields[column])}"
-
-
-def _tidied(line: str, row: int, origin: str) -> str:
-    """A line with quotes as NumPy takes it: no field goes on in the next line, and no space stands before a quote."""
-    if line.count(QUOTE) % 2:
-        raise DataError(
-            f"{origin}: row {row} (counted from 0, without a header) has a quote without its partner: close or remove it"
-        )
-    if f" {QUOTE}" not in line and f"{QUOTE} " not in line:
-        return line
-    return ",".join(QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields_of(line))
-
-
-def _watched(names: tuple[str, ...] | list[str]) -> list[int]:
-    """Numbers of the columns that may hold text: the first, where they are unnamed or named like an index, and labels."""
-    leading = _unnamed(names) or [0] * (names[:1] != [] and names[0].lower() in COUNTERS)
-    return [*leading, *(i for i, name in enumerate(names) if name.lower() in LABELS)]
-
-
-def _unnamed(names: tuple[str, ...] | list[str]) -> list[int]:
-    """Numbers of the columns in front that have no name of their own."""
-    end = next((i for i, name in enumerate(names) if not UNNAMED.fullmatch(name)), len(names))
-    return list(range(end))
-
-
-def _without_index(table: Table, origin: str, lacks_a_name: bool) -> Table:
-    """The table without the columns in front that are no data, and notes on them."""
-    for at in _unnamed(table.names):
-        held = _index_held(table.texts[at])
-        if not held and lacks_a_name:
-            raise _disagreement(origin, len(table.names) - 1, len(table.names))
-        if not held:
-            raise DataError(
-                f"{origin}: its first column has no name and is no index of the rows, for its numbers are not whole and all "
-                "different: name it in the header to train on it, or remove it"
-            )
-        table = table.noted(f"the first column has no name and holds the rows' {held}: left out")
-    unnamed = _unnamed(table.names)
-    if not unnamed and table.names and table.names[0].lower() in COUNTERS and _counts_rows(table.texts[0]):
-        return table.noted(f"the first column, {shown(table.names[0])}, counts the rows: left out").without([0])
-    return table.without(unnamed)
-
-
-def _index_held(texts: list[str]) -> str:
-    """Names or numbers, if these can be those of the rows, else nothing."""
-    if not all(is_number(field) for field in texts):
-        return "names"
-    numbers = [number_in(field) for field in texts]
-    whole = all(number.is_integer() for number in numbers)
-    return "numbers" if whole and len({*numbers}) == len(numbers) else ""
-
-
-def _counts_rows(texts: list[str]) -> bool:
-    numbers = [number_in(field) for field in texts]
-    return any(numbers == [first + i for i in range(len(numbers))] for first in (0, 1)) and len(numbers) > 1
-
-
-def _disagreement(origin: str, named: int, held: int) -> DataError:
-    return DataError(f"{origin}: the header line names {named} columns, the first row has {held}: make them agree")
-
-
-def _located(row: int, column: int, names: tuple[str, ...] | list[str]) -> str:
-    name = f" {shown(repr(names[column][:40]))}" if names and names[column] else ""
-    return f"row {row}, column {column}{name} (both counted from 0, without a header)"
-
-
-def _remedied(field: str) -> str:
-    """What stands in a field that is no number, and what to do about it."""
-    remedy = "give numbers with commas between them"
-    if field.lower() in MISSING:
-        remedy = "a value is missing: fill it in, or leave its row or its column out"
-    elif field.lower() in ("true", "false"):
-        remedy = "write 1 for true and 0 for false"
-    elif re.fullmatch(r"-?\d+,\d+", field):
-        remedy = "write decimals with a point instead of a comma"
-    elif ";" in field:
-        remedy = "separate the numbers by commas instead of semicolons"
-    return f"{shown(repr(field[:40]))}: {remedy}"
+def _watched(names: Sequence[str], columns: int, label: str | None) -> list[int]:
+    """Columns that may hold text: the first, where they are unnamed or named like an index, and labels."""
+    leading = unnamed(names) or [0] * (len(names) > 0 and names[0].lower() in COUNTERS)
+    chosen = None if label is None else column_of(label, names, columns)
+    named = [i for i, name in enumerate(names) if name.lower() in LABELS]
+    return sorted({*leading, *named} | ({chosen} if chosen is not None else set()))

@@ -1,4 +1,4 @@
-"""The user's own data: what a path holds is told by its first bytes, and by its name only for text."""
+"""The user's own pictures: what a path holds is told by its first bytes, and by its name only for text."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data import mnist
-from vaefast.data.csvfields import looks_like_csv
-from vaefast.data.csvfile import read_csv
-from vaefast.data.idx import looks_like_idx, read_idx
+from vaefast.data.arrow import read_arrow
+from vaefast.data.csvfile import pictures_of, read_csv
+from vaefast.data.idx import read_idx
 from vaefast.data.images import Dataset, Rows
-from vaefast.data.numpyfile import NPY_MAGIC, NPZ_MAGIC, read_npy, read_npz
-from vaefast.data.pictures import load_pictures
-from vaefast.data.reading import GZIP_MAGIC, reading, unzipped
+from vaefast.data.kinds import kind_of_file
+from vaefast.data.numpyfile import read_npy, read_npz
+from vaefast.data.pictures import read_pictures
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
-# Bytes by which a gzipped file is known.
-FIRST = 4096
 
-
-def read_path(path: Path) -> Rows | Dataset:
-    """Read a file or a folder of the user's.
+def read_path(path: Path, label: str | None = None, all_columns: bool = False, color: bool = False) -> Rows | Dataset:
+    """Read pictures from a file or a folder of the user's.
 
     Parameters
     ----------
     path
-        A `.npy`, `.npz`, `.csv`, `.csv.gz` or IDX file, a folder of pictures, or one of four IDX files named like MNIST's.
+        A `.npy`, `.npz`, text, `.parquet`, `.feather` or IDX file, a folder of pictures, or one of four IDX files named like
+        MNIST's.
+    label, all_columns
+        Of a file of columns: the name or number, from 1, of the labels; and whether columns named like labels are pixels.
+    color
+        Whether channels are kept.
 
     Returns
     -------
@@ -43,7 +45,12 @@ def read_path(path: Path) -> Rows | Dataset:
         The data cannot be read, are damaged or out of range, or are of no known format.
     """
     path = Path(os.path.abspath(path))  # so that even `.` has a name
-    found = _read_folder(path) if os.path.isdir(path) else _read_file(path)
+    found = _read_folder(path, color) if os.path.isdir(path) else _read_file(path, label, all_columns, color)
+    return with_a_word_on_black(found, path)
+
+
+def with_a_word_on_black(found: Rows | Dataset, path: Path) -> Rows | Dataset:
+    """The same, with a notice where no grey level is above 1 of 255."""
     values = (found.images if isinstance(found, Rows) else found.train).values
     if values.dtype == np.uint8 and values.max() <= 1:
         black = "no grey level is above 1 of 255, so that every image is black: if 1 means white, save the data as bool"
@@ -51,36 +58,22 @@ def read_path(path: Path) -> Rows | Dataset:
     return found
 
 
-def _read_file(path: Path) -> Rows | Dataset:
-    with reading(path) as stream:
-        start = stream.read(len(NPY_MAGIC))
-    if start.startswith(NPY_MAGIC):
-        return read_npy(path)
-    if start.startswith(NPZ_MAGIC):
-        return read_npz(path)
-    if is_csv(path):
-        return read_csv(path)
-    if start.startswith(GZIP_MAGIC) or looks_like_idx(start[:4]):
+def _read_file(path: Path, label: str | None, all_columns: bool, color: bool) -> Rows | Dataset:
+    kind = kind_of_file(path)
+    if kind == "npy":
+        return read_npy(path, color)
+    if kind == "npz":
+        return read_npz(path, color)
+    if kind == "text":
+        return read_csv(path, label, all_columns)
+    if kind in ("parquet", "feather"):
+        return pictures_of(read_arrow(path, kind, label), path, label, all_columns)
+    if kind == "idx":
         return Rows(path, mnist.flat(read_idx(path, 3)))
-    raise DataError(
-        f"{shown(path)} is of no known format: give .npy, .npz, .csv (comma-separated numbers), an IDX file, "
-        "or a folder of pictures"
-    )
+    raise DataError(f"{shown(path)} holds a table and no pictures: give pictures here")
 
 
-def is_csv(path: Path) -> bool:
-    """Whether a file is comma-separated text: by its name, `x.csv.gz` included, and if it is gzipped by its first bytes."""
-    with reading(path) as file:
-        stream = unzipped(file)[0]
-        start = stream.read(FIRST)
-    if looks_like_idx(start[:4]):
-        return False
-    packed = stream is not file
-    named = ".csv" in [suffix.lower() for suffix in path.suffixes[-1 - packed :]]
-    return named or (packed and looks_like_csv(start))
-
-
-def _read_folder(folder: Path) -> Rows | Dataset:
+def _read_folder(folder: Path, color: bool) -> Rows | Dataset:
     """IDX files if one of their four names is there, else pictures."""
     try:
         names = os.listdir(folder)
@@ -88,7 +81,7 @@ def _read_folder(folder: Path) -> Rows | Dataset:
         raise DataError(f"the folder {shown(folder)} cannot be read ({reason(error)}): check its permissions") from error
     paths = [mnist.find(folder, file.name) for file in mnist.FILES]
     if not any(paths):
-        return Rows(folder, load_pictures(folder, names))
+        return read_pictures(folder, names, color)
     arrays: list[NDArray[np.uint8] | None] = []
     for file, path in zip(mnist.FILES, paths, strict=True):
         if path is None and file.rank == 3:

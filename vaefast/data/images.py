@@ -29,7 +29,9 @@ class Images:
         (N, X) uint8 grey levels 0 to 255, or float32 in [0, 1]; kept as a C-contiguous, read-only view. Whoever reads
         the values checks their range: it is not looked at again here.
     shape
-        Height and width of one image; height * width == X.
+        Height and width of one image; height * width * channels == X.
+    channels
+        Values of one pixel, which stand side by side: 1 for grey levels, 3 for red, green and blue.
 
     Raises
     ------
@@ -39,6 +41,7 @@ class Images:
 
     values: Pixels
     shape: tuple[int, int]
+    channels: int = 1
 
     def __post_init__(self) -> None:
         """Check, and make the values read-only."""
@@ -47,9 +50,14 @@ class Images:
                 f"images of shape {self.values.shape} and type {self.values.dtype}: give (N, X) of uint8 or float32"
             )
         height, width = self.shape
-        if height * width != self.values.shape[1]:
-            raise DataError(f"images of {self.values.shape[1]} pixels are not {height} by {width}")
+        if height * width * self.channels != self.values.shape[1]:
+            by = f"{height} by {width}" + f" by {self.channels}" * (self.channels > 1)
+            raise DataError(f"images of {self.values.shape[1]} pixels are not {by}")
         object.__setattr__(self, "values", frozen(np.ascontiguousarray(self.values)))
+
+    def of(self, values: Pixels) -> Images:
+        """Other images of the same shape."""
+        return Images(values, self.shape, self.channels)
 
     def __len__(self) -> int:
         """Count the images: N."""
@@ -72,6 +80,8 @@ class Rows:
         Of the columns, where the source names them.
     notice
         As in `Dataset`.
+    classes
+        Names of the labels 0, 1, ... where the source has labels in words.
     """
 
     source: str | Path
@@ -79,6 +89,7 @@ class Rows:
     labels: Labels | None = None
     names: tuple[str, ...] = ()
     notice: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +108,8 @@ class Dataset:
         `fingerprint(train, test)`, to recognise the same data again.
     notice
         One loud line that a user must see, such as a stand-in for the data that were wanted.
+    classes
+        Names of the labels 0, 1, ... where the source has labels in words.
     """
 
     name: str
@@ -106,6 +119,7 @@ class Dataset:
     test_labels: Labels | None
     sha256: str
     notice: str | None
+    classes: tuple[str, ...] = ()
 
 
 def assemble(
@@ -115,6 +129,7 @@ def assemble(
     train_labels: Labels | None = None,
     test_labels: Labels | None = None,
     notice: str | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Join a training and a test set into a `Dataset`.
 
@@ -122,7 +137,7 @@ def assemble(
     ----------
     source
         The name of the data, or the path that they come from: messages hold all of it, the dataset's name its end.
-    train, test, train_labels, test_labels, notice
+    train, test, train_labels, test_labels, notice, classes
         See `Dataset`.
 
     Raises
@@ -131,7 +146,7 @@ def assemble(
         The two sets differ in shape or type, one of them is empty, or labels do not match the images in number.
     """
     origin = shown(source)
-    if train.shape != test.shape or train.values.dtype != test.values.dtype:
+    if (train.shape, train.channels) != (test.shape, test.channels) or train.values.dtype != test.values.dtype:
         raise DataError(
             f"{origin}: the training images are {described(train)}, the test images {described(test)}: "
             "save both in one size and type"
@@ -151,6 +166,7 @@ def assemble(
         test_labels=None if test_labels is None else frozen(test_labels),
         sha256=fingerprint(train, test),
         notice=notice,
+        classes=classes,
     )
 
 
@@ -158,7 +174,8 @@ def fingerprint(train: Images, test: Images) -> str:
     """SHA-256, in hexadecimal, over the shapes, types and bytes of both sets' values."""
     digest = hashlib.sha256()
     for images in (train, test):
-        digest.update(f"{images.values.shape} {images.shape} {images.values.dtype.name};".encode())
+        channels = f" {images.channels}" * (images.channels > 1)
+        digest.update(f"{images.values.shape} {images.shape}{channels} {images.values.dtype.name};".encode())
         digest.update(images.values.data)
     return digest.hexdigest()
 
@@ -171,7 +188,8 @@ def guessed_shape(pixels: int) -> tuple[int, int]:
 
 def described(images: Images) -> str:
     """Size and type in words, such as `28 by 28 of uint8`."""
-    return f"{images.shape[0]} by {images.shape[1]} of {images.values.dtype}"
+    channels = f" by {images.channels}" * (images.channels > 1)
+    return f"{images.shape[0]} by {images.shape[1]}{channels} of {images.values.dtype}"
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:

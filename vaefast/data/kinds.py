@@ -1,52 +1,158 @@
-"""Whether a file may hold any numbers, or can only be pictures: by its first bytes alone."""
+"""What kind of file this is, told by its first bytes, and by its name only for text; what to do where it is not read."""
 
 from __future__ import annotations
 
-import os
+import codecs
+import io
 import zipfile
 from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias, cast
 
-import numpy as np
-
-from vaefast.data.csvfields import fields_of
-from vaefast.data.csvfile import PIXEL
-from vaefast.data.files import is_csv
-from vaefast.data.numpyfile import NPY_MAGIC, NPZ_MAGIC, read_npy_header
-from vaefast.data.reading import reading, unzipped
+from vaefast.data.dialect import encoding_of
+from vaefast.data.idx import looks_like_idx
+from vaefast.data.reading import BZ2_MAGIC, GZIP_MAGIC, NPY_MAGIC, XZ_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaefast.data.wording import shown
+from vaefast.errors import DataError
 
-# Characters of a CSV file's first line that are looked at.
-FIRST = 1 << 16
+Kind: TypeAlias = Literal["npy", "npz", "sparse", "text", "parquet", "feather", "h5ad", "idx"]
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ARROW_MAGIC = b"ARROW1"
+TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+FIRST = 4096
+
+AS_CSV = "export it as CSV, and give that"
+MATLAB = "in MATLAB writematrix(X, 'x.csv'), and give that"
+AS_NPY = "save its array with numpy.save, and give that"
+# Kinds that are known and not read: first bytes, what they are, what to do.
+FOREIGN_STARTS = (
+    (b"%PDF", "a PDF", "give the table itself, as CSV"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", AS_CSV),
+    (b"SQLite format 3", "an SQLite database", AS_CSV),
+    (b"MATLAB 5.0 MAT-file", "a MATLAB file", MATLAB),
+    (b"$FL2", "an SPSS file", AS_CSV),
+    (b"$FL3", "an SPSS file", AS_CSV),
+    (b"<stata_dta>", "a Stata file", AS_CSV),
+    (b"FEA1", "a feather file of version 1", "write it again with a pandas of today"),
+    (b"RDX", "an R workspace", "in R write.csv(x, 'x.csv'), and give that"),
+    (b"X\n\0\0\0", "an R object (.rds)", "in R write.csv(x, 'x.csv'), and give that"),
+    (b"<html", "a web page", AS_CSV),
+    (b"<!DOCTYPE", "a web page", AS_CSV),
+    (b"<?xml", "an XML file", AS_CSV),
+    (b"%%MatrixMarket", "a Matrix Market file", "save it with scipy.sparse.save_npz, and give that"),
+)  # fmt: skip
+FOREIGN_ENDINGS = {
+    (".pickle", ".pkl", ".p", ".joblib"): ("a pickle, which may run any code when it is read", AS_NPY),
+    (".pt", ".pth", ".ckpt"): ("a file of PyTorch", f"{AS_NPY} (x.numpy())"),
+    (".json", ".jsonl", ".ndjson"): ("JSON", f"{AS_CSV} (pandas.read_json reads it)"),
+    (".rds", ".rda", ".rdata"): ("a file of R", "in R write.csv(x, 'x.csv'), and give that"),
+    (".mat",): ("a MATLAB file", MATLAB),
+    (".sav", ".zsav", ".por"): ("an SPSS file", AS_CSV),
+    (".dta",): ("a Stata file", AS_CSV),
+    (".sas7bdat", ".xpt"): ("a SAS file", AS_CSV),
+    (".xlsx", ".xlsm", ".xls", ".ods", ".numbers"): ("a workbook", f"{AS_CSV} (File, Save as)"),
+    (".safetensors",): ("a file of tensors", AS_NPY),
+    (".tfrecord", ".lmdb"): ("a store of records", AS_NPY),
+    (".arff",): ("a file of Weka", AS_CSV),
+    (".doc", ".docx", ".rtf", ".pdf"): ("a document", "give the table itself, as CSV"),
+}
+KNOWN = "give .csv (or .tsv, .txt), .npy, .npz, .parquet, .feather, .h5ad, an IDX file, or a folder of pictures"
 
 
-def may_be_table(path: Path) -> bool:
-    """Whether a file may hold a table of any numbers: one array of numbers in rows, or comma-separated text.
+def kind_of_file(path: Path) -> Kind:
+    """What a file is.
 
-    False for IDX files, arrays of bytes or truth values, those of more than two dimensions, and text whose columns are named
-    like pixels. A file that is damaged is for its reader to refuse.
+    Raises
+    ------
+    DataError
+        It is of no kind that is read here; the message holds what to do.
     """
-    with reading(path) as stream:
-        start = stream.read(len(NPY_MAGIC))
-    if start.startswith(NPY_MAGIC):
-        with reading(path) as stream:
-            shape, _, dtype = read_npy_header(stream, os.fstat(stream.fileno()).st_size, shown(path))
-        return len(shape) == 2 and dtype not in (np.uint8, np.bool_)
-    if start.startswith(NPZ_MAGIC):
-        return _holds_one_array(path)
-    return is_csv(path) and not _has_pixels(path)
-
-
-def _holds_one_array(path: Path) -> bool:
-    try:
-        with reading(path) as file, zipfile.ZipFile(file) as archive:
-            return len(archive.namelist()) == 1
-    except zipfile.BadZipFile:
-        return False
-
-
-def _has_pixels(path: Path) -> bool:
-    """Whether most columns of comma-separated text are named like pixels."""
     with reading(path) as file:
-        first = unzipped(file)[0].readline(FIRST).decode("utf-8-sig", errors="replace")
-    names = fields_of(first.strip())
-    return sum(PIXEL.fullmatch(name) is not None for name in names) > len(names) / 2
+        start = file.read(FIRST)
+        file.seek(0)
+        kind = _by_bytes(file, start, path)
+        packed = start.startswith((GZIP_MAGIC, XZ_MAGIC, BZ2_MAGIC, ZIP_MAGIC))
+        if kind is None and packed:
+            with unpacked(file, path) as stream:
+                start = io.BufferedReader(cast(io.RawIOBase, stream)).peek(FIRST)[:FIRST]
+            kind = _by_bytes(file, start, path)
+    if kind is not None:
+        return kind
+    if looks_like_idx(start[:4]):
+        return "idx"
+    ending = _ending(path, packed)
+    _refuse_foreign(path, start, ending)
+    if ending in TEXT_ENDINGS or looks_like_table(start):
+        return "text"
+    if packed:  # by what it holds, it may be a damaged IDX file
+        return "idx"
+    raise DataError(f"{shown(path)} is of no known format: {KNOWN}")
+
+
+def _by_bytes(file: BinaryIO, start: bytes, path: Path) -> Kind | None:
+    """The kind that first bytes alone tell."""
+    if start.startswith(NPY_MAGIC):
+        return "npy"
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if start.startswith(ARROW_MAGIC):
+        return "feather"
+    if start.startswith(HDF5_MAGIC):
+        if path.suffix.lower() == ".h5ad":
+            return "h5ad"
+        raise DataError(f"{shown(path)} is an HDF5 file: {AS_NPY} (h5py reads it); .h5ad of anndata is read as it is")
+    return _kind_of_zip(file, path) if start.startswith(b"PK") else None
+
+
+def _kind_of_zip(file: BinaryIO, path: Path) -> Kind | None:
+    """What a zip archive holds: arrays, a workbook, or one file to look into."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except Exception:  # damaged archives fail in many ways: whoever reads it says so
+        return "npz"
+    finally:
+        file.seek(0)
+    if {"format.npy", "shape.npy"} <= {*names}:
+        return "sparse"
+    if path.suffix.lower() == ".npz" or not names or any(name.endswith(".npy") for name in names):
+        return "npz"
+    if "[Content_Types].xml" in names or "mimetype" in names:
+        raise DataError(f"{shown(path)} is a workbook or a document of an office program: {AS_CSV} (File, Save as)")
+    if any(name.endswith("data.pkl") for name in names):
+        raise DataError(f"{shown(path)} is a file of PyTorch: {AS_NPY} (x.numpy())")
+    return None
+
+
+def _refuse_foreign(path: Path, start: bytes, ending: str) -> None:
+    """Refuse what is known and not read."""
+    found = next(((what, remedy) for bytes_, what, remedy in FOREIGN_STARTS if start.startswith(bytes_)), None)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        found = FOREIGN_ENDINGS[(".pickle", ".pkl", ".p", ".joblib")]
+    if ending in PICTURE_ENDINGS:
+        found = ("one picture", "give the folder that it is in")
+    found = found or next((said for endings, said in FOREIGN_ENDINGS.items() if ending in endings), None)
+    if found is None and start.lstrip()[:1] in (b"{", b"[") and ending not in TEXT_ENDINGS:
+        found = FOREIGN_ENDINGS[(".json", ".jsonl", ".ndjson")]
+    if found is not None:
+        raise DataError(f"{shown(path)} is {found[0]}: {found[1]}")
+
+
+def _ending(path: Path, packed: bool) -> str:
+    """How the name ends, without the ending of what packed it."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if packed and suffixes and suffixes[-1] in (".gz", ".xz", ".bz2", ".zip"):
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def looks_like_table(start: bytes) -> bool:
+    """Whether the first bytes of a file are lines of text, of which one holds a figure and something that separates fields."""
+    try:
+        text = codecs.getincrementaldecoder(encoding_of(start))().decode(start)  # which lets a character be cut at the end
+    except UnicodeDecodeError:
+        return False
+    marks = (",", ";", "\t", "|", " ")
+    has_fields = any(any(c.isdecimal() for c in line) and any(mark in line for mark in marks) for line in text.splitlines())
+    return has_fields and all(c.isprintable() or c in "\r\n\t\ufeff" for c in text)

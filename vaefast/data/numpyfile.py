@@ -18,17 +18,24 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.data.channels import check_channels, with_channels
 from vaefast.data.images import Dataset, Images, Labels, Pixels, Rows, assemble, guessed_shape
 from vaefast.data.reading import LARGEST_INFLATION, fill, new_array, reading
-from vaefast.data.values import convert, row_blocks, stored_as, to_labels, to_pixels
-from vaefast.data.wording import reason, shortened, shown
+from vaefast.data.values import BLOCK, convert, row_blocks, stored_as, to_labels, to_pixels
+from vaefast.data.wording import noticed, reason, shortened, shown
 from vaefast.errors import DataError
 
-NPY_MAGIC = b"\x93NUMPY"
-NPZ_MAGIC = b"PK"
-
-TRAIN_NAMES = ("x_train", "train")
-TEST_NAMES = ("x_test", "test")
+# What arrays of one file are called: images and labels to train on, images and labels to test on.
+NAMES = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train", "y_train", "test", "y_test"),
+    ("X_train", "y_train", "X_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x", "y", "", ""),
+    ("X", "y", "", ""),
+    ("images", "labels", "", ""),
+    ("data", "labels", "", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -40,22 +47,31 @@ class _Header:
     dtype: np.dtype[Any]
 
 
-def read_npy(path: Path) -> Rows:
-    """One array (N, X) or (N, H, W).
+def read_npy(path: Path, color: bool = False) -> Rows:
+    """One array (N, X), (N, H, W) or (N, H, W, C).
+
+    Parameters
+    ----------
+    color
+        Whether channels are kept; else pictures become grey, with a notice.
 
     Raises
     ------
     DataError
         The file is damaged, or its array is no set of images.
     """
-    origin = shown(path)
     with reading(path) as stream:
-        images = _read_images(stream, os.fstat(stream.fileno()).st_size, origin)
-    return Rows(path, images)
+        images, note = _read_images(stream, os.fstat(stream.fileno()).st_size, shown(path), color)
+    return Rows(path, images, notice=noticed(path, note))
 
 
-def read_npz(path: Path) -> Rows | Dataset:
-    """One array; or `x_train` and `x_test` (also `train` and `test`), and their `y_train` and `y_test` if any.
+def read_npz(path: Path, color: bool = False) -> Rows | Dataset:
+    """One array, or some of those that are named in `NAMES`.
+
+    Parameters
+    ----------
+    color
+        As for `read_npy`.
 
     Raises
     ------
@@ -63,27 +79,27 @@ def read_npz(path: Path) -> Rows | Dataset:
         The file is damaged, has none of these names, or its arrays are no sets of images.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        train_name = next((name for name in TRAIN_NAMES if name in names), None)
-        test_name = next((name for name in TEST_NAMES if name in names), None)
-        if len(names) == 1:
-            train_name, test_name = names[0], None
-        if train_name is None:
+        names = _bare(archive.namelist())
+        chosen = (names[0], "", "", "") if len(names) == 1 else next((row for row in NAMES if row[0] in names), None)
+        if chosen is None:
             raise DataError(
                 f"{shown(path)} holds the arrays {shortened(shown(', '.join(names))) or '(none)'}: "
                 "give one array, or x_train and x_test (y_train and y_test may be added)"
             )
-        train = _member_images(archive, train_name, path)
-        train_labels = _member_labels(archive, "y_train", path) if "y_train" in names else None
-        test = _member_images(archive, test_name, path) if test_name else None
-        test_labels = _member_labels(archive, "y_test", path) if test and "y_test" in names else None
+        train_name, train_label, test_name, test_label = (name if name in names else "" for name in chosen)
+        train, note = _member_images(archive, train_name, path, color)
+        train_labels = _member_labels(archive, train_label, path) if train_label else None
+        test = _member_images(archive, test_name, path, color)[0] if test_name else None
+        test_labels = _member_labels(archive, test_label, path) if test and test_label else None
+    others = ", ".join(shown(name) for name in names if name not in chosen)
+    notice = noticed(path, note, f"arrays that are not read: {shortened(others)}" if others else "")
     if test is None:
-        return Rows(path, train, train_labels)
-    return assemble(path, train, test, train_labels, test_labels)
+        return Rows(path, train, train_labels, notice=notice)
+    return assemble(path, train, test, train_labels, test_labels, notice)
 
 
 def read_numbers_npy(path: Path) -> NDArray[Any]:
-    """One array of any numbers, of its own type, as (N, columns).
+    """One array of any numbers, of its own type, as (N, ...).
 
     Raises
     ------
@@ -94,20 +110,116 @@ def read_numbers_npy(path: Path) -> NDArray[Any]:
         return _read_numbers(stream, os.fstat(stream.fileno()).st_size, shown(path))
 
 
-def read_numbers_npz(path: Path) -> NDArray[Any]:
-    """The same of a file that holds one array.
+def read_numbers_npz(path: Path) -> tuple[NDArray[Any], Labels | None]:
+    """The same of a file that holds one array, or one array and its labels as named in `NAMES`.
 
     Raises
     ------
     DataError
-        As above, or it holds more than one.
+        As above, or it holds others.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if len(names) != 1:
-            raise DataError(f"{shown(path)} holds {len(names)} arrays: save one array alone")
-        with _member(archive, names[0]) as (stream, size):
-            return _read_numbers(stream, size, f"{shown(path)}, array {shown(names[0])}")
+        names = _bare(archive.namelist())
+        chosen = next((row[:2] for row in NAMES if {*row[:2]} == {*names}), (names[0], "") if len(names) == 1 else None)
+        if chosen is None:
+            raise DataError(f"{shown(path)} holds {len(names)} arrays: save one array alone, or X and y")
+        with _member(archive, chosen[0]) as (stream, size):
+            values = _read_numbers(stream, size, f"{shown(path)}, array {shown(chosen[0])}")
+        return values, _member_labels(archive, chosen[1], path) if chosen[1] else None
+
+
+def outline_of(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type of the one array of a `.npy` or `.npz` file, labels beside it or not; None for other files.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or its array holds no numbers.
+    """
+    with _one_array(path) as found:
+        if found is None:
+            return None
+        stream, size, origin = found
+        shape, _, dtype = read_npy_header(stream, size, origin)
+        return shape, dtype
+
+
+def span_of(path: Path) -> Span | None:
+    """What values this array has, never all of them in memory at once.
+
+    Raises
+    ------
+    DataError
+        As above.
+    """
+    with _one_array(path) as found:
+        return None if found is None else _span(*found)
+
+
+@contextmanager
+def _one_array(path: Path) -> Iterator[tuple[IO[bytes], int, str] | None]:
+    """The stream of the array, how many bytes it can hold, and what messages call it."""
+    with reading(path) as file:
+        is_archive = file.read(2) == b"PK"
+        file.seek(0)
+        if not is_archive:
+            yield file, os.fstat(file.fileno()).st_size, shown(path)
+            return
+        with _opened_zip(file, path) as archive:
+            names = _bare(archive.namelist())
+            name = names[0] if len(names) == 1 else next((row[0] for row in NAMES if {*row[:2]} == {*names}), "")
+            if not name:
+                yield None
+                return
+            with _member(archive, name) as (stream, size):
+                yield stream, size, f"{shown(path)}, array {shown(name)}"
+
+
+def _bare(names: list[str]) -> list[str]:
+    return [name.removesuffix(".npy") for name in names]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Of an array: its shape and type, its smallest and largest value (NaN where one is), and whether all are whole."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    smallest: float
+    largest: float
+    whole: bool
+
+
+def _span(stream: IO[bytes], size: int, origin: str) -> Span:
+    header = _read_header(stream, origin)
+    stored_as(header.dtype, origin)
+    _check_length(stream, header, size, origin)
+    if header.dtype.kind == "b" or 0 in header.shape:
+        return Span(header.shape, header.dtype, 0.0, 1.0, True)
+    ends, whole = [], True
+    count = prod(header.shape)
+    for start in range(0, count, BLOCK):
+        block = np.empty(min(BLOCK, count - start), header.dtype)
+        _fill_all(stream, block, origin)
+        ends.append((float(block.min()), float(block.max())))
+        whole = whole and (header.dtype.kind in "ui" or bool((block == np.floor(block)).all()))
+    low, high = np.array(ends).T
+    return Span(header.shape, header.dtype, float(low.min()), float(high.max()), whole)
+
+
+def check_members(path: Path) -> None:
+    """Refuse a `.npz` file with an array that promises more than it holds, before memory is taken.
+
+    Raises
+    ------
+    DataError
+        It has one.
+    """
+    with reading(path) as file, _opened_zip(file, path) as archive:
+        for name in _bare(archive.namelist()):
+            with _member(archive, name) as (stream, size):
+                origin = f"{shown(path)}, array {shown(name)}"
+                _check_length(stream, _read_header(stream, origin), size, origin)
 
 
 def _read_numbers(stream: IO[bytes], size: int, origin: str) -> NDArray[Any]:
@@ -116,7 +228,7 @@ def _read_numbers(stream: IO[bytes], size: int, origin: str) -> NDArray[Any]:
     _check_length(stream, header, size, origin)
     if len(header.shape) < 2 or 0 in header.shape:
         raise DataError(f"{origin} has shape {header.shape}: give rows of numbers, (N, columns)")
-    return np.ascontiguousarray(_read_whole(stream, header, origin)).reshape(header.shape[0], -1)
+    return np.ascontiguousarray(_read_whole(stream, header, origin))
 
 
 @contextmanager
@@ -130,9 +242,9 @@ def _opened_zip(file: IO[bytes], path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{shown(path)} is a damaged .npz file ({reason(error)}): save it again") from error
 
 
-def _member_images(archive: zipfile.ZipFile, name: str, path: Path) -> Images:
+def _member_images(archive: zipfile.ZipFile, name: str, path: Path, color: bool) -> tuple[Images, str]:
     with _member(archive, name) as (stream, size):
-        return _read_images(stream, size, f"{shown(path)}, array {shown(name)}")
+        return _read_images(stream, size, f"{shown(path)}, array {shown(name)}", color)
 
 
 def _member_labels(archive: zipfile.ZipFile, name: str, path: Path) -> Labels:
@@ -153,16 +265,22 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], in
         yield stream, min(info.file_size, LARGEST_INFLATION * info.compress_size)
 
 
-def _read_images(stream: IO[bytes], size: int, origin: str) -> Images:
+def _read_images(stream: IO[bytes], size: int, origin: str, color: bool) -> tuple[Images, str]:
+    """The images, and a note on what was done to them."""
     header = _read_header(stream, origin)
     stored_as(header.dtype, origin)  # asked before the length, which says nothing where objects are pickled
     _check_length(stream, header, size, origin)
-    if len(header.shape) not in (2, 3):
-        raise DataError(f"{origin} has shape {header.shape}: give (N, pixels) or (N, height, width)")
+    if len(header.shape) not in (2, 3, 4):
+        raise DataError(
+            f"{origin} has shape {header.shape}: give (N, pixels), (N, height, width) or (N, height, width, channels)"
+        )
     if 0 in header.shape:
         raise DataError(f"{origin} has shape {header.shape} and so no pixels: give at least two images of one pixel")
+    if len(header.shape) == 4:
+        check_channels(header.shape, origin)
+        return with_channels(_read_pixels(stream, header, origin), header.shape[1:], color, origin)
     shape = header.shape[1:] if len(header.shape) == 3 else guessed_shape(header.shape[1])
-    return Images(_read_pixels(stream, header, origin), (shape[0], shape[1]))
+    return Images(_read_pixels(stream, header, origin), (shape[0], shape[1])), ""
 
 
 def read_npy_header(stream: IO[bytes], size: int, origin: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

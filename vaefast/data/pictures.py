@@ -1,65 +1,171 @@
-"""A folder of pictures of one size, to grey levels, in the order of their names."""
+"""Folders of pictures of one size, in the order of their names; with one folder a class, too."""
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Images
+from vaefast.data.channels import KEEP
+from vaefast.data.images import Dataset, Images, Labels, Pixels, Rows, assemble
+from vaefast.data.kinds import PICTURE_ENDINGS
 from vaefast.data.reading import new_array, reading
-from vaefast.data.wording import reason, shown
+from vaefast.data.wording import noticed, reason, shortened, shown
 from vaefast.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-
 # More inputs than a model takes; without a limit a small file could unpack to gigabytes.
 MOST_PIXELS = 2**24
+WHITEST = 65535  # of 16 bits
+TRAIN_FOLDERS, TEST_FOLDERS = ("train", "training"), ("test", "testing")
 
 
-def load_pictures(folder: Path, names: list[str]) -> Images:
-    """All files of a folder that end like pictures: uint8 (N, height * width).
+def read_pictures(folder: Path, names: list[str], color: bool = False) -> Rows | Dataset:
+    """All pictures of a folder, or those of the folders in it: one a class, or `train` and `test` with or without such.
 
     Parameters
     ----------
     folder, names
-        The folder and what it holds; names that begin with a dot or end otherwise are passed over.
+        The folder and what it holds; names that begin with a dot or do not end like pictures are passed over.
+    color
+        Whether channels are kept; else pictures become grey, with a notice.
+
+    Returns
+    -------
+    Rows or Dataset
+        uint8 (N, height * width), times 3 with channels; float32 in [0, 1] of pictures of 16 bits.
 
     Raises
     ------
     DataError
-        There are no pictures, their sizes differ, or one is damaged, too large, or has more than 8 bits a pixel.
+        There are no pictures, they differ in size or depth, or one is damaged or too large.
     """
-    chosen = sorted(name for name in names if name.lower().endswith(ENDINGS) and not name.startswith("."))
-    if not chosen:
+    inside = sorted(name for name in names if not name.startswith(".") and (folder / name).is_dir())
+    train, test = (next((name for name in inside if name.lower() in wanted), None) for wanted in (TRAIN_FOLDERS, TEST_FOLDERS))
+    if _pictures(names) or train is None or test is None:
+        found = _found(folder, names, inside)
+        return _rows(folder, found, color, _judged(found, color))
+    first, second = (_found(folder / name, _held(folder / name)) for name in (train, test))
+    if first.classes != second.classes:
+        raise DataError(f"the folders {train} and {test} of {shown(folder)} hold other classes: give both the same folders")
+    style = _judged(first, color)
+    rows = [_rows(folder, part, color, style) for part in (first, second)]
+    return assemble(
+        folder, rows[0].images, rows[1].images, rows[0].labels, rows[1].labels, rows[0].notice or rows[1].notice, first.classes
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Pictures, their labels, and the names of those."""
+
+    paths: list[Path]
+    labels: list[int]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Style:
+    """What the first picture is like: the others are to be the same."""
+
+    height: int
+    width: int
+    deep: bool  # 16 bits a pixel
+    channels: int
+
+
+def _found(folder: Path, names: list[str], inside: list[str] | None = None) -> _Found:
+    """The pictures of a folder, else those of the folders in it.
+
+    Raises
+    ------
+    DataError
+        There are none.
+    """
+    own = _pictures(names)
+    if own:
+        return _Found([folder / name for name in own], [])
+    inside = (
+        sorted(name for name in names if not name.startswith(".") and (folder / name).is_dir()) if inside is None else inside
+    )
+    paths, labels, classes = list[Path](), list[int](), list[str]()
+    for name in inside:
+        pictures = _pictures(_held(folder / name))
+        if pictures:
+            paths += [folder / name / picture for picture in pictures]
+            labels += [len(classes)] * len(pictures)
+            classes.append(name)
+    if not paths:
         raise DataError(
-            f"the folder {shown(folder)} holds neither pictures ({' '.join(ENDINGS)}) nor the four IDX files of a set "
-            "such as MNIST: name a folder that does (folders inside it are not searched)"
+            f"the folder {shown(folder)} holds neither pictures ({' '.join(PICTURE_ENDINGS)}), nor folders of them, nor the "
+            "four IDX files of a set such as MNIST: name a folder that does"
         )
-    first = _grey(folder / chosen[0])
-    values = new_array((len(chosen), first.size), np.uint8, shown(folder))
-    values[0] = first.ravel()
-    for row, name in enumerate(chosen[1:], start=1):
-        values[row] = _grey(folder / name, first.shape).ravel()
-    return Images(values, (first.shape[0], first.shape[1]))
+    return _Found(paths, labels, tuple(classes))
 
 
-def _grey(path: Path, expected: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
-    """One picture, uint8 (height, width); its size is judged before its pixels are unpacked."""
+def _held(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise DataError(f"the folder {shown(folder)} cannot be read ({reason(error)}): check its permissions") from error
+
+
+def _pictures(names: list[str]) -> list[str]:
+    return sorted(name for name in names if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith("."))
+
+
+def _judged(found: _Found, color: bool) -> _Style:
+    with _opened(found.paths[0]) as picture:
+        deep = _is_deep(picture)
+        return _Style(picture.height, picture.width, deep, 3 if color and not deep and _has_colors(picture) else 1)
+
+
+def _rows(folder: Path, found: _Found, color: bool, style: _Style) -> Rows:
+    width = style.height * style.width * style.channels
+    pixels: Pixels = new_array((len(found.paths), width), np.float32 if style.deep else np.uint8, shown(folder))
+    grey = 0  # pictures in colour that have become so
+    for row, path in enumerate(found.paths):
+        with _opened(path) as picture:
+            _check(picture, path, style)
+            pixels[row] = _values(picture, path, style).reshape(-1)
+            grey += style.channels == 1 and not grey and _is_colored(picture)
+    notes = [
+        f"pictures in colour are {KEEP}" if grey else "",
+        f"grey levels of 16 bits are scaled to [0, 1] by 1 / {WHITEST}" if style.deep else "",
+        f"each folder is a class: {shortened(shown(', '.join(found.classes)))}" if found.classes else "",
+    ]
+    labels: Labels | None = np.array(found.labels, np.int64) if found.classes else None
+    images = Images(pixels, (style.height, style.width), style.channels)
+    return Rows(folder, images, labels, notice=noticed(folder, *notes), classes=found.classes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """A picture whose pixels are not unpacked yet.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or too large.
+    """
     from PIL import Image, UnidentifiedImageError
 
     with reading(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about sizes that are refused here
         try:
             with Image.open(stream) as picture:
-                _check(picture, path, expected)
-                return np.array(picture.convert("L"))
+                if picture.height * picture.width > MOST_PIXELS:
+                    raise DataError(f"{shown(path)} has more than {MOST_PIXELS} pixels: make the pictures smaller")
+                yield picture
         except DataError:
             raise
         except UnidentifiedImageError as error:
@@ -68,15 +174,52 @@ def _grey(path: Path, expected: tuple[int, ...] | None = None) -> NDArray[np.uin
             raise DataError(f"{shown(path)} is not a readable picture ({reason(error)}): save it again") from error
 
 
-def _check(picture: Image, path: Path, expected: tuple[int, ...] | None) -> None:
-    """Judge a picture by its header."""
+def _is_deep(picture: Image) -> bool:
+    return picture.mode.startswith(("I", "F"))
+
+
+def _has_colors(picture: Image) -> bool:
+    return picture.mode not in ("1", "L", "LA", "La")
+
+
+def _is_colored(picture: Image) -> bool:
+    """Whether a pixel has another hue than grey."""
+    if not _has_colors(picture) or _is_deep(picture):
+        return False
+    pixels = np.asarray(picture.convert("RGB"))
+    return bool((pixels != pixels[..., :1]).any())
+
+
+def _check(picture: Image, path: Path, style: _Style) -> None:
+    """Refuse a picture of another size or depth than the first, by its header."""
     shape = (picture.height, picture.width)
-    if expected is not None and shape != expected:
+    if shape != (style.height, style.width):
         raise DataError(
-            f"{shown(path)} is {shape[0]} pixels high and {shape[1]} wide, the first picture {expected[0]} "
-            f"and {expected[1]}: bring all to one size"
+            f"{shown(path)} is {shape[0]} pixels high and {shape[1]} wide, the first picture {style.height} "
+            f"and {style.width}: bring all to one size"
         )
-    if shape[0] * shape[1] > MOST_PIXELS:
-        raise DataError(f"{shown(path)} has more than {MOST_PIXELS} pixels: make the pictures smaller")
-    if picture.mode.startswith(("I", "F")):
-        raise DataError(f"{shown(path)} has more than 8 bits a pixel: save it with 8 bits")
+    if _is_deep(picture) != style.deep:
+        depths = ("16 bits a pixel", "8 bits")
+        here, first = depths if _is_deep(picture) else depths[::-1]
+        raise DataError(f"{shown(path)} has {here}, the first picture {first}: save all with the same number of bits")
+
+
+def _values(picture: Image, path: Path, style: _Style) -> NDArray[Any]:
+    """(height, width) or (height, width, 3) of uint8, or of float32 in [0, 1].
+
+    Raises
+    ------
+    DataError
+        A level of a deep picture is out of range.
+    """
+    if not style.deep:
+        return np.asarray(picture.convert("RGB" if style.channels == 3 else "L"))
+    levels = np.asarray(picture)
+    if levels.dtype.kind == "f" and levels.min() >= 0 and levels.max() <= 1:
+        return levels.astype(np.float32)
+    if not (levels.min() >= 0 and levels.max() <= WHITEST):  # also of NaN
+        raise DataError(
+            f"{shown(path)} has levels from {levels.min()} to {levels.max()}: give 8 bits, 16 bits (0 to {WHITEST}), or "
+            "numbers in [0, 1]"
+        )
+    return (levels / np.float32(WHITEST)).astype(np.float32)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import stat
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,6 +22,10 @@ from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+XZ_MAGIC = b"\xfd7zXZ\0"
+BZ2_MAGIC = b"BZh"
+ZIP_MAGIC = b"PK\x03\x04"
+NPY_MAGIC = b"\x93NUMPY"
 
 # Bytes asked for in one go: GzipFile and ZipExtFile first make a bytes object of what they are asked for.
 PIECE = 1 << 20
@@ -46,7 +53,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"{shown(path)} does not exist: check its name") from error
     except PermissionError as error:
         raise DataError(f"{shown(path)} may not be read (permission denied): give yourself the right to read it") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{shown(path)} cannot be read ({reason(error)}): it may be damaged, fetch it again") from error
 
 
@@ -70,6 +77,39 @@ def unzipped(stream: BinaryIO) -> tuple[BufferedIOBase | BinaryIO, int]:
     if magic == GZIP_MAGIC:
         return gzip.GzipFile(fileobj=stream), size * LARGEST_INFLATION
     return stream, size
+
+
+@contextmanager
+def unpacked(stream: BinaryIO, path: Path) -> Iterator[BufferedIOBase | BinaryIO | IO[bytes]]:
+    """The content of a file that may be packed by gzip, xz or bz2, or be a zip archive of one file; told by its first bytes.
+
+    Raises
+    ------
+    DataError
+        It is a zip archive of several files.
+    """
+    magic = stream.read(len(XZ_MAGIC))
+    stream.seek(0)
+    if magic.startswith(GZIP_MAGIC):
+        with gzip.GzipFile(fileobj=stream) as content:
+            yield content
+    elif magic.startswith(XZ_MAGIC):
+        with lzma.open(stream) as content:
+            yield content
+    elif magic.startswith(BZ2_MAGIC):
+        with bz2.open(stream) as content:
+            yield content
+    elif magic.startswith(ZIP_MAGIC):
+        with zipfile.ZipFile(stream) as archive:
+            held = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            if len(held) != 1:
+                raise DataError(f"{shown(path)} is an archive of {len(held)} files: unpack it, and give one of them")
+            if held[0].flag_bits & 1:
+                raise DataError(f"{shown(path)} is encrypted: unpack it, and give what it holds")
+            with archive.open(held[0]) as member:
+                yield member
+    else:
+        yield stream
 
 
 def fill(stream: Any, array: NDArray[Any]) -> int:

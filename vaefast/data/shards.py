@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.images import Dataset, Images, guessed_shape
-from vaefast.data.numpyfile import NPY_MAGIC, read_npy_header
-from vaefast.data.reading import new_array, reading
+from vaefast.data.numpyfile import read_npy_header
+from vaefast.data.reading import NPY_MAGIC, new_array, reading
 from vaefast.data.split import count_for_training
 from vaefast.data.values import check
 from vaefast.data.wording import shown

@@ -1,24 +1,44 @@
-"""`load`: from a name, a path or nothing at all to a `Dataset`."""
+"""From a name, a path or nothing at all to pictures or a table."""
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from vaefast.data.csvfile import DARKEST_WHITE, MNIST_PIXELS, are_pictures, are_pixels, pictures_of
+from vaefast.data.csvtable import header_of
 from vaefast.data.digits import read_digits
-from vaefast.data.files import read_path
+from vaefast.data.files import read_path, with_a_word_on_black
 from vaefast.data.images import Dataset, Rows
+from vaefast.data.kinds import kind_of_file
 from vaefast.data.mnist import OutOfReach, load_mnist
+from vaefast.data.numbers import Numbers
+from vaefast.data.numbersfile import model_columns, numbers_of, read_columns, read_numbers_file, table_of
+from vaefast.data.numpyfile import Span, outline_of, span_of
 from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction, split
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
 NAMES = ("mnist", "digits")
+# Kinds of files that hold columns.
+COLUMNS = ("text", "parquet", "feather")
 
 
-def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1, in_memory: bool = True) -> Dataset:
+def load(
+    name: str | None,
+    data_dir: Path | None = None,
+    *,
+    test_fraction: float = 0.1,
+    in_memory: bool = True,
+    label: str | None = None,
+    all_columns: bool = False,
+    color: bool = False,
+) -> Dataset:
     """Load images by name or from the user's own file or folder.
 
     Parameters
@@ -33,6 +53,12 @@ def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float
         Share of the images that become the test set, where the data bring none of their own; at least one image.
     in_memory
         Whether shards are read now; otherwise their images are `ShardedImages`, of which each process reads its part.
+    label
+        Of a file of columns: the one of labels, by its name or its number from 1 on. It is never trained on.
+    all_columns
+        Of a file of columns: whether columns named like labels are trained on like the others.
+    color
+        Whether pictures keep their channels. Without it they become grey, and a notice says so.
 
     Returns
     -------
@@ -47,26 +73,28 @@ def load(name: str | None, data_dir: Path | None = None, *, test_fraction: float
         `test_fraction` is not between 0 and 1.
     """
     check_test_fraction(test_fraction)
-    found = read(name, data_dir, test_fraction=test_fraction, in_memory=in_memory)
+    found = read(
+        name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color
+    )
     return split(found, test_fraction) if isinstance(found, Rows) else found
 
 
 def read(
-    name: str | None, data_dir: Path | None = None, *, test_fraction: float = 0.1, in_memory: bool = True
+    name: str | None,
+    data_dir: Path | None = None,
+    *,
+    test_fraction: float = 0.1,
+    in_memory: bool = True,
+    label: str | None = None,
+    all_columns: bool = False,
+    color: bool = False,
 ) -> Rows | Dataset:
     """All images in their order, not split; a Dataset where they bring a test set of their own, and of shards.
 
     Parameters and errors are those of `load`.
     """
     if name is None:
-        try:
-            return load_mnist(data_dir)
-        except OutOfReach as missing:
-            notice = (
-                f"NO MNIST: {missing.reason}. Using the 1797 digits of 8x8 pixels embedded in scikit-learn INSTEAD. "
-                f"For MNIST, {missing.remedy}"
-            )
-            return read_digits(notice)
+        return _mnist_or_digits(data_dir)
     if name == "mnist":
         return load_mnist(data_dir)
     if name == "digits":
@@ -74,7 +102,118 @@ def read(
     if any(wildcard in name for wildcard in WILDCARDS) and not os.path.exists(name):
         return load_shards(name, test_fraction, in_memory=in_memory)
     _check_there(name)
-    return read_path(Path(name))
+    return read_path(Path(name), label, all_columns, color)
+
+
+def read_any(
+    name: str | None,
+    data_dir: Path | None = None,
+    *,
+    test_fraction: float = 0.1,
+    in_memory: bool = True,
+    label: str | None = None,
+    all_columns: bool = False,
+    color: bool = False,
+) -> Rows | Dataset | Numbers:
+    """Whatever a person brings: pictures as `read` gives them, else a table.
+
+    Pictures are named data, IDX files, folders, shards, arrays of three or four dimensions that hold grey levels 0 to 255 or
+    numbers in [0, 1], and rows of 784. Rows of other lengths are pictures where their columns are named like pixels; where
+    they have no names and hold numbers in [0, 1], or whole numbers to 255 of which some are above 127; and if they are bytes.
+    All else is a table.
+
+    Parameters and errors are those of `load`; and a DataError asks for `label` or `all_columns` where a column of a table
+    looks like labels.
+    """
+    if name is None or not os.path.isfile(name):
+        return read(
+            name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color
+        )
+    path = Path(os.path.abspath(name))
+    kind = kind_of_file(path)
+    if kind in COLUMNS:
+        table = read_columns(path, kind, label)
+        if are_pictures(table):
+            return with_a_word_on_black(pictures_of(table, path, label, all_columns), path)
+        return table_of(table, path, label, all_columns)
+    if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
+        return read_path(path, label, all_columns, color)
+    return read_numbers_file(path, kind, label)
+
+
+def read_numbers(
+    name: str,
+    columns: int = 0,
+    known: Sequence[str] = (),
+    *,
+    label: str | None = None,
+    all_columns: bool = False,
+    color: bool = False,
+) -> Numbers:
+    """A table: numbers of any file but pictures as they stand in it, and pictures as `read` reads them.
+
+    Parameters
+    ----------
+    name, label, all_columns, color
+        As for `load`.
+    columns
+        How many a trained model takes: columns that may be labels are left out where there are more. 0 without a model: then
+        `label` or `all_columns` is asked for where a column looks like labels.
+    known
+        Names of the model's columns, if it knows them: those of a file with named columns are chosen and put in order by name.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, is damaged, or holds what is no finite number; a column lacks, or looks like labels.
+    """
+    path = Path(name)
+    kind = kind_of_file(path) if os.path.isfile(path) else "idx"
+    if kind == "idx":
+        return numbers_of(read(name, color=color), known)
+    if kind not in COLUMNS:
+        return read_numbers_file(path, kind, label)
+    table = read_columns(path, kind, label)
+    return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
+
+
+def may_be_table(path: Path) -> bool:
+    """Whether a file may hold a table of any numbers, told without reading them.
+
+    False for IDX files, arrays of bytes or truth values, those of more than two dimensions, archives of several arrays, and
+    text whose columns are named like pixels. A file that is damaged is for its reader to refuse.
+
+    Raises
+    ------
+    DataError
+        The file is of no kind that is read here.
+    """
+    kind = kind_of_file(path)
+    if kind in ("npy", "npz"):
+        outline = outline_of(path)
+        return outline is not None and len(outline[0]) == 2 and outline[1] not in (np.uint8, np.bool_)
+    return kind != "idx" and not (kind == "text" and are_pixels(header_of(path)))
+
+
+def _are_pictures(span: Span | None) -> bool:
+    """Whether values of this span in a NumPy file are those of pictures; None is a file of several arrays."""
+    if span is None or span.dtype.kind == "b" or span.dtype == np.uint8:
+        return True
+    if span.whole and span.largest > 1:
+        bright = span.largest > DARKEST_WHITE or len(span.shape) > 2 or span.shape[-1] == MNIST_PIXELS
+        return span.dtype.kind in "ui" and span.smallest >= 0 and span.largest <= 255 and bright
+    return span.smallest >= 0 and span.largest <= 1 and span.dtype.kind == "f"
+
+
+def _mnist_or_digits(data_dir: Path | None) -> Rows | Dataset:
+    try:
+        return load_mnist(data_dir)
+    except OutOfReach as missing:
+        notice = (
+            f"NO MNIST: {missing.reason}. Using the 1797 digits of 8x8 pixels embedded in scikit-learn INSTEAD. "
+            f"For MNIST, {missing.remedy}"
+        )
+        return read_digits(notice)
 
 
 def _check_there(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.images import Dataset, Images, Rows, assemble
+from vaefast.data.images import Dataset, Rows, assemble
 from vaefast.data.wording import shown
 from vaefast.errors import DataError, SettingsError
 from vaefast.models.noise import Purpose, permutation
@@ -40,11 +40,12 @@ def split(rows: Rows, test_fraction: float) -> Dataset:
     shuffled = None if labels is None else labels[order]
     return assemble(
         source,
-        Images(values[:train_count], images.shape),
-        Images(values[train_count:], images.shape),
+        images.of(values[:train_count]),
+        images.of(values[train_count:]),
         None if shuffled is None else shuffled[:train_count],
         None if shuffled is None else shuffled[train_count:],
         rows.notice,
+        rows.classes,
     )
 
 
@@ -56,7 +57,7 @@ def split_rows(count: int, test_fraction: float) -> tuple[NDArray[np.int64], NDA
 
 def unsplit(rows: Rows) -> Dataset:
     """All images, in their order, as the test set; they also stand in the place of the training set."""
-    return assemble(rows.source, rows.images, rows.images, rows.labels, rows.labels, rows.notice)
+    return assemble(rows.source, rows.images, rows.images, rows.labels, rows.labels, rows.notice, rows.classes)
 
 
 def joined(dataset: Dataset) -> Rows:
@@ -64,7 +65,7 @@ def joined(dataset: Dataset) -> Rows:
     values = np.concatenate([dataset.train.values, dataset.test.values])
     order = "it brings a test set: the training rows come first, the test rows after them"
     notice = f"{dataset.notice}; {order}" if dataset.notice else f"{shown(dataset.name)}: {order}"
-    return Rows(dataset.name, Images(values, dataset.train.shape), notice=notice)
+    return Rows(dataset.name, dataset.train.of(values), notice=notice)
 
 
 def count_for_training(count: int, test_fraction: float) -> int:

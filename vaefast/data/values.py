@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.images import Labels, Pixels
 from vaefast.data.reading import new_array
-from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
 # Values looked at in one go: few enough that the temporaries stay in the cache, many enough to hide NumPy's call.
 BLOCK = 1 << 18
+# What a message calls the value in a row and a column, both from 0.
+Cell: TypeAlias = Callable[[int, int], str]
+
+
+def cell_of_array(row: int, column: int) -> str:
+    """A cell as NumPy counts."""
+    return f"row {row}, column {column} (both counted from 0)"
 
 
 def stored_as(dtype: np.dtype[Any], origin: str) -> np.dtype[np.uint8] | np.dtype[np.float32]:
@@ -32,7 +38,7 @@ def stored_as(dtype: np.dtype[Any], origin: str) -> np.dtype[np.uint8] | np.dtyp
     raise DataError(f"{origin} holds values of type {dtype}: save them as uint8 (0 to 255), bool, or float in [0, 1]")
 
 
-def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = None, names: Sequence[str] = ()) -> Pixels:
+def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = None, cell: Cell = cell_of_array) -> Pixels:
     """Check an array (N, X) and convert it; uint8 and float32 arrays that are C-contiguous are not copied.
 
     Parameters
@@ -43,8 +49,8 @@ def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = Non
         What a message calls the array: its path.
     kept
         The type to keep the values in, where it is not `stored_as(array.dtype)`.
-    names
-        Of the columns, for a message, where they have any.
+    cell
+        What a message calls the value in a row and a column.
 
     Raises
     ------
@@ -54,24 +60,24 @@ def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = Non
     kept = kept or stored_as(array.dtype, origin)
     if array.dtype == kept and array.flags.c_contiguous:
         for start, stop in row_blocks(*array.shape):
-            check(array[start:stop], kept, start, origin, names)
+            check(array[start:stop], kept, start, origin, cell)
         return array
     pixels: Pixels = new_array(array.shape, kept, origin)
     for start, stop in row_blocks(*array.shape):
-        convert(array[start:stop], pixels[start:stop], start, origin, names)
+        convert(array[start:stop], pixels[start:stop], start, origin, cell)
     return pixels
 
 
-def convert(block: NDArray[Any], pixels: Pixels, first_row: int, origin: str, names: Sequence[str] = ()) -> None:
+def convert(block: NDArray[Any], pixels: Pixels, first_row: int, origin: str, cell: Cell = cell_of_array) -> None:
     """Check a block of rows, whose first is row `first_row`, and write it into `pixels`: bool True is white, 255."""
-    check(block, pixels.dtype, first_row, origin, names)
+    check(block, pixels.dtype, first_row, origin, cell)
     if block.dtype.kind == "b":
         np.multiply(block.view(np.uint8) != 0, np.uint8(255), out=pixels)
     else:
         np.copyto(pixels, block, casting="unsafe")
 
 
-def check(block: NDArray[Any], kept: np.dtype[Any], first_row: int, origin: str, names: Sequence[str] = ()) -> None:
+def check(block: NDArray[Any], kept: np.dtype[Any], first_row: int, origin: str, cell: Cell = cell_of_array) -> None:
     """Refuse a value outside 0 to 255 (to be kept as uint8) or outside [0, 1] (as float32), NaN included."""
     if block.dtype.kind == "b" or block.dtype == np.uint8:
         return
@@ -83,10 +89,7 @@ def check(block: NDArray[Any], kept: np.dtype[Any], first_row: int, origin: str,
     fits = (block >= 0) & (block <= top)
     row, column = np.unravel_index(np.argmin(fits), fits.shape)
     remedy = "give grey levels 0 to 255" if grey_levels else "scale to [0, 1], or save grey levels 0 to 255 as uint8"
-    name = f" {shown(repr(names[int(column)][:40]))}" if names and names[int(column)] else ""
-    raise DataError(
-        f"{origin}: row {first_row + row}, column {column}{name} (both counted from 0) is {block[row, column]}: {remedy}"
-    )
+    raise DataError(f"{origin}: {cell(first_row + int(row), int(column))} is {block[row, column]}: {remedy}")
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:

@@ -22,3 +22,9 @@ def reason(error: BaseException) -> str:
 def shortened(text: str) -> str:
     """At most `LONGEST` characters: zipfile, for one, quotes a whole damaged file."""
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def noticed(source: object, *notes: str) -> str | None:
+    """Notes on a source as one line; None where all are empty."""
+    held = [note for note in notes if note]
+    return f"{shown(source)}: {'; '.join(held)}" if held else None

@@ -162,12 +162,17 @@ def for_pictures(found: Dataset, likelihood: str, validation: ValidationSettings
         inputs=inputs,
         drawn=test,
         rows_are="test images",
-        shape=found.test.shape,
+        shape=_shape(found.test),
+        classes=found.classes,
         notices=(found.notice,) if found.notice else (),
         train=found.train.values,
         test=test,
         validation=held,
     )
+
+
+def _shape(images: Images) -> tuple[int, ...]:
+    return images.shape if images.channels == 1 else (*images.shape, images.channels)
 
 
 def _pictures(images: Images, labels: NDArray[Any] | None = None) -> Part:
@@ -182,7 +187,7 @@ def _held_out(data: Dataset, validation: ValidationSettings, seed: int) -> tuple
     values, labels = data.train.values, data.train_labels
     if isinstance(data.train, ShardedImages):
         return replace(data, train=data.train.select(kept)), _pictures(data.train.select(out))
-    train = Images(values[kept], data.train.shape)
+    train = data.train.of(values[kept])
     part = Part(values[out], values[out], None if labels is None else labels[out])
     return replace(data, train=train, train_labels=None if labels is None else labels[kept]), part
 
@@ -258,7 +263,7 @@ def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredDat
         drawn = _pictures(found.test, found.test_labels)
         return ScoredData(
             kind=PICTURES, name=found.name, sha256=found.sha256, inputs=inputs, drawn=drawn, rows_are=rows_are,
-            shape=found.test.shape, notices=notices,
+            shape=_shape(found.test), classes=found.classes, notices=notices,
         )  # fmt: skip
     return ScoredData(
         kind=TABLE, name=found.name, sha256=found.sha256, inputs=inputs, drawn=_part(found, found.test, inputs),

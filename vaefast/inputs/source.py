@@ -33,6 +33,12 @@ class Source:
         As `--likelihood` and `--scaling` have them, `auto` included.
     test_fraction
         Share of the rows that is the test set, where the data bring none; 0 for none of a table.
+    label
+        Name or number, from 1, of the column of labels, which is never trained on.
+    all_columns
+        Whether columns that look like labels are trained on like the others.
+    color
+        Whether pictures keep their channels.
     kind
         `pictures` or `table` where that is known, as it is in a run that goes on; None to find out.
     columns, known
@@ -49,6 +55,9 @@ class Source:
     likelihood: str = "auto"
     scaling: str = "auto"
     test_fraction: float = TEST_FRACTION
+    label: str | None = None
+    all_columns: bool = False
+    color: bool = False
     kind: str | None = None
     columns: int = 0
     known: tuple[str, ...] = ()
@@ -64,6 +73,11 @@ class Source:
         """The scaling as `vaefast.VAE` takes it."""
         return None if self.scaling == NO_SCALING else self.scaling
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How its files are read, as the functions of `vaefast.data` take it."""
+        return {"label": self.label, "all_columns": self.all_columns, "color": self.color}
+
     def record(self, kind: str, name: str) -> dict[str, Any]:
         """What a run keeps: plain JSON that holds from whatever folder it is read in.
 
@@ -77,10 +91,16 @@ class Source:
         data = self.data or ("mnist" if name == "mnist" else "digits")
         path = data if data in NAMES else os.path.abspath(data)
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
-        # Pictures that are split as they always were keep the record that they always had.
-        if kind == PICTURES and (self.scaling, self.test_fraction) == ("auto", TEST_FRACTION):
-            return record
-        return {**record, "kind": kind, "scaling": self.scaling, "test_fraction": self.test_fraction}
+        # Pictures that are read and split as they always were keep the record that they always had.
+        said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
+        said = {name: value for name, value in said.items() if value != SPLIT[name]}
+        return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
+
+
+# How data are read and split where a run says nothing of it.
+SPLIT: dict[str, Any] = {
+    "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False,
+}  # fmt: skip
 
 
 def recorded(record: Mapping[str, Any]) -> Source:
@@ -91,9 +111,8 @@ def recorded(record: Mapping[str, Any]) -> Source:
     KeyError, TypeError, SettingsError
         It is no such record.
     """
-    data_dir, fraction, scaling = record["data_dir"], record.get("test_fraction", TEST_FRACTION), record.get("scaling", "auto")
-    kind = record.get("kind", PICTURES)
-    if kind not in (PICTURES, TABLE) or not isinstance(fraction, (int, float)) or not isinstance(scaling, str):
-        raise TypeError(f"a source of kind {kind!r}, scaling {scaling!r} and test_fraction {fraction!r}")
-    folder = None if data_dir is None else Path(data_dir)
-    return Source(str(record["data"]), folder, scaling=scaling, test_fraction=float(fraction), kind=kind)
+    data_dir, kind = record["data_dir"], record.get("kind", PICTURES)
+    said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
+    if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
+        raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
+    return Source(str(record["data"]), None if data_dir is None else Path(data_dir), kind=kind, **said)

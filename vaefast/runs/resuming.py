@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vaefast.errors import CheckpointError, SettingsError
+from vaefast.inputs.source import SPLIT
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import AUTO, TrainingSettings
 from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
@@ -19,8 +20,6 @@ RUNS = Path("runs")
 
 # What runs of earlier versions were trained without.
 NEWER = ("rate_schedule", "validation", "second_moments", "clip_norm")
-# How the rows of a run were scaled and split, where it says so: earlier versions had one way alone.
-SPLIT = {"scaling": "auto", "test_fraction": 0.1}
 # The one that may change: a run can be made longer.
 FREE = "epochs"
 # The schedule that depends on it.
@@ -153,11 +152,9 @@ def _completed(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _are_plain(source: Mapping[str, Any]) -> bool:
-    """Whether a record of where data are holds nothing but text and numbers, of the types that their flags have."""
-    numbers = ("test_fraction",)
-    return all(
-        isinstance(value, (int, float) if name in numbers else str) for name, value in source.items() if value is not None
-    )
+    """Whether a record of where data are holds text, but for what has another type where nobody says it."""
+    types = {name: type(usual) for name, usual in SPLIT.items() if usual is not None}
+    return all(isinstance(value, types.get(name, str)) for name, value in source.items() if value is not None)
 
 
 def _software(environment: Mapping[str, Any]) -> dict[str, Any]:

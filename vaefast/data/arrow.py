@@ -1,0 +1,138 @@
+"""Parquet and feather files, by pyarrow: the columns of numbers, the index of pandas left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.csvfaults import missing_values
+from vaefast.data.indexes import COUNTERS, unnamed, without_index
+from vaefast.data.labels import LABELS, column_of
+from vaefast.data.reading import new_array, reading
+from vaefast.data.table import Places, Table
+from vaefast.data.wording import reason, shown
+from vaefast.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
+
+
+def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
+    """All columns of numbers of a `.parquet` or `.feather` file, of one type that holds them all.
+
+    Left out, with a note, are the index that pandas has written, and a first column that is one (see `without_index`).
+
+    Parameters
+    ----------
+    kind
+        `parquet` or `feather`.
+    label
+        Name or number, from 1, of a column that may hold text.
+
+    Raises
+    ------
+    DataError
+        pyarrow is not installed, the file is damaged, holds text, dates or other things among the numbers, values that are
+        missing, or nothing.
+    """
+    origin = shown(path)
+    with _pyarrow(path) as reader:
+        held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
+    names, indexes = [str(name) for name in held.column_names], _indexes(held)
+    kept = [i for i, name in enumerate(names) if name not in indexes]
+    if not kept or not held.num_rows:
+        raise DataError(f"{origin} holds no numbers: give at least one row and one column of them")
+    watched = _watched([names[i] for i in kept], label, names)
+    texts: dict[int, list[str]] = {}
+    table = Table(tuple(names[i] for i in kept), np.empty((0, len(kept))), texts, tuple(kept), Places())
+    columns: list[NDArray[Any]] = []
+    for new, old in enumerate(kept):
+        if new in watched:
+            texts[new] = ["" if value is None else str(value) for value in held.column(old).to_pylist()]
+        columns.append(_numbers(held.column(old), table, new, origin))
+    row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
+    table = table.with_values(_joined(columns, origin), tuple(row_names))
+    table = table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
+    return without_index(table, origin)
+
+
+@contextmanager
+def _pyarrow(path: Path) -> Iterator[Any]:
+    """The package, with its failures as ours."""
+    try:
+        import pyarrow
+        import pyarrow.feather
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f"{shown(path)} needs pyarrow, which is not installed: {REMEDY}") from error
+    with reading(path):
+        try:
+            yield pyarrow
+        except (pyarrow.ArrowException, ValueError) as error:
+            raise DataError(f"{shown(path)} is damaged ({reason(error)}): write it again") from error
+
+
+def _indexes(held: pa.Table) -> list[str]:
+    """Columns in which pandas has stored the names of the rows."""
+    try:
+        said = json.loads(held.schema.metadata[b"pandas"])["index_columns"]
+    except (TypeError, KeyError, ValueError):
+        return []
+    return [name for name in said if isinstance(name, str) and name in held.column_names]
+
+
+def _watched(names: list[str], label: str | None, all_names: list[str]) -> set[int]:
+    """Columns that may hold text, among those that are kept."""
+    at = None if label is None else column_of(label, all_names, len(all_names))
+    chosen = {names.index(all_names[at])} if at is not None and all_names[at] in names else set()
+    leading = unnamed(names) or [0] * (names[0].lower() in COUNTERS)
+    return {*leading, *(i for i, name in enumerate(names) if name.lower() in LABELS)} | chosen
+
+
+def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDArray[Any]:
+    """A column as numbers, NaN where it may hold text and does.
+
+    Raises
+    ------
+    DataError
+        It holds something else, or values are missing.
+    """
+    import pyarrow as pa
+
+    kind, called = column.type, table.called(at)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        if column.null_count and at not in table.texts:
+            row = int(np.argmax(column.is_null().to_numpy()))
+            raise DataError(f"{origin}: {missing_values(column.null_count, table.cell(row, at), 'null')}")
+        floats = pa.types.is_decimal(kind) or column.null_count
+        return (column.cast(pa.float64()) if floats else column).to_numpy()
+    if at in table.texts:
+        return np.full(len(column), np.nan)
+    if pa.types.is_temporal(kind):
+        remedy = "give them as numbers, such as days since the first, or leave the column out"
+        raise DataError(f"{origin}: {called} holds dates or times ({kind}): {remedy}")
+    example = next((value for value in column.to_pylist() if value is not None), None)
+    row = next((i for i, value in enumerate(column.to_pylist()) if value is not None), 0)
+    if isinstance(example, str):
+        raise DataError(
+            f"{origin}: {called} holds text, such as {shown(repr(example[:40]))} in {table.places.row(row)}: leave the column "
+            f"out, or, if these are labels, give --label {shown(table.names[at])}"
+        )
+    raise DataError(f"{origin}: {called} holds values of type {shown(kind)}: give one number a cell, or leave the column out")
+
+
+def _joined(columns: list[NDArray[Any]], origin: str) -> NDArray[Any]:
+    """Columns side by side, of a type that holds all of them."""
+    dtype = np.result_type(*(column.dtype for column in columns))
+    values = new_array((len(columns[0]), len(columns)), dtype, origin)
+    for at, column in enumerate(columns):
+        values[:, at] = column
+    return values

@@ -1,0 +1,120 @@
+"""What is wrong with a text file that NumPy's reader has refused: a second pass over its lines, field by field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_number
+from vaefast.data.csvlines import Lines
+from vaefast.data.dialect import DECIMAL_COMMA, THOUSANDS
+from vaefast.data.wording import shown
+
+FILL = "fill it in, or leave its row or its column out"
+FILL_ALL = "fill them in, or leave their rows or columns out"
+
+
+@dataclass
+class _Text:
+    """A column in which fields are no numbers."""
+
+    row: int  # of the first
+    field: str
+    count: int = 0
+
+
+def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], truths: Collection[int], stopped: int) -> str:
+    """The first line that is not as long as the others, else the first column of text, else how many values are missing.
+
+    Parameters
+    ----------
+    lines
+        All of the file, its header read.
+    names
+        Of the columns, if they have any.
+    watched
+        Columns that may hold text.
+    truths
+        Columns of true and false.
+    stopped
+        The row at which NumPy's reader stopped.
+    """
+    missing, first_missing, texts, known = 0, (0, 0, ""), dict[int, _Text](), dict[int, int]()
+    for _ in lines:
+        fields = fields_of(lines.raw, lines.dialect.separator)
+        if len(fields) != lines.columns:
+            return _ragged(lines, len(fields))
+        for column, field in enumerate(fields):
+            if field.lower() in MISSING:
+                if column not in watched:
+                    first_missing = first_missing if missing else (lines.row, column, field)
+                    missing += 1
+            elif column in watched or _is_readable(field, column in truths, lines):
+                known[column] = known.get(column, 0) + 1
+            else:
+                texts.setdefault(column, _Text(lines.row, field)).count += 1
+    if texts:
+        column = min(texts)
+        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths)
+    if not missing:
+        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9"
+    row, column, field = first_missing
+    return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field)
+
+
+def missing_values(count: int, where: str, field: str) -> str:
+    """The message on values that are missing, the first of them standing there, in the shape of this field."""
+    shape = f"empty ({field!r})" if not field else shown(repr(field))
+    if count == 1:
+        return f"{where} is {shape}: a value is missing: {FILL}"
+    return f"{where} is {shape}: a value is missing, the first of {count:,}: {FILL_ALL}"
+
+
+def _is_readable(field: str, is_truth: bool, lines: Lines) -> bool:
+    if is_truth:
+        return field.lower() in TRUTHS
+    return is_number(field.replace(",", ".") if lines.dialect.decimal == "," else field)
+
+
+def _column(lines: Lines, names: Sequence[str], column: int) -> str:
+    return lines.places.column(column, names[column] if names else "")
+
+
+def _ragged(lines: Lines, count: int) -> str:
+    first = lines.places.row(0)
+    here = lines.places.row(lines.row)
+    remedy = f"give every row the same number, separated by {lines.dialect.noun}"
+    return f"{here} has {count} value{'s' * (count != 1)} where {first} has {lines.columns}: {remedy}"
+
+
+def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers: int, is_truth: bool) -> str:
+    """What to do about fields that are no numbers and not missing."""
+    where, field = _column(lines, names, column), shown(repr(text.field[:40]))
+    cell = f"{lines.places.row(text.row)}, {where} is {field}"
+    remedy = _remedy(text.field, lines.dialect.decimal)
+    if is_truth:
+        return f"{cell}, and true or false elsewhere: write all of the column as 1 and 0"
+    if remedy:
+        return f"{cell}: {remedy}"
+    if numbers and text.count <= numbers:
+        return f"{cell} and no number: give a number, or leave the column out"
+    label = names[column] if names and names[column] else str(column + 1)
+    return (
+        f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, or, if these are labels, "
+        f"give --label {shown(label)}"
+    )
+
+
+def _remedy(field: str, decimal: str) -> str:
+    if field.lower() in ("true", "false"):
+        return "write 1 for true and 0 for false"
+    if THOUSANDS.fullmatch(field):
+        return "write numbers without separators between thousands, and decimals with a point"
+    if decimal == "." and DECIMAL_COMMA.fullmatch(field):
+        return "write decimals with a point instead of a comma"
+    if re.fullmatch(r"[-+]?[\d.,]+\s*(%|[€$£])|[€$£]\s*[-+]?[\d.,]+", field):
+        return "write plain numbers, without signs of per cent or of currency"
+    if field.count(QUOTE):
+        return "close its quotes, or remove them"
+    return ""

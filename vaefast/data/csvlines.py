@@ -1,0 +1,120 @@
+"""The lines of a text file that hold rows of its table, and what each is called in a message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import TextIO
+
+from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
+from vaefast.data.dialect import EXCEL_SEPARATOR, Dialect, dialect_of
+from vaefast.data.reading import machine_memory
+from vaefast.data.table import Places
+from vaefast.errors import DataError
+
+# Characters: room for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
+LONGEST_LINE = 1 << 26
+# Lines that the separator is told from.
+SNIFFED = 20
+# A comma between digits, in a line whose other commas are part of a text.
+INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
+
+
+class Lines:
+    """Lines that hold rows, as NumPy's reader takes them, remembering what a message needs.
+
+    Parameters
+    ----------
+    text
+        The file.
+    origin
+        What messages call it.
+    """
+
+    def __init__(self, text: TextIO, origin: str) -> None:
+        self.origin = origin
+        self.number = 0  # of the line read last, counted from 1
+        self.row = -1  # of the line handed out last
+        self.raw = ""  # this line as it stands in the file
+        self.columns = 0
+        self.places = Places()
+        self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
+        self._most = float("inf")  # rows that this machine can hold
+        self._stored = self._not_blank(iter(partial(text.readline, LONGEST_LINE), ""))
+        first = [*islice(self._stored, 1)]
+        own = EXCEL_SEPARATOR.fullmatch(first[0][1]) if first else None
+        self._pending = [*([] if own else first), *islice(self._stored, SNIFFED)]
+        self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None)
+
+    def header(self) -> tuple[list[str], bool]:
+        """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
+        which is then an empty one."""
+        lines = [fields_of(line, self.dialect.separator) for _, line in self._pending[:2]]
+        first, second = (*lines, [], [])[:2]
+        if not lines or not is_header(first, second):
+            return [], False
+        if second and len(second) not in (len(first), len(first) + 1):
+            raise disagreement(self.origin, len(first), len(second))
+        del self._pending[0]
+        lacks_a_name = len(second) == len(first) + 1
+        return [""] * lacks_a_name + first, lacks_a_name
+
+    def truths(self) -> list[int]:
+        """Columns of which the next lines say nothing but true and false."""
+        rows = [fields_of(line, self.dialect.separator) for _, line in self._pending]
+        width = len(rows[0]) if rows else 0
+        return [at for at in range(width) if all(at < len(row) and row[at].lower() in TRUTHS for row in rows)]
+
+    def width(self) -> int:
+        """Fields of the next line; 0 where there is none."""
+        return len(fields_of(self._pending[0][1], self.dialect.separator)) if self._pending else 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        number, line = self._pending.pop(0) if self._pending else next(self._stored)
+        self.row += 1
+        self.raw = line
+        self._count(number, line)
+        if self.dialect.decimal == ",":
+            line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
+        return self._tidied(line) if QUOTE in line else line
+
+    def _not_blank(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+        for line in lines:
+            self.number += 1
+            if line.strip():
+                yield self.number, line
+
+    def _count(self, number: int, line: str) -> None:
+        """Take down where the line stands, and refuse one that is too long or too many."""
+        if not self.columns:
+            self.columns = len(fields_of(line, self.dialect.separator))
+            self._most = machine_memory() / (4 * self.columns)
+            self.places.first = number
+        expected = (self.places.first or 0) + self.row + len(self.places.blanks)
+        self.places.blanks.extend([self.row] * (number - expected))
+        if self.row >= self._most or len(line) == LONGEST_LINE:
+            too_many = self.row >= self._most
+            what = "rows than this machine's memory holds" if too_many else f"than {LONGEST_LINE} characters a line"
+            raise DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
+
+    def _tidied(self, line: str) -> str:
+        """A line with quotes as NumPy takes it: no field goes on in the next line, and no space stands before a quote."""
+        if line.count(QUOTE) % 2:
+            raise DataError(
+                f"{self.origin}: {self.places.row(self.row)} has a quote without its partner: close it, or remove it"
+            )
+        separator = self.dialect.separator
+        if separator is not None and f" {QUOTE}" not in line and f"{QUOTE} " not in line:
+            return line
+        quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields_of(line, separator))
+        return (separator or " ").join(quoted)
+
+
+def disagreement(origin: str, named: int, held: int) -> DataError:
+    """The error of a header that does not fit the rows."""
+    return DataError(f"{origin}: the header names {named} columns, the first row has {held}: make them agree")

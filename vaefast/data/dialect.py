@@ -1,0 +1,106 @@
+"""How a text file writes its table: the separator of its fields, the decimal sign, the encoding."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from vaefast.data.csvfields import MISSING, fields_of, is_number
+
+# Asked in this order where two fit alike. None stands for runs of spaces, and is asked only where no other separates anything.
+SEPARATORS = ("\t", ";", ",", "|")
+# Excel's first line for a separator of the person's choice.
+EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+# As likely a thousand as a decimal: 1,234 and 12,345,678.
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?|[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+|[-+]?[1-9]\d{0,2}(\.\d{3}){2,}")
+# Of so many first bytes, most of every second one is zero in UTF-16 text of numbers.
+SNIFFED = 4096
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Of one file.
+
+    Parameters
+    ----------
+    separator
+        Of the fields of a line; None for runs of spaces.
+    decimal
+        A point or a comma.
+    """
+
+    separator: str | None = ","
+    decimal: str = "."
+
+    @property
+    def noun(self) -> str:
+        """The separators in words."""
+        return {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", None: "spaces"}.get(
+            self.separator, repr(self.separator)
+        )
+
+
+def dialect_of(lines: list[str], separator: str | None = None) -> Dialect:
+    """What fits the first lines of a file best, blank ones not among them; `separator`, where the file names its own.
+
+    A separator fits where it cuts every line into as many fields as the others, at least two; of several, the one whose
+    fields are numbers. Commas are taken where none fits.
+    """
+    if separator is None:
+        fitting = [mark for mark in SEPARATORS if _fits(lines, mark)]
+        if not fitting and _fits(lines, None):
+            return Dialect(None, _decimal(lines, None))
+        separator = max(fitting, key=lambda mark: _numbers(lines, mark)) if fitting else _commonest(lines)
+    return Dialect(separator, _decimal(lines, separator))
+
+
+def encoding_of(start: bytes) -> str:
+    """Of a text file with these first bytes: UTF-8, or UTF-16 as Excel writes it, with its mark or without."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    start = start[:SNIFFED]
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if len(start) > 3 and max(even, odd) > len(start) / 4 and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return "utf-8-sig"
+
+
+def _fits(lines: list[str], separator: str | None) -> bool:
+    """Whether a separator cuts these lines alike. The first may lack one field: the name of R's row names."""
+    counts = [len(fields_of(line, separator)) for line in lines]
+    common, seen = Counter(counts[1:] or counts).most_common(1)[0] if counts else (0, 0)
+    return common > 1 and seen == len(counts[1:] or counts) and counts[0] in (common, common - 1)
+
+
+def _commonest(lines: list[str]) -> str | None:
+    """The separator that stands most often in the first line, for lines that no separator cuts alike."""
+    first = lines[0] if lines else ""
+    mark = max((",", "\t", ";", "|"), key=first.count)
+    return mark if mark in first or len(first.split()) < 2 else None
+
+
+def _numbers(lines: list[str], separator: str) -> float:
+    """The share of fields that are numbers or missing, the first line aside."""
+    fields = [field for line in lines[1:] or lines for field in fields_of(line, separator)]
+    fitting = sum(
+        is_number(field) or field.lower() in MISSING or (separator != "," and bool(DECIMAL_COMMA.fullmatch(field)))
+        for field in fields
+    )
+    return fitting / len(fields)
+
+
+def _decimal(lines: list[str], separator: str | None) -> str:
+    """A comma where fields hold numbers with one, and none holds a number with a point.
+
+    Three digits behind every comma may be thousands as well: beside semicolons they are decimals, as Excel writes them.
+    """
+    if separator == ",":
+        return "."
+    fields = [field for line in lines for field in fields_of(line, separator)]
+    commas = [field for field in fields if DECIMAL_COMMA.fullmatch(field)]
+    if not commas or any("." in field and is_number(field) for field in fields):
+        return "."
+    return "," if separator == ";" or not all(THOUSANDS.fullmatch(field) for field in commas) else "."

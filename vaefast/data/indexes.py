@@ -1,0 +1,99 @@
+"""Columns that number or name the rows: recognised, and left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.csvfields import MISSING, is_number, number_in
+from vaefast.data.csvlines import disagreement
+from vaefast.data.table import Table
+from vaefast.data.wording import shown
+from vaefast.errors import DataError
+
+# Names of the columns that `to_csv` of pandas and `write.csv` of R put in front, the second of a file read and written again.
+UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
+# Names of a first column that is left out where it counts the rows, or numbers many of them differently.
+COUNTERS = ("index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "__index_level_0__")
+# So many rows with whole numbers that all differ, in a column called `id`, are numbers of the rows and no data.
+MANY = 10
+
+
+def unnamed(names: Sequence[str]) -> list[int]:
+    """Numbers of the columns in front that have no name of their own."""
+    end = next((i for i, name in enumerate(names) if not UNNAMED.fullmatch(name)), len(names))
+    return list(range(end))
+
+
+def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Table:
+    """The table without the columns in front that are no data, and notes on them.
+
+    Parameters
+    ----------
+    lacks_a_name
+        Whether the header has one name fewer than the rows have fields.
+
+    Raises
+    ------
+    DataError
+        A column has no name and is no index.
+    """
+    for at in unnamed(table.names):
+        held = _index_held(table.texts[at])
+        if not held and lacks_a_name:
+            raise disagreement(origin, len(table.names) - 1, len(table.names))
+        if not held:
+            raise DataError(
+                f"{origin}: its first column has no name and is no index of the rows, for its numbers are not whole and all "
+                "different: name it in the header to train on it, or remove it"
+            )
+        table = table.noted(f"the first column has no name and holds the rows' {held}: left out")
+    nameless = unnamed(table.names)
+    if nameless:
+        return replace(table.without(nameless), row_names=tuple(table.texts[nameless[0]]))
+    said = _numbering(table)
+    if not said:
+        return table
+    texts = table.texts.get(0)
+    return replace(table.noted(f"the first column{said}: left out").without([0]), row_names=tuple(texts or ()))
+
+
+def _numbering(table: Table) -> str:
+    """What a first column holds that numbers or names the rows; nothing for one that holds data."""
+    if not table.names:
+        return " counts the rows" if _counts_on(table.values) else ""
+    if table.names[0].lower() not in COUNTERS or len(table.at) < 2:
+        return ""
+    texts, called = table.texts[0], f", {shown(table.names[0])},"
+    held = _index_held(texts)
+    if _counts_rows(texts):
+        return f"{called} counts the rows"
+    if held == "numbers" and len(texts) >= MANY:
+        return f"{called} numbers the rows"
+    return f"{called} names the rows" if held == "names" and len({*texts}) == len(texts) else ""
+
+
+def _counts_on(values: NDArray[Any]) -> bool:
+    """Whether the first column counts the rows, ten or more, from 0 or from 1."""
+    if len(values) < MANY or values.shape[1] < 2 or values[0, 0] not in (0, 1):
+        return False
+    return bool(np.array_equal(values[:, 0], np.arange(len(values)) + values[0, 0]))
+
+
+def _index_held(texts: list[str]) -> str:
+    """Names or numbers, if these can be those of the rows, else nothing."""
+    if not all(is_number(field) for field in texts):
+        return "names" if any(field.lower() not in MISSING and not is_number(field) for field in texts) else ""
+    numbers = [number_in(field) for field in texts]
+    whole = all(number.is_integer() for number in numbers)
+    return "numbers" if whole and len({*numbers}) == len(numbers) else ""
+
+
+def _counts_rows(texts: list[str]) -> bool:
+    numbers = [number_in(field) for field in texts]
+    return any(numbers == [first + i for i in range(len(numbers))] for first in (0, 1)) and len(numbers) > 1

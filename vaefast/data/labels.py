@@ -1,0 +1,153 @@
+"""Columns of labels: told by their names, or chosen; kept for figures and never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.csvfields import MISSING, number_in
+from vaefast.data.table import Table
+from vaefast.data.wording import shortened, shown
+from vaefast.errors import DataError
+
+# Columns that may be labels.
+LABELS = ("label", "labels", "class", "classes", "target", "targets", "y")
+LABEL, Y, X = "label", "y", "x"
+MOST_CLASSES = 100
+
+
+def column_of(label: str, names: Sequence[str], columns: int) -> int | None:
+    """The column of this name, else of this number from 1 on; None where there is none."""
+    if label in names:
+        return list(names).index(label)
+    return int(label) - 1 if label.isdecimal() and 1 <= int(label) <= columns else None
+
+
+def choose_label(table: Table, origin: str, label: str) -> Table:
+    """The table with this column, by its name or by its number in the file from 1 on, as its labels and not among its columns.
+
+    Raises
+    ------
+    DataError
+        There is no such column, it is the only one, or a label is missing.
+    """
+    number = int(label) - 1 if label.isdecimal() and label not in table.names else -1
+    column = table.names.index(label) if label in table.names else table.at.index(number) if number in table.at else None
+    if column is None:
+        names = f"its columns are {shortened(shown(', '.join(table.names)))}" if table.names else f"it has {len(table.at)}"
+        raise DataError(f"{origin} has no column {shown(repr(label))} for --label: {names}")
+    return _labelled(table, column, origin)
+
+
+def split_labels(table: Table, origin: str) -> Table:
+    """The table without its columns of labels, of which the first are its labels if it has none.
+
+    A column named `label` always is one. One named `class`, `target` or `y`, in any case and in the plural, is one where its
+    values look like labels: text, or at most 100 different whole numbers; `y` is none beside a column `x`.
+
+    Raises
+    ------
+    DataError
+        A label is missing.
+    """
+    suspects = _suspects(table)
+    for column in suspects:
+        if not _looks_like_labels(table, column):
+            table = table.noted(f"column {shown(table.names[column])} holds no labels: trained on like the others")
+    for place in [table.at[column] for column in suspects if _looks_like_labels(table, column)]:
+        table = _labelled(table, table.at.index(place), origin)
+    return table
+
+
+def ask_for_labels(table: Table, origin: str) -> Table:
+    """The table, unless a column looks like labels that nobody has chosen.
+
+    Raises
+    ------
+    DataError
+        One does.
+    """
+    for column in _suspects(table):
+        if not _looks_like_labels(table, column):
+            table = table.noted(f"column {shown(table.names[column])} holds no labels: trained on like the others")
+            continue
+        name = shown(table.names[column])
+        raise DataError(
+            f"{origin}: column {table.at[column] + 1} {name!r} looks like labels: give --label {name} to keep it for figures "
+            "and out of training, or --all-columns to train on it"
+        )
+    return table
+
+
+def refuse_text(table: Table, origin: str) -> None:
+    """Refuse columns of text that are no labels.
+
+    Raises
+    ------
+    DataError
+        There is one; the message holds an example with its row.
+    """
+    for column, texts in table.texts.items():
+        for row, text in enumerate(texts):
+            if text.lower() not in MISSING and np.isnan(number_in(text)):
+                example = f"such as {shown(repr(text[:40]))} in {table.places.row(row)}"
+                raise DataError(
+                    f"{origin}: {table.called(column)} holds text, {example}: leave the column out, or, if these are labels, "
+                    f"give --label {table.at[column] + 1}"
+                )
+
+
+def _suspects(table: Table) -> list[int]:
+    """Columns named like labels."""
+    return [i for i, name in enumerate(table.names) if name.lower() in LABELS]
+
+
+def _looks_like_labels(table: Table, column: int) -> bool:
+    names = [name.lower() for name in table.names]
+    numbers, words = _numbers_and_words(table.texts[column])
+    beside_x = names[column] == Y and X in names
+    return names[column] == LABEL or bool(words) or not (beside_x or not _are_classes(numbers))
+
+
+def _labelled(table: Table, column: int, origin: str) -> Table:
+    """The table without this column, which becomes its labels if it has none.
+
+    Raises
+    ------
+    DataError
+        A label is missing.
+    """
+    texts = table.texts[column] if column in table.texts else [repr(float(value)) for value in table.values[:, column]]
+    numbers, words = _numbers_and_words(texts)
+    called, others = table.called(column), table.without([column])
+    missing = next((row for row, text in enumerate(texts) if text.lower() in MISSING), None)
+    if missing is not None:
+        raise DataError(
+            f"{origin}: {table.places.row(missing)}, {called}: a label is missing: fill it in, or leave its row out"
+        )
+    if not words and not _are_whole(numbers):
+        return others.noted(f"{called} is not trained on, and its numbers are no labels of classes: figures do without them")
+    classes, labels = np.unique(texts, return_inverse=True) if words else ((), numbers)
+    others = others.noted(f"{called} holds labels ({len(np.unique(labels))} different): not trained on")
+    if table.labels is not None:
+        return others
+    return replace(others, labels=labels.astype(np.int64), classes=tuple(str(name) for name in classes))
+
+
+def _are_whole(numbers: NDArray[np.float64]) -> bool:
+    return bool((np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**53)).all())
+
+
+def _numbers_and_words(texts: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:
+    """What these hold as numbers, NaN where there is none, and those that are neither numbers nor missing."""
+    numbers = np.array([number_in(text) for text in texts])
+    words = [texts[row] for row in np.flatnonzero(np.isnan(numbers)).tolist() if texts[row].lower() not in MISSING]
+    return numbers, words
+
+
+def _are_classes(numbers: NDArray[np.float64]) -> bool:
+    known = numbers[~np.isnan(numbers)]
+    return bool((known == np.floor(known)).all()) and len(np.unique(known)) <= MOST_CLASSES

@@ -1,0 +1,192 @@
+"""Tables of any real numbers out of files: as they stand there, with no range and no grey levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vaefast.data.arrow import read_arrow
+from vaefast.data.csvfaults import missing_values
+from vaefast.data.csvfields import counted
+from vaefast.data.csvtable import check_no_gaps, read_table
+from vaefast.data.h5ad import read_h5ad
+from vaefast.data.images import Dataset, Rows
+from vaefast.data.labels import ask_for_labels, choose_label, refuse_text, split_labels
+from vaefast.data.numbers import Numbers
+from vaefast.data.numpyfile import read_numbers_npy, read_numbers_npz
+from vaefast.data.sparse import read_sparse
+from vaefast.data.split import joined
+from vaefast.data.table import Table
+from vaefast.data.values import Cell, cell_of_array, row_blocks
+from vaefast.data.wording import shown
+from vaefast.errors import DataError
+
+
+def read_columns(path: Path, kind: str, label: str | None = None) -> Table:
+    """The columns of a text, parquet or feather file, labels still among them; text gives float64."""
+    return read_table(path, np.float64, label) if kind == "text" else read_arrow(path, kind, label)
+
+
+def table_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Numbers:
+    """The numbers of a table.
+
+    Parameters
+    ----------
+    label
+        Name or number, from 1, of the column of labels.
+    all_columns
+        Whether columns that look like labels are numbers like the others.
+
+    Raises
+    ------
+    DataError
+        A column looks like labels and nobody has said what it is; a value is missing, infinite or text; no column is left.
+    """
+    origin = shown(path)
+    if label is not None:
+        table = choose_label(table, origin, label)
+    table = table if all_columns else ask_for_labels(table, origin)
+    return _settled(table, path)
+
+
+def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], label: str | None = None) -> Numbers:
+    """The numbers of a table for a model of so many columns: those it knows by name, else all that are no labels.
+
+    Raises
+    ------
+    DataError
+        A column lacks; a value is missing, infinite or text.
+    """
+    origin = shown(path)
+    if label is not None:
+        table = choose_label(table, origin, label)
+    order = order_of(table.names, known, origin)
+    if order is not None:
+        others = ", ".join(shown(name) for i, name in enumerate(table.names) if i not in order)
+        note = f"columns left out, which the model does not know: {others}" if others else ""
+        table = table.only(order).noted(note)
+    elif table.values.shape[1] > columns:
+        table = split_labels(table, origin)
+    return _settled(table, path)
+
+
+def read_numbers_file(path: Path, kind: str, label: str | None = None) -> Numbers:
+    """The numbers of a `.npy`, `.npz` or `.h5ad` file; sparse ones stay sparse.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or holds what is no finite number.
+    """
+    if kind == "h5ad":
+        return check_finite(read_h5ad(path, label))
+    if label is not None:
+        raise DataError(
+            f"{shown(path)} has no named columns for --label {shown(label)}: save the labels as the array y beside X"
+        )
+    if kind == "sparse":
+        return check_finite(read_sparse(path))
+    values, labels = (read_numbers_npy(path), None) if kind == "npy" else read_numbers_npz(path)
+    shape = values.shape[1:] if values.ndim > 2 else None
+    return check_finite(Numbers(path, values.reshape(len(values), -1), labels=labels, shape=shape))
+
+
+def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
+    """Images as a table, the training images before the test images, and columns by name as for `read_numbers`.
+
+    Raises
+    ------
+    DataError
+        A column lacks.
+    """
+    rows = joined(found) if isinstance(found, Dataset) else found
+    order, images, origin = order_of(rows.names, known, shown(rows.source)), rows.images, shown(rows.source)
+    notes = (rows.notice.removeprefix(f"{origin}: "),) if rows.notice else ()
+    if order is not None:
+        values, names = np.take(images.values, order, axis=1), tuple(rows.names[i] for i in order)
+        return Numbers(rows.source, values, names, (), rows.labels, rows.classes, notes)
+    shape = images.shape if images.channels == 1 else (*images.shape, images.channels)
+    return Numbers(rows.source, images.values, rows.names, (), rows.labels, rows.classes, notes, shape)
+
+
+def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[int] | None:
+    """Where the columns that a model knows stand; None where there are no names to go by.
+
+    Raises
+    ------
+    DataError
+        One is not there.
+    """
+    if not known or not names or counted([*names]):
+        return None
+    missing = [name for name in known if name not in names]
+    if missing:
+        raise DataError(
+            f"{origin} lacks the column {shown(repr(missing[0]))}, which the model was trained on: add it, or name it so"
+        )
+    return [list(names).index(name) for name in known]
+
+
+def check_finite(numbers: Numbers, cell: Cell = cell_of_array) -> Numbers:
+    """The same, once no value is missing or infinite.
+
+    Parameters
+    ----------
+    cell
+        What a message calls the value in a row and a column.
+
+    Raises
+    ------
+    DataError
+        One is; the message holds its place, and how many are missing.
+    """
+    if numbers.is_sparse:
+        return _check_finite_sparse(numbers)
+    values, missing, first = numbers.values, 0, (0, 0)
+    if values.dtype.kind != "f":
+        return numbers
+    for start, stop in row_blocks(*values.shape):
+        block = values[start:stop]
+        if np.isfinite(block).all():
+            continue
+        gaps = np.isnan(block)
+        if not missing:
+            row, column = (int(i) for i in np.argwhere(gaps if gaps.any() else ~np.isfinite(block))[0])
+            first = (start + row, column)
+        if not gaps.any() and not missing:
+            raise _infinite(numbers, cell(*first), values[first])
+        missing += int(np.count_nonzero(gaps))
+    if missing:
+        raise DataError(f"{shown(numbers.source)}: {missing_values(missing, cell(*first), 'nan')}")
+    return numbers
+
+
+def _check_finite_sparse(numbers: Numbers) -> Numbers:
+    finite = np.isfinite(numbers.values.data)
+    if not finite.all():
+        at = int(np.argmin(finite))
+        row = int(np.searchsorted(numbers.values.indptr, at, "right")) - 1
+        value, where = numbers.values.data[at], cell_of_array(row, int(numbers.values.indices[at]))
+        if not np.isnan(value):
+            raise _infinite(numbers, where, value)
+        count = int(np.count_nonzero(np.isnan(numbers.values.data)))
+        raise DataError(f"{shown(numbers.source)}: {missing_values(count, where, 'nan')}")
+    return numbers
+
+
+def _infinite(numbers: Numbers, where: str, value: object) -> DataError:
+    return DataError(f"{shown(numbers.source)}: {where} is {value}: give finite numbers, or leave its row out")
+
+
+def _settled(table: Table, path: Path) -> Numbers:
+    origin = shown(path)
+    refuse_text(table, origin)
+    if not table.at:
+        raise DataError(f"{origin} has no column of numbers to train on: give at least one")
+    check_no_gaps(table, origin)
+    numbers = Numbers(
+        path, table.values, table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
+    )  # fmt: skip
+    return check_finite(numbers, table.cell)

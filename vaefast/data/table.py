@@ -1,0 +1,113 @@
+"""Columns as a file holds them, before it is settled what of them is data, and what a message calls a row and a column."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.images import Labels
+from vaefast.data.wording import shown
+
+
+@dataclass
+class Places:
+    """Where the rows and columns of a table stand in its file, as a person counts there.
+
+    Parameters
+    ----------
+    first
+        The line of row 0, counted from 1; None where rows have no lines and are counted from 0, as NumPy and pandas do.
+    blanks
+        For each line between the rows that holds none, the number of the row after it.
+    """
+
+    first: int | None = None
+    blanks: array[int] = field(default_factory=lambda: array("q"))
+
+    def row(self, row: int) -> str:
+        """A row in words."""
+        if self.first is None:
+            return f"row {row} (counted from 0)"
+        return f"line {self.first + row + bisect_right(self.blanks, row)}"
+
+    def column(self, column: int, name: str = "") -> str:
+        """A column in words, `column` being its place in the file, from 0."""
+        quoted = f" {shown(repr(name[:40]))}" if name else ""
+        if self.first is None:
+            return f"column{quoted}" if quoted else f"column {column} (counted from 0)"
+        return f"column {column + 1}{quoted}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of numbers.
+
+    Parameters
+    ----------
+    names
+        Of the columns, as they are written; none without a header.
+    values
+        (N, columns); NaN where a column of `texts` holds no number.
+    texts
+        By its number, what a column that may hold text holds, word for word.
+    at
+        Where each column stands in the file, from 0.
+    places
+        What rows and columns are called in a message.
+    row_names
+        Of the rows; none where the file names none.
+    labels, classes
+        (N,) integers where they are known, and their names where they are words.
+    notes
+        What a user should know of how the file was read.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[Any]
+    texts: dict[int, list[str]]
+    at: tuple[int, ...]
+    places: Places
+    row_names: tuple[str, ...] = ()
+    labels: Labels | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def without(self, columns: Sequence[int]) -> Table:
+        """The table without these columns."""
+        return self.only([i for i in range(len(self.at)) if i not in columns]) if columns else self
+
+    def only(self, columns: Sequence[int]) -> Table:
+        """The table with these columns, in this order."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in columns) if self.names else (),
+            values=np.take(self.values, columns, axis=1),
+            texts={new: self.texts[old] for new, old in enumerate(columns) if old in self.texts},
+            at=tuple(self.at[i] for i in columns),
+        )
+
+    def with_values(self, values: NDArray[Any], row_names: tuple[str, ...]) -> Table:
+        """The table with other values, and names of its rows."""
+        return replace(self, values=values, row_names=row_names)
+
+    def noted(self, *notes: str) -> Table:
+        """The table with notes added; empty ones are none."""
+        return replace(self, notes=(*self.notes, *filter(None, notes)))
+
+    def notice(self, origin: str) -> str | None:
+        """All notes as one line."""
+        return f"{origin}: {'; '.join(self.notes)}" if self.notes else None
+
+    def called(self, column: int) -> str:
+        """A column in words."""
+        return self.places.column(self.at[column], self.names[column] if self.names else "")
+
+    def cell(self, row: int, column: int) -> str:
+        """A cell in words."""
+        return f"{self.places.row(row)}, {self.called(column)}"
