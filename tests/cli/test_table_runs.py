@@ -354,8 +354,8 @@ def test_two_ranks_train_on_a_table():
 @pytest.mark.parametrize(
     ("text", "flags", "words"),
     [
-        ("a,b\n1,2\n3,\n", (), "row 1, column 1 'b'"),
-        ("a,b\n1,2\n3,inf\n", (), "row 1, column 1 'b' (both counted from 0) is inf"),
+        ("a,b\n1,2\n3,\n", (), "line 3, column 2 'b' is empty"),
+        ("a,b\n1,2\n3,inf\n", (), "line 3, column 2 'b' is inf"),
         ("a,b\n1.5,2\n", (), "holds 1 row: give at least 2"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--likelihood", "bernoulli"), "takes numbers in [0, 1]"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--scaling", "standard", "--likelihood", "bernoulli"), "scaling is 'standard', but"),
