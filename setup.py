@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 FOLDER = "vaefast/engines/cython_cpu"
 UNITS = ("unit_base.c", "unit_avx2.c", "unit_avx512.c", "choose.c")
-HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "threads.h")
+HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "threads.h")
 PIECES = (
     "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "forward.pxi", "rows.pxi", "weights.pxi", "entry_points.pxi",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pytest
 
-from vaefast.engines.numba_cpu import layers, products, tiles, weights
+from vaefast.engines.numba_cpu import layers, products, tiles, vectors, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.products import Panels
 from vaefast.engines.numba_cpu.target import UNIT
@@ -241,7 +241,7 @@ def test_fold_tile():
 
 
 def test_tiles_use_vector_registers_of_the_stated_width():
-    code = tiles.VECTOR
+    code = vectors.VECTOR
     assert code.count == UNIT.lanes
     assert PANEL % UNIT.lanes == 0
     assert PANEL % UNIT.gradient_rows == 0

@@ -20,8 +20,7 @@ counts active units on 500 training images, here it is done on the test set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaefast.training.schedules import stage_end
 
@@ -31,8 +30,7 @@ LEARNING_RATE, EPSILON = 1e-3, 1e-4
 VARIANTS = ("paper", "code")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One cell of the table: `samples` k of the objective, negative log-likelihood in nats and active units as published."""
 
     objective: str

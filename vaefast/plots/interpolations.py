@@ -44,9 +44,9 @@ def draw_interpolations(
         An array has another shape or a value outside [0, 1].
     """
     paths = checked_images("path_probabilities", path_probabilities, ("rows", "steps"), image_shape)  # (rows, steps, H, W)
+    if paths.shape[1] < 2:
+        raise ValueError(f"path_probabilities: expected at least 2 steps, from weight 0 to weight 1, got {paths.shape[1]}")
     rows, steps, height, width = paths.shape
-    if steps < 2:
-        raise ValueError(f"path_probabilities: expected at least 2 steps, from weight 0 to weight 1, got {steps}")
     ends_a = checked_images("left", left, (rows,), image_shape)  # (rows, H, W)
     ends_b = checked_images("right", right, (rows,), image_shape)  # (rows, H, W)
     scale = pixel_scale(image_shape, steps + 2)
@@ -58,21 +58,25 @@ def draw_interpolations(
     first = panel_width + gap
     last = first + (steps - 1) * step_x
     columns = [0, *range(first, last + 1, step_x), last + panel_width + gap]  # left edges of a, the path, b
-    line = line_height(LABEL_SIZE)
     caption = r"mixing weight $w$ of $z = (1 - w)\,\mu(a) + w\,\mu(b)$"
     least = max(text_width(caption, LABEL_SIZE), columns[-1] + label_width)
-    sheet = Sheet(columns[-1] + panel_width, rows * step_y + 2 * line - GAP, title, data_name, least)
+    sheet = Sheet(columns[-1] + panel_width, rows * step_y + 2 * line_height(LABEL_SIZE) - GAP, title, data_name, least)
     for row in range(rows):
         for column, image in enumerate((ends_a[row], *paths[row], ends_b[row])):
             sheet.panel(image, columns[column], row * step_y, scale, f"row {row} column {column}")
 
-    below, half = rows * step_y + GAP // 2, panel_width / 2
-    names = [(0, "image a"), (steps + 1, "image b")]
-    for column, label in names + [(step + 1, label) for step, label in _weight_labels(steps, step_x)]:
-        sheet.text(label, columns[column] + half, below, horizontalalignment="center", verticalalignment="top")
-    middle = columns[-1] / 2 + half
-    sheet.text(caption, middle, below + line, horizontalalignment="center", verticalalignment="top", color=QUIET)
+    names = {0: "image a", steps + 1: "image b"} | {step + 1: label for step, label in _weight_labels(steps, step_x)}
+    middles = [column + panel_width / 2 for column in columns]
+    _write_below(sheet, rows * step_y + GAP // 2, [(middles[column], name) for column, name in names.items()], caption)
     return sheet.figure
+
+
+def _write_below(sheet: Sheet, top: int, names: list[tuple[float, str]], caption: str) -> None:
+    """Names under the middles of their columns, the outermost of which come first, and a caption under all."""
+    centred = {"horizontalalignment": "center", "verticalalignment": "top"}
+    for middle, name in names:
+        sheet.text(name, middle, top, **centred)
+    sheet.text(caption, (names[0][0] + names[1][0]) / 2, top + line_height(LABEL_SIZE), **centred, color=QUIET)
 
 
 def _weight_labels(steps: int, step_x: int) -> list[tuple[int, str]]:

@@ -126,10 +126,7 @@ def draw_latent_scatter(
 
 @style()
 def draw_manifold(
-    probabilities: ArrayLike,
-    image_shape: tuple[int, int],
-    title: str = "The plane of the two latents",
-    data_name: str = "",
+    probabilities: ArrayLike, image_shape: tuple[int, int], title: str = "The plane of the two latents", data_name: str = ""
 ) -> Figure:
     """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
 

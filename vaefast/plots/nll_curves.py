@@ -9,17 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from vaefast.plots.sheet import (
-    DPI,
-    LABEL_SIZE,
-    SERIES,
-    curve_sheet,
-    label_axes,
-    move_labels_in,
-    nats,
-    style,
-    write_beside,
-)
+from vaefast.plots.sheet import DPI, LABEL_SIZE, SERIES, curve_sheet, label_axes, move_labels_in, nats, style, write_beside
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def draw_reconstructions(
         An array has another shape or a value outside [0, 1].
     """
     upper = checked_images("originals", originals, ("n",), image_shape)  # (n, H, W)
+    lower = checked_images("probabilities", probabilities, (len(upper),), image_shape)  # (n, H, W)
     count, height, width = upper.shape
-    lower = checked_images("probabilities", probabilities, (count,), image_shape)  # (n, H, W)
     scale = pixel_scale(image_shape, count)
     panel_width, panel_height = width * scale, height * scale
     step_x, step_y = panel_width + GAP, max(panel_height, line_height(LABEL_SIZE)) + GAP

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms
 from vaefast.engines.numba_cpu.barrier import meet, meet_all
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
-from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, fill, fma
-from vaefast.engines.numba_cpu.layers import fold_panel, half_begin, half_end
-from vaefast.engines.numba_cpu.posterior import bounded, moving, twice_divergence
+from vaefast.engines.numba_cpu.elementwise import HALF, ZERO, fill, fma
+from vaefast.engines.numba_cpu.layers import half_begin, half_end
+from vaefast.engines.numba_cpu.posterior import bounded, twice_divergence
 from vaefast.engines.objectives import log_mean_exp
 from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS, Plan
 from vaefast.models.layout import PANEL
@@ -102,7 +102,7 @@ def bound_terms(
     return BoundTerms(average, terms.kl, value)
 
 
-def _kind(objective: Any) -> Any:
+def kind_of(objective: Any) -> Any:
     """The named tuple behind a type of Numba's."""
     return objective.instance_class
 
@@ -122,7 +122,7 @@ def _choose_keep_kl(objective, plan, workspace, r):
     def others(objective, plan, workspace, r):
         pass
 
-    return free_bits if _kind(objective) is FreeBits else others
+    return free_bits if kind_of(objective) is FreeBits else others
 
 
 @kernel
@@ -151,7 +151,7 @@ def _choose_keep_sample(objective, plan, workspace, noise, lanes, ratio, r, s, p
     def others(objective, plan, workspace, noise, lanes, ratio, r, s, place):
         pass
 
-    return weighted if _kind(objective) is Weighted else others
+    return weighted if kind_of(objective) is Weighted else others
 
 
 @kernel
@@ -188,7 +188,7 @@ def _choose_is_weighted(objective):
     def others(objective):
         return False
 
-    return weighted if _kind(objective) is Weighted else others
+    return weighted if kind_of(objective) is Weighted else others
 
 
 @kernel
@@ -219,7 +219,7 @@ def _choose_settle(objective, plan, worker, share, buffers, minibatch, terms):
             for half in range(share.half_first, share.half_last):
                 _weigh_outputs(objective, plan, buffers.workspace, share.first, share.last, half)
 
-    return {FreeBits: free_bits, Weighted: weighted}.get(_kind(objective), averaged)
+    return {FreeBits: free_bits, Weighted: weighted}.get(kind_of(objective), averaged)
 
 
 @kernel
@@ -277,110 +277,6 @@ def _weigh_outputs(objective, plan, workspace, first, last, half):
                 d_logits[j] *= weight
 
 
-# --- Backward: from the samples to the heads
-
-
-def sampling_backward(objective, plan, workspace, backward, turn, row, first, last, half, B):
-    """d_mean (half 0) or d_log_std (half 1) of images first to last - 1 from both parts of d_z of their samples."""
-
-
-@overload(sampling_backward, jit_options=AS_KERNELS)
-def _choose_sampling_backward(objective, plan, workspace, backward, turn, row, first, last, half, B):
-    def weighted(objective, plan, workspace, backward, turn, row, first, last, half, B):
-        _weighted_backward(objective, plan, workspace, backward, turn, first, last, half, np.float32(1.0 / B))
-
-    def closed(objective, plan, workspace, backward, turn, row, first, last, half, B):
-        _closed_backward(plan, workspace, backward, turn, row.kl_scales, first, last, half)
-
-    return weighted if _kind(objective) is Weighted else closed
-
-
-@kernel
-def _folded_d_z(plan, workspace, backward, turn, panel, first, last, half):
-    """Where a panel of d_z of the samples of these images now lies, (rows k, 16): this half's own copy."""
-    k, stride = plan.samples, plan.samples * plan.rows * PANEL
-    own = plan.d_z + (half * plan.latent_panels + panel) * stride + first * k * PANEL
-    fold_panel(backward, turn, panel, plan.latent_panels, workspace, own, (last - first) * k)
-    return own
-
-
-@kernel
-def _closed_backward(plan, workspace, backward, turn, kl_scales, first, last, half):
-    """kl_scales: what each latent's KL divergence counts for, 1 / B for the ELBO."""
-    k, stride = plan.samples, plan.rows * PANEL
-    heads = plan.layers[plan.heads, OUTPUT] + half * plan.latent_panels * stride
-    for panel in range(plan.latent_panels):
-        own = _folded_d_z(plan, workspace, backward, turn, panel, first, last, half)
-        spreads = plan.spread + panel * k * stride + first * k * PANEL
-        scale = kl_scales[panel * PANEL : (panel + 1) * PANEL]
-        for r in range(first, last):
-            place, q = panel * stride + r * PANEL, (r - first) * k * PANEL
-            head, std = (
-                workspace[heads + place : heads + place + PANEL],
-                workspace[plan.std + place : plan.std + place + PANEL],
-            )
-            # z = mean + exp(c) * noise (2); KL = 0.5 * sum(exp(2 c) + mean^2 - 1 - 2 c), with its tangents beyond (44)
-            if half == 1:
-                for j in range(PANEL):
-                    head[j] = fma(std[j], std[j], -ONE) * scale[j]
-            for s in range(k):
-                sample = q + s * PANEL
-                d_z = workspace[own + sample : own + sample + PANEL]
-                spread = workspace[spreads + sample : spreads + sample + PANEL]
-                if half == 1:
-                    for j in range(PANEL):
-                        head[j] = fma(d_z[j], moving(std[j], spread[j]), head[j])  # d_log_std (12), in place
-                elif s == 0:
-                    for j in range(PANEL):
-                        head[j] = fma(head[j], scale[j], d_z[j])  # d_mean (11), in place
-                else:
-                    for j in range(PANEL):
-                        head[j] += d_z[j]
-
-
-@kernel
-def _weighted_backward(objective, plan, workspace, backward, turn, first, last, half, scale):
-    """scale is 1 / B."""
-    k, stride = plan.samples, plan.rows * PANEL
-    heads = plan.layers[plan.heads, OUTPUT] + half * plan.latent_panels * stride
-    doubly = objective.weighting == DREG
-    for panel in range(plan.latent_panels):
-        own = _folded_d_z(plan, workspace, backward, turn, panel, first, last, half)
-        samples = panel * k * stride + first * k * PANEL
-        for r in range(first, last):
-            place, q = panel * stride + r * PANEL, (r - first) * k * PANEL
-            head, std = (
-                workspace[heads + place : heads + place + PANEL],
-                workspace[plan.std + place : plan.std + place + PANEL],
-            )
-            # log w = log p(x | z) + 0.5 * sum(noise^2 - z^2) + sum(c) (30)
-            for j in range(PANEL):
-                head[j] = moving(std[j], -scale) if half == 1 and not doubly else ZERO
-            for s in range(k):
-                sample, weight = q + s * PANEL, objective.weights[r * k + s]
-                d_z = workspace[own + sample : own + sample + PANEL]
-                shift = samples + sample
-                z = workspace[plan.z + shift : plan.z + shift + PANEL]
-                spread = workspace[plan.spread + shift : plan.spread + shift + PANEL]
-                share = weight * scale
-                if doubly:
-                    for j in range(PANEL):
-                        # noise / std = spread / std^2; d_z (36)
-                        d_z[j] = weight * fma(share, z[j] - spread[j] / std[j] / std[j], d_z[j])
-                else:
-                    for j in range(PANEL):
-                        d_z[j] = fma(share, z[j], d_z[j])  # d_z (34)
-                if half == 0:
-                    for j in range(PANEL):
-                        head[j] += d_z[j]  # d_mean (35), in place
-                else:
-                    for j in range(PANEL):
-                        head[j] = fma(d_z[j], moving(std[j], spread[j]), head[j])  # d_log_std (35), in place
-            # Padded latents have z = noise, and would learn.
-            for j in range(plan.latent - panel * PANEL, PANEL):
-                head[j] = ZERO
-
-
 # --- The weights phase: what a Gaussian likelihood's x_log_std needs of the gradients of its means
 
 
@@ -399,7 +295,7 @@ def _choose_add_squares(objective, d_a, squares, q):
         for j in range(PANEL):
             squares[j] = fma(d_a[j], d_a[j], squares[j])
 
-    return weighted if _kind(objective) is Weighted else alike
+    return weighted if kind_of(objective) is Weighted else alike
 
 
 @kernel

@@ -20,9 +20,10 @@ from vaefast.engines.numba_cpu.elementwise import ZERO, copy
 from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
 from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
-from vaefast.engines.numba_cpu.objectives import output_scale, sampling_backward, settle
+from vaefast.engines.numba_cpu.objectives import output_scale, settle
 from vaefast.engines.numba_cpu.pixels import load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows
+from vaefast.engines.numba_cpu.sampling_backward import sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT
 from vaefast.models.layout import PANEL

@@ -26,13 +26,23 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from vaefast.engines.numba_cpu.target import UNIT
+from vaefast.engines.numba_cpu.vectors import (
+    INDEX,
+    INT32,
+    VECTOR,
+    VECTORS,
+    broadcast,
+    data_of,
+    in_register,
+    index_of,
+    load_vector,
+    multiply_add,
+    panel_vectors,
+    pointer_of,
+    splat,
+    store_panels,
+)
 from vaefast.models.layout import PANEL
-
-FLOAT = ir.FloatType()
-VECTOR = ir.VectorType(FLOAT, UNIT.lanes)
-INDEX = ir.IntType(64)
-INT32 = ir.IntType(32)
-VECTORS = PANEL // UNIT.lanes  # of one panel
 
 
 def make_product_tile(rows: int, panels: int):
@@ -44,27 +54,27 @@ def make_product_tile(rows: int, panels: int):
         signature = types.void(A, n, n, W, n, n, start, n, n, n, C, n, n, n)
 
         def codegen(context, builder, signature, args):
-            A, W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 3, 6, 10))
+            A, W, start, C = (pointer_of(context, builder, signature, args, i) for i in (0, 3, 6, 10))
             a_panel, w_panel, s_row, s_panel, c_panel, K = args[2], args[5], args[8], args[9], args[12], args[13]
             sums = []
             for i in range(rows):
-                row = builder.gep(start, [builder.mul(s_row, _index(i))])
-                sums.append([_register(builder, value) for value in _panel_vectors(builder, row, s_panel, panels)])
+                row = builder.gep(start, [builder.mul(s_row, index_of(i))])
+                sums.append([in_register(builder, value) for value in panel_vectors(builder, row, s_panel, panels)])
 
-            whole = builder.lshr(builder.add(K, _index(PANEL - 1)), _index(4))
+            whole = builder.lshr(builder.add(K, index_of(PANEL - 1)), index_of(4))
             with cgutils.for_range(builder, whole) as panel:
                 A_panel = builder.gep(A, [builder.mul(panel.index, a_panel)])
-                first = builder.mul(panel.index, _index(PANEL))
+                first = builder.mul(panel.index, index_of(PANEL))
                 left = builder.sub(K, first)
-                depth = builder.select(builder.icmp_signed("<", left, _index(PANEL)), left, _index(PANEL))
+                depth = builder.select(builder.icmp_signed("<", left, index_of(PANEL)), left, index_of(PANEL))
                 with cgutils.for_range(builder, depth) as k:
-                    W_row = builder.gep(W, [builder.mul(builder.add(first, k.index), _index(PANEL))])
-                    right = _panel_vectors(builder, W_row, w_panel, panels)
+                    W_row = builder.gep(W, [builder.mul(builder.add(first, k.index), index_of(PANEL))])
+                    right = panel_vectors(builder, W_row, w_panel, panels)
                     A_column = builder.gep(A_panel, [k.index])
                     for i in range(rows):
-                        _multiply_add(builder, _broadcast(builder, A_column, i * PANEL), right, sums[i])
+                        multiply_add(builder, broadcast(builder, A_column, i * PANEL), right, sums[i])
             for i in range(rows):
-                _store_panels(builder, builder.gep(C, [_index(i * PANEL)]), c_panel, sums[i])
+                store_panels(builder, builder.gep(C, [index_of(i * PANEL)]), c_panel, sums[i])
             return context.get_dummy_value()
 
         return signature, codegen
@@ -81,10 +91,10 @@ def make_gradient_tile(rows: int, panels: int):
         signature = types.void(A, n, D, n, n, G, n, n, n)
 
         def codegen(context, builder, signature, args):
-            A, D, G = (_pointer(context, builder, signature, args, i) for i in (0, 2, 5))
+            A, D, G = (pointer_of(context, builder, signature, args, i) for i in (0, 2, 5))
             d_panel, g_panel, B = args[4], args[7], args[8]
             for i, sums in enumerate(_gradient(builder, A, D, d_panel, B, rows, panels)):
-                _store_panels(builder, builder.gep(G, [_index(i * PANEL)]), g_panel, sums)
+                store_panels(builder, builder.gep(G, [index_of(i * PANEL)]), g_panel, sums)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -95,13 +105,13 @@ def make_gradient_tile(rows: int, panels: int):
 def _gradient(builder, A, D, d_panel, B, rows, panels):
     """The sums of a gradient tile, in registers."""
     zero = ir.Constant(VECTOR, [0.0] * UNIT.lanes)
-    sums = [[_register(builder, zero) for _ in range(panels * VECTORS)] for _ in range(rows)]
+    sums = [[in_register(builder, zero) for _ in range(panels * VECTORS)] for _ in range(rows)]
     with cgutils.for_range(builder, B) as b:
-        offset = builder.mul(b.index, _index(PANEL))
-        right = _panel_vectors(builder, builder.gep(D, [offset]), d_panel, panels)
+        offset = builder.mul(b.index, index_of(PANEL))
+        right = panel_vectors(builder, builder.gep(D, [offset]), d_panel, panels)
         A_row = builder.gep(A, [offset])
         for i in range(rows):
-            _multiply_add(builder, _broadcast(builder, A_row, i), right, sums[i])
+            multiply_add(builder, broadcast(builder, A_row, i), right, sums[i])
     return sums
 
 
@@ -118,14 +128,14 @@ def make_update_tile(rows: int, panels: int):
         signature = types.void(A, n, D, n, n, weights, n, n, adam, n)
 
         def codegen(context, builder, signature, args):
-            A, D = (_pointer(context, builder, signature, args, i) for i in (0, 2))
+            A, D = (pointer_of(context, builder, signature, args, i) for i in (0, 2))
             d_panel, w_panel, B = args[4], args[7], args[9]
             gradient = _gradient(builder, A, D, d_panel, B, rows, panels)
             step = _step(context, builder, signature.args[5], args[5], args[8])
             for i, row in enumerate(gradient):
                 for column, slot in enumerate(row):
-                    panel = builder.mul(w_panel, _index(column // VECTORS))
-                    place = builder.add(args[6], _index(i * PANEL + column % VECTORS * UNIT.lanes))
+                    panel = builder.mul(w_panel, index_of(column // VECTORS))
+                    place = builder.add(args[6], index_of(i * PANEL + column % VECTORS * UNIT.lanes))
                     step.update(builder.add(place, panel), builder.load(slot))
             return context.get_dummy_value()
 
@@ -141,11 +151,11 @@ def adam_tile(typing, G, g, weights, w, count, adam):
     signature = types.void(G, n, weights, n, n, adam)
 
     def codegen(context, builder, signature, args):
-        G = _pointer(context, builder, signature, args, 0)
+        G = pointer_of(context, builder, signature, args, 0)
         step = _step(context, builder, signature.args[2], args[2], args[5])
-        with cgutils.for_range(builder, builder.mul(args[4], _index(VECTORS))) as vector:
-            offset = builder.mul(vector.index, _index(UNIT.lanes))
-            step.update(builder.add(args[3], offset), _load(builder, builder.gep(G, [offset]), 0))
+        with cgutils.for_range(builder, builder.mul(args[4], index_of(VECTORS))) as vector:
+            offset = builder.mul(vector.index, index_of(UNIT.lanes))
+            step.update(builder.add(args[3], offset), load_vector(builder, builder.gep(G, [offset]), 0))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -158,11 +168,11 @@ def scaled_adam_tile(typing, G, g, weights, w, count, adam, scale):
     signature = types.void(G, n, weights, n, n, adam, scale)
 
     def codegen(context, builder, signature, args):
-        G = _pointer(context, builder, signature, args, 0)
-        step, factor = _AdamStep(context, builder, signature.args[2], args[2], args[5]), _splat(builder, args[6])
-        with cgutils.for_range(builder, builder.mul(args[4], _index(VECTORS))) as vector:
-            offset = builder.mul(vector.index, _index(UNIT.lanes))
-            gradient = builder.fmul(_load(builder, builder.gep(G, [offset]), 0), factor)
+        G = pointer_of(context, builder, signature, args, 0)
+        step, factor = _AdamStep(context, builder, signature.args[2], args[2], args[5]), splat(builder, args[6])
+        with cgutils.for_range(builder, builder.mul(args[4], index_of(VECTORS))) as vector:
+            offset = builder.mul(vector.index, index_of(UNIT.lanes))
+            gradient = builder.fmul(load_vector(builder, builder.gep(G, [offset]), 0), factor)
             step.update(builder.add(args[3], offset), gradient)
         return context.get_dummy_value()
 
@@ -183,7 +193,7 @@ class _GradientStore:
         self.builder = builder
         array, factor = (weights_type.fields.index(name) for name in ("gradient", "factor"))
         self.gradient = context.make_array(weights_type[array])(context, builder, builder.extract_value(weights, array)).data
-        self.factor = _splat(builder, builder.extract_value(weights, factor))
+        self.factor = splat(builder, builder.extract_value(weights, factor))
 
     def update(self, offset, g):
         target = self.builder.bitcast(self.builder.gep(self.gradient, [offset]), VECTOR.as_pointer())
@@ -199,7 +209,7 @@ class _AdamStep:
         self.parameters, self.first_moments, self.second_moments = (
             context.make_array(weights_type[i])(context, builder, builder.extract_value(weights, i)).data for i in range(3)
         )
-        scalars = [self._splat(builder.extract_value(adam, i)) for i in range(7)]
+        scalars = [splat(builder, builder.extract_value(adam, i)) for i in range(7)]
         self.beta1, self.beta2, self.rest1, self.rest2, self.epsilon, self.size, self.correction = scalars
 
     def update(self, offset, g):
@@ -225,11 +235,8 @@ class _AdamStep:
             return self._call("llvm.fma.v{lanes}f32", [a, b, c])
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
-    def _splat(self, scalar):
-        return _splat(self.builder, scalar)
-
     def _read(self, array, offset):
-        return _load(self.builder, self.builder.gep(array, [offset]), 0)
+        return load_vector(self.builder, self.builder.gep(array, [offset]), 0)
 
     def _write(self, value, array, offset):
         target = self.builder.bitcast(self.builder.gep(array, [offset]), VECTOR.as_pointer())
@@ -248,16 +255,16 @@ def make_gather_tile(panels: int):
         signature = types.void(W, n, n, index, value, n, n, start, n, C, n, n)
 
         def codegen(context, builder, signature, args):
-            W, start, C = (_pointer(context, builder, signature, args, i) for i in (0, 7, 9))
-            index, value = (builder.gep(_data(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
+            W, start, C = (pointer_of(context, builder, signature, args, i) for i in (0, 7, 9))
+            index, value = (builder.gep(data_of(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
             w_panel, count, c_panel = args[2], args[6], args[11]
-            sums = [_register(builder, vector) for vector in _panel_vectors(builder, start, _index(PANEL), panels)]
+            sums = [in_register(builder, vector) for vector in panel_vectors(builder, start, index_of(PANEL), panels)]
             with cgutils.for_range(builder, count) as entry:
                 row = builder.zext(builder.load(builder.gep(index, [entry.index])), INDEX)
-                W_row = builder.gep(W, [builder.mul(row, _index(PANEL))])
-                scalar = _broadcast(builder, builder.gep(value, [entry.index]), 0)
-                _multiply_add(builder, scalar, _panel_vectors(builder, W_row, w_panel, panels), sums)
-            _store_panels(builder, C, c_panel, sums)
+                W_row = builder.gep(W, [builder.mul(row, index_of(PANEL))])
+                scalar = broadcast(builder, builder.gep(value, [entry.index]), 0)
+                multiply_add(builder, scalar, panel_vectors(builder, W_row, w_panel, panels), sums)
+            store_panels(builder, C, c_panel, sums)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -277,16 +284,16 @@ def make_scatter_tile(panels: int):
         signature = types.void(D, n, n, index, value, n, n, n, G, n, n)
 
         def codegen(context, builder, signature, args):
-            D, G = (_pointer(context, builder, signature, args, i) for i in (0, 8))
-            index, value = (builder.gep(_data(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
+            D, G = (pointer_of(context, builder, signature, args, i) for i in (0, 8))
+            index, value = (builder.gep(data_of(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
             d_panel, count, base, g_panel = args[2], args[6], args[7], args[10]
-            right = _panel_vectors(builder, D, d_panel, panels)
+            right = panel_vectors(builder, D, d_panel, panels)
             with cgutils.for_range(builder, count) as entry:
                 row = builder.sub(builder.zext(builder.load(builder.gep(index, [entry.index])), INDEX), base)
-                G_row = builder.gep(G, [builder.mul(row, _index(PANEL))])
-                sums = [_register(builder, vector) for vector in _panel_vectors(builder, G_row, g_panel, panels)]
-                _multiply_add(builder, _broadcast(builder, builder.gep(value, [entry.index]), 0), right, sums)
-                _store_panels(builder, G_row, g_panel, sums)
+                G_row = builder.gep(G, [builder.mul(row, index_of(PANEL))])
+                sums = [in_register(builder, vector) for vector in panel_vectors(builder, G_row, g_panel, panels)]
+                multiply_add(builder, broadcast(builder, builder.gep(value, [entry.index]), 0), right, sums)
+                store_panels(builder, G_row, g_panel, sums)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -301,8 +308,8 @@ def transpose_tile(typing, W, w, T, t):
     signature = types.void(W, n, T, n)
 
     def codegen(context, builder, signature, args):
-        W, T = (_pointer(context, builder, signature, args, i) for i in (0, 2))
-        _transpose_block(builder, lambda place: _load(builder, W, place), T)
+        W, T = (pointer_of(context, builder, signature, args, i) for i in (0, 2))
+        _transpose_block(builder, lambda place: load_vector(builder, W, place), T)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -315,9 +322,13 @@ def fold_tile(typing, P, p, q, T, t):
     signature = types.void(P, n, n, T, n)
 
     def codegen(context, builder, signature, args):
-        first, T = (_pointer(context, builder, signature, args, i) for i in (0, 3))
-        second = builder.gep(_data(context, builder, signature, args, 0), [args[2]])
-        _transpose_block(builder, lambda place: builder.fadd(_load(builder, first, place), _load(builder, second, place)), T)
+        first, T = (pointer_of(context, builder, signature, args, i) for i in (0, 3))
+        second = builder.gep(data_of(context, builder, signature, args, 0), [args[2]])
+
+        def vector(place):
+            return builder.fadd(load_vector(builder, first, place), load_vector(builder, second, place))
+
+        _transpose_block(builder, vector, T)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -333,7 +344,7 @@ def _transpose_block(builder, vector, T):
             for _ in range(side.bit_length() - 1):
                 rows = _interleave_halves(builder, rows)
             for j, row in enumerate(rows):
-                target = builder.gep(T, [_index((left + j) * PANEL + top)])
+                target = builder.gep(T, [index_of((left + j) * PANEL + top)])
                 builder.store(row, builder.bitcast(target, VECTOR.as_pointer())).align = 4
 
 
@@ -347,68 +358,3 @@ def _interleave_halves(builder, rows):
             mask = ir.Constant(ir.VectorType(INT32, lanes), order)
             result.append(builder.shuffle_vector(first, second, mask))
     return result
-
-
-def _index(n: int) -> ir.Constant:
-    return ir.Constant(INDEX, n)
-
-
-def _data(context, builder, signature, args, i):
-    """The data pointer of array argument i."""
-    return context.make_array(signature.args[i])(context, builder, args[i]).data
-
-
-def _pointer(context, builder, signature, args, i):
-    """The data pointer of array argument i, moved by the offset that is argument i + 1."""
-    return builder.gep(_data(context, builder, signature, args, i), [args[i + 1]])
-
-
-def _register(builder, value):
-    """A stack slot that LLVM promotes to a register."""
-    slot = cgutils.alloca_once(builder, VECTOR)
-    builder.store(value, slot)
-    return slot
-
-
-def _load(builder, pointer, offset):
-    value = builder.load(builder.bitcast(builder.gep(pointer, [_index(offset)]), VECTOR.as_pointer()))
-    value.align = 4
-    return value
-
-
-def _broadcast(builder, pointer, offset):
-    return _splat(builder, builder.load(builder.gep(pointer, [_index(offset)])))
-
-
-def _splat(builder, scalar):
-    undefined = ir.Constant(VECTOR, ir.Undefined)
-    lane0 = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
-    return builder.shuffle_vector(lane0, undefined, ir.Constant(ir.VectorType(INT32, UNIT.lanes), [0] * UNIT.lanes))
-
-
-def _panel_vectors(builder, row, panel_stride, panels):
-    """The vectors of one row in each panel, left to right."""
-    vectors = []
-    for panel in range(panels):
-        start = builder.gep(row, [builder.mul(panel_stride, _index(panel))])
-        vectors.extend(_load(builder, start, v * UNIT.lanes) for v in range(VECTORS))
-    return vectors
-
-
-def _store_panels(builder, row, panel_stride, sums):
-    for column, slot in enumerate(sums):
-        start = builder.gep(row, [builder.mul(panel_stride, _index(column // VECTORS))])
-        target = builder.gep(start, [_index(column % VECTORS * UNIT.lanes)])
-        builder.store(builder.load(slot), builder.bitcast(target, VECTOR.as_pointer())).align = 4
-
-
-def _multiply_add(builder, scalar, right, sums):
-    """sums[j] += scalar * right[j] for every vector, fused where the CPU can."""
-    for vector, slot in zip(right, sums, strict=True):
-        if UNIT.fused:
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{UNIT.lanes}f32"
-            )
-            builder.store(builder.call(fma, [scalar, vector, builder.load(slot)]), slot)
-        else:
-            builder.store(builder.fadd(builder.fmul(scalar, vector), builder.load(slot)), slot)
