@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
+from nbclient import NotebookClient
 from sphinx.application import Sphinx
 
 from vaefast import __version__
@@ -46,10 +48,12 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_show_tb = True
-nb_execution_timeout = 120
-nb_merge_streams = True
+nb_execution_timeout = 600
+# The output of a command arrives in pieces of 100 bytes. MyST-NB has no setting that joins them.
+NotebookClient.__init__ = partialmethod(NotebookClient.__init__, coalesce_streams=True)
 os.environ["VAEFAST_OFFLINE"] = "1"
 os.environ["NO_COLOR"] = "1"
+os.environ.setdefault("VAEFAST_NUM_THREADS", "1")  # as fast as two for models this small, and steady beside other programs
 # The commands in a notebook are those of the Python that builds the site, whether its environment is active or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
@@ -64,6 +68,7 @@ html_title = f"vaefast {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "performance", "reliability")}  # there is no page below these
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,

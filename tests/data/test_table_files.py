@@ -205,6 +205,9 @@ def write_h5ad(path: Path, X: Any, obs: dict[str, Any] | None = None) -> Path:
             if isinstance(values, pd.Categorical):
                 group = file["obs"].create_group(name)
                 group["codes"], group["categories"] = values.codes, [*values.categories]
+            elif isinstance(values, pd.arrays.IntegerArray):
+                group = file["obs"].create_group(name)
+                group["values"], group["mask"] = values.fillna(0).to_numpy(np.int64), values.isna()
             else:
                 file["obs"][name] = values
     return path
@@ -232,6 +235,12 @@ def test_labels_of_h5ad(tmp_path, values):
     batch = table_in(path, label="batch")
     assert batch.labels is not None
     assert batch.labels.tolist() == (np.arange(12) % 2).tolist()
+    whole, holes = pd.array([*range(12)], "Int64"), pd.array([1, None] * 6, "Int64")
+    path = write_h5ad(tmp_path / "b.h5ad", VALUES, {"cell_type": KINDS, "depth": VALUES[:, 0], "n": whole, "m": holes})
+    numbered = table_in(path, label="n")
+    assert numbered.labels is not None
+    assert numbered.labels.tolist() == [*range(12)]
+    refused(path, "row 1 (counted from 0), column 'm' of obs: a label is missing", label="m")
     refused(path, "no column 'celltype' in obs: it has", "cell_type", label="celltype")
     refused(path, "column 'depth' of obs holds no labels but real numbers", label="depth")
 

@@ -121,6 +121,12 @@ def test_windows_letters_are_read_and_said(tmp_path):
     holds(table_in(tmp_path / "a.csv"), "it is not UTF-8, and read as Windows-1252")
 
 
+def test_damaged_text_of_either_encoding(tmp_path):
+    wide = FRAME.to_csv(sep="\t", index=False).encode("utf-16")
+    refused(written(tmp_path, wide[:300] + b"\x00\xd8\x00\xd8" + wide[300:], "a.txt"), "damaged, or no text of UTF-16")
+    refused(written(tmp_path, b"a,b\n1.5,2\n\x90,3\n"), "line 3, column 1 'a'")  # no letter in Windows-1252
+
+
 def zipped(content: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:

@@ -22,6 +22,7 @@ from vaefast.errors import OutputError
 from vaefast.plots import sheet
 from vaefast.plots.elbo_curve import draw_elbo_curve
 from vaefast.plots.interpolations import draw_interpolations
+from vaefast.plots.latents import draw_manifold
 from vaefast.plots.prior_samples import draw_prior_samples
 from vaefast.plots.reconstructions import draw_reconstructions
 
@@ -454,3 +455,21 @@ def test_importing_the_module_starts_no_window_toolkit():
     code = "import sys, vaefast.plots.run_figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     root = Path(sheet.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_pictures_in_colour_are_drawn_in_colour(tmp_path):
+    colours = np.random.default_rng(0).random((3, 2 * 4 * 3))
+    shape = (2, 4, 3)
+    for figure, count in (
+        (draw_prior_samples(colours, shape), 3),
+        (draw_reconstructions(colours, colours[::-1], shape), 6),
+        (draw_interpolations(np.tile(colours[:, None], (1, 3, 1)), colours, colours, shape), 15),
+    ):
+        drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+        assert len(drawn) == count
+        np.testing.assert_array_equal(drawn[0], colours[0].reshape(shape))
+        sheet.save(figure, tmp_path / "colours.png")
+    mosaic = draw_manifold(np.tile(colours[:1, None], (2, 2, 1)), shape).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(mosaic[0, 0], colours[0, :3])
+    with pytest.raises(ValueError, match=r"expected shape \(n, 24\) for images of 2 x 4 x 3"):
+        draw_prior_samples(colours[:, :8], shape)

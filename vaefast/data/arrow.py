@@ -46,6 +46,11 @@ def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
     origin = shown(path)
     with _pyarrow(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
+        return without_index(_table(held, label, origin), origin)
+
+
+def _table(held: pa.Table, label: str | None, origin: str) -> Table:
+    """The columns without the index that pandas has written."""
     names, indexes = [str(name) for name in held.column_names], _indexes(held)
     kept = [i for i, name in enumerate(names) if name not in indexes]
     if not kept or not held.num_rows:
@@ -60,8 +65,7 @@ def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
         columns.append(_numbers(held.column(old), table, new, origin))
     row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
     table = table.with_values(_joined(columns, origin), tuple(row_names))
-    table = table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
-    return without_index(table, origin)
+    return table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
 
 
 @contextmanager
@@ -76,7 +80,9 @@ def _pyarrow(path: Path) -> Iterator[Any]:
     with reading(path):
         try:
             yield pyarrow
-        except (pyarrow.ArrowException, ValueError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # a damaged file makes pyarrow raise almost anything
             raise DataError(f"{shown(path)} is damaged ({reason(error)}): write it again") from error
 
 

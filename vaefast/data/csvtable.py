@@ -29,6 +29,8 @@ from vaefast.errors import DataError
 
 # So many different labels of a column are kept once each.
 MOST_SHARED = 1000
+# What text is read as that is no UTF-8: what European Windows writes.
+OTHER_ENCODING = "cp1252"
 # Bytes that the encoding is told from.
 SNIFFED = 4096
 
@@ -58,8 +60,10 @@ def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTy
     """
     try:
         return _read(path, dtype, label, None)
-    except UnicodeDecodeError:
-        found = _read(path, dtype, label, "cp1252")
+    except UnicodeDecodeError as error:
+        if error.encoding != "utf-8":
+            raise DataError(f"{shown(path)} is damaged, or no text of UTF-16: save it as CSV in UTF-8") from error
+        found = _read(path, dtype, label, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
@@ -92,7 +96,7 @@ def header_of(path: Path) -> list[str]:
         with _lines(path, None) as lines:
             return lines.header()[0]
     except UnicodeDecodeError:
-        with _lines(path, "cp1252") as lines:
+        with _lines(path, OTHER_ENCODING) as lines:
             return lines.header()[0]
 
 
@@ -124,7 +128,8 @@ def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     with reading(path) as file, unpacked(file, path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
         encoding = encoding or encoding_of(buffered.peek(SNIFFED)[:SNIFFED])
-        with io.TextIOWrapper(cast(BinaryIO, buffered), encoding=encoding) as text:
+        errors = "replace" if encoding == OTHER_ENCODING else "strict"
+        with io.TextIOWrapper(cast(BinaryIO, buffered), encoding=encoding, errors=errors) as text:
             yield Lines(text, shown(path))
 
 

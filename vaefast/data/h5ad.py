@@ -95,9 +95,11 @@ def _labels(file: Any, label: str, path: Path) -> tuple[Labels | None, tuple[str
             f"{shown(path)} has no column {shown(repr(label))} in obs: it has {shortened(shown(', '.join(names)))}"
         )
     column = obs[label]
-    if not hasattr(column, "dtype") or "categories" in column.attrs:
+    if "codes" in column if not hasattr(column, "dtype") else "categories" in column.attrs:
         return _categories(obs, column, label, path)
-    values = column[()]
+    if not hasattr(column, "dtype") and np.any(column["mask"]):  # numbers of pandas that may be missing
+        raise _missing(int(np.argmax(column["mask"])), label, path)
+    values = column[()] if hasattr(column, "dtype") else column["values"][()]
     if values.dtype.kind in "buif" and np.array_equal(values, np.floor(values)):
         return values.astype(np.int64), ()
     if values.dtype.kind == "f":
@@ -112,10 +114,13 @@ def _categories(obs: Any, column: Any, label: str, path: Path) -> tuple[Labels, 
     codes = (column["codes"] if is_group else column)[()].astype(np.int64)
     held = (column["categories"] if is_group else obs[column.attrs["categories"]])[()]
     if codes.min(initial=0) < 0:
-        row = int(np.argmin(codes))
-        where = f"row {row} (counted from 0), column {shown(repr(label))} of obs"
-        raise DataError(f"{shown(path)}: {where}: a label is missing: fill it in, or leave its row out")
+        raise _missing(int(np.argmin(codes)), label, path)
     return codes, tuple(_text(value) for value in held)
+
+
+def _missing(row: int, label: str, path: Path) -> DataError:
+    where = f"row {row} (counted from 0), column {shown(repr(label))} of obs"
+    return DataError(f"{shown(path)}: {where}: a label is missing: fill it in, or leave its row out")
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,7 @@ def draw_interpolations(
     path_probabilities: ArrayLike,
     left: ArrayLike,
     right: ArrayLike,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     title: str = "Interpolations between posterior means",
     data_name: str = "",
 ) -> Figure:
@@ -46,7 +46,7 @@ def draw_interpolations(
     paths = checked_images("path_probabilities", path_probabilities, ("rows", "steps"), image_shape)  # (rows, steps, H, W)
     if paths.shape[1] < 2:
         raise ValueError(f"path_probabilities: expected at least 2 steps, from weight 0 to weight 1, got {paths.shape[1]}")
-    rows, steps, height, width = paths.shape
+    rows, steps, height, width = paths.shape[:4]
     ends_a = checked_images("left", left, (rows,), image_shape)  # (rows, H, W)
     ends_b = checked_images("right", right, (rows,), image_shape)  # (rows, H, W)
     scale = pixel_scale(image_shape, steps + 2)

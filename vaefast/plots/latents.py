@@ -126,7 +126,7 @@ def draw_latent_scatter(
 
 @style()
 def draw_manifold(
-    probabilities: ArrayLike, image_shape: tuple[int, int], title: str = "The plane of the two latents", data_name: str = ""
+    probabilities: ArrayLike, image_shape: tuple[int, ...], title: str = "The plane of the two latents", data_name: str = ""
 ) -> Figure:
     """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
 
@@ -148,11 +148,11 @@ def draw_manifold(
         An array has another shape or a value outside [0, 1].
     """
     images = checked_images("probabilities", probabilities, ("n", "n"), image_shape)  # (n, n, H, W)
-    rows, columns, height, width = images.shape
+    rows, columns, height, width = images.shape[:4]
     scale = max(1, (WIDEST_SHEET // max(rows, columns) - SEAM) // max(height, width))
     step_y, step_x = height * scale + SEAM, width * scale + SEAM
     # One picture of all: hundreds of axes would take seconds to draw.
-    mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM), SEAM_LEVEL)
+    mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM, *images.shape[4:]), SEAM_LEVEL)
     for row, column in np.ndindex(rows, columns):
         y, x = row * step_y, column * step_x
         mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)

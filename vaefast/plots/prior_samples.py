@@ -12,7 +12,7 @@ from vaefast.plots.sheet import GAP, Sheet, checked_images, pixel_scale, style
 @style()
 def draw_prior_samples(
     probabilities: ArrayLike,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     title: str = r"Samples from the prior: $p(x\,|\,z)$, $z \sim \mathcal{N}(0, I)$",
     data_name: str = "",
 ) -> Figure:
@@ -23,7 +23,7 @@ def draw_prior_samples(
     probabilities
         Activation probabilities p(x | z) of the pixels, (n, X) in [0, 1], n at least 1; they fill the grid row by row.
     image_shape
-        Height and width of an image, H * W = X.
+        Height and width of an image, H * W = X; and channels, H * W * C = X.
     title
         Heading, which may hold matplotlib mathtext; empty for none.
     data_name
@@ -40,7 +40,7 @@ def draw_prior_samples(
         An array has another shape or a value outside [0, 1].
     """
     images = checked_images("probabilities", probabilities, ("n",), image_shape)  # (n, H, W)
-    count, height, width = images.shape
+    count, height, width = images.shape[:3]
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     scale = pixel_scale(image_shape, columns)

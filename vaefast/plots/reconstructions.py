@@ -12,7 +12,7 @@ from vaefast.plots.sheet import GAP, LABEL_SIZE, Sheet, checked_images, line_hei
 def draw_reconstructions(
     originals: ArrayLike,
     probabilities: ArrayLike,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     title: str = "Reconstructions",
     data_name: str = "",
 ) -> Figure:
@@ -39,7 +39,7 @@ def draw_reconstructions(
     """
     upper = checked_images("originals", originals, ("n",), image_shape)  # (n, H, W)
     lower = checked_images("probabilities", probabilities, (len(upper),), image_shape)  # (n, H, W)
-    count, height, width = upper.shape
+    count, height, width = upper.shape[:3]
     scale = pixel_scale(image_shape, count)
     panel_width, panel_height = width * scale, height * scale
     step_x, step_y = panel_width + GAP, max(panel_height, line_height(LABEL_SIZE)) + GAP

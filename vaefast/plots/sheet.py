@@ -1,6 +1,7 @@
 """What all figures share: the sheet in device pixels, its style, panels of images, axes, letters, and saving.
 
-Key: X pixels of an image, H x W its shape. A pixel is a probability in [0, 1], drawn in grey: 0 is black, 1 white.
+Key: X pixels of an image, H x W its shape. A pixel is a probability in [0, 1], drawn in grey: 0 is black, 1 white; with
+channels, H x W x C, it is three of them: red, green and blue.
 
 The image figures are laid out in device pixels. Every panel starts on a whole device pixel and every image pixel is a
 square of a whole number of them, so a saved PNG shows the image itself: nothing is resampled, no edge is smeared.
@@ -13,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,7 @@ class Sheet:
         return self.figure.add_axes(self._box(left, top, width, height), label=label)
 
     def panel(self, image: Array, left: int, top: int, scale: int, label: str) -> None:
-        """Place an image, (H, W), as squares of scale x scale device pixels, in a thin frame drawn outside them."""
+        """Place an image, (H, W[, C]), as squares of scale x scale device pixels, in a thin frame drawn outside them."""
         height, width = image.shape[0] * scale, image.shape[1] * scale
         x, y, across, up = self._box(left - FRAME, top - FRAME, width + 2 * FRAME, height + 2 * FRAME)
         frame = Rectangle((x, y), across, up, facecolor=FRAME_COLOR, antialiased=False, zorder=-1)
@@ -182,31 +184,32 @@ def line_height(size: float) -> int:
     return int(np.ceil(1.4 * size * DPI / 72))
 
 
-def pixel_scale(image_shape: tuple[int, int], columns: int) -> int:
+def pixel_scale(image_shape: tuple[int, ...], columns: int) -> int:
     """Device pixels to an image pixel, as many as fit the sheet; at least one, even where the sheet then grows."""
-    height, width = image_shape
+    height, width = image_shape[:2]
     available = WIDEST_SHEET - (columns - 1) * GAP
     return max(1, min(available // (columns * width), LARGEST_PANEL // max(height, width)))
 
 
-def checked_images(name: str, values: ArrayLike, leading: tuple[int | str, ...], image_shape: tuple[int, int]) -> Array:
-    """Check `values`, (*leading, X), a word standing for any length but 0; return a copy, (*leading, H, W)."""
-    if len(image_shape) != 2 or min(image_shape) < 1:
+def checked_images(name: str, values: ArrayLike, leading: tuple[int | str, ...], image_shape: tuple[int, ...]) -> Array:
+    """Check `values`, (*leading, X), a word standing for any length but 0; return a copy, (*leading, H, W[, C])."""
+    if len(image_shape) not in (2, 3) or min(image_shape) < 1 or image_shape[2:] not in ((), (3,), (4,)):
         raise ValueError(f"image_shape: expected (height, width), both at least 1, got {tuple(image_shape)}")
-    height, width = image_shape
     array = np.array(values, dtype=np.float64)
-    expected = (*leading, height * width)
+    expected = (*leading, prod(image_shape))
     fits = array.ndim == len(expected) and all(
         size > 0 if isinstance(wanted, str) else size == wanted for size, wanted in zip(array.shape, expected, strict=True)
     )
     if not fits:
         wanted = ", ".join(map(str, expected))
-        raise ValueError(f"{name}: expected shape ({wanted}) for images of {height} x {width}, got {array.shape}")
+        raise ValueError(
+            f"{name}: expected shape ({wanted}) for images of {' x '.join(map(str, image_shape))}, got {array.shape}"
+        )
     outside = ~((array >= 0.0) & (array <= 1.0))  # true of NaN, too
     if outside.any():
         where = tuple(int(i) for i in np.argwhere(outside)[0])
         raise ValueError(f"{name}: expected values in [0, 1], got {array[where]:g} at {where}")
-    return array.reshape(*array.shape[:-1], height, width)
+    return array.reshape(*array.shape[:-1], *image_shape)
 
 
 def nats(value: float, decimals: int) -> str:
