@@ -22,13 +22,23 @@ class Case:
     floats: bool = False
 
     def values(self) -> np.ndarray:
-        """Images, (examples, X): reproducible, some grey, some at the ends of the range."""
+        """Images, (examples, X): reproducible, some grey, some at the ends of the range; or counts, some of them large."""
         rng = np.random.default_rng(len(self.name))
+        if self.model.counts:
+            return self._counts(rng)
         levels = rng.random((self.examples, self.model.pixels)) * (
             rng.random((self.examples, self.model.pixels)) < self.density
         )
         levels[levels > 0.9] = 1.0
         return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
+
+    def _counts(self, rng: np.random.Generator) -> np.ndarray:
+        """Overdispersed counts, (examples, X): a row of zeros, one count past a byte, some past the table of small ones."""
+        shape = (self.examples, self.model.pixels)
+        counts = rng.poisson(rng.gamma(0.7, 5.0, shape)) * (rng.random(shape) < self.density)
+        counts[0] = 0
+        counts[-1, -1] = 400
+        return counts.astype(np.float32 if self.floats else np.int64)
 
 
 BERNOULLI = [
@@ -51,6 +61,26 @@ CASES = BERNOULLI + [
     for likelihood in LIKELIHOODS[1:]
     for case in BERNOULLI
 ]
+# Counts: the same models where the shape matters to their kernels, by each likelihood.
+COUNTED = ("tanh", "odd sizes", "batch of one", "no hidden layer", "one of everything", "wide", "many rows")
+ENCODER_INPUTS = {"negative-binomial": "log1p", "poisson": "none", "multinomial": "l2"}
+COUNT_CASES = [
+    replace(
+        case,
+        name=f"{'zero-inflated ' if zeros else ''}{likelihood} {case.name}",
+        model=replace(case.model, likelihood=likelihood, zero_inflation=zeros, encoder_input=ENCODER_INPUTS[likelihood]),
+        binarize="none",
+    )
+    for likelihood, zeros, names in (
+        ("negative-binomial", False, COUNTED),
+        ("negative-binomial", True, COUNTED),
+        ("poisson", False, COUNTED[:2]),
+        ("multinomial", False, COUNTED),
+    )
+    for case in BERNOULLI
+    if case.name in names
+]
+CASES += COUNT_CASES
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {

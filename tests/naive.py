@@ -62,6 +62,49 @@ def continuous_bernoulli_log_likelihood(x, logits):
     return total
 
 
+def shares(a):
+    largest = max(a)
+    e = [math.exp(b - largest) for b in a]
+    return [b / sum(e) for b in e]
+
+
+def negative_binomial_log_likelihood(x, a, t, h=None):
+    """As the textbooks have it, with mean mu and variance mu + mu^2 / theta; h is the logit of a zero of another cause."""
+    total = 0.0
+    for xi, s, ti, hi in zip(x, shares(a), t, h or [None] * len(x), strict=True):
+        mu, theta = sum(x) * s, math.exp(ti)
+        log_p = math.lgamma(xi + theta) - math.lgamma(theta) - math.lgamma(xi + 1) - theta * math.log1p(mu / theta)
+        if xi > 0:
+            log_p += xi * math.log(mu / (theta + mu))
+        if hi is not None:
+            other = 1 / (1 + math.exp(-hi))
+            log_p = math.log((other if xi == 0 else 0) + (1 - other) * math.exp(log_p))
+        total += log_p
+    return total
+
+
+def poisson_log_likelihood(x, a):
+    total = 0.0
+    for xi, s in zip(x, shares(a), strict=True):
+        mu = sum(x) * s
+        total += (xi * math.log(mu) if xi > 0 else 0) - mu - math.lgamma(xi + 1)
+    return total
+
+
+def multinomial_log_likelihood(x, a):
+    total = math.lgamma(sum(x) + 1)
+    for xi, s in zip(x, shares(a), strict=True):
+        total += xi * math.log(s) - math.lgamma(xi + 1)
+    return total
+
+
+def seen(x, encoder_input):
+    if encoder_input == "log1p":
+        return [math.log1p(xi) for xi in x]
+    norm = math.sqrt(sum(xi * xi for xi in x)) if encoder_input == "l2" else 1
+    return [xi / norm if norm else 0.0 for xi in x]
+
+
 def bounded(s):
     return min(max(s, -40.0), 5.0)
 
@@ -84,9 +127,9 @@ def dense(inputs, weight, bias, activation=None):
     return out
 
 
-def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bernoulli"):
+def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bernoulli", encoder_input="none"):
     """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays."""
-    h = list(x)
+    h = seen(list(x), encoder_input)
     for i in range(hidden_layers):
         h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
     mean = dense(h, parameters["mean.weight"], parameters["mean.bias"])
@@ -95,7 +138,16 @@ def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bern
     for i in range(hidden_layers):
         g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
     logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
-    if likelihood == "gaussian":
+    if likelihood == "negative-binomial":
+        zero_logits = None
+        if "zero_logits.weight" in parameters:
+            zero_logits = dense(g, parameters["zero_logits.weight"], parameters["zero_logits.bias"])
+        log_likelihood = negative_binomial_log_likelihood(x, logits, parameters["x_log_dispersion"], zero_logits)
+    elif likelihood == "poisson":
+        log_likelihood = poisson_log_likelihood(x, logits)
+    elif likelihood == "multinomial":
+        log_likelihood = multinomial_log_likelihood(x, logits)
+    elif likelihood == "gaussian":
         log_likelihood = gaussian_log_likelihood(x, logits, parameters["x_log_std"])
     elif likelihood == "continuous-bernoulli":
         log_likelihood = continuous_bernoulli_log_likelihood(x, logits)

@@ -17,7 +17,8 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import vaefast
-from vaefast import VAE
+from vaefast import VAE, engines, load
+from vaefast.engines import threads
 from vaefast.errors import DataError, DivergenceError, OutputError, SettingsError
 from vaefast.models.settings import LIKELIHOODS
 from vaefast.tables.row_order import row_order
@@ -458,3 +459,19 @@ def test_errors_name_parameters_and_no_flags(digits, fitted, tmp_path):
         VAE(5, **QUICK, learning_rate=1e6, engine="reference").fit(digits)
     with pytest.raises(OutputError, match=r"choose another path$"):
         fitted.save(tmp_path / "missing" / "model.safetensors")
+
+
+def test_a_model_is_loaded_onto_an_engine_and_threads_of_choice(tmp_path):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    vae = VAE(2, hidden_layer_sizes=6, epochs=2, engine="reference", n_jobs=1, random_state=0).fit(X)
+    vae.save(tmp_path / "vae.safetensors")
+    again = load(tmp_path / "vae.safetensors")
+    assert (again.engine_, again.engine, again.n_threads_) == ("reference", "reference", 1)
+    chosen = engines.choose("auto")
+    moved = load(tmp_path / "vae.safetensors", engine="auto", n_jobs=-1)
+    assert (moved.engine_, moved.engine, moved.n_jobs, moved.n_threads_) == (chosen, "auto", -1, threads.granted_cores())
+    np.testing.assert_allclose(moved.transform(X), vae.transform(X), atol=1e-5)
+    with pytest.raises(SettingsError, match="engine is 'abacus': choose auto, "):
+        load(tmp_path / "vae.safetensors", engine="abacus")
+    with pytest.raises(SettingsError, match="n_jobs is '0': give a whole number from 1"):
+        load(tmp_path / "vae.safetensors", n_jobs=0)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from argparse import Namespace
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast.cli import console
+from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser
+from vaefast.cli.parser import Parser, add_help, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -50,40 +49,10 @@ class Options:
     debug: bool
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code of `console.command`."""
-    return console.command(parse, run, arguments)
-
-
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for.
-
-    Raises
-    ------
-    SettingsError
-        A flag or a value is not usable.
-    """
-    return Options(**checked(_build_parser().parse_args(arguments), ("run", "out", "data_dir")))
-
-
-def checked(namespace: Namespace, paths: tuple[str, ...]) -> dict[str, Any]:
-    """What the flags hold by name, with paths in the place of these.
-
-    Raises
-    ------
-    SettingsError
-        A number of samples or of rows is out of its range, or a path is none.
-    """
-    given = vars(namespace)
-    if given["samples"] is not None and not 1 <= given["samples"] <= MOST_SAMPLES:
-        raise SettingsError(f"samples is {given['samples']}: give a whole number from 1 to {MOST_SAMPLES}")
-    if given["limit"] is not None and given["limit"] < 1:
-        raise SettingsError(f"limit is {given['limit']}: give a whole number from 1")
-    for name in paths:
-        if given[name] is not None and "\0" in given[name]:
-            raise SettingsError(f"{given[name]!r} holds a null character: give the path of a folder")
-        given[name] = None if given[name] is None else Path(given[name]).expanduser()
-    return given
+    """What the flags ask for; errors are those of `values`."""
+    largest = {"samples": MOST_SAMPLES, "limit": None}
+    return Options(**values(_build_parser(), arguments, paths=("run", "out", "data_dir"), largest=largest))
 
 
 def run(options: Options, interruption: Interruption) -> None:
@@ -92,6 +61,8 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.evaluation import measures
 
     saved = _read_model(options.run)
+    for unused in notices.unused_data_dir(options.data, options.data_dir):
+        complain(unused)
     data = _data(options, saved)
     for notice in data.notices:
         complain(notice)
@@ -383,26 +354,34 @@ class Display:
 def _build_parser() -> Parser:
     parser = Parser(
         prog=called("evaluate"),
-        description="Evaluate a trained model on test images: ELBO, log p(x) by importance sampling, active units, figures.",
+        usage="%(prog)s RUN [--samples S] [--data WHAT] [more flags]",
+        description="Measure a trained model on test data: the ELBO, log p(x) by importance sampling, and how many latents "
+        "are in use. Numbers and figures go to a folder.",
         allow_abbrev=False,
+        add_help=False,
     )
-    add = parser.add_argument
-    add("run", metavar="RUN", help="the folder of a run, or a model.safetensors")
-    add("--samples", metavar="S", type=int, default=5000, help="an image, for log p(x) (default: %(default)s)")
-    add("--data", metavar="WHAT", help="other data than the run's: mnist, digits, or a file or folder; all of "
-        "their images, or the test set that they bring")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie")
-    add("--limit", metavar="N", type=int, help="only the first N images")
-    add("--engine", metavar="NAME", default="auto", help="auto, cython, numba or reference (default: %(default)s, the fastest "
-        "that has a kernel for importance sampling)")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use")
-    add("--out", metavar="FOLDER", help=f"for {RESULTS} and the figures (default: evaluation in the run's folder)")
-    add("--no-figures", dest="figures", action="store_false", help="numbers only")
+    add = parser.add_argument_group("model and data").add_argument
+    add("run", metavar="RUN", help="the run folder, or a model.safetensors")
+    add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or a file or folder; on the "
+        "test set that they bring, else on all of them")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
+    add("--limit", metavar="N", type=int, help="only the first N examples")
+    add = parser.add_argument_group("measures and figures").add_argument
+    add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) of each example; more are closer and "
+        "slower (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", help=f"where {RESULTS} and the figures go (default: evaluation, in the run folder)")
+    add("--no-figures", dest="figures", action="store_false", help="write no figures")
     add("--json", action="store_true", help=f"print {RESULTS} instead of a text")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("--version", action="version", version=f"vaefast {__version__}")
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest that "
+        "has a kernel for importance sampling)")  # fmt: skip
+    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
+        "cores that this process may use)")  # fmt: skip
+    add_help(parser)
     return parser
 
+
+main = console.main_of(parse, run)
 
 if __name__ == "__main__":
     console.exit_with(main)

@@ -17,7 +17,7 @@ from vaefast import train
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
-from vaefast.cli.parser import Parser
+from vaefast.cli.parser import Parser, add_help, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TABLES = ("iwae-table1",)
 RESULTS, FIGURE = "results.json", "nll.png"
+MOST_SAMPLES = 1 << 24
 # What makes another reproduction of the same folder.
 FIXED = ("variant", "beta1", "kl", "seed", "data")
 
@@ -61,31 +62,17 @@ class Options:
         return {name: getattr(self, name) for name in FIXED}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code of `console.command`."""
-    return console.command(parse, run, arguments)
-
-
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for.
-
-    Raises
-    ------
-    SettingsError
-        A flag or a value is not usable.
-    """
-    given = vars(_build_parser().parse_args(arguments))
+    """What the flags ask for; errors are those of `values`, and one for the rows."""
+    largest = {"stages": iwae_table1.STAGES, "samples": MOST_SAMPLES, "stage_samples": MOST_SAMPLES}
+    given = values(_build_parser(), arguments, paths=("out",), largest=largest)
     rows = tuple(name.strip() for name in given["rows"].split(",") if name.strip())
     for name in rows:
         if name not in iwae_table1.ROWS:
             raise SettingsError(f"rows has {name!r}: choose from {','.join(iwae_table1.ROWS)}")
     if not rows or len({*rows}) < len(rows):
         raise SettingsError(f"rows is {given['rows']!r}: give each row once, such as {','.join(iwae_table1.ROWS)}")
-    for name, largest in (("stages", iwae_table1.STAGES), ("samples", 1 << 24), ("stage_samples", 1 << 24)):
-        if not 1 <= given[name] <= largest:
-            raise SettingsError(f"{name} is {given[name]}: give a whole number from 1 to {largest}")
-    out = Path(given.pop("out")).expanduser()
-    return Options(**{**given, "rows": rows, "out": out})
+    return Options(**{**given, "rows": rows})
 
 
 def run(options: Options, interruption: Interruption) -> None:
@@ -316,35 +303,43 @@ def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
 def _build_parser() -> Parser:
     parser = Parser(
         prog=called("reproduce"),
-        description="Train and evaluate the rows of a published table, and say how they compare. The same command goes on "
-        "where it was stopped; more --stages continue.",
+        usage="%(prog)s TABLE [--rows ROWS] [--stages N] [more flags]",
+        description="Train and evaluate the rows of a published table, and compare them with it. The same command goes on "
+        "where it was stopped; more --stages make it longer.",
         allow_abbrev=False,
+        add_help=False,
     )
-    add = parser.add_argument
-    add("table", choices=TABLES, help="iwae-table1: Burda et al. (2015), Importance Weighted Autoencoders, table 1, one "
-        "stochastic layer, MNIST")  # fmt: skip
-    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="of 8, of 1, 3, 9, ... 2187 epochs: the first 4 "
-        "are 40 epochs, all are 3280 (default: %(default)s)")  # fmt: skip
-    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="(default: %(default)s)")
-    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="a run's folder for each row, results.json and nll.png "
-        "(default: %(default)s)")  # fmt: skip
+    add = parser.add_argument_group("what to reproduce").add_argument
+    add("table", metavar="TABLE", choices=TABLES, help="iwae-table1: table 1 of Burda et al. (2015), Importance Weighted "
+        "Autoencoders, one stochastic layer, MNIST")  # fmt: skip
+    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="rows of the table (default: %(default)s)")
+    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="stages of training, of 1, 3, 9, ... 2187 "
+        "epochs: the first 4 are 40 epochs, all 8 are 3280 (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="where the run folder of each row, results.json and "
+        "nll.png go (default: %(default)s)")  # fmt: skip
+    add = parser.add_argument_group("data").add_argument
+    add("--data", metavar="WHAT", default="mnist", help="other data have no published values (default: %(default)s)")
+    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
+    add = parser.add_argument_group("training and evaluation").add_argument
     add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="Adam and its rates as in the paper, or as in its "
         "authors' code: beta1 0.99, second moments from 1 on, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help="instead of the variant's: 0.9 in the paper, 0.99 in the code")
-    add("--kl", choices=("closed", "sampled"), help="of the VAE rows: the KL divergence in closed form, or from the samples "
-        "as in the code (default: the variant's; paper: closed)")  # fmt: skip
-    add("--samples", metavar="S", type=int, default=5000, help="for log p(x) after the last stage (default: %(default)s)")
-    add("--stage-samples", metavar="S", type=int, default=500, help="after the stages before it (default: %(default)s)")
-    add("--seed", metavar="S", type=int, default=0, help="(default: %(default)s)")
-    add("--data", metavar="WHAT", default="mnist", help="other data have no published values (default: %(default)s)")
-    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie")
-    add("--engine", metavar="NAME", help="as for vaefast train (default: auto)")
-    add("--threads", metavar="T", type=int, help="as for vaefast train; changes no result")
+    add("--kl", choices=("closed", "sampled"), help="KL divergence of the VAE rows, in closed form or estimated from the "
+        "samples (default: the variant's; closed in the paper, sampled in the code)")  # fmt: skip
+    add("--seed", metavar="S", type=int, default=0, help="decides every random number (default: %(default)s)")
+    add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) after the last stage (default: "
+        "%(default)s)")  # fmt: skip
+    add("--stage-samples", metavar="S", type=int, default=500, help="samples for log p(x) after the other stages (default: "
+        "%(default)s)")  # fmt: skip
     add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast train (default: %(default)s)")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("--version", action="version", version=f"vaefast {__version__}")
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", metavar="NAME", help="as for vaefast train (default: auto)")
+    add("--threads", metavar="T", type=int, help="as for vaefast train; they change no result")
+    add_help(parser)
     return parser
 
+
+main = console.main_of(parse, run)
 
 if __name__ == "__main__":
     console.exit_with(main)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaefast.cli import console, training_report
+from vaefast.cli import console, notices, training_report
 from vaefast.cli.console import complain, say
 from vaefast.cli.mpi_job import Job
 from vaefast.cli.options import Options, checked, parse, suited
@@ -67,6 +67,8 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     _choose_engine(options, job)  # before the data are read, which may take long
     if options.engine == "auto" and (advice := compiled_copy.advice()):
         complain(advice)
+    for unused in notices.unused_data_dir(options.data, options.given.get("data_dir")):
+        complain(unused)
     if options.tensorboard:
         _check_tensorboard()
     started_from = _read_start(options.start_from)
@@ -74,7 +76,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
-    options = suited(options, data.columns, data.inputs.likelihood)
+    options = suited(options, data.size, data.columns, data.inputs.likelihood)
     engine_name, threads = _choose_engine(options, job), job.thread_count(options.threads)
     state = None if started_from is None else _start(started_from, options)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
@@ -179,6 +181,8 @@ def _train_in(
     keeper = Keeper(folder.checkpoints, record, training.epochs, options.schedule, interruption)
     if resumed is not None:
         continuing.hand_over(resumed, keeper, position, training)
+    else:
+        say(notices.plan(data.name, data.size, data.columns, options, engine))
     begin, before = time.perf_counter(), len(position.history)
     board = _board(folder) if options.tensorboard else None
     try:
@@ -358,7 +362,7 @@ def _settings(options: Options, data: RunData) -> dict[str, Any]:
     """What settings.json holds."""
     from vaefast.inference import saved_inputs
 
-    settings = {"data": data.name, "model": asdict(options.model), "training": asdict(options.training)}
+    settings = {"data": data.name, "model": options.model.as_values(), "training": asdict(options.training)}
     return settings if data.is_pictures else {**settings, "inputs": saved_inputs.as_json(data.inputs, data.names)}
 
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser
+from vaefast.cli.parser import Parser, add_help, values
 from vaefast.cli.program import called
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import Display, checked, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, model_of
 from vaefast.runs.interruption import Interruption
-from vaefast.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,20 +44,10 @@ class Options:
     debug: bool
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code of `console.command`."""
-    return console.command(parse, run, arguments)
-
-
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for.
-
-    Raises
-    ------
-    SettingsError
-        A flag or a value is not usable.
-    """
-    options = Options(**checked(_build_parser().parse_args(arguments), ("model", "out")))
+    """What the flags ask for; errors are those of `values`, and one for the ending of --out."""
+    largest = {"samples": MOST_SAMPLES, "limit": None}
+    options = Options(**values(_build_parser(), arguments, paths=("model", "out"), largest=largest))
     if options.out.suffix.lower() not in ("", *SUFFIXES):
         raise SettingsError(
             f"--out {options.out} ends in {options.out.suffix}: give a name that ends in {', '.join(SUFFIXES)}"
@@ -68,12 +57,13 @@ def parse(arguments: list[str]) -> Options:
 
 def run(options: Options, interruption: Interruption) -> None:
     """Read the rows, compute, write the table, and say where it is."""
+    from vaefast.engines.threads import thread_count
     from vaefast.estimator import load
     from vaefast.files import atomic
 
     _check_out(options)
-    vae = load(model_of(options.model))
-    _choose_engine(vae, options)
+    threads = None if options.threads is None else thread_count(options.threads)
+    vae = load(model_of(options.model), engine=options.engine, n_jobs=threads)
     data = _rows(vae, options)
     if data.notice:
         complain(data.notice)
@@ -113,17 +103,6 @@ def _check_out(options: Options) -> None:
         raise SettingsError(f"--out {out} is a file that is read: choose another --out")
     if not options.force:
         raise SettingsError(f"{out} exists: choose another --out, or replace it with --force")
-
-
-def _choose_engine(vae: VAE, options: Options) -> None:
-    """Put the model on another engine or another number of threads than `vaefast.load` has, where they are asked for."""
-    from vaefast.engines.threads import thread_count
-    from vaefast.inference.network import Network
-
-    old = vae._network
-    threads = old.threads if options.threads is None else thread_count(options.threads)
-    if (options.engine, threads) != (None, old.threads):
-        vae._network = Network(old.model, old.training, options.engine or old.engine_name, threads, old.state)
 
 
 def _rows(vae: VAE, options: Options) -> Numbers:
@@ -210,24 +189,31 @@ def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
 def _build_parser() -> Parser:
     parser = Parser(
         prog=called("transform"),
-        description="Write what a trained model makes of each row of a file: latents, ELBO and log p(x), in the file's order.",
+        usage="%(prog)s MODEL --data FILE --out FILE [more flags]",
+        description="Write what a trained model makes of each row of a file: its latents, ELBO and log p(x), in the order of "
+        "the file.",
         allow_abbrev=False,
+        add_help=False,
     )
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="the folder of a run, a model.safetensors, or what vaefast.VAE has saved")
-    add("--data", metavar="FILE", required=True, help="the rows: .csv, .npy, .npz, IDX, or a folder of pictures; of any real "
+    add = parser.add_argument_group("model and data").add_argument
+    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file that vaefast.VAE has saved")
+    add("--data", metavar="FILE", required=True, help="the rows: .csv, .npy, .npz, IDX, or a folder of pictures; any real "
         "numbers if the model was trained on such")  # fmt: skip
-    add("--out", metavar="FILE", required=True, help="the table: .csv, .npy or .npz")
-    add("--std", action="store_true", help="the standard deviations of the posterior, too")
-    add("--samples", metavar="S", type=int, help="log p(x) by so many samples a row, too")
     add("--limit", metavar="N", type=int, help="only the first N rows")
-    add("--engine", metavar="NAME", help="auto, cython, numba or reference (default: the model's own, as for vaefast.load)")
-    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use")
+    add = parser.add_argument_group("table").add_argument
+    add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")
+    add("--std", action="store_true", help="add the standard deviations of the latents")
+    add("--samples", metavar="S", type=int, help="add log p(x), by this many samples for each row")
     add("--force", action="store_true", help="replace --out if it is there")
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("--version", action="version", version=f"vaefast {__version__}")
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load, the model's own)")
+    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
+        "cores that this process may use)")  # fmt: skip
+    add_help(parser)
     return parser
 
+
+main = console.main_of(parse, run)
 
 if __name__ == "__main__":
     console.exit_with(main)

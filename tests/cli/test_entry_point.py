@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import vaefast
+from tests.faults import runs
 from vaefast import __main__ as entry
 from vaefast.cli import program
 from vaefast.engines import compiled_copy
@@ -96,3 +97,45 @@ def test_an_installed_compiled_copy_is_told_of_where_these_sources_are_not_compi
     assert (advice is not None) == (there is True and not here)
     if advice is not None:
         assert f"the vaefast installed in {tmp_path / 'other' / 'vaefast'} is: type vaefast instead of" in advice
+
+
+GROUPS = {
+    "train": ["data", "model", "training", "objective", "optimiser", "run", "engine", "help"],
+    "evaluate": ["model and data", "measures and figures", "engine", "help"],
+    "transform": ["model and data", "table", "engine", "help"],
+    "reproduce": ["what to reproduce", "data", "training and evaluation", "engine", "help"],
+}
+FIRST = {"train": "--data", "evaluate": "RUN", "transform": "MODEL", "reproduce": "TABLE"}
+
+
+@pytest.mark.parametrize("command", GROUPS)
+def test_help_has_groups_and_the_flag_that_everybody_needs_is_first(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        entry.main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: vaefast {command} ")
+    assert re.findall(r"^([a-z ]+):$", text, re.MULTILINE) == GROUPS[command]
+    first = re.search(r"^  (\S+)", text[text.index(f"\n{GROUPS[command][0]}:") :], re.MULTILINE)
+    assert first is not None
+    assert first[1] == FIRST[command]
+
+
+def test_data_without_their_flag_are_told_how_to_be_given(capsys):
+    assert entry.main(["train", "mine.csv"]) == 2
+    assert "unrecognized arguments: mine.csv (data are given as --data mine.csv)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["digits", "grey.npy"])
+def test_a_folder_of_mnist_files_beside_other_data_is_said_to_be_unused(tmp_path, monkeypatch, capsys, data):
+    monkeypatch.chdir(tmp_path)
+    runs.tiny_images(tmp_path / "grey.npy", 40, 4)
+    small = ("--hidden", "4", "--latent", "2", "--engine", "reference", "--epochs", "0")
+    code, _, err = runs.command("--data", data, "--data-dir", "there", *small, "--out", "run")
+    assert code == 0
+    notice = f"vaefast: --data-dir there is not used: it is the folder of the MNIST files, and --data is {data}\n"
+    assert err == notice
+    assert runs.command("--data", data, *small)[2] == ""
+    few = ("--limit", "2", "--samples", "2", "--no-figures", "--engine", "reference")
+    assert entry.main(["evaluate", "run", "--data", data, "--data-dir", "there", *few]) == 0
+    assert notice in capsys.readouterr().err

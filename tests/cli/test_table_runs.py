@@ -127,7 +127,7 @@ def test_the_share_of_the_test_set_is_a_flag(fraction):
     same_model(VAE(**SAME, engine="reference").fit(trained_on("real.csv", fraction)))
     assert all(("test_elbo" in line) is (fraction > 0) for line in metrics())
     assert ("test ELBO" in out) is (fraction > 0)
-    assert ("none to test on" in out) is (fraction == 0)
+    assert ("none of its rows is held out" in out) is (fraction == 0)
 
 
 def test_arrays_and_pictures_may_be_scaled_like_tables():
@@ -146,9 +146,10 @@ def test_arrays_and_pictures_may_be_scaled_like_tables():
 def test_a_line_says_what_was_chosen_and_settings_keep_it():
     code, out, _ = train("--data", "real.csv")
     assert code == 0
-    first, *epochs, last = out.splitlines()
+    first, plan, *epochs, last = out.splitlines()
+    assert "108 training examples of 5 values" in plan
     assert first == (
-        "real.csv: a table, 108 rows of 5 columns to train on, 12 to test on; likelihood gaussian (not every value is 0 or "
+        "real.csv: a table; 12 of its 120 rows are held out as the test set; likelihood gaussian (not every value is 0 or "
         "1), scaling standard"
     )
     assert [line.split()[0] for line in epochs] == ["epoch"] * 3

@@ -197,7 +197,7 @@ def test_a_run_folder_is_complete(digits_run):
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
         "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu", "likelihood": "bernoulli"},
-        "training": json.loads(json.dumps(asdict(TrainingSettings(epochs=2)))),
+        "training": json.loads(json.dumps(asdict(TrainingSettings(batch_size=20, epochs=2)))),
     }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__
@@ -210,7 +210,7 @@ def test_metrics_have_their_keys_in_order_and_agree_with_each_other(digits_run):
     lines = metrics_of(digits_run[0])
     assert [list(line) for line in lines] == [METRICS, METRICS]
     assert [line["epoch"] for line in lines] == [1, 2]
-    assert [line["step"] for line in lines] == [9, 18]  # 1617 training images in minibatches of 200
+    assert [line["step"] for line in lines] == [81, 162]  # 1617 training images in minibatches of 20
     for line in lines:
         for part in ("train", "test"):
             bound = line[f"{part}_log_likelihood"] - line[f"{part}_kl"]
@@ -238,7 +238,9 @@ def test_the_model_has_names_shapes_and_metadata(digits_run):
 
 def test_each_epoch_is_a_plain_line_and_the_last_line_sums_up(digits_run):
     folder, result = digits_run
-    *epochs, last = result.out.splitlines()
+    first, *epochs, last = result.out.splitlines()
+    chosen = "batch size 20, 2 epochs (by the number of examples; --batch-size changes it), learning rate 0.001, seed 0"
+    assert first.startswith(f"digits 8x8: 1,617 training examples of 64 values | {chosen} | engine {engines.choose('auto')}, ")
     assert len(epochs) == 2
     for line in epochs:
         assert EPOCH_LINE.fullmatch(line)
@@ -788,7 +790,7 @@ def test_signals_end_a_run_at_once_and_cleanly(digits_run, tmp_path, number, cod
     assert seconds < 2
     lines = metrics_of(tmp_path / "run")
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    assert len(lines) - len(result.out.splitlines()) in (0, 1)
+    assert len(lines) - (len(result.out.splitlines()) - 1) in (0, 1)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "settings.json", "environment.json", "metrics.jsonl", "figures", "checkpoint",
     }  # fmt: skip
@@ -814,7 +816,7 @@ def test_a_closed_stream_does_not_stop_the_run(command, tmp_path, monkeypatch, s
     monkeypatch.setattr(sys, stream, None)
     result = command("--data", data, *SMALL, "--epochs", "1", "--out", "run")
     assert result.code == 0
-    assert len(result.out.splitlines()) == (0 if stream == "stdout" else 2)
+    assert len(result.out.splitlines()) == (0 if stream == "stdout" else 3)
     assert command("--hidden", "0").code == 2
 
 
@@ -827,7 +829,7 @@ def test_streams_that_the_shell_closed_do_not_stop_the_run(digits_run, tmp_path,
         ["sh", "-c", program, sys.executable], cwd=tmp_path, env=environment(tmp_path), capture_output=True, timeout=60
     )
     assert (result.returncode, result.stderr) == (0, b"")
-    assert len(result.stdout.splitlines()) == (3 if closed == "2>&-" else 0)
+    assert len(result.stdout.splitlines()) == (4 if closed == "2>&-" else 0)
     assert len(metrics_of(tmp_path / "run")) == 2
     assert len(load_file(tmp_path / "run" / "model.safetensors")) == 10
 

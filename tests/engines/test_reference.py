@@ -11,11 +11,11 @@ from cases import CASES, TOLERANCES
 from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.models import likelihoods
+from vaefast.models import counts, likelihoods
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.noise import Purpose, normals
-from vaefast.models.settings import LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
 
 SMALL = [case for case in CASES if case.model.pixels < 784]
 
@@ -26,25 +26,36 @@ def inputs(case, rows=5):
     x = np.random.default_rng(2).random((rows, case.model.pixels))
     if case.model.likelihood == "bernoulli":
         x = (x < 0.5).astype(np.float64)
+    if case.model.counts:
+        x = case.values()[:rows].astype(np.float64)
+    if case.model.likelihood == "negative-binomial":
+        layout.views(vector)["x_log_dispersion"][...] = np.random.default_rng(3).uniform(-2, 3, case.model.pixels)
     if case.model.likelihood == "gaussian":
         layout.views(vector)["x_log_std"][...] = np.random.default_rng(3).uniform(-2, 0.5, case.model.pixels)
-    epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(rows), case.model.latent)
+    epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(len(x)), case.model.latent)
     return layout, vector, x, epsilon
+
+
+def seen(case, x):
+    """What the encoder sees of x."""
+    return counts.seen(x, case.model.encoder_input)
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_lower_bound_is_the_oracles(case):
     layout, vector, x, epsilon = inputs(case)
     parameters = layout.views(vector)
-    pass_ = reference.forward(parameters, x, epsilon, case.model.activation)
+    pass_ = reference.forward(parameters, seen(case, x), epsilon, case.model.activation)
     likelihood = case.model.likelihood
-    log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood)
+    log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits)
     kl = reference.gaussian_kl(pass_.mean, pass_.log_std)
     for row in range(len(x)):
         hidden_layers, activation = len(case.model.hidden), case.model.activation
-        expected = naive.elbo_terms(parameters, hidden_layers, activation, x[row], epsilon[row], likelihood)
+        expected = naive.elbo_terms(
+            parameters, hidden_layers, activation, x[row], epsilon[row], likelihood, case.model.encoder_input
+        )
         assert np.allclose([log_likelihood[row], kl[row]], expected, rtol=1e-12)
-    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation, likelihood)
+    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation, likelihood, seen(case, x))
     assert np.allclose(bound, log_likelihood - kl, rtol=1e-14)
 
 
@@ -55,9 +66,13 @@ def test_gradients_agree_with_finite_differences_by_random_projection(case):
         assert abs(analytic - numeric) < TOLERANCES["finite_difference"] * max(1, abs(numeric))
 
 
-@pytest.mark.parametrize("name", ["encoder.0.weight", "log_std.bias", "decoder.1.weight", "logits.bias", "x_log_std"])
+OWNERS = {"x_log_std": "gaussian tanh", "x_log_dispersion": "negative-binomial tanh"}
+OWNERS |= {"zero_logits.weight": "zero-inflated negative-binomial tanh"}
+
+
+@pytest.mark.parametrize("name", ["encoder.0.weight", "log_std.bias", "decoder.1.weight", "logits.bias", *OWNERS])
 def test_the_projection_notices_one_wrong_tensor(name):
-    case = next(case for case in CASES if case.name == ("gaussian tanh" if name == "x_log_std" else "tanh"))
+    case = next(case for case in CASES if case.name == OWNERS.get(name, "tanh"))
     analytic, numeric = directional(case, 0, corrupt=name)
     assert abs(analytic - numeric) > 100 * TOLERANCES["finite_difference"]
 
@@ -70,11 +85,12 @@ def directional(case, projection, corrupt):
     activation, likelihood = case.model.activation, case.model.likelihood
 
     def loss(parameters):
-        return -reference.lower_bound(layout.views(parameters), x, epsilon, activation, likelihood).mean()
+        bound = reference.lower_bound(layout.views(parameters), x, epsilon, activation, likelihood, seen(case, x))
+        return -bound.mean()
 
     parameters = layout.views(vector)
-    pass_ = reference.forward(parameters, x, epsilon, activation)
-    gradients = reference.backward(parameters, pass_, epsilon, activation, likelihood)
+    pass_ = reference.forward(parameters, seen(case, x), epsilon, activation)
+    gradients = reference.backward(parameters, pass_, epsilon, activation, likelihood, x=x)
     if corrupt:
         gradients[corrupt] = gradients[corrupt] * 1.01
     h = 1e-6
@@ -82,16 +98,20 @@ def directional(case, projection, corrupt):
     return layout.flatten(gradients, np.float64) @ direction, numeric
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", [*LIKELIHOODS, *COUNT_LIKELIHOODS, "zero-inflated"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_spot_checks_of_every_tensor(activation, likelihood):
-    model = ModelSettings(12, (9, 8), 4, activation, likelihood)
+    zeros = likelihood == "zero-inflated"
+    likelihood = "negative-binomial" if zeros else likelihood
+    model = ModelSettings(12, (9, 8), 4, activation, likelihood, zeros)
     layout = Layout(model)
     vector = initial_parameters(layout, "fan-in", 5, pixel_stds=np.linspace(0.05, 0.6, 12))
     vector *= 2
     x = np.random.default_rng(1).random((6, 12))
     if likelihood == "bernoulli":
         x = (x < 0.5).astype(np.float64)
+    if model.counts:
+        x = np.floor(x * 6) * (x > 0.4)
     epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(6), 4)
     parameters = layout.views(vector)
 

@@ -118,7 +118,7 @@ def test_a_value_that_does_not_fit_is_named_by_its_row_in_the_file():
 def test_what_was_chosen_is_one_line_and_why():
     line = prepared(Source(csv(GREY))).choice
     assert line == (
-        "t.csv: a table, 5 rows of 4 columns to train on, 1 to test on; likelihood gaussian (not every value is 0 or 1), "
+        "t.csv: a table; 1 of its 6 rows are held out as the test set; likelihood gaussian (not every value is 0 or 1), "
         "scaling standard"
     )
     assert "likelihood bernoulli (every value is 0 or 1), scaling none" in prepared(Source(csv(BITS))).choice

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from vaefast.cli.parser import Parser
+from vaefast.cli.parser import Parser, add_help
 from vaefast.cli.program import called
+from vaefast.models.defaults import WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
     AUTO,
@@ -27,11 +28,9 @@ from vaefast.models.settings import (
     TrainingSettings,
     ValidationSettings,
 )
-from vaefast.version import __version__
 
-# `add_argument` of a parser.
 SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
-
+# `add_argument` of a group of flags.
 Add: TypeAlias = Callable[..., Any]
 
 
@@ -39,32 +38,38 @@ def build_parser() -> Parser:
     """The parser of all flags; those that are not given leave nothing behind."""
     parser = Parser(
         prog=called("train"),
-        description="Train a variational auto-encoder. Defaults are those of the 2021 report on MNIST.",
+        usage="%(prog)s [--data WHAT] [--epochs N] [--out FOLDER] [more flags]",
+        description="Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
+        epilog="Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 data, 4 checkpoint, 5 diverged, 6 input or "
+        "output, 130 and 143 after SIGINT and SIGTERM.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        add_help=False,
     )
-    for add_group in (
-        _add_data,
-        _add_model,
-        _add_objective,
-        _add_run,
-        _add_learning_rate,
-        _add_adam,
-        _add_validation,
-        _add_numbers,
-        _add_folder,
-        _add_job,
-        _add_help,
+    for title, add_flags in (
+        ("data", _add_data),
+        ("model", _add_model),
+        ("training", _add_training),
+        ("objective", _add_objective),
+        ("optimiser", _add_optimiser),
+        ("run", _add_run),
+        ("engine", _add_engine),
     ):
-        add_group(parser.add_argument)
+        add_flags(parser.add_argument_group(title).add_argument)
+    add_help(parser)
     return parser
 
 
 def _add_data(add: Add) -> None:
-    """Where settings and images come from, and what computes."""
-    add("--config", metavar="FILE", help="settings as TOML: the same names as the flags; flags win")
-    add("--data", metavar="WHAT", help="mnist, digits (8x8, always at hand), or a file or folder of images of your own; "
-        "default: mnist, or digits where MNIST is out of reach")  # fmt: skip
+    """Where examples come from, and what their values become."""
+    training = TrainingSettings()
+    add("--data", metavar="WHAT", help="mnist, digits (8x8 pixels, always at hand), or the path of a file or folder of your "
+        "own (default: mnist, or digits where MNIST cannot be had)")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files (default: $VAEFAST_DATA_DIR, then the cache, "
+        "then a download)")  # fmt: skip
+    add("--scaling", choices=SCALINGS, help="of the columns of a table: standard, to mean 0 and standard deviation 1; minmax, "
+        "to [0, 1]; none. Bounds stay those of the numbers as given. grey takes the data as pictures (default: auto, which is "
+        "grey for pictures; for tables it is standard, stray values left out, for gaussian, else none)")  # fmt: skip
     add("--label", metavar="COLUMN", help="name, or number from 1, of a table's column of labels: kept for figures, never "
         "trained on")  # fmt: skip
     add("--all-columns", action="store_true", help="train on columns that look like labels, too")
@@ -72,129 +77,123 @@ def _add_data(add: Add) -> None:
     add("--test-fraction", metavar="F", type=float, help="share of the rows that is held out as the test set, where the data "
         "bring none, the same rows each time; 0 trains on all rows of a table, as vaefast.VAE does, and leaves out what the "
         "test set is for (default: 0.1)")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="where the MNIST files lie (default: $VAEFAST_DATA_DIR, then the cache)")
-    add("--engine", metavar="NAME", help="auto, cython, numba, cuda (one GPU) or reference (default: auto, the fastest "
-        "for the CPU that works here)")  # fmt: skip
+    add("--binarize", choices=BINARIZATIONS, help="what a grey pixel becomes in training: dynamic draws it as 0 or 1 each "
+        "time an image is seen, threshold makes it 1 from one half on, none leaves it grey "
+        f"(default: {training.binarize}; none for a likelihood of grey levels)")  # fmt: skip
 
 
 def _add_model(add: Add) -> None:
     """The two networks."""
-    model = ModelSettings()
-    add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers, mirrored by the decoder "
-        f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
+    model, training = ModelSettings(), TrainingSettings()
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
+    add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
+        f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of 0 and 1; gaussian "
+        "for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for numbers from 0 to 1 "
+        "(default: auto, which is bernoulli for pictures and for tables of 0 and 1, gaussian for other tables)")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS), help="p(x | z): of pixels or columns that are 0 or 1; of any numbers, "
-        "with a learned variance each; or of numbers in [0, 1] (default: auto, which is bernoulli for pictures and for tables "
-        "of 0 and 1, and gaussian for other tables)")  # fmt: skip
-    add("--scaling", choices=SCALINGS, help="of the columns of a table: to mean 0 and standard deviation 1, to [0, 1], or "
-        "not at all; bounds stay those of the numbers as given. grey takes the data as pictures (default: auto, which is grey "
-        "for pictures; for tables it is standard, stray values left out, for a gaussian likelihood, else none)")  # fmt: skip
+    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
+
+
+def _add_training(add: Add) -> None:
+    """How long training goes on, what stops it, and its random numbers."""
+    training, validation = TrainingSettings(), ValidationSettings()
+    suits = "auto goes by the number of training examples"
+    add("--epochs", metavar="N", type=_whole_or_auto, help=f"passes over the training set (default: {suits}; "
+        f"{training.epochs} for MNIST)")  # fmt: skip
+    add("--batch-size", metavar="B", type=_whole_or_auto, help=f"examples in a minibatch (default: {suits}; "
+        f"{training.batch_size} for MNIST)")  # fmt: skip
+    add("--seed", metavar="S", type=int, help="decides every random number; the same seed gives the same model "
+        f"(default: {training.seed})")  # fmt: skip
+    add("--validation", metavar="N", type=float, help="hold out this many training examples, or this share of them, and "
+        f"report their ELBO (default: {validation.held_out:g})")  # fmt: skip
+    add("--patience", metavar="P", type=int, help="stop when the validation ELBO has not risen for this many epochs, and keep "
+        "the model of the best epoch (default: never)")  # fmt: skip
+    add("--min-improvement", metavar="D", type=float, help="for --patience: the smallest rise that counts, in nats "
+        f"(default: {validation.min_improvement:g})")  # fmt: skip
 
 
 def _add_objective(add: Add) -> None:
     """What is maximised."""
     objective = ObjectiveSettings()
-    add("--objective", choices=OBJECTIVES, help="what is maximised: the evidence lower bound; the same with a weight on the "
-        "KL divergence (beta) or a floor under it (free-bits); the importance-weighted bound (iwae), or that with the doubly "
-        f"reparameterised gradient (dreg) (default: {objective.name})")  # fmt: skip
-    add("--samples", metavar="K", type=int, help="samples of the latents an image and step "
+    add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the same with "
+        "a weight on the KL divergence; free-bits, the same with a floor under the KL divergence of each latent; iwae, the "
+        "importance-weighted bound; dreg, that bound with the doubly reparameterised gradient "
+        f"(default: {objective.name})")  # fmt: skip
+    add("--samples", metavar="K", type=int, help="samples of the latents for each example and step "
         f"(default: {objective.samples}; {IMPORTANCE_SAMPLES} for iwae and dreg)")  # fmt: skip
-    add("--kl", choices=KL_ESTIMATORS, help="for elbo: the KL divergence in closed form or from the samples "
-        f"(default: {objective.kl})")  # fmt: skip
     add("--beta", metavar="B", type=float, help=f"for beta: weight of the KL divergence (default: {objective.beta:g})")
-    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once or again and again "
+    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once (linear) or again and again (cyclic) "
         f"(default: {objective.warm_up})")  # fmt: skip
-    add("--warm-up-epochs", metavar="N", type=int, help="epochs of the linear warm-up, or of one cycle "
+    add("--warm-up-epochs", metavar="N", type=int, help="for beta: length of the linear warm-up, or of one cycle "
         f"(default: {objective.warm_up_epochs})")  # fmt: skip
-    add("--free-nats", metavar="N", type=float, help="for free-bits: nats a latent that cost nothing "
+    add("--free-nats", metavar="N", type=float, help="for free-bits: nats of each latent that cost nothing "
         f"(default: {objective.free_nats:g})")  # fmt: skip
+    add("--kl", choices=KL_ESTIMATORS, help="for elbo: the KL divergence in closed form, or estimated from the samples "
+        f"(default: {objective.kl})")  # fmt: skip
 
 
-def _add_run(add: Add) -> None:
-    """Where training starts, what it sees, and for how long."""
-    training = TrainingSettings()
-    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
-    add("--binarize", choices=BINARIZATIONS, help="what grey pixels become: drawn afresh each time an image is seen, on from "
-        f"one half, or left grey (default: {training.binarize}; none where the likelihood is of grey levels)")  # fmt: skip
-    add("--batch-size", metavar="B", type=int, help=f"images a minibatch (default: {training.batch_size})")
-    add("--epochs", metavar="N", type=int, help=f"passes over the training set (default: {training.epochs})")
-
-
-def _add_learning_rate(add: Add) -> None:
-    """Adam's step size over the epochs."""
-    adam, schedule = AdamSettings(), RateSchedule()
-    add("--learning-rate", metavar="R", type=float, help=f"Adam's step size (default: {adam.learning_rate}, and less "
-        "for images of more than 3000 pixels)")  # fmt: skip
-    add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how it changes over the epochs: not; at some of them; along "
-        "half a cosine over all of them; or in the stages of Burda et al., 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... "
-        f"(default: {schedule.name})")  # fmt: skip
+def _add_optimiser(add: Add) -> None:
+    """Adam, and its step size over the epochs."""
+    adam, schedule, training = AdamSettings(), RateSchedule(), TrainingSettings()
+    add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto is "
+        f"{adam.learning_rate:g}, and less for examples of more than {WIDEST_AT_FULL_RATE} values)")  # fmt: skip
+    add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how the learning rate changes: constant; steps, at the "
+        "epochs of --learning-rate-steps; cosine, along half a cosine over all epochs; staged, as in Burda et al. (2015), "
+        f"10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (default: {schedule.name})")  # fmt: skip
     add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 is 0.1 times the first "
-        "rate after 20 epochs and 0.01 times it after 30")  # fmt: skip
+        "rate after 20 epochs, and 0.01 times it after 30")  # fmt: skip
     add("--final-learning-rate", metavar="R", type=float, help="for cosine: the rate at the end "
         f"(default: {schedule.final:g})")  # fmt: skip
-
-
-def _add_adam(add: Add) -> None:
-    """The rest of Adam."""
-    adam, training = AdamSettings(), TrainingSettings()
+    add("--clip-norm", metavar="C", type=float, help="scale a step's gradient, of all parameters together, to this norm where "
+        "it is longer (default: never)")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
     add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
-    add(
-        "--epsilon",
-        metavar="E",
-        type=float,
-        help=f"added to the root of Adam's second moments (default: {adam.epsilon})",
-    )
+    add("--epsilon", metavar="E", type=float, help="added to the square root of Adam's second moments "
+        f"(default: {adam.epsilon})")  # fmt: skip
     add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
         f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
 
 
-def _add_validation(add: Add) -> None:
-    """Early stopping."""
-    validation = ValidationSettings()
-    add("--validation", metavar="N", type=float, help="hold out so many training images, or this share of them, and report "
-        f"their ELBO (default: {validation.held_out:g})")  # fmt: skip
-    add("--patience", metavar="P", type=int, help="stop once the validation ELBO has not risen for so many epochs, and keep "
-        "the best epoch's model (default: never)")  # fmt: skip
-    add("--min-improvement", metavar="D", type=float, help="nats that count as a rise "
-        f"(default: {validation.min_improvement:g})")  # fmt: skip
-
-
-def _add_numbers(add: Add) -> None:
-    """Gradients, random numbers, precision and threads."""
-    training = TrainingSettings()
-    add("--clip-norm", metavar="C", type=float, help="scale gradients longer than this to it, all parameters together "
-        "(default: never)")  # fmt: skip
-    add("--seed", metavar="S", type=int, help=f"decides every random number (default: {training.seed})")
-    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for engine cuda on tensor cores "
-        f"(default: {training.precision})")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="default: $VAEFAST_NUM_THREADS, else the cores this process may use; "
-        "changes no result")  # fmt: skip
-
-
-def _add_folder(add: Add) -> None:
-    """What a run leaves behind, and what it goes on from."""
-    add("--out", metavar="FOLDER", help="the run's folder, new or empty (default: runs/<data>-<date>-<time>)")
-    add("--checkpoint-every", metavar="WHEN", help="so many epochs, such as 5, or minutes, such as 10m; auto: twice a minute, "
-        "but never for more than 1/200 of the time; never: only before the first step, at the end, and on SIGINT or SIGTERM "
+def _add_run(add: Add) -> None:
+    """What a run writes, and what it goes on from."""
+    add("--out", metavar="FOLDER", help="the run folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--config", metavar="FILE", help="settings from a TOML file with the names of these flags; flags win")
+    add("--resume", metavar="PATH", help="go on with the run in this folder from its newest intact checkpoint, to the result "
+        "that it would have had without the stop; auto takes the run in --out, or the newest in runs/, or starts "
+        "one")  # fmt: skip
+    add("--checkpoint-every", metavar="WHEN", help="5 is every 5 epochs, 10m every 10 minutes; auto is twice a minute, but "
+        "never for more than 1/200 of the time; never is only at the start, at the end, and after SIGINT or SIGTERM "
         "(default: auto)")  # fmt: skip
-    add("--resume", metavar="PATH", help="continue the run in this folder from its newest checkpoint that verifies, to "
-        "the same result as if it had never stopped; auto: the run in --out, the newest in runs/, or a new one")  # fmt: skip
-    add("--start-from", metavar="FILE", help="train on from this model.safetensors, or run folder, of the same settings; Adam "
-        "starts anew")  # fmt: skip
-    add("--tensorboard", action="store_true", help="event files in the run's folder too (needs the extra tensorboard)")
+    add("--start-from", metavar="FILE", help="start with the weights of this model.safetensors, or run folder, of the same "
+        "settings; Adam starts anew")  # fmt: skip
+    add("--tensorboard", action="store_true", help="write TensorBoard event files, too (needs the extra tensorboard)")
 
 
-def _add_job(add: Add) -> None:
-    """Several processes."""
-    add("--distributed", choices=("auto", "mpi"), help="train over the ranks of an MPI job: auto, where mpiexec has started "
+def _add_engine(add: Add) -> None:
+    """What computes."""
+    training = TrainingSettings()
+    add("--engine", metavar="NAME", help="cython, numba, cuda (one GPU) or reference (plain NumPy, slow) (default: auto, the "
+        "fastest of the CPU that works here)")  # fmt: skip
+    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
+        "cores that this process may use)")  # fmt: skip
+    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for the tensor cores of engine "
+        f"cuda (default: {training.precision})")  # fmt: skip
+    add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does where mpiexec has started "
         "several (default: auto; needs the extra mpi)")  # fmt: skip
-    add("--deterministic-reduction", action="store_true", help="add the ranks' gradients in rank order, whatever the MPI "
-        "library: the same number of ranks gives the same bits")  # fmt: skip
+    add("--deterministic-reduction", action="store_true", help="add the gradients in the order of the ranks, so that the same "
+        "number of ranks gives the same bits with any MPI library")  # fmt: skip
 
 
-def _add_help(add: Add) -> None:
-    """For people."""
-    add("--debug", action="store_true", help="show the traceback of an error")
-    add("--version", action="version", version=f"vaefast {__version__}")
+def _whole_or_auto(text: str) -> int | str:
+    try:
+        return text if text == AUTO else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {AUTO}") from error
+
+
+def _number_or_auto(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {AUTO}") from error

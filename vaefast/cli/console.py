@@ -27,6 +27,21 @@ class HasDebug(Protocol):
 Parsed = TypeVar("Parsed", bound=HasDebug)
 
 
+class Main(Protocol):
+    """A command: it takes its arguments, those of this process by default, and returns its exit code."""
+
+    def __call__(self, arguments: list[str] | None = None) -> int: ...
+
+
+def main_of(parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None]) -> Main:
+    """The command, for a single process, that parses its arguments and runs."""
+
+    def main(arguments: list[str] | None = None) -> int:
+        return command(parse, run, arguments)
+
+    return main
+
+
 def command(
     parse: Callable[[list[str]], Parsed],
     run: Callable[[Parsed, Interruption], None],

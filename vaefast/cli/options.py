@@ -15,6 +15,7 @@ from typing import Any
 from vaefast.cli.arguments import build_parser
 from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
+from vaefast.models.defaults import usual_binarization, usual_learning_rate, usual_length, usual_samples
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (
     AUTO,
@@ -26,12 +27,11 @@ from vaefast.models.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
-    usual_binarization,
-    usual_learning_rate,
-    usual_samples,
 )
 from vaefast.runs.checkpoint_policy import Schedule
 
+# Settings that the data decide where they are not given, or given as `auto`.
+AUTOMATIC = ("batch_size", "epochs", "learning_rate")
 # Of a configuration file: far above any, and soon read.
 LARGEST_CONFIG = 1 << 20
 
@@ -55,7 +55,7 @@ class Options:
     tensorboard: bool = False
     distributed: str = "auto"
     deterministic_reduction: bool = False
-    has_rate: bool = False  # whether a learning rate is given
+    automatic: frozenset[str] = frozenset()  # of AUTOMATIC those that the data decide
     likelihood: str = AUTO  # as it was asked for; that of `model` is the one that the data decide
     has_binarize: bool = False  # whether it is given
     scaling: str = AUTO
@@ -76,7 +76,7 @@ def parse(arguments: list[str]) -> Options:
     parser = build_parser()
     given = vars(parser.parse_args(arguments))
     config = _read_config(given.pop("config"), parser) if "config" in given else {}
-    values = {**config, **given}
+    values = {flag: value for flag, value in {**config, **given}.items() if flag not in AUTOMATIC or value != AUTO}
     if "learning_rate_steps" in values:
         values["learning_rate_steps"] = [_rate_step(text) for text in values["learning_rate_steps"]]
     return checked(values)
@@ -92,7 +92,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     """
     values = dict(given)
     model, adam = _taken(values, MODEL), _taken(values, ADAM)
-    has_rate = "learning_rate" in adam
+    automatic = frozenset(name for name in AUTOMATIC if name not in given)
     objective, schedule = _objective(values), _rate_schedule(values)
     validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
@@ -120,7 +120,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         tensorboard=values.get("tensorboard", False),
         distributed=values.get("distributed", "auto"),
         deterministic_reduction=values.get("deterministic_reduction", False),
-        has_rate=has_rate,
+        automatic=automatic,
         likelihood=likelihood,
         has_binarize=has_binarize,
         scaling=values.get("scaling", AUTO),
@@ -131,8 +131,8 @@ def checked(given: Mapping[str, Any]) -> Options:
     )
 
 
-def suited(options: Options, columns: int, likelihood: str) -> Options:
-    """The options for data of so many columns and this likelihood, where nothing else is given.
+def suited(options: Options, rows: int, columns: int, likelihood: str) -> Options:
+    """The options with what suits so many training rows of so many columns under this likelihood, where it is not given.
 
     Raises
     ------
@@ -141,17 +141,14 @@ def suited(options: Options, columns: int, likelihood: str) -> Options:
     """
     binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
     check_binarization(likelihood, binarize)
-    options = with_usual_rate(options, columns)
-    model = replace(options.model, pixels=columns, likelihood=likelihood)
-    return replace(options, model=model, training=replace(options.training, binarize=binarize))
-
-
-def with_usual_rate(options: Options, pixels: int) -> Options:
-    """The options with the learning rate that suits inputs of this width, where none is given."""
-    if options.has_rate:
-        return options
-    adam = replace(options.training.adam, learning_rate=usual_learning_rate(pixels))
-    return replace(options, training=replace(options.training, adam=adam))
+    training, length = replace(options.training, binarize=binarize), usual_length(rows, binarize)
+    if "batch_size" in options.automatic:
+        training = replace(training, batch_size=length.batch_size)
+    if "epochs" in options.automatic:
+        training = replace(training, epochs=length.epochs)
+    if "learning_rate" in options.automatic:
+        training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
+    return replace(options, model=replace(options.model, pixels=columns, likelihood=likelihood), training=training)
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
@@ -236,7 +233,7 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         raise SettingsError(f"{name}: {key} is {value!r}: give true or false")
     if action.dest == "checkpoint_every" and type(value) is int:
         value = str(value)
-    if action.type is not None and isinstance(value, str):
+    if action.type is not None and isinstance(value, str) and (action.dest not in AUTOMATIC or value != AUTO):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
     wants_text = action.type is None and action.nargs not in (0, "*")
     if wants_text and not isinstance(value, str):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vaefast.errors import SettingsError
+from vaefast.version import __version__
 
 # What other tools call these flags; of two words the second is the value that is meant.
 SYNONYMS = {
@@ -103,7 +105,14 @@ class Parser(argparse.ArgumentParser):
         hint = self._dashed(message, strange)
         if not hint and message.startswith(("unrecognized arguments", "the following arguments are required")):
             hint = next(filter(None, (_hint(word.split("=")[0], known) for word in strange)), "")
+            hint = hint or self._flagless(known)
         raise SettingsError(f"{message}{hint and f' ({hint})'}; {self.prog} --help lists the flags")
+
+    def _flagless(self, known: Collection[str]) -> str:
+        """How to give the data, where a first word without a flag may be their name."""
+        first = self._given[0] if self._given else "-"
+        takes_words = any(not action.option_strings for action in self._actions)
+        return "" if first.startswith("-") or takes_words or "--data" not in known else f"data are given as --data {first}"
 
     def _dashed(self, message: str, strange: list[str]) -> str:
         """How to give a value that begins with a dash, where one stands in the place of what is lacking."""
@@ -113,6 +122,44 @@ class Parser(argparse.ArgumentParser):
             if value in strange and not value.startswith("--") and message.startswith("the following arguments are required"):
                 return f"a path that begins with a dash is given as ./{value}"
         return ""
+
+
+def values(
+    parser: Parser, arguments: list[str], *, paths: Collection[str] = (), largest: Mapping[str, int | None] | None = None
+) -> dict[str, Any]:
+    """What the flags hold by name, checked.
+
+    Parameters
+    ----------
+    paths
+        Flags that name a file or a folder; they come back as a `Path`, with `~` for the home folder.
+    largest
+        Flags that are whole numbers from 1, and the largest number each may be; None is no bound.
+
+    Raises
+    ------
+    SettingsError
+        A flag is unknown, a number is out of its range, or a path is none.
+    """
+    given = vars(parser.parse_args(arguments))
+    for name, most in (largest or {}).items():
+        number = given[name]
+        if number is not None and not 1 <= number <= (number if most is None else most):
+            bound = "" if most is None else f" to {most}"
+            raise SettingsError(f"{name} is {number}: give a whole number from 1{bound}")
+    for name in paths:
+        if given[name] is not None and "\0" in given[name]:
+            raise SettingsError(f"{given[name]!r} holds a null character: give the path of a file or a folder")
+        given[name] = None if given[name] is None else Path(given[name]).expanduser()
+    return given
+
+
+def add_help(parser: argparse.ArgumentParser) -> None:
+    """The flags of every command that are about the command itself, as the last group of its help."""
+    add = parser.add_argument_group("help").add_argument
+    add("-h", "--help", action="help", help="show this help")
+    add("--version", action="version", version=f"vaefast {__version__}")
+    add("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _hint(flag: str, known: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaefast.cli.console import say
+from vaefast.cli.notices import team
 
 if TYPE_CHECKING:
     from vaefast.engines.contract import Engine
@@ -101,11 +102,10 @@ def summary(
     resumed_at: int | None = None,
 ) -> str:
     """What was trained this time, on `size` examples of the data of this name, into the folder `path`."""
-    ranks, threads = getattr(engine, "ranks", 1), f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
-    team = f"engine {engine.name}, {threads if ranks == 1 else f'{ranks} ranks with {threads} each'}"
+    computing = team(engine)
     if not metrics:
         text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train, the results are written"
-        return f"{name}: {text} | {team} | {path}"
+        return f"{name}: {text} | {computing} | {path}"
     last, seconds = metrics[-1], sum(line.seconds for line in metrics)
     part = "test" if is_tested(last) else "train"
     elbo, log_likelihood, kl = (getattr(last, f"{part}_{term}") for term in ("elbo", "log_likelihood", "kl"))
@@ -113,5 +113,5 @@ def summary(
     epochs = f"{len(metrics)} epochs" if resumed_at is None else f"epochs {resumed_at + 1} to {last.epoch}"
     return (
         f"{name}: {part} ELBO {elbo:.2f} nats (log-likelihood {log_likelihood:.2f}, KL {kl:.2f}) | {epochs} in {wall:.1f} s, "
-        f"{seconds:.1f} s of it training, {rate:,.0f} {unit}s/s | {team} | {path}"
+        f"{seconds:.1f} s of it training, {rate:,.0f} {unit}s/s | {computing} | {path}"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Collection
 
 from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")
@@ -20,15 +21,16 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 # What an engine cannot do, in the words of `needs`; the others do it.
 SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
+COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg", "several samples",
-        "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
+        *COUNTS, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),
     "cuda": (
-        "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+        *COUNTS, "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae",
+        "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
@@ -90,11 +92,21 @@ def _best(needed: Collection[str]) -> str:
 
 def why_not(name: str) -> str | None:
     """Why this engine cannot run here and what would help, or None where it can."""
-    if name == "numba" and importlib.util.find_spec("numba") is None:
-        return "Numba is not installed; pip install numba"
+    if name == "numba":
+        return _numba_fault()
     if name == "cuda":
         return cuda_driver.fault()
     return _extension_fault() if name == "cython" else None
+
+
+def _numba_fault() -> str | None:
+    """What keeps Numba from compiling, and what would help; None where it can."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed; pip install numba"
+    disabled = os.environ.get("NUMBA_DISABLE_JIT", "").strip()
+    if disabled.isdecimal() and int(disabled):
+        return f"NUMBA_DISABLE_JIT is {disabled}, so Numba compiles nothing; unset it"
+    return None
 
 
 def _extension_fault() -> str | None:

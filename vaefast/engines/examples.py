@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.images import BINARIZATION_CODES, NONE, Images, held_whole, is_sparse
+from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, held_whole, is_sparse
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import TrainingSettings
 
@@ -24,7 +24,7 @@ class Randomness(NamedTuple):
 class Examples(NamedTuple):
     """The n images that a call takes, and how it sees them."""
 
-    images: Images
+    images: Images | CountLists
     order: NDArray[np.int64]  # (n,): which of the images each example is
     keys: NDArray[np.int64]  # (n,): the number under which it draws its noise
     binarize: int  # one of BINARIZATION_CODES
@@ -33,7 +33,7 @@ class Examples(NamedTuple):
 
 
 def in_training(
-    images: Images, sparse: bool, training: TrainingSettings, step: int, order: NDArray[Any], keys: NDArray[Any]
+    images: Images | CountLists, sparse: bool, training: TrainingSettings, step: int, order: NDArray[Any], keys: NDArray[Any]
 ) -> Examples:
     """Images in this order, (n,), under these keys, (n,), in the steps from `step` on."""
     randomness = _randomness(training, step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
@@ -42,7 +42,7 @@ def in_training(
 
 
 def in_evaluation(
-    images: Images,
+    images: Images | CountLists,
     sparse: bool,
     training: TrainingSettings,
     size: int,
@@ -65,6 +65,11 @@ def as_they_are(x: NDArray[Any], training: TrainingSettings) -> Examples:
 def read_only_images(images: Images) -> Images:
     """The same images for kernels that are compiled for arrays which cannot be written."""
     return Images(*(_read_only(array) for array in images))
+
+
+def read_only_lists(lists: CountLists) -> CountLists:
+    """The same for counts."""
+    return CountLists._make([*(_read_only(array) for array in lists[:-1]), lists.encoder_input])
 
 
 def _randomness(training: TrainingSettings, step: int, pixels: Purpose, latents: Purpose) -> Randomness:

@@ -68,6 +68,8 @@ class Plan(NamedTuple):
     d_z: int  # a matrix for each half
     linear: int  # for each half, per row and lane: the sum of what needs no logarithm
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
+    rates: int  # of counts, a row a sample: exp(a - the largest output of the row); else -1
+    twins: int  # outputs a column, whose panels take turns: 2 with zero inflation, else 1
 
 
 class Tasks(NamedTuple):
@@ -105,7 +107,9 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
     model, space = layout.model, _Workspace(rows)
     heads = len(model.hidden)
     head_width = 2 * padded(model.latent)
-    widths = [*model.hidden, head_width, *reversed(model.hidden), model.pixels]
+    twins = 2 if model.zero_inflation else 1
+    outputs = twins * padded(model.pixels) if twins > 1 else model.pixels
+    widths = [*model.hidden, head_width, *reversed(model.hidden), outputs]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
     x, z = space.take(model.pixels), space.take(model.latent, samples)
     d_z = space.take(HALVES * padded(model.latent), samples)
@@ -125,6 +129,8 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         layers[i, [SPLIT, SOURCE_SPLIT]] = first_half(width), first_half(inputs)
         layers[i, ACTIVATION] = ACTIVATION_CODES[model.activation] if hidden else LINEAR
         layers[i, SOURCE_ACTIVATION] = source_activation
+        if i == len(names) - 1 and twins > 1:
+            layers[i, [OUTPUTS, SPLIT]] = width, twins * first_half(model.pixels)
         if i == heads:
             source, d_source, source_activation, inputs = z, d_z, LINEAR, model.latent
         else:
@@ -146,6 +152,8 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         d_z=d_z,
         linear=space.take(HALVES * PANEL, samples),
         product=space.take(HALVES * PANEL, samples),
+        rates=space.take(model.pixels, samples) if model.counts else -1,
+        twins=twins,
     )
     return plan, space.size
 

@@ -22,11 +22,12 @@ from vaefast.engines.objectives import (
     normalised_weights,
     value_and_credit,
 )
-from vaefast.models import noise
+from vaefast.models import counts, noise
+from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import Layout
 from vaefast.models.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
 from vaefast.models.noise import Purpose
-from vaefast.models.settings import AdamSettings, ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, AdamSettings, ModelSettings, TrainingSettings
 
 Array = NDArray[np.floating]
 Parameters = dict[str, Array]
@@ -88,8 +89,13 @@ def continuous_bernoulli_terms(x: Array, logits: Array) -> Array:
     return x * logits - np.maximum(logits, 0) - np.log(ratio)
 
 
-def log_likelihood_terms(parameters: Parameters, x: Array, outputs: Array, likelihood: str) -> Array:
+def log_likelihood_terms(
+    parameters: Parameters, x: Array, outputs: Array, likelihood: str, zero_logits: Array | None = None
+) -> Array:
     """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X)."""
+    if likelihood in COUNT_LIKELIHOODS:
+        size = x.sum(axis=1, keepdims=True)
+        return counts.log_likelihood_terms(x, size, outputs, likelihood, parameters.get("x_log_dispersion"), zero_logits)
     if likelihood == "gaussian":
         return gaussian_terms(x, outputs, parameters["x_log_std"])
     if likelihood == "continuous-bernoulli":
@@ -97,9 +103,11 @@ def log_likelihood_terms(parameters: Parameters, x: Array, outputs: Array, likel
     return bernoulli_terms(x, outputs)
 
 
-def log_likelihood(parameters: Parameters, x: Array, outputs: Array, likelihood: str) -> Array:
+def log_likelihood(
+    parameters: Parameters, x: Array, outputs: Array, likelihood: str, zero_logits: Array | None = None
+) -> Array:
     """log p(x | z) in nats of each row, (B,), from the decoder's outputs, (B, X)."""
-    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood), axis=-1)
+    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, zero_logits), axis=-1)
 
 
 def gaussian_kl(mean: Array, log_std: Array) -> Array:
@@ -111,23 +119,33 @@ def gaussian_kl(mean: Array, log_std: Array) -> Array:
 
 
 def lower_bound(
-    parameters: Parameters, x: Array, standard_normals: Array, activation: str = "relu", likelihood: str = "bernoulli"
+    parameters: Parameters,
+    x: Array,
+    standard_normals: Array,
+    activation: str = "relu",
+    likelihood: str = "bernoulli",
+    seen: Array | None = None,
 ) -> Array:
-    """The one-sample evidence lower bound of each row in nats, (B,), eq. (1); x is (B, X), the noise (B, Z)."""
-    pass_ = forward(parameters, x, standard_normals, activation)
-    return log_likelihood(parameters, x, pass_.logits, likelihood) - gaussian_kl(pass_.mean, pass_.log_std)
+    """The one-sample evidence lower bound of each row in nats, (B,), eq. (1); x is (B, X), the noise (B, Z).
+
+    `seen` is what the encoder sees of x, (B, X), where that is something else.
+    """
+    pass_ = forward(parameters, x if seen is None else seen, standard_normals, activation)
+    log_p = log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits)
+    return log_p - gaussian_kl(pass_.mean, pass_.log_std)
 
 
 @dataclass(frozen=True)
 class ForwardPass:
     """Every array that the backward pass needs again."""
 
-    encoder: list[Array]  # [x (B, X), h1 (B, H), h2 (B, H), ...]
+    encoder: list[Array]  # [x (B, X) or what the encoder sees of it, h1 (B, H), h2 (B, H), ...]
     mean: Array  # (B, Z)
     log_std: Array  # (B, Z), as the encoder says it, without bounds
     z: Array  # (B k, Z), the k samples of an image together
     decoder: list[Array]  # [z (B k, Z), g1 (B k, H), g2 (B k, H), ...]
     logits: Array  # (B k, X); the means of a Gaussian likelihood
+    zero_logits: Array | None = None  # (B k, X), with zero inflation
 
 
 def forward(parameters: Parameters, x: Array, standard_normals: Array, activation: str) -> ForwardPass:
@@ -137,7 +155,7 @@ def forward(parameters: Parameters, x: Array, standard_normals: Array, activatio
     c = bounded(log_std)  #                                                                                  (43)
     z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(c, samples, axis=0), standard_normals)
     decoder, logits = decode(parameters, z, activation)
-    return ForwardPass(encoder, mean, log_std, z, decoder, logits)
+    return ForwardPass(encoder, mean, log_std, z, decoder, logits, decode_zeros(parameters, decoder[-1]))
 
 
 def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Array], Array, Array]:
@@ -154,6 +172,11 @@ def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Arra
     return layers, _dense(parameters, "logits", layers[-1])
 
 
+def decode_zeros(parameters: Parameters, g: Array) -> Array | None:
+    """The second output of a zero-inflated likelihood, (B, X), from the decoder's last hidden layer; None without one."""
+    return _dense(parameters, "zero_logits", g) if "zero_logits.weight" in parameters else None
+
+
 def backward(
     parameters: Parameters,
     pass_: ForwardPass,
@@ -161,19 +184,25 @@ def backward(
     activation: str,
     likelihood: str = "bernoulli",
     credit: Credit | None = None,
+    x: Array | None = None,
 ) -> Parameters:
     """Gradients of the loss (6), the mean over the minibatch of minus the objective, for every parameter by name.
 
-    Without a `credit` the objective is the one-sample ELBO.
+    Without a `credit` the objective is the one-sample ELBO. `x`, (B, X), is needed where the encoder sees something else.
     """
     B, Z = pass_.mean.shape
     if credit is None:
         credit = Credit(np.ones((B, 1), pass_.mean.dtype), np.ones(Z, pass_.mean.dtype), False)
     gradients: Parameters = {}
 
-    d_logits = _likelihood_backward(parameters, gradients, pass_, credit.samples.reshape(-1, 1) / B, likelihood)
+    x = pass_.encoder[0] if x is None else x
+    d_logits, d_zero_logits = _likelihood_backward(
+        parameters, gradients, pass_, x, credit.samples.reshape(-1, 1) / B, likelihood
+    )
     # logits = g2 @ W + b                                                                                     (5)
     d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
+    if d_zero_logits is not None:
+        d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits)
     d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)  # (B k, Z)
     d_mean, d_log_std = _sampling_backward(pass_, d_z, standard_normals, credit)
 
@@ -215,26 +244,41 @@ def _over_samples(d: Array, B: int) -> Array:
 
 
 def _likelihood_backward(
-    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, factors: Array, likelihood: str
-) -> Array:
-    """The gradient of the decoder's output, (B k, X), and that of the Gaussian's x_log_std, (X,).
+    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, x: Array, factors: Array, likelihood: str
+) -> tuple[Array, Array | None]:
+    """The gradient of the decoder's outputs, (B k, X) each, and in `gradients` that of the likelihood's own parameters, (X,).
 
     factors, (B k, 1): what each sample counts for in the loss, 1 / B for one sample an image (33).
     """
     a = pass_.logits
-    x = np.repeat(pass_.encoder[0], len(a) // len(pass_.mean), axis=0)
+    x = np.repeat(x, len(a) // len(pass_.mean), axis=0)
     if likelihood == "bernoulli":
         # log p(x | z) = sum(x * a - softplus(a))                                                             (3)
-        return (sigmoid(a) - x) * factors  #                                                                        (7)
+        return (sigmoid(a) - x) * factors, None  #                                                                  (7)
     if likelihood == "continuous-bernoulli":
         # log p(x | z) = sum(x * a - kappa(a))                                                               (21)
-        return (continuous_bernoulli_mean(a) - x) * factors  #                                                     (25)
+        return (continuous_bernoulli_mean(a) - x) * factors, None  #                                               (25)
+    if likelihood in COUNT_LIKELIHOODS:
+        return _counts_backward(parameters, gradients, pass_, x, factors, likelihood)
     # variance = 1e-4 + exp(2 x_log_std)                                                                     (17)
     # log p(x | z) = -0.5 * sum(log(2 pi variance) + (x - a)^2 / variance)                                   (18)
     variance, squared = x_variance(parameters["x_log_std"]), np.exp(2 * parameters["x_log_std"])
     share = squared / variance
     gradients["x_log_std"] = share * np.sum((1 - (x - a) ** 2 / variance) * factors, axis=0)  #                      (20)
-    return (a - x) / variance * factors  #                                                                         (19)
+    return (a - x) / variance * factors, None  #                                                                   (19)
+
+
+def _counts_backward(
+    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, x: Array, factors: Array, likelihood: str
+) -> tuple[Array, Array | None]:
+    """The same of counts, (B k, X): minus the slopes of log p(x | z), times what each sample counts for."""
+    size, t = x.sum(axis=1, keepdims=True), parameters.get("x_log_dispersion")
+    slopes = counts.slopes(x, size, pass_.logits, likelihood, t, pass_.zero_logits)
+    if slopes.x_log_dispersion is not None and t is not None:
+        total = -np.sum(slopes.x_log_dispersion * factors, axis=0)
+        gradients["x_log_dispersion"] = counts.held_dispersion_gradient(total, t)
+    d_zero_logits = None if slopes.zero_logits is None else -slopes.zero_logits * factors
+    return -slopes.outputs * factors, d_zero_logits
 
 
 def clipped(gradient: Array, clip_norm: float | None) -> Array:
@@ -318,8 +362,8 @@ class ReferenceEngine:
     def load_state(self, state: State) -> None:
         self._state = state.astype(self.dtype)
 
-    def place(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values
+    def place(self, values: Any) -> Any:
+        return CountRows.of(values) if self.model.counts else values
 
     def warm_up(self, placed: NDArray[Any]) -> None:
         """NumPy needs no compilation."""
@@ -342,13 +386,14 @@ class ReferenceEngine:
         activation, likelihood = self.model.activation, self.model.likelihood
         x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
-        pass_ = forward(parameters, x, epsilon, activation)
-        log_p = log_likelihood(parameters, np.repeat(x, objective.samples, axis=0), pass_.logits, likelihood)
+        pass_ = forward(parameters, self._seen(x), epsilon, activation)
+        repeated = np.repeat(x, objective.samples, axis=0)
+        log_p = log_likelihood(parameters, repeated, pass_.logits, likelihood, pass_.zero_logits)
         log_p = log_p.reshape(len(examples), -1)  # (B, k)
         heads = pass_.mean, pass_.log_std
         value, credit = value_and_credit(objective, kl_weight, log_p, *heads, pass_.z, epsilon)
         terms = (log_p.mean(axis=1), gaussian_kl(*heads), value)
-        gradients = backward(parameters, pass_, epsilon, activation, likelihood, credit)
+        gradients = backward(parameters, pass_, epsilon, activation, likelihood, credit, x)
         return gradients, BoundTerms(*(term.astype(np.float64) for term in terms))
 
     def evaluate(self, placed: NDArray[Any], examples: NDArray[np.int64] | None = None) -> BoundTerms:
@@ -357,15 +402,15 @@ class ReferenceEngine:
             some = numbers[start : start + EVALUATION_ROWS]
             x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
             epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, some)
-            terms.append(self._terms(x, forward(self._views(), x, epsilon, self.model.activation)))
+            terms.append(self._terms(x, forward(self._views(), self._seen(x), epsilon, self.model.activation)))
         return BoundTerms.concatenate(terms)
 
     def column_log_likelihoods(self, values: NDArray[Any], examples: NDArray[np.int64]) -> Array:
         """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: the summands of its log-likelihood."""
         x = self._pixels(values, examples, Purpose.EVALUATION_PIXELS, 0)
         epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
-        outputs = forward(self._views(), x, epsilon, self.model.activation).logits
-        return log_likelihood_terms(self._views(), x, outputs, self.model.likelihood)
+        pass_ = forward(self._views(), self._seen(x), epsilon, self.model.activation)
+        return log_likelihood_terms(self._views(), x, pass_.logits, self.model.likelihood, pass_.zero_logits)
 
     def importance_sample(
         self, placed: NDArray[Any], samples: int, examples: NDArray[np.int64] | None = None
@@ -380,23 +425,27 @@ class ReferenceEngine:
     def _importance(self, x: Array, numbers: NDArray[np.int64], samples: int) -> ImportanceTerms:
         """All samples of some images, one after the other."""
         parameters = self._views()
-        _, mean, log_std = encode(parameters, x, self.model.activation)
+        _, mean, log_std = encode(parameters, self._seen(x), self.model.activation)
         log_std = bounded(log_std)
         log_w = np.empty((len(x), samples), np.float64)
         for sample in range(samples):
             epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
             z = sample_diagonal_gaussian(mean, log_std, epsilon)
-            log_p = log_likelihood(parameters, x, decode(parameters, z, self.model.activation)[1], self.model.likelihood)
+            layers, outputs = decode(parameters, z, self.model.activation)
+            log_p = log_likelihood(parameters, x, outputs, self.model.likelihood, decode_zeros(parameters, layers[-1]))
             log_w[:, sample] = log_weights(log_p[:, None], z, log_std, epsilon)[:, 0]  #                     (30)
         w = normalised_weights(log_w)
         return ImportanceTerms(log_mean_exp(log_w).astype(np.float64), 1 / np.sum(w**2, axis=1))  #           (26)
 
-    def encode(self, x: NDArray[Any]) -> tuple[Array, Array]:
-        _, mean, log_std = encode(self._views(), x.astype(self.dtype), self.model.activation)
+    def encode(self, x: Any) -> tuple[Array, Array]:
+        x = CountRows.of(x).dense(self.dtype) if self.model.counts else x.astype(self.dtype)
+        _, mean, log_std = encode(self._views(), self._seen(x), self.model.activation)
         return mean, bounded(log_std)
 
     def decode(self, z: NDArray[Any]) -> Array:
-        return decode(self._views(), z.astype(self.dtype), self.model.activation)[1]
+        layers, outputs = decode(self._views(), z.astype(self.dtype), self.model.activation)
+        zero_logits = decode_zeros(self._views(), layers[-1])
+        return outputs if zero_logits is None else np.concatenate([outputs, zero_logits], axis=1)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -410,8 +459,14 @@ class ReferenceEngine:
         each = [noise.normals(seed, purpose, step, examples, latent, sample) for sample in range(samples)]
         return np.stack(each, axis=1).reshape(-1, latent).astype(self.dtype)
 
-    def _pixels(self, levels: NDArray[Any], examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
-        """The minibatch as the networks see it, (B, X)."""
+    def _seen(self, x: Array) -> Array:
+        """The minibatch as the encoder sees it, (B, X)."""
+        return counts.seen(x, self.model.encoder_input)
+
+    def _pixels(self, levels: Any, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
+        """The minibatch as the likelihood sees it, (B, X)."""
+        if self.model.counts:
+            return CountRows.of(levels).dense(self.dtype)
         if self.training.binarize == "dynamic":
             return noise.drawn_pixels(levels, self.training.seed, purpose, step, examples).astype(self.dtype)
         if self.training.binarize == "threshold":
@@ -420,6 +475,6 @@ class ReferenceEngine:
 
     def _terms(self, x: Array, pass_: ForwardPass) -> BoundTerms:
         return BoundTerms.of_elbo(
-            log_likelihood(self._views(), x, pass_.logits, self.model.likelihood).astype(np.float64),
+            log_likelihood(self._views(), x, pass_.logits, self.model.likelihood, pass_.zero_logits).astype(np.float64),
             gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),
         )

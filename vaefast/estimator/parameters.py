@@ -15,14 +15,13 @@ from sklearn.utils.validation import _check_sample_weight
 
 from vaefast.engines.threads import granted_cores, thread_count
 from vaefast.errors import DataError, SettingsError, VaefastError
+from vaefast.models.defaults import usual_learning_rate, usual_samples
 from vaefast.models.settings import (
     AdamSettings,
     ModelSettings,
     ObjectiveSettings,
     RateSchedule,
     TrainingSettings,
-    usual_learning_rate,
-    usual_samples,
 )
 
 Callback: TypeAlias = Callable[[Any, Mapping[str, float]], "bool | None"]
@@ -42,11 +41,10 @@ def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings
     model = ModelSettings(columns, hidden, whole(vae.n_components), vae.activation, vae.likelihood_)
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
-    epochs = whole(vae.epochs)
     steps = _rate_steps(vae)
     schedule = RateSchedule(vae.learning_rate_schedule, steps, real(vae.final_learning_rate))
     return model, TrainingSettings(
-        vae.batch_size_, epochs, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
+        vae.batch_size_, vae.epochs_, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
         clip_norm=None if vae.clip_norm is None else real(vae.clip_norm),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from vaefast import engines
 from vaefast.engines import State
 from vaefast.errors import DataError, EngineUnavailable
 from vaefast.estimator import parameters
@@ -40,20 +42,40 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
         atomic.write_bytes(path, content)
 
 
-def load(path: str | Path) -> VAE:
+def load(path: str | Path, *, engine: str | None = None, n_jobs: int | None = None) -> VAE:
     """A trained model from a file that `VAE.save` or `vaefast train` wrote, or from a run's folder.
+
+    Parameters
+    ----------
+    path
+        The file, or the run's folder.
+    engine, n_jobs
+        What computes, and on how many threads, as for `VAE`; None is as the model was saved, and for a run of the command
+        line the fastest engine that works here.
+
+    Returns
+    -------
+    VAE
+        The estimator, as it was saved, with these parameters.
 
     Raises
     ------
     DataError
         The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
     EngineUnavailable
-        The engine that the model asks for by name cannot run here.
+        The engine that is asked for, here or by the model, cannot run here; `engine="auto"` takes one that can.
+    SettingsError
+        There is no such engine, or `n_jobs` is no number of threads.
     """
     path = Path(path)
+    chosen = {name: value for name, value in (("engine", engine), ("n_jobs", n_jobs)) if value is not None}
+    with parameters.in_parameters():
+        parameters.threads_of(VAE(n_jobs=n_jobs))
+        if engine is not None:
+            engines.choose(engine)
     saved = model_file.read(path / "model.safetensors" if path.is_dir() else path)
     try:
-        return _restored(saved)
+        return _restored(saved, chosen)
     except EngineUnavailable:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -61,7 +83,7 @@ def load(path: str | Path) -> VAE:
         raise DataError(f"{path}: its settings are damaged ({reason}): give another file") from error
 
 
-def _restored(saved: model_file.SavedModel) -> VAE:
+def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     model, about = saved.model, dict(saved.estimator)
     training = restored_training(saved.training)
     schedule, objective = training.rate_schedule, training.objective
@@ -75,13 +97,15 @@ def _restored(saved: model_file.SavedModel) -> VAE:
         kl_warm_up=objective.warm_up, warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
     )  # fmt: skip
     given = about.get("parameters", {})
-    vae.set_params(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    vae.set_params(**{**given, **chosen})
     vae._inputs = saved_inputs.of_saved(saved)
     vae._network = Network(
         model, training, vae.engine, parameters.threads_of(vae), _restored_state(saved, int(about.get("step", 0)))
     )
     vae.likelihood_, vae.scaling_, vae.binarize_ = model.likelihood, about.get("scaling"), training.binarize
-    vae.batch_size_, vae.seed_, vae.learning_rate_ = training.batch_size, training.seed, training.adam.learning_rate
+    vae.batch_size_, vae.epochs_ = training.batch_size, training.epochs
+    vae.seed_, vae.learning_rate_ = training.seed, training.adam.learning_rate
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
     vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
     vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None

@@ -19,7 +19,8 @@ from vaefast.estimator.parameters import Callback
 from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
-from vaefast.models.settings import LIKELIHOODS, check_binarization, usual_binarization
+from vaefast.models.defaults import usual_binarization, usual_length
+from vaefast.models.settings import LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
 from vaefast.training import progress_bar, trainer
@@ -35,8 +36,6 @@ MODEL_PARAMETERS = {
 
 # What comes of a validation row that is far out.
 OUTWEIGHS = "its score outweighs those of the others"
-# About so many minibatches make an epoch where `batch_size` is "auto", between these two sizes.
-MINIBATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 200
 # What an epoch's metrics hold for `history_` only where there are validation data.
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
@@ -74,10 +73,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         For the Bernoulli likelihood, what a value between 0 and 1 becomes in training: `dynamic` draws it afresh as 0 or 1
         each time a row is seen, with the value as the probability of 1; `threshold` makes it 1 from one half; `none` leaves
         it, and the log-likelihood is then a cross-entropy. `auto` is `dynamic` for Bernoulli and `none` for the others.
-    epochs : int, default=50
-        Passes over the data, at most.
+    epochs : int or 'auto', default='auto'
+        Passes over the data, at most. `auto` goes by the number of rows, and by whether `binarize` draws them afresh in each
+        pass, and so do the defaults of the command line: `vaefast.models.defaults` has the table.
     batch_size : int or 'auto', default='auto'
-        Rows a minibatch; `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
+        Rows a minibatch. `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
     learning_rate : float or 'auto', default='auto'
         Adam's step size. `auto` is 0.001 up to 3000 features, and falls as one over their number from there: each step moves
         every weight by about as much, and a unit of the first layer adds up as many as there are features.
@@ -140,7 +140,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Epochs trained.
     best_epoch_ : int
         The epoch whose model was kept, with early stopping.
-    batch_size_, learning_rate_, seed_, engine_, n_threads_
+    batch_size_, epochs_, learning_rate_, seed_, engine_, n_threads_
         What the training used.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
@@ -166,7 +166,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         activation: str = "relu",
         scaling: str | None = "auto",
         binarize: str = "auto",
-        epochs: int = 50,
+        epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
         beta1: float = 0.9,
@@ -350,7 +350,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         check_binarization(self.likelihood_, self.binarize_)
         self.seed_ = parameters.seed_of(self)
         size = len(X) if prepared.rows is None else len(prepared.rows)
-        self.batch_size_ = min(LARGEST_BATCH, max(SMALLEST_BATCH, size // MINIBATCHES))
+        self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
         self._network = self._new_network(X.shape[1])
         self._network.state = State.zeros(self._network.layout.size)
         self.n_iter_: int = 0
@@ -365,6 +365,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """A network by the parameters as they are now, without a state."""
         if self.batch_size != "auto":
             self.batch_size_ = parameters.whole(self.batch_size)
+        if self.epochs != "auto":
+            self.epochs_ = parameters.whole(self.epochs)
         model, training = parameters.settings_of(self, columns)
         self.learning_rate_ = training.adam.learning_rate
         network = Network(model, training, self.engine, parameters.threads_of(self), State.zeros(1))
@@ -416,8 +418,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     def _choices(self) -> str:
         return (
-            f"scaling {self.scaling_}, binarize {self.binarize_}, batch size {self.batch_size_}, learning rate "
-            f"{self.learning_rate_:g}, engine {self.engine_}"
+            f"scaling {self.scaling_}, binarize {self.binarize_}, batch size {self.batch_size_}, epochs {self.epochs_}, "
+            f"learning rate {self.learning_rate_:g}, engine {self.engine_}"
         )
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def serialize(
     metadata = {
         "format": "vaefast",
         "format_version": str(FORMAT_VERSION if moments is not None or "scaling.cut" in arrays else 1),
-        "model": json.dumps(asdict(layout.model), sort_keys=True),
+        "model": json.dumps(layout.model.as_values(), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
     }
     if estimator:

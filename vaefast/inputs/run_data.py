@@ -288,9 +288,8 @@ def _choice(found: Table, source: Source, inputs: Inputs) -> str:
     """What likelihood and scaling are, and why."""
     reason = why(source.likelihood, source.method, inputs.likelihood)
     because = f" ({reason})" if reason else ""
-    rows, columns = f"{len(found.train):,} rows", f"{found.X.shape[1]:,} column{'s' * (found.X.shape[1] > 1)}"
-    tested = f", {len(found.test):,} to test on" if len(found.test) else ", none to test on"
+    tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (
-        f"{shown(found.name)}: a table, {rows} of {columns} to train on{tested}; likelihood {inputs.likelihood}{because}, "
+        f"{shown(found.name)}: a table; {tested} held out as the test set; likelihood {inputs.likelihood}{because}, "
         f"scaling {inputs.method or 'none'}"
     )

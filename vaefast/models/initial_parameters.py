@@ -13,6 +13,8 @@ from vaefast.models.likelihoods import continuous_bernoulli_mean
 PIXEL_MARGIN = 1e-3
 # A pixel that never changes starts no narrower: with the smallest variance the first errors would be thousands of nats.
 SMALLEST_SPREAD = 0.1
+# Counts that a column is given before it was seen, so that it has a logarithm.
+UNSEEN = 0.5
 # Halvings of [-2000, 2000] until two float64 numbers are neighbours.
 HALVINGS = 64
 
@@ -23,6 +25,7 @@ def initial_parameters(
     seed: int,
     mean_pixels: NDArray[np.float64] | None = None,
     pixel_stds: NDArray[np.float64] | None = None,
+    column_totals: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Initial parameters in plain form, float64 (layout.size,).
 
@@ -40,12 +43,18 @@ def initial_parameters(
     pixel_stds
         Standard deviation of each pixel over the training set, (X,): where a Gaussian likelihood's own starts, whatever the
         scheme, and the best it can be for a decoder that knows nothing of z. Without it they start at 1.
+    column_totals
+        Sum of each column of counts over the training set, (X,): the output bias of a likelihood of counts starts at the
+        logarithm of the column's share, whatever the scheme. Shares of real tables span five orders of magnitude, which Adam
+        would need thousands of steps to walk. Without it it starts as the scheme has it.
     """
     vector = np.zeros(layout.size)
     for number, (name, view) in enumerate(layout.views(vector).items()):
         tensor = layout.tensors[name]
         if name == "x_log_std":
             view[...] = 0.0 if pixel_stds is None else np.log(np.maximum(pixel_stds, SMALLEST_SPREAD))
+        elif name == "x_log_dispersion":
+            view[...] = 0.0
         elif scheme == "report":
             view[...] = 0.01 * _normals(seed, number, tensor)
         elif scheme == "fan-in":
@@ -56,7 +65,10 @@ def initial_parameters(
                 view[...] = _normals(seed, number, tensor) * np.sqrt(2.0 / tensor.inputs)
             else:
                 view[...] = _symmetric(seed, number, tensor) * np.sqrt(6.0 / (tensor.inputs + tensor.outputs))
-    if scheme == "data-mean":
+    if column_totals is not None:
+        seen = column_totals + UNSEEN
+        layout.views(vector)["logits.bias"][...] = np.log(seen / seen.sum())
+    elif scheme == "data-mean":
         assert mean_pixels is not None
         layout.views(vector)["logits.bias"][...] = _logits_of_means(mean_pixels, layout.model.likelihood)
     return vector

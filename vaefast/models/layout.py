@@ -9,7 +9,8 @@ Two forms of the same parameters:
 
 Tensors stand in the order in which the forward pass meets them. The two heads of the recognition network are neighbours
 (both weights, then both biases), so in panel form they are *one* matrix of twice as many panels: one product gives the
-mean and log_std together.
+mean and log_std together. The two outputs a column of a zero-inflated likelihood are *one* matrix, too, in which the panels
+of the two take turns, so that half of the panels is both outputs of half of the columns.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Tensor:
     shape: tuple[int, ...]
     offset: int
     panel_offset: int
+    panel_step: int  # from one of its panels to the next in the flat vector
 
     @property
     def size(self) -> int:
@@ -55,9 +57,14 @@ class Tensor:
     def outputs(self) -> int:
         return self.shape[-1]
 
-    @property
-    def panel_size(self) -> int:
-        return self.inputs * padded(self.outputs)
+    def in_panels(self, vector: NDArray[Any]) -> NDArray[Any]:
+        """Its panels in a vector in panel form, (panels, inputs, PANEL): a view, not a copy."""
+        panels = padded(self.outputs) // PANEL
+        # The last panel may end before a whole step does.
+        ends = vector[self.panel_offset : self.panel_offset + (panels - 1) * self.panel_step + self.inputs * PANEL]
+        size = ends.itemsize
+        strides = (self.panel_step * size, PANEL * size, size)
+        return np.lib.stride_tricks.as_strided(ends, (panels, self.inputs, PANEL), strides, writeable=vector.flags.writeable)
 
 
 class Layout:
@@ -74,7 +81,8 @@ class Layout:
         By name, in the order of the vector: `encoder.0.weight (X, H)`, `encoder.0.bias (H,)`, ..., `mean.weight (H, Z)`,
         `log_std.weight`, `mean.bias`, `log_std.bias`, `decoder.0.weight (Z, H)`, ..., `logits.weight (H, X)`,
         `logits.bias (X,)`. A layer computes `x @ weight + bias`. A Gaussian likelihood adds `x_log_std (X,)`, and its logits
-        are the means of the pixels.
+        are the means of the pixels; a negative binomial `x_log_dispersion (X,)`; its zero inflation `zero_logits.weight
+        (H, X)` behind `logits.weight`, and `zero_logits.bias (X,)` behind `logits.bias`.
     size, panel_size
         Elements of the flat vector in plain and in panel form.
     """
@@ -84,10 +92,15 @@ class Layout:
         self.tensors: dict[str, Tensor] = {}
         self.size = self.panel_size = 0
         for name, shape in _shapes(model):
-            tensor = Tensor(name, shape, self.size, self.panel_size)
+            inputs = shape[0] if len(shape) == 2 else 1
+            step, place = inputs * PANEL, self.panel_size
+            if name.startswith("zero_logits"):
+                place = self.tensors[name.removeprefix("zero_")].panel_offset + step
+            twins = 2 if model.zero_inflation and "logits" in name else 1
+            tensor = Tensor(name, shape, self.size, place, twins * step)
             self.tensors[name] = tensor
             self.size += tensor.size
-            self.panel_size += tensor.panel_size
+            self.panel_size += inputs * padded(shape[-1])
 
     def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Named views (no copies) of a plain vector, (size,)."""
@@ -105,15 +118,13 @@ class Layout:
         for tensor in self.tensors.values():
             matrix = np.zeros((tensor.inputs, padded(tensor.outputs)), out.dtype)
             matrix[:, : tensor.outputs] = vector[tensor.offset : tensor.offset + tensor.size].reshape(tensor.inputs, -1)
-            panels = matrix.reshape(tensor.inputs, -1, PANEL).swapaxes(0, 1)
-            out[tensor.panel_offset : tensor.panel_offset + tensor.panel_size] = panels.reshape(-1)
+            tensor.in_panels(out)[...] = matrix.reshape(tensor.inputs, -1, PANEL).swapaxes(0, 1)
 
     def from_panels(self, panels: NDArray[Any]) -> NDArray[Any]:
         """The plain vector, (size,), of a vector in panel form, (panel_size,)."""
         vector = np.empty(self.size, panels.dtype)
         for tensor in self.tensors.values():
-            block = panels[tensor.panel_offset : tensor.panel_offset + tensor.panel_size]
-            matrix = block.reshape(-1, tensor.inputs, PANEL).swapaxes(0, 1).reshape(tensor.inputs, -1)
+            matrix = tensor.in_panels(panels).swapaxes(0, 1).reshape(tensor.inputs, -1)
             vector[tensor.offset : tensor.offset + tensor.size] = matrix[:, : tensor.outputs].reshape(-1)
         return vector
 
@@ -132,7 +143,10 @@ def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
         shapes.extend([(f"mean.{part}", shape), (f"log_std.{part}", shape)])
     for i, size in enumerate(reversed(model.hidden)):
         dense(f"decoder.{i}", decoder[i], size)
-    dense("logits", bottom, model.pixels)
-    if model.likelihood == "gaussian":
-        shapes.append(("x_log_std", (model.pixels,)))
+    outputs = ("logits", "zero_logits") if model.zero_inflation else ("logits",)
+    for part, shape in (("weight", (bottom, model.pixels)), ("bias", (model.pixels,))):
+        shapes.extend([(f"{name}.{part}", shape) for name in outputs])
+    own = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}.get(model.likelihood)
+    if own:
+        shapes.append((own, (model.pixels,)))
     return shapes

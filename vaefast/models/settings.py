@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vaefast.errors import SettingsError
@@ -14,6 +14,9 @@ BINARIZATIONS = ("dynamic", "threshold", "none")
 LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 # What a user leaves to the data.
 AUTO = "auto"
+# Of whole numbers, whose rates or shares are a softmax over all columns of a row.
+COUNT_LIKELIHOODS = ("negative-binomial", "poisson", "multinomial")
+ENCODER_INPUTS = ("none", "log1p", "l2")
 OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
 IMPORTANCE_WEIGHTED = ("iwae", "dreg")
@@ -30,12 +33,13 @@ LARGEST_SIZE = 2**24
 LARGEST_SEED = 2**64 - 1
 # Samples are numbered in 16 bits of the noise's counter.
 LARGEST_SAMPLES = 2**16
-# Inputs up to which Adam's usual learning rate serves: see `usual_learning_rate`.
-WIDEST_AT_FULL_RATE = 3000
 # What the encoder says of a posterior's log standard deviation holds between these. Above, exp(5) = 148 times as wide as the
 # prior, no trained posterior lies, and a wider one drowns how odd a row is in noise of its own. Below, exp(-40), even one over
 # its square is still a float32 number.
 LOG_STD_BOUNDS = (-40.0, 5.0)
+# The log dispersion of the negative binomial holds between these, theta from 1e-4 to 1e6. Below, all but every count is 0;
+# above, a count of 100 is as likely as under a Poisson to 1 part in 100.
+LOG_DISPERSION_BOUNDS = (-9.21, 13.81)
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
 # density, and with it a bound, that grows without end.
 SMALLEST_VARIANCE = 1e-4
@@ -57,7 +61,13 @@ class ModelSettings:
         `relu` or `tanh`, after every hidden layer.
     likelihood
         p(x | z): `bernoulli` for pixels that are 0 or 1 (grey ones give a cross-entropy), `gaussian` for any real numbers,
-        with a learned variance a pixel, or `continuous-bernoulli` for grey levels in [0, 1].
+        with a learned variance a pixel, `continuous-bernoulli` for grey levels in [0, 1]; for whole counts
+        `negative-binomial`, with a learned dispersion a column, `poisson`, or `multinomial`, where only the shares of a row
+        count.
+    zero_inflation
+        Of `negative-binomial`: each count may be zero for a reason of its own, with a probability that the decoder gives.
+    encoder_input
+        What the encoder sees of the counts x: `none` x itself, `log1p` log(1 + x), `l2` x over its Euclidean norm.
 
     Raises
     ------
@@ -70,6 +80,8 @@ class ModelSettings:
     latent: int = 50
     activation: str = "relu"
     likelihood: str = "bernoulli"
+    zero_inflation: bool = False
+    encoder_input: str = "none"
 
     def __post_init__(self) -> None:
         _check_integer("pixels", self.pixels, 1, LARGEST_SIZE)
@@ -79,7 +91,23 @@ class ModelSettings:
             _check_integer("hidden", size, 1, LARGEST_SIZE)
         _check_integer("latent", self.latent, 1, LARGEST_SIZE)
         _check_choice("activation", self.activation, ACTIVATIONS)
-        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS + COUNT_LIKELIHOODS)
+        _check_choice("encoder_input", self.encoder_input, ENCODER_INPUTS)
+        if self.zero_inflation and self.likelihood != "negative-binomial":
+            raise SettingsError(f"likelihood {self.likelihood} has no zero inflation: choose negative-binomial")
+        if self.encoder_input != "none" and not self.counts:
+            raise SettingsError(f"encoder_input is {self.encoder_input!r}, which is for counts: choose none")
+
+    @property
+    def counts(self) -> bool:
+        """Whether the likelihood is one of whole counts."""
+        return self.likelihood in COUNT_LIKELIHOODS
+
+    def as_values(self) -> dict[str, Any]:
+        """The settings by name. What older versions did not have stands there only where it is not as by default, so that
+        a model that needs nothing new is saved in the same bytes."""
+        added = {"zero_inflation": False, "encoder_input": "none"}
+        return {name: value for name, value in asdict(self).items() if name not in added or value != added[name]}
 
 
 @dataclass(frozen=True)
@@ -301,26 +329,6 @@ def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
         "validation": ValidationSettings(**values.get("validation", {})),
     }
     return TrainingSettings(**{**values, **parts})
-
-
-def usual_learning_rate(pixels: int) -> float:
-    """Adam's step size for inputs of this width.
-
-    A step of Adam moves every weight by about the learning rate, most of them the same way at first, and a unit of the first
-    layer adds up as many weights as there are inputs: with 20,000 of them 0.001 throws it off by tens in one step. So the rate
-    falls as one over the width from `WIDEST_AT_FULL_RATE` on.
-    """
-    return AdamSettings.learning_rate * min(1.0, WIDEST_AT_FULL_RATE / pixels)
-
-
-def usual_samples(objective: str) -> int:
-    """Samples of an objective that does not say how many."""
-    return IMPORTANCE_SAMPLES if objective in IMPORTANCE_WEIGHTED else 1
-
-
-def usual_binarization(likelihood: str) -> str:
-    """What becomes of grey levels where nobody says it."""
-    return "dynamic" if likelihood == "bernoulli" else "none"
 
 
 def check_binarization(likelihood: str, binarize: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import State
+from vaefast.models.count_rows import CountRows
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -16,8 +17,12 @@ from vaefast.models.settings import ModelSettings, TrainingSettings
 BLOCK = 1 << 20
 
 
-def initial_state(model: ModelSettings, training: TrainingSettings, values: NDArray[Any]) -> State:
-    """Step 0 of training on values, (N, X) uint8 or float32: what the scheme and the likelihood need of them is measured."""
+def initial_state(model: ModelSettings, training: TrainingSettings, values: Any) -> State:
+    """Step 0 of training on values, (N, X) uint8, float32 or counts: what scheme and likelihood need of them is measured."""
+    if model.counts:
+        totals = CountRows.of(values).column_totals()
+        layout = Layout(model)
+        return State.initial(initial_parameters(layout, training.initialization, training.seed, column_totals=totals))
     gaussian = model.likelihood == "gaussian"
     means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
     stds = pixel_stds(values, means) if gaussian and means is not None else None

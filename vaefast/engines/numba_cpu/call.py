@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.pixels import Pixels
 from vaefast.engines.numba_cpu.weights import AdamStep
 from vaefast.engines.plan import Plan
@@ -38,7 +39,7 @@ class Buffers(NamedTuple):
     """Where a worker finds and leaves activations and pixels."""
 
     workspace: NDArray[np.float32]  # `Plan` says what stands where
-    pixels: Pixels
+    pixels: Pixels | Counts
     row: Row
 
 

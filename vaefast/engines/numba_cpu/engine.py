@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.examples import as_they_are, in_evaluation, in_training, read_only_images
-from vaefast.engines.images import Images, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import as_they_are, in_evaluation, in_training, read_only_images, read_only_lists
+from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, held_whole, is_sparse
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
 from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
-from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, pixels_of, row_of, scratch_of
+from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, lists_of, row_of, scratch_of
 from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
 from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evaluate_images, train_steps
@@ -26,7 +26,8 @@ from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import FORWARD_ROWS, HALVES, aligned, make_plan, weight_tasks
 from vaefast.engines.workers import Team
-from vaefast.models.layout import Layout, padded
+from vaefast.models.count_rows import CountRows
+from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
@@ -37,9 +38,10 @@ CHUNK = 120
 class Placed(NamedTuple):
     """A set of images where the kernels read it."""
 
-    images: Images
+    images: Images | CountLists
     sparse: bool
     size: int
+    longest: int = 0  # entries of a row of counts
 
 
 class NumbaEngine:
@@ -54,7 +56,7 @@ class NumbaEngine:
         self.step = 0
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
-        workspace, pixels = aligned(size), pixels_of(plan)
+        workspace, pixels = aligned(size), lists_of(plan, model, 0)
         self._buffers = [Buffers(workspace, pixels, row_of(plan)) for _ in range(threads)]
         self._scratch = [scratch_of(plan) for _ in range(threads)]
         self._backward = backward_of(plan, threads)
@@ -75,7 +77,11 @@ class NumbaEngine:
         self.layout.to_panels(state.second_moments, self._weights.second_moments)
         self.step = state.step
 
-    def place(self, values: NDArray[Any]) -> Placed:
+    def place(self, values: Any) -> Placed:
+        if self.model.counts:
+            rows = CountRows.of(values)
+            lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
+            return Placed(read_only_lists(lists), True, len(rows), rows.longest)
         images = read_only_images(held_whole(values))
         sparse = is_sparse(values)
         return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
@@ -102,6 +108,7 @@ class NumbaEngine:
         self, weights: Any, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], pace: Pace | None
     ) -> BoundTerms:
         """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
+        self._make_room(placed.longest)
         batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
@@ -121,10 +128,17 @@ class NumbaEngine:
         )
         return bound_terms(objective, terms, pace.kl_weights, batch)
 
+    def _make_room(self, longest: int) -> None:
+        """Let the minibatch hold rows of so many entries."""
+        if longest > self._buffers[0].pixels.capacity:
+            lists = lists_of(self._network.plan, self.model, longest)
+            self._buffers = [buffers._replace(pixels=lists) for buffers in self._buffers]
+
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
         all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
-        workers = [(self._evaluation, self._weights.parameters, self._forward_buffers()) for _ in range(self.threads)]
+        network, parameters, longest = self._evaluation, self._weights.parameters, placed.longest
+        workers = [(network, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
         return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
 
@@ -136,26 +150,33 @@ class NumbaEngine:
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
-            workers.append((plan, self._network.likelihood, self._weights.parameters, buffers_of(plan, size), chunk))
+            buffers = buffers_of(plan, size, self.model, placed.longest)
+            workers.append((plan, self._network.likelihood, self._weights.parameters, buffers, chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
 
-    def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        width = padded(self.model.latent)
+    def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        width, longest = padded(self.model.latent), 0
+        if self.model.counts:
+            placed = self.place(x)
+            longest, examples = placed.longest, in_evaluation(placed.images, True, self.training, placed.size)
+        else:
+            examples = as_they_are(x, self.training)
         heads = np.empty((len(x), 2 * width), np.float32)
         plan, parameters = self._evaluation.plan, self._weights.parameters
-        workers = [(plan, parameters, self._forward_buffers()) for _ in range(self.threads)]
-        self._share_blocks(encode_images, workers, (as_they_are(x, self.training), heads))
+        workers = [(plan, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
+        self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
         latents[:, : self.model.latent] = z
-        logits = np.empty((len(z), padded(self.model.pixels)), np.float32)
-        plan, parameters = self._evaluation.plan, self._weights.parameters
+        plan, parameters, X = self._evaluation.plan, self._weights.parameters, self.model.pixels
+        logits = np.empty((len(z), plan.twins * padded(X)), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]
         self._share_blocks(decode_latents, workers, (latents, logits))
-        return logits[:, : self.model.pixels].copy()
+        panels = logits.reshape(len(z), -1, plan.twins, PANEL)
+        return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(plan.twins)], axis=1)
 
     def close(self) -> None:
         self._team.close()
@@ -165,9 +186,9 @@ class NumbaEngine:
         counters = np.zeros(1, np.int64)
         self._team.run(kernel, [(counters, *own, *shared) for own in workers])
 
-    def _forward_buffers(self) -> Buffers:
-        """Those of one worker."""
-        return buffers_of(self._evaluation.plan, self._forward_size)
+    def _forward_buffers(self, longest: int) -> Buffers:
+        """Those of one worker, for rows of so many counts."""
+        return buffers_of(self._evaluation.plan, self._forward_size, self.model, longest)
 
 
 def _held_as_lists(whole: Images, size: int) -> Images:

@@ -18,13 +18,12 @@ from vaefast.engines.numba_cpu.call import Minibatch
 from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import ZERO
-from vaefast.engines.numba_cpu.likelihoods import log_likelihood_rows
+from vaefast.engines.numba_cpu.likelihoods import forward_likelihood, place_targets, prepare_likelihood
+from vaefast.engines.numba_cpu.loading import load_rows
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import log_ratio
-from vaefast.engines.numba_cpu.pixels import load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import draw_sample, spread_out
 from vaefast.engines.numba_cpu.steps import decode_rows, encode_rows
-from vaefast.engines.plan import HALVES
 
 
 class Chunk(NamedTuple):
@@ -47,18 +46,19 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
     """`result`, log p(x) of each example from so many samples and how many of them count (26); both (n,) float64."""
     mode = flush_denormals()
     workspace, row, randomness = buffers.workspace, buffers.row, examples.randomness
+    prepare_likelihood(likelihood, plan, parameters, buffers, 0, 1)
     n = fetch_add(counters, MEETING, 1)
     while n < examples.order.size:
         load_rows(plan, buffers, examples, Minibatch(n, 1, 0, randomness.step, ZERO), 0, 1)
         encode_rows(plan, parameters, buffers, examples.sparse, 1)
         spread_out(plan, workspace, row.lanes, 0)
-        for half in range(HALVES):
-            place_pixels(plan, buffers, examples.sparse, 0, 1, half)
+        place_targets(likelihood, plan, buffers, examples.sparse, 1)
         sums = Sums(-math.inf, 0.0, 0.0)
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
             _draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
-            _decode_chunk(plan, likelihood, parameters, workspace, chunk, count)
+            decode_rows(plan, parameters, workspace, count)
+            forward_likelihood(likelihood, plan, parameters, buffers, chunk.log_likelihood, 0, count)
             sums = _add_chunk(chunk, count, sums)
         result.log_likelihood[n] = sums.largest + math.log(sums.total / samples)
         result.effective_samples[n] = sums.total * sums.total / sums.squares
@@ -74,13 +74,6 @@ def _draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
         fill_normals(row.latent_words, row.noise)
         draw_sample(plan, workspace, row.noise, 0, s)
         chunk.ratio[s] = log_ratio(plan, workspace, row.noise, row.lanes, 0, s)
-
-
-@kernel
-def _decode_chunk(plan, likelihood, parameters, workspace, chunk, count):
-    decode_rows(plan, parameters, workspace, count)
-    for half in range(HALVES):
-        log_likelihood_rows(likelihood, plan, parameters, workspace, chunk.log_likelihood[half], 0, count, half)
 
 
 @kernel

@@ -15,12 +15,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
+from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
+from vaefast.engines.numba_cpu.counts import (
+    GRADIENT,
+    STAGES,
+    NegativeBinomial,
+    Shares,
+    ZeroInflated,
+    counts_pass,
+    dispersion_gradient,
+    dispersion_offset,
+    tabulate_share,
+)
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.objectives import add_squares, square_count
+from vaefast.engines.numba_cpu.pixels import place_pixels
 from vaefast.engines.numba_cpu.tiles import adam_tile
-from vaefast.engines.plan import D_OUTPUT, OUTPUT, ROWS
+from vaefast.engines.plan import D_OUTPUT, HALVES, OUTPUT, ROWS
 from vaefast.models.layout import PANEL, Layout
 from vaefast.models.settings import SMALLEST_VARIANCE
 
@@ -32,6 +45,11 @@ VARIANCE_FLOOR, TWO_PI = np.float32(SMALLEST_VARIANCE), np.float32(2 * math.pi)
 # kappa(a) = a / 2 + K(a^2) and its slope 1/2 + a M(a^2) for |a| < 1 (24); the first terms left out are 2e-9 and 5e-10.
 K1, K2, K3, K4 = (np.float32(c) for c in (1 / 24, -1 / 2880, 1 / 181_440, -1 / 9_676_800))
 M0, M1, M2, M3, M4 = (np.float32(c) for c in (1 / 12, -1 / 720, 1 / 30_240, -1 / 1_209_600, 1 / 47_900_160))
+
+
+# Likelihoods of counts, and of these the ones that learn a dispersion.
+COUNTS = (Shares, NegativeBinomial, ZeroInflated)
+DISPERSED = (NegativeBinomial, ZeroInflated)
 
 
 class Bernoulli(NamedTuple):
@@ -52,11 +70,101 @@ class ContinuousBernoulli(NamedTuple):
     pixels: int
 
 
-def likelihood_of(layout: Layout) -> Bernoulli | Gaussian | ContinuousBernoulli:
+def likelihood_of(layout: Layout) -> Any:
     """The type that stands for a model's likelihood."""
-    if layout.model.likelihood == "gaussian":
+    model = layout.model
+    if model.likelihood == "negative-binomial":
+        kind = ZeroInflated if model.zero_inflation else NegativeBinomial
+        return kind(layout.tensors["x_log_dispersion"].panel_offset)
+    if model.counts:
+        return Shares(model.pixels)
+    if model.likelihood == "gaussian":
         return Gaussian(layout.tensors["x_log_std"].panel_offset)
     return (Bernoulli if layout.model.likelihood == "bernoulli" else ContinuousBernoulli)(layout.model.pixels)
+
+
+def prepare_likelihood(likelihood, plan, parameters, buffers, worker, workers):
+    """What every row needs of the likelihood's parameters, this worker's share of it; whether there is any."""
+
+
+@overload(prepare_likelihood, jit_options=AS_KERNELS)
+def _choose_prepare(likelihood, plan, parameters, buffers, worker, workers):
+    def dispersed(likelihood, plan, parameters, buffers, worker, workers):
+        tabulate_share(likelihood.x_log_dispersion, plan, parameters, buffers.pixels, worker, workers)
+        return True
+
+    def nothing(likelihood, plan, parameters, buffers, worker, workers):
+        return False
+
+    return dispersed if _kind(likelihood) in DISPERSED else nothing
+
+
+def likelihood_phase(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
+    """log p(x | z) in nats of a worker's share, float64 to log_likelihood[:, begin:end]; outputs become their gradients."""
+
+
+@overload(likelihood_phase, jit_options=AS_KERNELS)
+def _choose_phase(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
+    def images(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
+        plan, k = network.plan, network.plan.samples
+        first, last = share.first * k, share.last * k
+        for half in range(share.half_first, share.half_last):
+            place_pixels(plan, buffers, sparse, share.first, share.last, half)
+            out = log_likelihood[half, begin:end]
+            likelihood_rows(network.likelihood, plan, parameters, buffers.workspace, scale, out, first, last, half)
+
+    def counts(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
+        plan, k, offset = network.plan, network.plan.samples, dispersion_offset(network.likelihood)
+        first, last = share.first * k, share.last * k
+        for stage in range(STAGES):
+            if stage > 0:
+                meet(worker.counters, share.meeting, share.partners)
+            for half in range(share.half_first, share.half_last):
+                out = log_likelihood[half, begin:end]
+                counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, last, half)
+
+    likelihood = network.types[network.fields.index("likelihood")]
+    return counts if _kind(likelihood) in COUNTS else images
+
+
+def place_targets(likelihood, plan, buffers, sparse, rows):
+    """x of the first images of the workspace where a forward pass compares the outputs with it."""
+
+
+@overload(place_targets, jit_options=AS_KERNELS)
+def _choose_place(likelihood, plan, buffers, sparse, rows):
+    def images(likelihood, plan, buffers, sparse, rows):
+        for half in range(HALVES):
+            place_pixels(plan, buffers, sparse, 0, rows, half)
+
+    def counts(likelihood, plan, buffers, sparse, rows):
+        pass  # each pass over the density places them itself
+
+    return counts if _kind(likelihood) in COUNTS else images
+
+
+def forward_likelihood(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+    """log p(x | z) in nats of the first rows of the decoder, float64 to log_likelihood[:, begin : begin + rows].
+
+    What becomes of the outputs is not said.
+    """
+
+
+@overload(forward_likelihood, jit_options=AS_KERNELS)
+def _choose_forward(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+    def images(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+        for half in range(HALVES):
+            out = log_likelihood[half, begin : begin + rows]
+            log_likelihood_rows(likelihood, plan, parameters, buffers.workspace, out, 0, rows, half)
+
+    def counts(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+        offset = dispersion_offset(likelihood)
+        for stage in range(GRADIENT):
+            for half in range(HALVES):
+                out = log_likelihood[half, begin : begin + rows]
+                counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, rows, half)
+
+    return counts if _kind(likelihood) in COUNTS else images
 
 
 def likelihood_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
@@ -104,11 +212,20 @@ def _choose_update(network, weights, workspace, gradient, adam, B, first, last):
             x_log_std_gradient(offset, objective, plan, weights.parameters, workspace, B, panel, gradient)
             adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
 
+    def dispersed(network, weights, workspace, gradient, adam, B, first, last):
+        objective, plan, offset = network.objective, network.plan, network.likelihood.x_log_dispersion
+        # Of two outputs a column the first comes first: the panel of a column is updated with that of its rates.
+        for output in range(first, last):
+            if output % plan.twins == 0:
+                panel = output // plan.twins
+                dispersion_gradient(offset, objective, plan, weights.parameters, workspace, B, panel, gradient)
+                adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
+
     def without(network, weights, workspace, gradient, adam, B, first, last):
         pass
 
-    likelihood = network.types[network.fields.index("likelihood")]
-    return gaussian if _kind(likelihood) is Gaussian else without
+    kind = _kind(network.types[network.fields.index("likelihood")])
+    return gaussian if kind is Gaussian else dispersed if kind in DISPERSED else without
 
 
 def _kind(likelihood: Any) -> Any:

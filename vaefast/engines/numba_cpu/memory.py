@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
+from vaefast.engines.numba_cpu.counts import WRITTEN_OUT, Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import Pixels
 from vaefast.engines.numba_cpu.products import GROUP
+from vaefast.engines.numba_cpu.rising import PAIR, TABLED
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import Scratch
-from vaefast.engines.plan import BLOCK_PIXELS, Plan, aligned, half_widths, pixel_blocks, shared_parts
+from vaefast.engines.plan import BLOCK_PIXELS, HALVES, Plan, aligned, half_widths, pixel_blocks, shared_parts
+from vaefast.models.count_rows import NARROW
 from vaefast.models.layout import PANEL, padded
+from vaefast.models.settings import ModelSettings
 
 
 def pixels_of(plan: Plan) -> Pixels:
     """The lists of all rows."""
     entries = plan.rows * plan.pixels
     return Pixels(
+        capacity=plan.pixels,
         indices=np.empty(entries, np.uint16),
         values=np.empty(entries, np.float32),
         lengths=np.zeros(plan.rows, np.int64),
@@ -27,9 +32,34 @@ def pixels_of(plan: Plan) -> Pixels:
     )
 
 
-def buffers_of(plan: Plan, size: int) -> Buffers:
-    """Those of a worker that shares none, with a workspace of so many elements."""
-    return Buffers(aligned(size), pixels_of(plan), row_of(plan))
+def lists_of(plan: Plan, model: ModelSettings, longest: int) -> Pixels | Counts:
+    """The lists of all rows: of an image as long as it has pixels, of a row of counts with so many entries at most."""
+    if not model.counts:
+        return pixels_of(plan)
+    rows, index = plan.rows, np.uint16 if plan.pixels <= NARROW else np.uint32
+    decoded, tabled = rows * plan.samples, plan.pixels if model.likelihood == "negative-binomial" else 0
+    return Counts(
+        capacity=longest,
+        indices=np.empty(rows * longest, index),
+        values=np.empty(rows * longest, np.float32),
+        lengths=np.zeros(rows, np.int64),
+        middles=np.zeros(rows, np.int64),
+        ends=np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
+        counts=np.empty(rows * longest, np.float32),
+        totals=np.zeros(rows, np.float32),
+        sizes=np.zeros(rows, np.float32),
+        constants=np.zeros(rows),
+        maxima=np.zeros((HALVES, decoded), np.float32),
+        sums=np.zeros((HALVES, decoded)),
+        slopes=np.zeros((HALVES, decoded)),
+        table=np.zeros(tabled * TABLED * PAIR, np.float32),
+        lanes=np.zeros((HALVES, decoded * WRITTEN_OUT * PANEL), np.float32),
+    )
+
+
+def buffers_of(plan: Plan, size: int, model: ModelSettings, longest: int) -> Buffers:
+    """Those of a worker that shares none, with a workspace of so many elements, for rows of so many entries."""
+    return Buffers(aligned(size), lists_of(plan, model, longest), row_of(plan))
 
 
 def row_of(plan: Plan) -> Row:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms
 from vaefast.engines.numba_cpu.barrier import meet, meet_all
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
-from vaefast.engines.numba_cpu.elementwise import HALF, ZERO, fill, fma
+from vaefast.engines.numba_cpu.elementwise import HALF, ONE, ZERO, fill, fma
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.posterior import bounded, twice_divergence
 from vaefast.engines.objectives import log_mean_exp
@@ -294,6 +294,21 @@ def _choose_add_squares(objective, d_a, squares, q):
     def alike(objective, d_a, squares, q):
         for j in range(PANEL):
             squares[j] = fma(d_a[j], d_a[j], squares[j])
+
+    return weighted if kind_of(objective) is Weighted else alike
+
+
+def sample_weight(objective, q):
+    """What sample q counts for beside what its gradient was scaled with."""
+
+
+@overload(sample_weight, jit_options=AS_KERNELS)
+def _choose_sample_weight(objective, q):
+    def weighted(objective, q):
+        return objective.weights[q] if objective.weighting != SAMPLED else ONE
+
+    def alike(objective, q):
+        return ONE
 
     return weighted if kind_of(objective) is Weighted else alike
 

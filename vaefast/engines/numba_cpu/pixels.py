@@ -31,8 +31,9 @@ BYTE_HALF = np.uint8(128)
 class Pixels(NamedTuple):
     """The non-zero pixels of each row of the minibatch, in ascending order."""
 
-    indices: NDArray[np.uint16]  # (rows * X,): row r from r * X
-    values: NDArray[np.float32]  # (rows * X,)
+    capacity: int  # of a row
+    indices: NDArray[np.uint16]  # (rows * capacity,): row r from r * capacity
+    values: NDArray[np.float32]  # (rows * capacity,)
     lengths: NDArray[np.int64]  # (rows,)
     middles: NDArray[np.int64]  # (rows,): how many entries belong to half 0 of the logits
     ends: NDArray[np.int32]  # (rows, blocks): how many entries lie in a row's blocks of BLOCK_PIXELS up to this one
@@ -76,7 +77,7 @@ def list_nonzero(images, lists):
 
 
 @kernel
-def load_rows(plan, buffers, examples, minibatch, first, last):
+def load_images(plan, buffers, examples, minibatch, first, last):
     """Fill rows first to last - 1 of a minibatch: the lists of their pixels if `sparse`, else x in the workspace.
 
     The n-th non-zero pixel of a row takes word n of its example's key; a black pixel, which is never on, takes none.
@@ -131,7 +132,7 @@ def place_pixels(plan, buffers, sparse, first, last, half):
 @kernel
 def _place_list(plan, workspace, pixels, stride, r, q, half):
     """The list of image r to row q."""
-    base, entry = plan.target + q * PANEL, r * plan.pixels
+    base, entry = plan.target + q * PANEL, r * pixels.capacity
     begin, end = (pixels.middles[r], pixels.lengths[r]) if half == 1 else (0, pixels.middles[r])
     for i in range(entry + begin, entry + end):
         p = np.int64(pixels.indices[i])
@@ -190,7 +191,7 @@ def _levels_of_floats(levels, lists, binarize, words, row):
 @kernel
 def _list(row, pixel, plan, pixels, r):
     """The pixels of row r that are not zero. No branch: each is written, and overwritten by the next unless it counts."""
-    start, stop = r * plan.pixels, (r + 1) * plan.pixels
+    start, stop = r * pixels.capacity, (r + 1) * pixels.capacity
     indices, values, ends = pixels.indices[start:stop], pixels.values[start:stop], pixels.ends[r]
     count = 0
     for i in range(pixel.size):

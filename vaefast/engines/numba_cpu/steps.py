@@ -19,9 +19,14 @@ from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import ZERO, copy
 from vaefast.engines.numba_cpu.gradients import finish_step
 from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
-from vaefast.engines.numba_cpu.likelihoods import likelihood_rows, log_likelihood_rows
+from vaefast.engines.numba_cpu.likelihoods import (
+    forward_likelihood,
+    likelihood_phase,
+    place_targets,
+    prepare_likelihood,
+)
+from vaefast.engines.numba_cpu.loading import load_rows
 from vaefast.engines.numba_cpu.objectives import output_scale, settle
-from vaefast.engines.numba_cpu.pixels import load_rows, place_pixels
 from vaefast.engines.numba_cpu.sampling import sample_rows
 from vaefast.engines.numba_cpu.sampling_backward import sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
@@ -68,6 +73,8 @@ def _rows_phase(worker, network, parameters, buffers, backward, examples, miniba
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
     k, B, begin, top = plan.samples, minibatch.size, minibatch.begin, plan.heads + 1
     scale = output_scale(objective, B)
+    if prepare_likelihood(network.likelihood, plan, parameters, buffers, worker.number, worker.workers):
+        meet_all(worker)
     load_rows(plan, buffers, examples, minibatch, share.own_first, share.own_last)
     for i in range(top):
         meet(worker.counters, share.meeting, share.partners)
@@ -79,10 +86,9 @@ def _rows_phase(worker, network, parameters, buffers, backward, examples, miniba
         meet(worker.counters, share.meeting, share.partners)
         for half in halves:
             dense_layer(plan, i, parameters, workspace, first * k, last * k, half)
-    for half in halves:
-        place_pixels(plan, buffers, examples.sparse, first, last, half)
-        log_likelihood = terms.log_likelihood[half, begin * k : (begin + B) * k]
-        likelihood_rows(network.likelihood, plan, parameters, workspace, scale, log_likelihood, first * k, last * k, half)
+    likelihood_phase(
+        network, worker, share, parameters, buffers, examples.sparse, scale, terms.log_likelihood, begin * k, (begin + B) * k
+    )
     settle(objective, plan, worker, share, buffers, minibatch, terms)
     for i in range(plan.layers.shape[0] - 1, 0, -1):
         # A part may be overwritten when its readers have met again: two sets of parts, in turn.
@@ -152,6 +158,7 @@ def evaluate_images(counters, network, parameters, buffers, examples, terms):
     """The ELBO terms of `examples`, in blocks of as many rows as this worker's workspace holds."""
     mode = flush_denormals()
     plan, workspace, n = network.plan, buffers.workspace, examples.order.size
+    prepare_likelihood(network.likelihood, plan, parameters, buffers, 0, 1)
     block = _next_block(counters, plan)
     while block < n:
         minibatch = _block(block, min(plan.rows, n - block), examples.randomness)
@@ -160,10 +167,8 @@ def evaluate_images(counters, network, parameters, buffers, examples, terms):
         encode_rows(plan, parameters, buffers, examples.sparse, rows)
         sample_rows(network, buffers, examples, minibatch, terms, 0, rows)
         decode_rows(plan, parameters, workspace, rows)
-        for half in range(HALVES):
-            place_pixels(plan, buffers, examples.sparse, 0, rows, half)
-            log_likelihood = terms.log_likelihood[half, block : block + rows]
-            log_likelihood_rows(network.likelihood, plan, parameters, workspace, log_likelihood, 0, rows, half)
+        place_targets(network.likelihood, plan, buffers, examples.sparse, rows)
+        forward_likelihood(network.likelihood, plan, parameters, buffers, terms.log_likelihood, block, rows)
         block = _next_block(counters, plan)
     restore_mode(mode)
 

@@ -127,7 +127,7 @@ def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end
         count = pixels.ends[b, block] - start
         if count == 0:
             continue
-        panel, entry = begin, b * plan.pixels + start
+        panel, entry = begin, b * pixels.capacity + start
         while panel < end:
             left = end - panel
             d, g = layer[D_OUTPUT] + panel * stride + b * PANEL, (panel - begin) * g_panel

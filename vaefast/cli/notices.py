@@ -1,0 +1,41 @@
+"""What a run says before it begins: what it will do, and which wishes have no effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaefast.cli.options import Options
+    from vaefast.models.settings import TrainingSettings
+
+
+def unused_data_dir(data: str | None, data_dir: object) -> list[str]:
+    """That --data-dir has no effect, where other data than MNIST are named."""
+    if data_dir is None or data in (None, "mnist"):
+        return []
+    return [f"--data-dir {data_dir} is not used: it is the folder of the MNIST files, and --data is {data}"]
+
+
+def plan(data: str, rows: int, columns: int, options: Options, engine: Any) -> str:
+    """The first line of a run: the data, and the settings that decide how long it takes and what comes out."""
+    settings = options.training
+    return (
+        f"{data}: {rows:,} training examples of {columns:,} values | {_length(settings, options.automatic)}, learning "
+        f"rate {settings.adam.learning_rate:g}, seed {settings.seed} | {team(engine)}"
+    )
+
+
+def _length(settings: TrainingSettings, automatic: frozenset[str]) -> str:
+    """Batch size and epochs, and which of them the data have decided."""
+    chosen = [name for name in ("batch_size", "epochs") if name in automatic]
+    text = f"batch size {settings.batch_size}, {settings.epochs} epoch{'' if settings.epochs == 1 else 's'}"
+    if not chosen:
+        return text
+    flags = " and ".join("--" + name.replace("_", "-") for name in chosen)
+    return f"{text} (by the number of examples; {flags} {'changes it' if len(chosen) == 1 else 'change them'})"
+
+
+def team(engine: Any) -> str:
+    """What computes: the engine, its threads, and its ranks where there are several."""
+    ranks, threads = getattr(engine, "ranks", 1), f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
+    return f"engine {engine.name}, {threads if ranks == 1 else f'{ranks} ranks with {threads} each'}"

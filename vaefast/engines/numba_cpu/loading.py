@@ -1,0 +1,86 @@
+"""How a minibatch comes into the buffers: images by `pixels.load_images`, counts by lists of their own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba.extending import overload
+
+from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, CountLists
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
+from vaefast.engines.numba_cpu.elementwise import ONE, log
+from vaefast.engines.numba_cpu.pixels import BLOCK_SHIFT, load_images
+from vaefast.engines.plan import SPLIT
+from vaefast.models.layout import PANEL
+
+
+def load_rows(plan, buffers, examples, minibatch, first, last):
+    """Fill rows first to last - 1 of a minibatch from its examples."""
+
+
+@overload(load_rows, jit_options=AS_KERNELS)
+def _choose_load(plan, buffers, examples, minibatch, first, last):
+    def images(plan, buffers, examples, minibatch, first, last):
+        load_images(plan, buffers, examples, minibatch, first, last)
+
+    def counts(plan, buffers, examples, minibatch, first, last):
+        for r in range(first, last):
+            _load_counts(plan, buffers.pixels, examples.images, examples.order[minibatch.begin + r], r)
+
+    kind = examples.types[examples.fields.index("images")].instance_class
+    return counts if kind is CountLists else images
+
+
+@kernel
+def _load_counts(plan, counts, table, example, r):
+    """Row r: the counts of an example, what the encoder sees of them, and what is known of the whole row."""
+    start, stop = table.starts[example], table.starts[example + 1]
+    place, length = r * counts.capacity, stop - start
+    indices, values = counts.indices[place : place + length], counts.values[place : place + length]
+    x = counts.counts[place : place + length]
+    for i in range(length):
+        indices[i] = table.pixels[start + i]
+    if table.bytes.size > 0:
+        for i in range(length):
+            x[i] = np.float32(table.bytes[start + i])
+    else:
+        for i in range(length):
+            x[i] = table.floats[start + i]
+    _see(table.encoder_input, x, values)
+    counts.totals[r], counts.sizes[r] = table.totals[example], table.sizes[example]
+    counts.constants[r] = table.constants[example]
+    counts.lengths[r] = length
+    boundary, middle = plan.layers[plan.layers.shape[0] - 1, SPLIT] // plan.twins * PANEL, 0
+    for column in indices:
+        middle += column < boundary
+    counts.middles[r] = middle
+    _end_blocks(indices, counts.ends[r])
+
+
+@kernel
+def _see(encoder_input, x, values):
+    """What the encoder sees of the counts of a row, both (entries,): log(1 + x), x over the row's norm, or x."""
+    factor = ONE
+    if encoder_input == SEEN_OVER_THEIR_NORM:
+        squares = 0.0
+        for i in range(x.size):
+            squares += np.float64(x[i]) * np.float64(x[i])
+        factor = np.float32(1.0 / math.sqrt(squares)) if squares > 0.0 else ONE
+    if encoder_input == SEEN_AS_LOGARITHMS:
+        for i in range(x.size):
+            values[i] = log(ONE + x[i])
+    else:
+        for i in range(x.size):
+            values[i] = x[i] * factor
+
+
+@kernel
+def _end_blocks(indices, ends):
+    """How many entries of a row lie in each block of columns and those before it."""
+    for block in range(ends.size):
+        ends[block] = 0
+    for i in range(indices.size):
+        ends[np.int64(indices[i]) >> BLOCK_SHIFT] = i + 1
+    for block in range(1, ends.size):
+        ends[block] = max(ends[block], ends[block - 1])

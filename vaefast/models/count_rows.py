@@ -1,0 +1,186 @@
+"""A table of whole counts as lists of what is not zero: how every engine gets counts, whatever they came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vaefast.models.noise import WORD_BITS, Purpose, words
+from vaefast.models.special import log_gamma
+
+# Entries that are worked on in one go, so that no temporary is as large as the table.
+PIECE = 1 << 22
+BYTE = 255
+NARROW = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class CountRows:
+    """N rows of X columns; a count takes 3 bytes in narrow tables of counts up to 255, at most 8 in any other.
+
+    Parameters
+    ----------
+    starts
+        Where the entries of each row begin, and the end, int64 (N + 1,).
+    columns
+        Of the entries, ascending in each row: uint16, or uint32 where the table is wider than 65,536.
+    values
+        Of the entries, above 0: uint8, or float32 where a count is larger than 255.
+    width
+        Number of columns X.
+    """
+
+    starts: NDArray[np.int64]
+    columns: NDArray[np.uint16 | np.uint32]
+    values: NDArray[np.uint8 | np.float32]
+    width: int
+
+    def __len__(self) -> int:
+        """Count the rows: N."""
+        return len(self.starts) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.width
+
+    @property
+    def largest(self) -> int:
+        """The largest count; 0 where there is none."""
+        return int(self.values.max(initial=0))
+
+    @property
+    def longest(self) -> int:
+        """The most entries of a row."""
+        return int(np.diff(self.starts).max(initial=0))
+
+    @classmethod
+    def of(cls, table: Any) -> CountRows:
+        """Rows of a table, (N, X): a NumPy array, or a matrix or array of scipy.sparse in any format.
+
+        Duplicate entries of a sparse table add up, as they do for scipy. The table stays as it is. Whoever brings it has
+        checked that its numbers are whole and not negative.
+        """
+        if isinstance(table, CountRows):
+            return table
+        if isinstance(table, np.ndarray):
+            return cls._of_dense(table)
+        matrix = table.tocsr()
+        if not matrix.has_canonical_format or np.any(matrix.data == 0):
+            matrix = matrix.copy() if matrix is table else matrix
+            matrix.sum_duplicates()
+            matrix.eliminate_zeros()
+        return cls._packed(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+
+    @classmethod
+    def _of_dense(cls, table: NDArray[Any]) -> CountRows:
+        starts = np.zeros(len(table) + 1, np.int64)
+        np.cumsum(np.count_nonzero(table, axis=1), out=starts[1:])
+        columns = np.empty(starts[-1], _index_type(table.shape[1]))
+        values = np.empty(starts[-1], _value_type(table))
+        rows = max(1, PIECE // table.shape[1])
+        for first in range(0, len(table), rows):
+            block = table[first : first + rows]
+            place, entries = np.nonzero(block), slice(starts[first], starts[first + len(block)])
+            columns[entries], values[entries] = place[1], block[place]
+        return cls(starts, columns, values, table.shape[1])
+
+    @classmethod
+    def _packed(cls, starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], width: int) -> CountRows:
+        return cls(starts.astype(np.int64), columns.astype(_index_type(width)), values.astype(_value_type(values)), int(width))
+
+    def take(self, rows: ArrayLike) -> CountRows:
+        """These rows, (n,), in this order; a slice of neighbours is a view."""
+        chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.zeros(len(chosen) + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        if len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
+            own = slice(self.starts[chosen[0]], self.starts[chosen[0]] + starts[-1])
+            return CountRows(starts, self.columns[own], self.values[own], self.width)
+        columns, values = np.empty(starts[-1], self.columns.dtype), np.empty(starts[-1], self.values.dtype)
+        step = max(1, PIECE // max(1, int(lengths.max(initial=1))))
+        for first in range(0, len(chosen), step):
+            last = min(first + step, len(chosen))
+            shift = np.repeat(self.starts[chosen[first:last]] - starts[first:last], lengths[first:last])
+            entries = shift + np.arange(starts[first], starts[last])
+            columns[starts[first] : starts[last]] = self.columns[entries]
+            values[starts[first] : starts[last]] = self.values[entries]
+        return CountRows(starts, columns, values, self.width)
+
+    def __getitem__(self, rows: ArrayLike) -> CountRows:
+        """`take`."""
+        return self.take(rows)
+
+    def dense(self, dtype: Any = np.float32) -> NDArray[Any]:
+        """The table itself, (N, X)."""
+        out = np.zeros(self.shape, dtype)
+        out[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
+        return out
+
+    def totals(self) -> NDArray[np.float64]:
+        """The sum of each row, (N,); whole numbers, so no order changes a bit below 2^53."""
+        return self._row_sums(self.values.astype(np.float64))
+
+    def column_totals(self) -> NDArray[np.float64]:
+        """The sum of each column, (X,)."""
+        total = np.zeros(self.width)
+        for first in range(0, len(self.values), PIECE):
+            some = slice(first, first + PIECE)
+            total += np.bincount(self.columns[some], self.values[some].astype(np.float64), self.width)
+        return total
+
+    def keys(self) -> NDArray[np.int64]:
+        """`noise.row_keys` of the rows as float32 numbers, (N,): zeros add nothing to them."""
+        pair = words(0, Purpose.ROW_KEYS, 0, np.arange(self.width), 2).astype(np.uint64)
+        multipliers = pair[:, 0] << WORD_BITS | pair[:, 1]
+        keys = np.empty(len(self), np.int64)
+        for first, last in self._pieces():
+            own = slice(self.starts[first], self.starts[last])
+            bits = self.values[own].astype(np.float32).view(np.uint32).astype(np.uint64)
+            sums = _segment_sums(bits * multipliers[self.columns[own]], self.starts[first : last + 1] - self.starts[first])
+            keys[first:last] = sums >> WORD_BITS
+        return keys
+
+    def constants(self, sizes: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
+        """What of log p(x | z) does not depend on z, nats, of each row (46), (50), (51); sizes, (N,): of their rates."""
+        factorials, totals = np.zeros(len(self)), self.totals()
+        small = log_gamma(np.arange(BYTE + 2) + 1.0)
+        for first, last in self._pieces():
+            own = slice(self.starts[first], self.starts[last])
+            values = self.values[own]
+            logs = small[values] if values.dtype == np.uint8 else log_gamma(values.astype(np.float64) + 1.0)
+            factorials[first:last] = _segment_sums(logs, self.starts[first : last + 1] - self.starts[first])
+        if likelihood == "multinomial":
+            return np.asarray(log_gamma(totals + 1.0) - factorials)
+        known = totals * np.log(np.where(sizes > 0, sizes, 1.0)) - sizes if likelihood == "poisson" else 0.0
+        return known - factorials
+
+    def _row_sums(self, of_entries: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _segment_sums(of_entries, self.starts)
+
+    def _pieces(self) -> list[tuple[int, int]]:
+        """Runs of rows (first, last) that hold about `PIECE` entries each."""
+        bounds = np.searchsorted(self.starts, np.arange(0, self.starts[-1] + PIECE, PIECE), side="left")
+        bounds = np.unique(np.clip(np.append(bounds, len(self)), 0, len(self)))
+        return [*zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+
+
+def _segment_sums(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+    """The sum of values[starts[i] : starts[i + 1]] for each i, in the type of the values; an empty run is 0."""
+    sums = np.zeros(len(starts) - 1, values.dtype)
+    full = np.flatnonzero(np.diff(starts))
+    if full.size:
+        sums[full] = np.add.reduceat(values, starts[full])
+    return sums
+
+
+def _index_type(width: int) -> type[np.uint16] | type[np.uint32]:
+    return np.uint16 if width <= NARROW else np.uint32
+
+
+def _value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.float32]:
+    return np.uint8 if values.size == 0 or values.max() <= BYTE else np.float32
