@@ -20,7 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 QUICK: dict[str, list[str]] = {
     "": ["test_quick.py", "test_floors.py"],
     "cli": ["training/test_pace.py"],
-    "data": ["data/test_csv.py"],
+    "data": ["data/test_csv.py", "data/test_table_text.py::test_any_usual_separator"],
     "engines": ["engines/test_reference.py", "engines/test_threads.py"],
     "estimator": [
         "test_estimator.py::test_shapes_and_types",

@@ -37,6 +37,11 @@ def test_a_link_to_nowhere_is_found(tmp_path):
     assert missing(page) == ["b.png", "e.md"]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_merge_was_left_half_done(page):
+    assert not re.search(r"^(<{7}|>{7}) ", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_each_figure_is_shown_on_a_page():
     shown = {(page.parent / name).resolve() for page in PAGES for name in targets(page.read_text(encoding="utf-8"))}
     assert [path.name for path in (ROOT / "docs" / "images").iterdir() if path not in shown] == []

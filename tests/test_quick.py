@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,26 @@ def test_a_quick_test_is_one_of_the_list(node, quick):
 
 def test_quick_tests_are_marked(request):
     assert request.node.get_closest_marker("quick")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen", "workers"),
+    [
+        (["tests"], {}, 2),
+        ([str(TESTS)], {}, 2),
+        (["tests"], {"markexpr": "quick"}, 0),
+        (["tests"], {"keyword": "cython"}, 0),
+        (["tests/models"], {}, 0),
+        (["tests", "benchmarks"], {}, 0),
+        (["tests/test_quick.py::test_every_folder_is_tried_quickly"], {}, 0),
+    ],
+)
+def test_the_whole_suite_alone_is_shared_by_two_processes(pytestconfig, arguments, chosen, workers):
+    root = TESTS.parent
+    conftest_of_all = pytestconfig.pluginmanager.get_plugin(str(root / "conftest.py"))
+    option = SimpleNamespace(**{"markexpr": "", "keyword": "", **chosen})
+    config = SimpleNamespace(args=arguments, invocation_params=SimpleNamespace(dir=root), rootpath=root, option=option)
+    assert conftest_of_all.pytest_xdist_auto_num_workers(config) == workers
 
 
 def test_no_two_test_files_have_one_name():

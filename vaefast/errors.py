@@ -1,8 +1,8 @@
-"""Every error a user can meet: one line that says what, where and how to fix, with the exit code of the command line."""
+"""The errors of vaefast. The message of each is one line that says what, where and how to fix it."""
 
 
 class VaefastError(Exception):
-    """An error that the person at the keyboard can mend; `exit_code` is what the command line returns for it."""
+    """An error that the user can fix. `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -42,4 +42,4 @@ class EngineUnavailable(SettingsError):
 
 
 class DataWarning(UserWarning):
-    """Training goes on, but something about the data or the model should not be overlooked."""
+    """A warning about the data or the model. Training goes on."""

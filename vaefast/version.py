@@ -1,3 +1,3 @@
-"""The version, in a module of its own, so that what stands on the lowest floor need not import the whole house."""
+"""The version. It has a module of its own, so that the lowest layers need not import the package."""
 
 __version__ = "0.1.0"

@@ -199,7 +199,8 @@ def test_checkpoints_that_are_gone(command, run):
     assert command("run", *QUICK, "--data", "grey.npy", "--no-figures")[0] == 0
 
 
-def test_a_model_that_the_estimator_saved(command):
+def test_a_model_that_the_estimator_saved(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     X = np.random.default_rng(0).normal(5.0, 3.0, (40, 6))
     vae = VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0).fit(X)
     vae.save("scaled.safetensors")

@@ -358,9 +358,11 @@ def test_names_that_a_terminal_and_a_font_lack_are_written_otherwise(digits_run,
 def test_help_is_quick_and_lists_every_flag(tmp_path):
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         result = finished(tmp_path, "--help")
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        # Of a core: what else the machine does meanwhile is not counted.
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert (result.code, result.err) == (0, "")
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", result.out)) == FLAGS
     assert min(seconds) < 0.5
@@ -866,7 +868,7 @@ def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
     shown = b""
     with started(folder, *arguments, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if select.select([own], [], [], 0.1)[0]:
                 try:

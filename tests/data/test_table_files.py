@@ -249,6 +249,7 @@ def test_h5ad_refusals(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     path = write_h5ad(tmp_path / "a.h5ad", VALUES, {"kind": pd.Categorical([None, *KINDS[1:]])})
     refused(path, "row 0 (counted from 0), column 'kind' of obs: a label is missing", label="kind")
+    refused(write_h5ad(tmp_path / "c.h5ad", np.array([[b"a", b"b"]])), "holds an X of type |S1")
     (tmp_path / "b.h5").write_bytes(path.read_bytes())
     refused(tmp_path / "b.h5", "is an HDF5 file", "numpy.save")
     with h5py.File(path, "a") as file:

@@ -106,6 +106,19 @@ def test_dialects():
     assert dialect_of(["1 2", "1 2 3"]).separator is None
 
 
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+def test_comments_in_front_of_the_rows(tmp_path, separator):
+    header = separator.join(["age", "size", "weight", "e"])
+    np.savetxt(tmp_path / "a.txt", VALUES, delimiter=separator, header=f"made by hand\n{header}")
+    table = table_in(tmp_path / "a.txt")
+    assert table.names == ("age", "size", "weight", "e")
+    np.testing.assert_array_equal(table.values, np.loadtxt(tmp_path / "a.txt", delimiter=separator))
+    np.savetxt(tmp_path / "a.txt", VALUES, delimiter=separator, header="made by hand, today")
+    assert table_in(tmp_path / "a.txt").values.shape == (30, 4)
+    path = written(tmp_path, f"# note\n#a{separator}b\n1.5{separator}2\n3{separator}x\n1{separator}2\n")
+    refused(path, "line 4, column 2 'b' is 'x'")
+
+
 # --- Encodings, packing, lines
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from vaefast.engines.cuda_gpu import plan as planning
 from vaefast.engines.cuda_gpu import tiling
 from vaefast.engines.cuda_gpu.plan import make_plan, parameter_size
 from vaefast.engines.cuda_gpu.tiling import Machine, Product, Tile, Work
+from vaefast.engines.threads import granted_cores
 from vaefast.errors import EngineUnavailable
 from vaefast.models.layout import Layout, padded
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -53,84 +54,118 @@ needs_numba_cuda = pytest.mark.skipif(
 needs_compilers = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
 
-def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A Python of its own, in which Numba reads these variables."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    return subprocess.run(
-        [sys.executable, *arguments], env=inherited | environment, cwd=ROOT, capture_output=True, text=True, timeout=500
-    )
-
-
-@needs_numba_cuda
-def test_the_simulated_engine_agrees_with_the_reference():
-    result = fresh("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu/simulated.py", NUMBA_ENABLE_CUDASIM="1")
-    assert result.returncode == 0, result.stdout[-6000:]
-    assert " passed" in result.stdout
-
+NO_STANDIN = reason_against() or (f"not installed: {', '.join(missing())}" if missing() else None)
+needs_standin = pytest.mark.skipif(NO_STANDIN is not None, reason=str(NO_STANDIN))
 
 # The engine on a GPU that is none: its own tests, and of those that all engines take what ends soon.
 SHORT = ("tests/gpu/executed.py", "tests/engines/test_cuda_gpu.py", "tests/engines/test_engines.py")
 SOON = "executed or (cuda and not report and not fifty and not rows and not threads)"
-ON_THE_STANDIN = {
-    "engine": (*PYTEST, *SHORT, "-k", SOON),
-    "checker": (*PYTEST, "tests/gpu/instructions.py", "tests/gpu/planted.py"),
-    "command": ("-m", "vaefast.train", "--data", "images.npy", "--engine=cuda", "--hidden=9", "--latent=2", "--epochs=2"),
+# What runs in a Python of its own, the longest first. The command finds the kernels that the engine's tests compiled.
+SIMULATOR, ENGINE, CHECKER, COMMAND = "simulator", "engine", "checker", "command"
+PROGRAMS = {
+    ENGINE: (*PYTEST, *SHORT, "-k", SOON),
+    SIMULATOR: ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu/simulated.py"),
+    "9.0": ("-m", "tests.gpu.compiled", "9.0"),
+    "7.5": ("-m", "tests.gpu.compiled", "7.5"),
+    CHECKER: (*PYTEST, "tests/gpu/instructions.py", "tests/gpu/planted.py"),
+    COMMAND: ("-m", "vaefast.train", "--data", "images.npy", "--engine=cuda", "--hidden=9", "--latent=2", "--epochs=2"),
 }
-NO_STANDIN = reason_against() or (f"not installed: {', '.join(missing())}" if missing() else None)
-needs_standin = pytest.mark.skipif(NO_STANDIN is not None, reason=str(NO_STANDIN))
+ON_THE_STANDIN = (ENGINE, CHECKER, COMMAND)
+
+
+def begun(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
+    """A Python of its own, in which Numba and the engine read these variables and none that are set here."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "VAEFAST_CUDA"))}
+    inherited["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], env=inherited | environment, cwd=cwd, **pipes)
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Its exit code and what it said; one that does not end is killed."""
+    try:
+        output, errors = process.communicate(timeout=800)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 @pytest.fixture(scope="module")
-def on_the_standin(tmp_path_factory):
-    """All that runs on the stand-in, started at once: each has a Python of its own."""
-    folder = tmp_path_factory.mktemp("standin")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "VAEFAST_CUDA"))}
-    environment = inherited | build(folder) | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+def programs(request, tmp_path_factory):
+    """Results to come of all PROGRAMS that a selected test waits for; as many run at a time as there are cores."""
+    folder, processes = tmp_path_factory.mktemp("programs"), []
+    calls = [item.callspec for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    wanted = [name for name in PROGRAMS if name in {call.params.get("program") for call in calls}]
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (60, 30)).astype(np.uint8))
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, *command], env=environment, cwd=folder if name == "command" else ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for name, command in ON_THE_STANDIN.items()
-    }  # fmt: skip
-    yield started
-    for process in started.values():
+    variables = {SIMULATOR: {"NUMBA_ENABLE_CUDASIM": "1"}}
+    if NO_STANDIN is None and {*wanted} & {*ON_THE_STANDIN}:
+        variables |= dict.fromkeys(ON_THE_STANDIN, build(folder))
+
+    def result(name: str) -> subprocess.CompletedProcess[str]:
+        process = begun(*PROGRAMS[name], cwd=folder if name == COMMAND else ROOT, **variables.get(name, {}))
+        processes.append(process)
+        return ended(process)
+
+    pool = ThreadPoolExecutor(granted_cores())
+    yield {name: pool.submit(result, name) for name in wanted}
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+    pool.shutdown()
+
+
+@pytest.fixture
+def program(request, programs):
+    """The name of one of PROGRAMS, and how it ended."""
+    return request.param, programs[request.param].result()
+
+
+def of(*names):
+    return pytest.mark.parametrize("program", names, indirect=True)
+
+
+@needs_numba_cuda
+@of(SIMULATOR)
+def test_the_simulated_engine_agrees_with_the_reference(program):
+    _, result = program
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert " passed" in result.stdout
 
 
 @needs_standin
-@pytest.mark.parametrize(("run", "said"), [("checker", " passed"), ("command", "engine cuda"), ("engine", " passed")])
-def test_on_the_standin_for_a_gpu(run, said, on_the_standin):
-    output, _ = on_the_standin[run].communicate(timeout=500)
-    assert on_the_standin[run].returncode == 0, output[-6000:]
-    assert said in output
-    assert " skipped" not in output or run == "engine"  # where likelihoods are that it lacks
+@of(*ON_THE_STANDIN)
+def test_on_the_standin_for_a_gpu(program):
+    name, result = program
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-6000:]
+    assert ("engine cuda" if name == COMMAND else " passed") in output
+    assert " skipped" not in output or name == ENGINE  # where likelihoods are that it lacks
 
 
-@cache
-def compiled(compute: str) -> dict[str, dict[str, int]]:
-    result = fresh("-m", "tests.gpu.compiled", compute)
+def compiled(program) -> dict[str, dict[str, int]]:
+    """What `tests.gpu.compiled` says of each kernel."""
+    _, result = program
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout.splitlines()[-1])
 
 
 @needs_compilers
-@pytest.mark.parametrize(("kernel", "compute"), COMPILED)
-def test_kernels_compile_into_their_registers(kernel, compute):
+@pytest.mark.parametrize(("kernel", "program"), COMPILED, indirect=["program"])
+def test_kernels_compile_into_their_registers(kernel, program):
     """Two blocks of 256 threads share 65,536 registers: 128 a thread."""
-    report = compiled(compute)[kernel]
+    report = compiled(program)[kernel]
     assert 0 < report["registers"] <= 128
     for name in ("stack", "spill stores", "spill loads"):
         assert report[name] <= SPILLED.get(kernel, 0), report
 
 
 @needs_compilers
+@of("9.0")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels_hold_what_they_should(kernel):
-    report = compiled("9.0")[kernel]
+def test_kernels_hold_what_they_should(kernel, program):
+    report = compiled(program)[kernel]
     tensor = kernel.endswith("tf32")
     # Numba turns a careless constant into float64; a cached constant would be stale in the kernel that writes it.
     for name in ("float64", "cached as constant", "local memory", "float atomics", "untyped accesses"):
@@ -159,7 +194,7 @@ def test_what_numba_cuda_takes_from_numpy_is_there_where_numpy_has_it_no_more():
         "import vaefast.engines.cuda_gpu",
         "np.row_stack([[1], [2]])",
     )
-    result = fresh("-W", "ignore", "-c", "; ".join(lines))
+    result = ended(begun("-W", "ignore", "-c", "; ".join(lines)))
     assert result.returncode == 0, result.stderr
 
 

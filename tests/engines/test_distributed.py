@@ -50,7 +50,7 @@ def agreement(ranks):
 
 
 @with_mpi
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3])  # one first: several would each compile what they do not find
 def test_several_ranks_train_the_model_of_one(ranks):
     found = agreement(ranks)
     assert len(found) == 9
@@ -64,7 +64,7 @@ def test_several_ranks_train_the_model_of_one(ranks):
         assert max(case["parameters"]) <= TOLERANCES["parameters"], case["name"]
         assert case["digests"][1] == case["digests"][2], case["name"]  # rank order twice
         assert case["digests"][1] == case["digests"][3], case["name"]  # and in shared memory
-    assert any(max(case["parameters"]) > 0 for case in found)  # they were computed apart
+    assert any(max(case["parameters"]) > 0 for case in found) == (ranks > 1)  # several computed them apart
 
 
 # ---- the command

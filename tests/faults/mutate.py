@@ -27,7 +27,7 @@ from vaefast.runs.checkpointing import position_in
 from vaefast.runs.resuming import Resumed
 from vaefast.runs.run_folder import RunFolder, environment
 
-SLOWEST = 1.0  # second
+SLOWEST = 1.0  # second of a core
 # Sizes and counts at which readers trip: ends of types, and more than any machine has.
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 WORDS = (
@@ -92,7 +92,7 @@ def mutate(seed: int, number: int, kinds: dict[str, Target]) -> str:
     Raises
     ------
     Failed
-        It raised what is no error of ours, or took more than a second twice.
+        It raised what is no error of ours, or took more than a second of a core twice.
     """
     rng = random.Random(f"{seed}-{number}")
     kind = sorted(kinds)[number % len(kinds)]
@@ -103,7 +103,7 @@ def mutate(seed: int, number: int, kinds: dict[str, Target]) -> str:
 
 
 def _seconds(kind: str, number: int, target: Target, content: bytes) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # it would be a second line on stderr
@@ -114,7 +114,7 @@ def _seconds(kind: str, number: int, target: Target, content: bytes) -> float:
             raise Failed(f"input {number} ({kind}) gives a message that is not one line: {message!r}") from error
     except Exception as error:
         raise Failed(f"input {number} ({kind}) raises {type(error).__name__}: {error}: {content[:200]!r}") from error
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def mutated(rng: random.Random, content: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import takewhile
 from typing import TextIO
 
 from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
@@ -16,8 +16,11 @@ from vaefast.errors import DataError
 
 # Characters: room for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
 LONGEST_LINE = 1 << 26
-# Lines that the separator is told from.
+# Lines that the separator is told from, and characters of them if lines are long.
 SNIFFED = 20
+MOST_SNIFFED = 1 << 20
+# What begins a line in front of the rows that is none.
+COMMENT = "#"
 # A comma between digits, in a line whose other commas are part of a text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
@@ -43,10 +46,31 @@ class Lines:
         self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
         self._most = float("inf")  # rows that this machine can hold
         self._stored = self._not_blank(iter(partial(text.readline, LONGEST_LINE), ""))
-        first = [*islice(self._stored, 1)]
-        own = EXCEL_SEPARATOR.fullmatch(first[0][1]) if first else None
-        self._pending = [*([] if own else first), *islice(self._stored, SNIFFED)]
+        self._pending = self._first_lines()
+        own = EXCEL_SEPARATOR.fullmatch(self._pending[0][1]) if self._pending else None
+        if own:
+            del self._pending[0]
+        comments = [*takewhile(lambda held: held[1].lstrip().startswith(COMMENT), self._pending)]
+        del self._pending[: len(comments)]
         self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None)
+        if comments:
+            self._name_columns(*comments[-1])
+
+    def _first_lines(self) -> list[tuple[int, str]]:
+        """Those that the separator is told from, a few long ones or more short ones, with their numbers."""
+        held, length = list[tuple[int, str]](), 0
+        for number, line in self._stored:
+            held.append((number, line))
+            length += len(line)
+            if len(held) > SNIFFED or (length > MOST_SNIFFED and len(held) > 1):
+                break
+        return held
+
+    def _name_columns(self, number: int, comment: str) -> None:
+        """Take a comment in front of the rows for the header, as `numpy.savetxt` writes it, where it has as many fields."""
+        names = comment.strip().lstrip(COMMENT).strip(" ")
+        if len(fields_of(names, self.dialect.separator)) == self.width():
+            self._pending.insert(0, (number, names))
 
     def header(self) -> tuple[list[str], bool]:
         """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,

@@ -64,6 +64,8 @@ def _opened(path: Path) -> Iterator[Any]:
 def _matrix(held: Any, path: Path) -> Any:
     """X as a NumPy array, or as `scipy.sparse.csr_array`."""
     if hasattr(held, "dtype"):
+        if held.dtype.kind not in "buif":
+            raise DataError(f"{shown(path)} holds an X of type {held.dtype}: give numbers")
         values: NDArray[Any] = new_array(held.shape, held.dtype, shown(path))
         held.read_direct(values)
         return values

@@ -1,4 +1,4 @@
-"""What every engine can do, and the two things that engines exchange with the rest: `State` and `BoundTerms`."""
+"""The contract of an engine, and the data that engines exchange with the rest, such as `State` and `BoundTerms`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaefast.models.layout import Layout
 
 @dataclass
 class State:
-    """The whole memory of a training run, in the plain form of `Layout`: three vectors (P,) and the steps taken."""
+    """The state of training in the plain form of `Layout`: three vectors (P,), and the number of steps taken."""
 
     parameters: NDArray[Any]
     first_moments: NDArray[Any]
@@ -46,10 +46,10 @@ class State:
 
 
 class BoundTerms(NamedTuple):
-    """What is known of each example's bound, in nats, float64 (N,): ELBO = log_likelihood - kl.
+    """The terms of the bound of each example, in nats, float64 (N,): ELBO = log_likelihood - kl.
 
-    Of several samples log_likelihood is their mean; kl is the divergence in closed form. `objective` is what training
-    maximises (`ObjectiveSettings`), and in evaluation the ELBO.
+    With several samples log_likelihood is their mean. kl is the divergence in closed form. `objective` is what training
+    maximises (`ObjectiveSettings`); in evaluation it is the ELBO.
     """
 
     log_likelihood: NDArray[np.float64]
@@ -66,7 +66,7 @@ class BoundTerms(NamedTuple):
 
     @classmethod
     def of_elbo(cls, log_likelihood: NDArray[np.float64], kl: NDArray[np.float64]) -> BoundTerms:
-        """Where the ELBO is what is maximised."""
+        """The terms if the objective is the ELBO."""
         return cls(log_likelihood, kl, log_likelihood - kl)
 
 
@@ -78,7 +78,7 @@ class ImportanceTerms(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What changes from step to step and is known beforehand, float64 (steps,)."""
+    """Settings that change from step to step, float64 (steps,) each."""
 
     learning_rates: NDArray[np.float64]
     kl_weights: NDArray[np.float64]  # factor of the KL divergence
@@ -91,8 +91,8 @@ class Pace(NamedTuple):
 class Engine(Protocol):
     """One model with its Adam state on one device.
 
-    Noise is a function of (seed, purpose, step, example, index), so neither the number of threads nor the way a run is
-    cut into calls of `train` changes a bit of the result.
+    Noise is a function of (seed, purpose, step, example, index). So neither the number of threads nor the division of a run
+    into calls of `train` changes a bit of the result.
     """
 
     name: str
@@ -110,36 +110,36 @@ class Engine(Protocol):
         """Take over parameters, moments and step."""
 
     def place(self, values: NDArray[Any]) -> Any:
-        """Put a set of images, (N, X) uint8 or float32 in [0, 1], where this engine reads them best.
+        """Bring a set of images, (N, X) uint8 or float32 in [0, 1], into the form and the memory that this engine reads best.
 
-        What comes back is for the methods of this engine alone. The values must not change meanwhile.
+        The result is for the methods of this engine only. The values must not change while it is in use.
         """
 
     def warm_up(self, placed: Any) -> None:
-        """Compile whatever `train` and `evaluate` will run on these images; changes no state."""
+        """Compile everything that `train` and `evaluate` need for these images. Changes no state."""
 
     def train(self, placed: Any, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         """Train on the examples of `order`, (N,), in minibatches of `batch_size`, the last of which may be smaller.
 
-        `pace` holds a value for each of these steps; without it they have the learning rate and beta of the settings.
+        `pace` holds values for each of these steps. Without it the learning rate and beta of the settings are used.
 
-        Returns the terms of each example in that order, each as it was when its minibatch was trained.
+        Returns the terms of the examples in the same order, each computed when its minibatch was trained.
         """
 
     def evaluate(self, placed: Any, examples: NDArray[np.int64] | None = None) -> BoundTerms:
-        """The one-sample ELBO terms of every image, with evaluation noise of its own that is the same at each call.
+        """The ELBO terms of each image by one sample, with evaluation noise that is the same at each call.
 
-        `examples`, (N,) in [0, 2^32), is the number under which each image draws its noise: its place without it.
+        The noise of an image depends on its number in `examples`, (N,) in [0, 2^32), which by default is its place.
         """
 
     def importance_sample(self, placed: Any, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
-        """log p(x) of every image from so many samples of q(z | x) (26), the images as `evaluate` sees them.
+        """log p(x) of each image from this many samples of q(z | x) (26). Grey levels are binarised as in `evaluate`.
 
-        The noise of each sample is a function of the image's number and the sample's: no result depends on the images beside.
+        The noise depends on the numbers of the image and the sample. So no result depends on the other images.
         """
 
     def encode(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1], taken as it is."""
+        """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1]. Nothing is binarised."""
 
     def decode(self, z: NDArray[Any]) -> NDArray[Any]:
         """Logits, or the means of a Gaussian likelihood, (N, X), for z (N, Z)."""

@@ -1,4 +1,4 @@
-"""Whether a CUDA GPU can be used here, asked of the driver itself: neither Numba nor a CUDA context is started for it."""
+"""Ask the driver whether a CUDA GPU can be used here, without starting Numba or a CUDA context."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 def fault() -> str | None:
-    """What stands in the way of the CUDA engine and what would help, in one line; None where it can run."""
+    """The reason why the CUDA engine cannot run and the remedy, in one line. None if it can run."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed; pip install 'vaefast[cuda]'"
     if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":

@@ -1,4 +1,4 @@
-"""log p(x) by importance sampling on top of any engine's networks: what engines without a kernel for it share."""
+"""log p(x) by importance sampling with the networks of any engine. Engines without a kernel for it use this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
-# Images whose samples are decoded in one call: bounds the memory and changes no result.
+# Images whose samples are decoded in one call. This bounds the memory and changes no result.
 ROWS = 1024
 
 
@@ -53,7 +53,7 @@ def _block(
     for sample in range(samples):
         epsilon = noise.normals(training.seed, Purpose.IMPORTANCE_SAMPLES, sample, numbers, model.latent)
         z = mean + np.exp(log_std) * epsilon
-        # log p(z) - log q(z | x): the normalising constants are the same and leave
+        # log p(z) - log q(z | x): the normalising constants cancel
         log_w = np.sum(0.5 * (epsilon**2 - z**2) + log_std, axis=1)
         log_w += log_likelihood(parameters, exact, engine.decode(z).astype(np.float64), model.likelihood)
         higher = np.maximum(largest, log_w)
@@ -63,7 +63,7 @@ def _block(
 
 
 def drawn(values: NDArray[Any], training: TrainingSettings, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows as evaluation sees them, (N, X): the same draw of the pixels as for the ELBO."""
+    """Rows as in evaluation, (N, X): pixels are drawn as for the ELBO."""
     if training.binarize == "dynamic":
         return noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
     x = grey_levels(values)

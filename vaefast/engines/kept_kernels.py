@@ -1,9 +1,9 @@
 """Compiled kernels on disk: a private folder for each key, a file for each kernel and signature.
 
-Numba's own disk cache goes stale when an imported kernel is edited, unpickles files it never verified and fails the import
-where nothing is writable. This one is keyed by a hash over all kernel sources, the versions and the processor, lives in a
-folder that only the user can open, verifies a SHA-256 before it unpickles, and leaves it to the caller to compile anew when
-anything is wrong.
+Numba's own disk cache goes stale when an imported kernel is edited, unpickles files that it never verified, and fails the
+import where nothing is writable. The key of this cache is a hash of all kernel sources, the versions and the processor. It
+lies in a folder that only the user can open, and verifies a SHA-256 before it unpickles. If anything is wrong, the caller
+compiles again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vaefast.version import __version__
 
 
 def key_of(sources: Iterable[Path], *facts: object) -> str:
-    """Changes with any of these sources, our version and Python's, and any of the facts."""
+    """A key that changes with these sources, with the versions of vaefast and Python, and with these facts."""
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())
@@ -31,7 +31,7 @@ def key_of(sources: Iterable[Path], *facts: object) -> str:
 
 
 def folder_of(key: str) -> Path | None:
-    """The private folder of compiled kernels, made if need be; None where no such folder can be had."""
+    """The private folder of compiled kernels, made if need be. None if there can be no such folder."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "vaefast" / f"kernels-{key}"
     try:
@@ -40,19 +40,19 @@ def folder_of(key: str) -> Path | None:
     except OSError:
         return None
     if hasattr(os, "getuid"):
-        # Cached machine code is run: nobody else may have been able to put it there.
+        # Cached machine code is executed, so no other user may be able to write here.
         private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
         return folder if private else None
     return folder
 
 
 def kept_or_not(folder: Path | None) -> str:
-    """What becomes of kernels that are being compiled, for a message."""
+    """For a message: whether kernels that are being compiled will be cached."""
     return "and kept for the next run" if folder else "for this run: the cache folder is not writable"
 
 
 class KernelFile:
-    """One file a signature: a SHA-256 and the pickled machine code that it vouches for.
+    """One file a signature: the SHA-256 of pickled machine code, and the code itself.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class KernelFile:
         self._name, self._folder = name, folder
 
     def load(self, key: object) -> Any:
-        """What was saved under this key; None where nothing was, or not that."""
+        """The code that was saved under this key. None if there is none, or if it does not verify."""
         path = self._path(key)
         if path is None:
             return None
@@ -79,7 +79,7 @@ class KernelFile:
         return pickle.loads(content[32:])
 
     def save(self, key: object, data: Any) -> None:
-        """Keep it; where that is not possible the next process compiles."""
+        """Save the code. If that fails, the next process compiles."""
         path = self._path(key)
         if path is None:
             return
@@ -96,7 +96,7 @@ class KernelFile:
                 temporary.unlink(missing_ok=True)
 
     def flush(self) -> None:
-        """Nothing is held in memory."""
+        """Do nothing: no code is held in memory."""
 
     def _path(self, key: object) -> Path | None:
         folder = self._folder()

@@ -1,4 +1,4 @@
-"""What training maximises and how much each sample counts for its gradient: the specification, plain NumPy in any dtype.
+"""The objectives and the weight of each sample in their gradients: the specification, in plain NumPy of any dtype.
 
 Dimensions: B minibatch, k samples of the latents an image, Z latents. The k samples of an image lie together: a matrix of
 (B k, Z) holds those of image 0 first. A number in parentheses is an equation of DERIVATION.md.
@@ -17,7 +17,7 @@ Array = NDArray[np.floating]
 
 
 class Credit(NamedTuple):
-    """How an objective shares out its gradient."""
+    """The weights with which terms and samples enter the gradient of an objective."""
 
     samples: Array  # (B, k): factor of the gradient of log p(x | z) of each sample; the k of an image add up to 1
     kl_weights: Array | None  # (Z,): factor of each latent's closed KL; None where log p(z) - log q(z | x) is differentiated
@@ -67,7 +67,7 @@ def value_and_credit(
     z: Array,
     standard_normals: Array,
 ) -> tuple[Array, Credit]:
-    """The objective of each image in nats, (B,), and what its gradient is made of.
+    """The objective of each image in nats, (B,), and the weights of its gradient.
 
     log_likelihood is log p(x | z) of each sample, (B, k); mean and log_std are (B, Z), z and the noise (B k, Z).
     """

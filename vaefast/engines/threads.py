@@ -1,4 +1,4 @@
-"""How many threads a run takes: the one place that decides."""
+"""The number of threads of a run. It is decided here and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 
 from vaefast.errors import SettingsError
 
-# The first that is set decides where no number is asked for; the last two are what other numerical codes listen to.
+# If no number is asked for, the first of these that is set decides. Other numerical codes use the last two.
 VARIABLES = ("VAEFAST_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def granted_cores() -> int:
-    """Cores that this process may use: affinity and cgroup quotas are counted."""
+    """Cores that this process may use, by its affinity and cgroup quotas."""
     from joblib import cpu_count
 
     return int(cpu_count())
 
 
 def thread_count(requested: int | None) -> int:
-    """The number asked for, else that of the environment, else all cores; never more than the cores granted.
+    """The number that was asked for, or that of the environment, or all cores. Never more than the cores granted.
 
     Raises
     ------

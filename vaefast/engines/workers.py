@@ -1,4 +1,4 @@
-"""A team of threads that run the same compiled kernel side by side: what the engines for a CPU share."""
+"""A team of threads that run the same compiled kernel side by side. Both compiled engines for the CPU use it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Arguments = Sequence[tuple[Any, ...]]
 class Team:
     """Threads that wait in a pool, and cost nothing while they wait.
 
-    The calling thread only waits, so a signal reaches it at once; it leaves `run` when the kernels have ended, because
-    they hold the memory of the model.
+    The calling thread only waits, so a signal reaches it at once. It leaves `run` when the kernels have ended, because they
+    use the memory of the model.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class Team:
         self._pool = None
 
     def _together(self, kernel: Any, arguments: Arguments) -> None:
-        """Runs in the pool, where no signal can come between the submissions: a worker that never came would leave the
-        others waiting at their barrier."""
+        """Submit all workers, from within the pool: no signal can come between two submissions, which would leave workers
+        waiting at their barrier for one that never starts."""
         if self._prepare is not None:
             self._prepare(kernel, arguments)
         others: list[Future[None]] = [self._pool.submit(kernel, *a) for a in arguments[1:]] if self._pool else []

@@ -1,4 +1,4 @@
-"""What a trained `VAE` does: latents, reconstructions, samples and scores of rows."""
+"""The methods of a trained `VAE`: latents, reconstructions, samples and scores of rows."""
 
 from __future__ import annotations
 
@@ -33,19 +33,66 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         return self._network.model.latent
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Means of q(z | x), float32 (N, Z), of the rows of X, (N, X).
+        """Means of the posterior q(z | x) of each row.
 
-        Nothing is drawn: where training draws grey levels on or off, the encoder is given the levels as they are.
+        Nothing is drawn at random. Where training draws grey levels as 0 or 1, the encoder is given the levels as they are.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (N, Z), float32
+            The latents.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
         """
         return self._posterior(X)[0]
 
     def posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of q(z | x), float32 (N, Z) each, of the rows of X, (N, X)."""
+        """Mean and standard deviation of the posterior q(z | x) of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+
+        Returns
+        -------
+        mean, std : ndarray of shape (N, Z), float32
+            Both are in the units of the latents, whose prior is N(0, I).
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
+        """
         mean, log_std = self._posterior(X)
         return mean, np.exp(log_std)
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
-        """Means of p(x | z), (N, X), of latents Z, (N, Z): probabilities for a Bernoulli, else in the units of the data."""
+        """Means of p(x | z) for given latents.
+
+        Parameters
+        ----------
+        Z : array-like of shape (N, Z)
+            Latents.
+
+        Returns
+        -------
+        ndarray of shape (N, X)
+            Probabilities for a Bernoulli likelihood, otherwise numbers in the units of the data.
+
+        Raises
+        ------
+        DataError
+            Z has another number of columns than the model has latents.
+        """
         check_is_fitted(self)
         z = check_array(Z, dtype=[np.float32, np.float64])
         if z.shape[1] != self._n_features_out:
@@ -53,7 +100,23 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         return self._inputs.leave(expectation(self.likelihood_, self._network.decode(z)))
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
-        """What the model makes of the rows of X, (N, X): `inverse_transform(transform(X))`."""
+        """Reconstructions of the rows: `inverse_transform(transform(X))`.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (N, X)
+            As `inverse_transform` gives them.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
+        """
         return self.inverse_transform(self._posterior(X)[0])
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11) -> NDArray[Any]:
@@ -61,15 +124,22 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         Parameters
         ----------
-        a, b
-            A row each, (X,), or as many rows, (N, X).
-        steps
+        a, b : array-like of shape (X,) or (N, X)
+            One row each, or the same number of rows each.
+        steps : int, default=11
             Points on each line, at least 2.
 
         Returns
         -------
-        ndarray
-            (steps, X), or (N, steps, X).
+        ndarray of shape (steps, X) or (N, steps, X)
+            As `inverse_transform` gives them.
+
+        Raises
+        ------
+        DataError
+            a and b do not fit the model, or differ in their number of rows.
+        SettingsError
+            `steps` is less than 2.
         """
         steps = parameters.count("steps", steps, 2)
         single = np.ndim(a) == 1
@@ -84,16 +154,26 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def sample(
         self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None, *, noise_in_x: bool = False
     ) -> NDArray[Any]:
-        """New rows, (n_samples, X), from z ~ N(0, I).
+        """New rows: latents z drawn from the prior N(0, I), and sent through the decoder.
 
         Parameters
         ----------
-        n_samples
-            How many.
-        random_state
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState or None, default=None
             An int gives the same rows each time.
-        noise_in_x
-            Draw x from p(x | z); without it, the mean of p(x | z), which for images is what one wants to see.
+        noise_in_x : bool, default=False
+            Whether x is drawn from p(x | z). Otherwise it is the mean of p(x | z), which suits images.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, X)
+            In the units of the data.
+
+        Raises
+        ------
+        SettingsError
+            `n_samples` is less than 1.
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
@@ -107,19 +187,33 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         return self._inputs.leave(draw(self.likelihood_, outputs, self._network.parameters.get("x_log_std"), generator))
 
     def score_samples(self, X: ArrayLike, *, n_samples: int = 10, per_feature: bool = False) -> NDArray[np.float64]:
-        """The ELBO of each row in nats, (N,): a bound on log p(x), the mean over some samples of q(z | x).
+        """The ELBO of each row in nats: a lower bound on log p(x). Low scores mark rows unlike the training data.
 
-        The noise of a row goes by its content, so its score is the same in any company and at each call: bit for bit on the
-        compiled engines, to rounding on the reference engine, whose products are NumPy's. Low scores are rows that the model
-        has not seen the like of. Every score is finite but where float64 ends: minus infinity.
+        The noise of a row depends on its content. So its score does not depend on the other rows and is the same at each call:
+        bit for bit on the compiled engines, and within rounding on the reference engine. A score is minus infinity only where
+        float64 arithmetic overflows.
 
         Parameters
         ----------
-        n_samples
-            The mean over more of them has less noise, and ranks odd rows more reliably.
-        per_feature
-            log p(x_j | z) of each column instead, (N, X), of the same samples; the column that makes a row odd has the lowest.
-            Their sum less the KL divergence of q(z | x) from the prior is the ELBO.
+        X : array-like of shape (N, X)
+            Rows.
+        n_samples : int, default=10
+            Samples of the posterior for each row. More of them give less noise and rank odd rows more reliably.
+        per_feature : bool, default=False
+            Give log p(x_j | z) of each column instead, from the same samples. The column that makes a row odd has the lowest
+            value. The sum over the columns, less the KL divergence of q(z | x) from the prior, is the ELBO.
+
+        Returns
+        -------
+        ndarray of shape (N,), or (N, X) with `per_feature`, float64
+            In nats.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
+        SettingsError
+            `n_samples` is less than 1.
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
@@ -130,17 +224,57 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
 
     def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """The mean of `score_samples`, each row counting for its weight: what model selection maximises."""
+        """The mean of `score_samples`, in nats: what model selection in scikit-learn maximises.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (N,) or None, default=None
+            What each row counts for.
+
+        Returns
+        -------
+        float
+            The mean, weighted if weights are given.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
+        """
         scores = self.score_samples(X)
         return float(
             scores.mean() if sample_weight is None else np.average(scores, weights=parameters.weights(sample_weight, scores))
         )
 
     def log_likelihood(self, X: ArrayLike, n_samples: int = 100) -> NDArray[np.float64]:
-        """log p(x) of each row in nats, (N,), by importance sampling; from below, and the tighter the more samples.
+        """log p(x) of each row in nats, by importance sampling.
 
-        The mean over n_samples draws z ~ q(z | x) of p(x | z) p(z) / q(z | x) (Rezende et al., 2014, appendix E). Grey levels
-        are drawn on or off as for `score_samples` where the model is of binarised data.
+        The estimate is the logarithm of the mean of p(x | z) p(z) / q(z | x) over samples z of q(z | x) (Rezende et al., 2014,
+        appendix E). It is a lower bound in expectation, and more samples make it tighter. If the model is one of binarised
+        data, grey levels are drawn as 0 or 1, as for `score_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+        n_samples : int, default=100
+            Samples of the posterior for each row.
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+            In nats.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model.
+        SettingsError
+            `n_samples` is less than 1.
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
@@ -163,8 +297,18 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def to_onnx(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `encoder.onnx` (x to mean and log_std) and `decoder.onnx` (z to x_mean and logits) into a folder.
 
-        Both take and give float32 in the units of the data (grey levels as numbers in [0, 1]), any number of rows, and hold
-        no random node. Needs the extra `onnx`.
+        Both take and give float32 in the units of the data, with grey levels as numbers in [0, 1], for any number of rows.
+        They hold no random node. This needs the extra `onnx`.
+
+        Parameters
+        ----------
+        folder : str or Path
+            It is made if need be.
+
+        Returns
+        -------
+        encoder, decoder : Path
+            The two files.
 
         Raises
         ------

@@ -1,4 +1,4 @@
 """Measures of a trained model, such as log p(x) and active units, and the published table that `vaefast.reproduce` repeats.
 
-The importance sampling itself is the engines'.
+The engines compute the importance sampling itself.
 """

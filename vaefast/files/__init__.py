@@ -1,4 +1,4 @@
-"""How files are written, whole or not at all, and what the file of a trained model holds.
+"""Writing files whole or not at all, and the format of a model file.
 
-What a run's folder holds stands in `vaefast/runs`, what people bring in `vaefast/data`.
+The folder of a run is in `vaefast/runs`, and the reading of data in `vaefast/data`.
 """

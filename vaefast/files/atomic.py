@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and survive a power cut once they have appeared."""
+"""Write files whole or not at all, so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMEDIES = {
 
 
 class Disk:
-    """What writing asks of the operating system; the fault tests put one that fails in its place."""
+    """The calls of the operating system that writing needs. The fault tests replace it by one that fails."""
 
     def write(self, file: int, content: memoryview) -> int:
         """Write a part of `content`; returns the number of bytes that were taken."""
@@ -108,7 +108,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a process that was killed while writing into `folder` left behind."""
+    """Remove the temporary files of processes that were killed while writing into `folder`."""
     for path in folder.glob(f".*{TEMPORARY}"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -124,7 +124,7 @@ def _write_all(handle: int, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A new name is safe once its folder is on the disk; Windows has no such call and needs none."""
+    """Flush a folder, which makes a new name in it durable. Windows has no such call and needs none."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -147,7 +147,7 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def _remedy(error: OSError) -> str:
-    """What helps against a failure to write."""
+    """The remedy for a failure to write."""
     return next((words for numbers, words in REMEDIES.items() if error.errno in numbers), "choose another --out")
 
 

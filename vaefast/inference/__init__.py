@@ -1,4 +1,4 @@
-"""A trained model at work: rows through its networks on an engine, and its export to ONNX.
+"""Inference with a trained model on an engine, and its export to ONNX.
 
-Training stands in `vaefast/training`, the estimator in `vaefast/estimator`.
+Training is in `vaefast/training`, the estimator in `vaefast/estimator`.
 """

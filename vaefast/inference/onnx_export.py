@@ -1,8 +1,8 @@
-"""A trained model as two ONNX graphs, for whatever runs models: opset 17, IR version 9, float32, any number of rows.
+"""A trained model as two ONNX graphs: opset 17, IR version 9, float32, any number of rows.
 
-The encoder takes x to mean and log_std, the decoder z to x_mean and logits. No graph holds a random node: whoever wants a
-sample of q(z | x) draws the noise. Scaling is part of the graphs, so both speak the units of the data. Node by node they are
-the reference engine's forward pass; a number in parentheses is an equation of DERIVATION.md.
+The encoder maps x to mean and log_std, the decoder z to x_mean and logits. The graphs hold no random node: a caller who wants
+a sample of q(z | x) draws the noise. Scaling is part of the graphs, so both use the units of the data. Node by node they are
+the forward pass of the reference engine; a number in parentheses is an equation of DERIVATION.md.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def decoder_model(network: Network, inputs: Inputs) -> Any:
 
 
 class _Graph:
-    """Nodes and constants under names that nobody has to make up."""
+    """Nodes and constants, with names that are generated."""
 
     def __init__(self, network: Network) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a model is: its settings, the layout of its parameters, its likelihoods, where it starts, and its random numbers.
+"""Models: settings, the layout of the parameters, likelihoods, initial parameters and random numbers.
 
-Plain NumPy that engines, training and files share. Nothing here trains or reads a file.
+Engines, training and files share this plain NumPy code. Nothing here trains or reads a file.
 """

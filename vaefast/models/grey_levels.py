@@ -1,4 +1,4 @@
-"""Grey levels as numbers: what a byte stands for, and which pixels of grey images are on where nothing is drawn."""
+"""Grey levels as numbers: the value of a byte, and the threshold that makes a grey pixel 0 or 1."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """Counter-based random numbers: every number is a pure function of (seed, purpose, step, example, index).
 
 Philox4x32-10 (Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC'11) maps a 128-bit counter
-and a 64-bit key to four 32-bit words. Nothing is drawn from a stream, so no number depends on which thread asks for it,
-how a batch is split, or where a run was interrupted:
+and a 64-bit key to four 32-bit words. Nothing is drawn from a stream. So no number depends on the thread that asks for it,
+on the split of a minibatch, or on an interruption of the run:
 
     key     = (low half of seed, high half of seed)
     counter = (index // 4, example, step, purpose + 2^16 sample)          word = output[index % 4]
 
-Of several samples of the latents of one example in one step, each has its number; everything else is sample 0.
+Several samples of the latents of one example in one step are numbered. Everything else is sample 0.
 
-This file is the definition, in NumPy; compiled engines have forms of their own, held to the same bits by the tests.
+This file is the definition, in NumPy. The compiled engines have their own versions, and tests check that the bits agree.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WEYL_0 = np.uint64(0x9E3779B9)
 WEYL_1 = np.uint64(0xBB67AE85)
 LOW_WORD = np.uint64(0xFFFFFFFF)
 WORD_BITS = np.uint64(32)
-# Values whose keys are computed in one go: the temporaries stay in a cache.
+# Values whose keys are computed at once, so that the temporaries stay in a cache.
 KEYED_VALUES = 1 << 17
 
 
 class Purpose(IntEnum):
-    """What a random number is for: the last word of the counter, so that no two uses ever share bits."""
+    """The purpose of a random number: the last word of the counter, so that no two uses share bits."""
 
     INITIAL_PARAMETERS = 0
     EXAMPLE_ORDER = 1

@@ -1,8 +1,8 @@
-"""Where each flag of the command line stands among the settings of a run."""
+"""The name of each flag of the command line among the settings of a run."""
 
 from __future__ import annotations
 
-# Where a setting stands in settings.json, by the name of its flag. Whoever changes one of these gets another run.
+# The place of a setting in settings.json, by the name of its flag. A change of any of these makes another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood")}
 TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
     name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")

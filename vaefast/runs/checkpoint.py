@@ -1,13 +1,13 @@
-"""Checkpoints: a run as it stands between two minibatches, in files that are verified before they are believed.
+"""Checkpoints: the state of a run between two minibatches, in files that are verified before they are used.
 
-A checkpoint is three files in the run's folder `checkpoint/`, the last of which makes it one:
+A checkpoint is three files in the folder `checkpoint/` of the run. It is complete when the last of them is there:
 
     checkpoint-000012.safetensors     parameters and Adam moments in plain form, ELBO terms of the running epoch
     checkpoint-000012.json            everything else: position, settings, seed, data, history, versions
     checkpoint-000012.manifest.json   bytes and SHA-256 of the two, and of itself
 
-Each file is written under another name, flushed, and renamed. Numbers only grow, so no file is ever written over, and the
-checkpoint before stays whole until the next one is. Nothing is pickled.
+Each file is written under a temporary name, flushed, and renamed. Numbers only grow, so no file is overwritten, and a
+checkpoint stays intact until the next one is complete. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vaefast.files import atomic
 
 FORMAT, FORMAT_VERSION = "vaefast checkpoint", 2
 KEPT = 2
-# Far above what a manifest takes; nothing larger is read before its SHA-256 is known.
+# Far more than a manifest takes. Nothing larger is read before its SHA-256 is known.
 LARGEST_MANIFEST = 1 << 16
 
 _MANIFEST = re.compile(r"checkpoint-(\d{6,12})\.manifest\.json")
@@ -43,7 +43,7 @@ _VECTORS = ("parameters", "first_moments", "second_moments")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on as if it had never stopped.
+    """Everything that a run needs to continue as if it had never stopped.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Checkpoint:
 
 
 class Damaged(Exception):
-    """One checkpoint cannot be used; the message says why in a few words."""
+    """A checkpoint cannot be used. The message says why in a few words."""
 
 
 class CheckpointFolder:
@@ -85,7 +85,7 @@ class CheckpointFolder:
         self._good: list[int] = []  # written or verified by this process
 
     def numbers(self) -> list[int]:
-        """Of all checkpoints that were completed, whatever became of them since."""
+        """The numbers of all checkpoints that were completed, damaged ones included."""
         try:
             names = os.listdir(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -167,7 +167,7 @@ class CheckpointFolder:
         return self.path / f"checkpoint-{number:06d}.{part}"
 
     def _prune(self) -> None:
-        """Remove every checkpoint but the good ones. Their manifests go first, so that none looks damaged when killed here."""
+        """Remove every checkpoint but the good ones. Manifests go first: a process killed here leaves none damaged."""
         kept = {path.name for number in self._good for path in self.files(number)}
         atomic.remove_temporaries(self.path)
         ours = [path for path in self.path.iterdir() if _ANY_FILE.fullmatch(path.name) and path.name not in kept]
@@ -214,7 +214,7 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _opened(content: bytes) -> dict[str, Any]:
-    """A manifest that is, bit for bit, what `_sealed` made."""
+    """The values of a manifest, if it is bit for bit what `_sealed` made."""
     manifest = _json(content, "its manifest")
     bare = {key: value for key, value in manifest.items() if key != "sha256"}
     try:
@@ -263,7 +263,7 @@ def _json(content: bytes, name: str) -> dict[str, Any]:
 
 
 def _checkpoint(tensors: bytes, description: bytes) -> Checkpoint:
-    """What the two files hold; their bytes are those that were written, so that only a foreign writer can be refused here."""
+    """The checkpoint in the two files. Their bytes are verified, so only files of another program are refused here."""
     content = _json(description, "its description")
     _check_version(content)
     arrays = _arrays(tensors)

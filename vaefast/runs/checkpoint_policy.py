@@ -1,4 +1,4 @@
-"""When a checkpoint is due: after so many epochs, after so many minutes, or as often as it costs next to nothing."""
+"""When a checkpoint is due: after a number of epochs or minutes, or as often as it costs almost nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORM = re.compile(r"(\d+|\d*\.\d+|\d+\.)\s*(m|min|minutes?)|(\d+)(\s*epochs?)?"
 
 @dataclass
 class Schedule:
-    """Whether it is time, asked after every piece of a run and after every epoch."""
+    """Decides whether a checkpoint is due. It is asked after every piece of a run and after every epoch."""
 
     text: str = "auto"
     epochs: int = field(default=0, init=False)  # 0: not counted in epochs
@@ -55,7 +55,7 @@ class Schedule:
         return time.monotonic() - self._written >= self.seconds
 
     def written(self, seconds: float) -> None:
-        """A checkpoint was written just now, which took so long."""
+        """Take note of a checkpoint that was written just now and took this many seconds."""
         self._written = time.monotonic()
         if self.text == "auto":
             self.seconds = max(AUTO_SECONDS, AUTO_SHARE * seconds)

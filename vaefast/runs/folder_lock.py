@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that ends with the process that holds it, however it ends."""
+"""A lock that allows one run at a time in a folder. It ends with the process that holds it, however that ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ except ImportError:  # Windows, which does not let an open file be removed: that
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
-# File systems without locks, such as some network mounts: no lock is better than no run.
+# File systems without locks, such as some network mounts: a run without a lock is better than no run.
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderLock:
-    """Held from its making until `release`.
+    """Held from its creation until `release`.
 
-    The system's own lock on a file decides, so that a dead owner holds nothing, even where its process number is in use
-    again; what stands in the file is for people. The file of an owner that was killed is taken over.
+    The operating system's lock on a file decides. So a dead owner holds nothing, even if its process number is in use again.
+    The text in the file is for people. The file of an owner that was killed is taken over.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,7 @@ class FolderLock:
             raise OutputError(f"cannot write {self.path}: {reason}; choose another --out") from error
 
     def release(self) -> None:
-        """Let the next one in. The file goes first, while nobody else can have the lock."""
+        """Release the lock. The file is removed first, while no other process can have the lock."""
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()

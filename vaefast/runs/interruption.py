@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: at once where nothing is lost by it, after the next checkpoint where a run is under way."""
+"""SIGINT and SIGTERM: they end the process at once if nothing is lost, and after the next checkpoint during training."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Interruption:
             signal.signal(number, self._handle)
 
     def ignore(self) -> None:
-        """Another process of the same job listens."""
+        """Ignore both signals, because another process of the same job listens."""
         for number in EXIT_CODES:
             signal.signal(number, signal.SIG_IGN)
 
     def defer(self) -> None:
-        """From now on a signal is only noted, for the training loop to see between two pieces."""
+        """From now on only note a signal. The training loop looks for it between two pieces."""
         self._deferred = True
 
     def allow(self, remedy: str) -> None:
-        """From now on a signal raises again; one that has been noted does so here, with what to do about it."""
+        """From now on a signal raises again. One that has been noted raises here, with the remedy."""
         self._deferred = False
         if self.requested is not None:
             raise Interrupted(self.requested, remedy)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: settings, environment, metrics, checkpoints, the model and its figures, in one folder."""
+"""The folder of a run: settings, environment, metrics, checkpoints, the model and its figures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RunFolder:
             raise
 
     def close(self) -> None:
-        """Let another run in."""
+        """Release the lock of the folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -77,17 +77,17 @@ class RunFolder:
         return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
     def append_metrics(self, metrics: EpochMetrics) -> None:
-        """Add a line, whole or not at all, and flush it, so that a reader can follow the run."""
+        """Append a line, whole or not at all, and flush it, so that the file can be followed."""
         atomic.append(self._metrics, _line(metrics))
 
     def restore_metrics(self, history: Sequence[EpochMetrics]) -> None:
-        """Bring the file to these lines: the epochs after the checkpoint that a run resumes from are trained again."""
+        """Cut the file to these lines. The epochs after the checkpoint are trained again."""
         content = b"".join(map(_line, history))
         if content or self._metrics.exists():
             self.write(self._metrics.name, content)
 
     def _refuse_files(self) -> None:
-        """Refuse a folder that holds anything but a lock: what the lock of a living owner is, `FolderLock` says."""
+        """Refuse a folder that holds anything but a lock. `FolderLock` decides whether the owner of the lock is alive."""
         if self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir()):
             if (self.path / LOCK).exists():
                 FolderLock(self.path).release()  # says so where a run is under way
@@ -112,7 +112,7 @@ def newest_run(runs: Path) -> Path | None:
     for path in runs.iterdir() if runs.is_dir() else ():
         folder = CheckpointFolder(path / "checkpoint")
         if folder.numbers():
-            # The folder's own time: a run that is under way removes files while we look.
+            # The time of the folder, because a run that is under way removes files meanwhile.
             found.append((folder.path.stat().st_mtime_ns, path))
     return max(found)[1] if found else None
 
@@ -153,7 +153,7 @@ def _made(first: Path) -> Path:
 
 
 def environment(engine: str, threads: int, data_sha256: str) -> dict[str, object]:
-    """Where and with what a run was made."""
+    """The machine and the software of a run."""
     return {
         "vaefast": __version__,
         "python": sys.version.split()[0],

@@ -1,4 +1,4 @@
-"""The guard against numbers that are not finite: seen within about a second, named to the step, never saved."""
+"""The guard against numbers that are not finite: noticed within about a second, traced to the step, never saved."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _VECTORS = {"parameters": "", "first_moments": "the first moment of ", "second_m
 
 
 class Guard:
-    """Watches one engine in one run; keeps its last finite state and what was trained since.
+    """Watches one engine during a run. Keeps its last finite state and the minibatches that were trained since.
 
-    Whatever turned out not to be finite, those minibatches are trained again one by one from that state, which gives the
-    same bits, and so the first step that went wrong.
+    When a number is not finite, these minibatches are trained again one by one from that state. This gives the same bits, and
+    so finds the first step that went wrong.
     """
 
     def __init__(self, engine: Engine, placed: Any, batch_size: int) -> None:
-        """Look at the state that the run starts from.
+        """Check the state that the run starts from.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class Guard:
             raise DivergenceError(f"{wrong[0]} is not finite before the first step: choose another --init")
 
     def trained(self, epoch: int, begin: int, order: NDArray[np.int64], terms: BoundTerms, pace: Pace | None = None) -> None:
-        """The examples of `order`, the first of which has place `begin` in the epoch, have been trained with these terms.
+        """Take note of examples that were trained. `begin` is the place of the first of them in the epoch.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Guard:
         return self._state
 
     def evaluated(self, epoch: int, terms: BoundTerms, part: str = "test", *, any_values: bool = False) -> None:
-        """The test set, or another part of the data, has these terms after this epoch.
+        """Check the terms of the test set, or of another part of the data, after this epoch.
 
         Parameters
         ----------

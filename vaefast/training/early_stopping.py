@@ -1,4 +1,4 @@
-"""Early stopping: which part of the training set is held out, when to stop by it, and which model to keep."""
+"""Early stopping: which examples are held out, when training stops, and which model is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaefast.models.noise import Purpose
 
 
 def held_out(count: int, amount: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of `count` rows to train on and which to validate on: a random choice, the same for the same seed.
+    """The rows to train on and the rows to validate on: a random choice, the same for the same seed.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Stopping:
             self.best = state()
 
     def replay(self, history: Iterable[Any], best: State | None) -> None:
-        """Take up where a run stands after these epochs, of which `best` is the best model."""
+        """Restore the state after these epochs. `best` is the model of the best of them."""
         for metrics in history:
             self._improves(metrics)
         self.best = best

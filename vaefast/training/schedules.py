@@ -1,4 +1,4 @@
-"""The learning rate and the weight of the KL divergence in every step of a run: a function of the settings and the step."""
+"""The learning rate and the weight of the KL divergence at each step: functions of the settings and the step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LAST_STAGE = 20
 
 
 def pace(training: TrainingSettings, epoch_steps: int, first: int, steps: int) -> Pace:
-    """Of steps first to first + steps - 1 of a run, counted from 0, where so many steps make an epoch."""
+    """The pace of steps first to first + steps - 1, counted from 0, with this many steps in an epoch."""
     epochs = (first + np.arange(steps)) / epoch_steps
     return Pace(_learning_rates(training, epochs), _kl_weights(training.objective, epochs))
 
 
 def _learning_rates(training: TrainingSettings, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """After so many epochs, (steps,)."""
+    """The learning rates after these numbers of epochs, (steps,)."""
     first, schedule = training.adam.learning_rate, training.rate_schedule
     if schedule.name == "steps":
         limits, factors = zip(*schedule.steps, strict=True)
@@ -45,7 +45,7 @@ def stage_end(number: int) -> int:
 
 
 def _kl_weights(objective: ObjectiveSettings, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """After so many epochs, (steps,): beta, reached by the warm-up."""
+    """The weights of the KL divergence after these numbers of epochs, (steps,): beta once the warm-up is over."""
     if objective.warm_up == "linear":
         share = epochs / objective.warm_up_epochs
     elif objective.warm_up == "cyclic":

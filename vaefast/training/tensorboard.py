@@ -34,8 +34,8 @@ class TensorBoard:
 
     Parameters
     ----------
-    folder
-        Where the event file goes; made if need be.
+    folder : str or Path
+        Where the event file goes. It is made if need be.
 
     Raises
     ------
@@ -62,7 +62,13 @@ class TensorBoard:
         self.write(metrics)
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """One epoch: `train_elbo` becomes the scalar `elbo/train`, and so on, so that curves to compare share a chart."""
+        """Write one epoch. `train_elbo` becomes the scalar `elbo/train`, and so on, so that related curves share a chart.
+
+        Parameters
+        ----------
+        metrics : mapping of str to float
+            The metrics of an epoch, with the keys of `VAE.history_`.
+        """
         if self._writer is None:
             # A name of its own even for runs that start in the same second; written epoch by epoch, not when a queue is full.
             suffix = f".{os.getpid()}.{len(list(self.folder.iterdir()))}"
@@ -76,7 +82,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Flush and close the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,8 +1,9 @@
 """The engine for one CUDA GPU: phases as `numba.cuda` device functions, chained by launches or on the device itself.
 
-`plan.py` says what is to be done, as tables of integers, in the tiles that `tiling.py` chooses; `phases.py` does it, by
-`products.py`, `epilogues.py` and `rows.py`, in the language of `device.py`; `launching.py` chains phases; `engine.py` is the
-contract. Importing the engine takes numba-cuda and a device, or Numba's simulator; the plan takes neither.
+`plan.py` describes the work as tables of integers, in tiles that `tiling.py` chooses. `phases.py` does the work with
+`products.py`, `epilogues.py` and `rows.py`, which use the functions of `device.py`. `launching.py` chains the phases, and
+`engine.py` implements the contract. To import the engine takes numba-cuda and a device, or Numba's simulator. The plan needs
+neither.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Arithmetic on a GPU that Numba has not, or has in a form that costs registers."""
+"""Arithmetic on a GPU that Numba lacks, or offers only in a form that costs registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kernel is given."""
+"""The arguments of every kernel."""
 
 from __future__ import annotations
 

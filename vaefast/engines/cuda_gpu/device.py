@@ -1,4 +1,4 @@
-"""The language of the kernels, in the form for what they are compiled for; no kernel asks where it runs."""
+"""The functions that kernels are written with, for a GPU or for the simulator. No kernel asks where it runs."""
 
 from __future__ import annotations
 

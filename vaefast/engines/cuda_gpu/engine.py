@@ -1,4 +1,4 @@
-"""The contract of `vaefast.engines` on top of the kernels: what is on the device, and what each call hands them."""
+"""The contract of an engine on top of the kernels. This module owns the memory of the device and calls the kernels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CudaEngine:
     model, training
         Checked settings.
     threads
-        Of the CPU, which has little to do here.
+        Of the CPU, which does little here.
     machine, chain
         For tests and benchmarks: what the plan is made for, and how phases are chained (`launching.py`).
     """

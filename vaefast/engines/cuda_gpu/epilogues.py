@@ -1,8 +1,8 @@
-"""What becomes of a tile's sums before they leave the chip: bias, activation, sample, loss, slope, Adam.
+"""The work on the sums of a tile before they leave the chip: bias, activation, sample, loss, slope, Adam.
 
 Dimensions: B rows of the minibatch, X pixels, H hidden units, Z latents; R rows that the workspace has. A gradient of the loss
-is named `d_` + the name of the array; a number in parentheses is an equation of DERIVATION.md. Four neighbours of a row are
-one thread's, and sums over a row are taken in the order of the columns, so no bit depends on what runs beside.
+is named `d_` + the name of the array; a number in parentheses is an equation of DERIVATION.md. A thread owns four
+neighbours of a row, and sums over a row are taken in the order of the columns. So no bit depends on other work.
 
 A function is given the tile in shared memory, its first row and column, and how many rows the minibatch has.
 """

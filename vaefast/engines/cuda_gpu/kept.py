@@ -1,4 +1,4 @@
-"""What the CUDA kernels are compiled to, kept on disk between processes; see `vaefast.engines.kept_kernels`."""
+"""The compiled CUDA kernels, cached on disk between processes; see `vaefast.engines.kept_kernels`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOOLS = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvji
 
 
 class Kept:
-    """What a dispatcher of numba-cuda asks of its cache."""
+    """The interface that a dispatcher of numba-cuda expects of its cache."""
 
     cache_path = None
 
@@ -42,17 +42,17 @@ class Kept:
         return kernel
 
     def save_overload(self, signature: Any, kernel: Any) -> None:
-        """Keep it for the next process, which compiles where that is not possible."""
+        """Save the kernel for the next process. If that fails, the next process compiles."""
         self._file.save(_version_of(signature), kernel._reduce_states())
 
     def enable(self) -> None:
-        """It always is."""
+        """Do nothing: it is always enabled."""
 
     def disable(self) -> None:
         """Where nothing can be kept, there is no folder."""
 
     def flush(self) -> None:
-        """Nothing is held in memory."""
+        """Do nothing: no code is held in memory."""
 
 
 def cache_folder() -> Path | None:
@@ -82,6 +82,6 @@ def _version_of(signature: Any) -> tuple[str, Any]:
 
 @functools.cache
 def announce_compilation() -> None:
-    """Say once a process why nothing happens for some seconds."""
+    """Print once a process that kernels are being compiled, which takes some seconds."""
     kept = kept_or_not(cache_folder())
     print(f"vaefast: compiling the CUDA kernels, some seconds, {kept}", file=sys.stderr, flush=True)

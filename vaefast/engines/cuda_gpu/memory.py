@@ -1,4 +1,4 @@
-"""Memory of the device: what a model needs of it is known, and asked for, before anything is allocated."""
+"""Memory of the device. The need of a model is computed and checked before anything is allocated."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Accesses to memory on a GPU: `load` and `store` the device's, `read` and `write` a block's shared memory; and meetings.
 
-Numba reckons indices with 64 bits, checks them against zero and leaves to the compiler in which memory an array lies. Here an
-index is a number that 32 bits hold, not counted from the end, and an address one instruction: a multiplication and addition
-of which only the base has 64 bits, or 32 bits alone in shared memory. `further` is best a constant, which an access takes
-without an addition.
+Numba computes indices with 64 bits, checks them against zero, and leaves to the compiler in which memory an array lies. Here
+an index has 32 bits and is not counted from the end. An address takes one instruction: a multiplication and an addition, of
+which only the base has 64 bits, or none in shared memory. `further` is best a constant, because an access takes it without an
+addition.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A phase, and two ways to chain phases: a launch each, or one cooperative kernel in which the whole grid meets between them.
 
-Both run the same `run_phase`. In it every block takes every so-many-th task, so results do not depend on how many blocks there
-are. Tasks of one phase never read what another task of it writes. Each way has a kernel for each precision: what multiplies is
-known when it is compiled.
+Both run the same `run_phase`. The tasks are dealt to the blocks in turn, and results do not depend on the number of blocks. A
+task never reads what another task of the same phase writes. Each way has a kernel for each precision, because the precision
+is fixed when a kernel is compiled.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def run_task(call, places, memory, record, job, task, precision):
 
 @device
 def run_tile(call, places, memory, record, job, task, precision):
-    """A tile of a product, and what becomes of it; nothing where the minibatch has no such rows."""
+    """A tile of a product, and its epilogue. Nothing if the minibatch has no such rows."""
     row, column = tile_of(job, task)
     if field(job, M) == ROWS and row >= rows_of(call, entry(record, 0, STEP)):
         return

@@ -1,4 +1,4 @@
-"""What the GPU is to do, as tables of integers: where everything stands in its memory, and the phases of a step.
+"""The work of the GPU as tables of integers: the layout of its memory, and the phases of a step.
 
 A *program* is a list of phases; a phase is up to JOBS jobs that do not depend on each other, and each job a number of tasks,
 one for a block of threads at a time. Phases depend on each other and run one after the other. So one kernel serves every
@@ -15,9 +15,9 @@ on the CPU: with its non-zero pixels alone, each image of MNIST would read 150 r
 A step of L layers takes 2 L phases. All matrices are in panels of 16 columns as in `layout.py`, those of the workspace
 with R rows, R a multiple of the tallest tile. Columns that pad a panel are zero in each.
 
-Two rules make the products safe without a test at every access. What is summed over is cut off exactly: a row past the end is
-taken as zero, and a padded column is zero. What is *not* summed over may be read past the end, where there is memory for it:
-it reaches only results that nobody stores.
+Two rules make the products safe without a test at every access. The dimension that is summed over is cut off exactly: a row
+past the end counts as zero, and a padded column is zero. The other dimensions may be read past the end, where there is memory
+for it: this reaches only results that are not stored.
 """
 
 from __future__ import annotations

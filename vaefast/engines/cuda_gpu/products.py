@@ -1,11 +1,11 @@
 """One tile of a matrix product by one block: operands staged in shared memory, sums in registers, added up in a fixed order.
 
 Every product of a step is C[m, n] = sum over k of A[k, m] B[k, n], whichever way its operands lie in memory. A warp has a tile
-of 16 x 32, its lanes 4 x 4 each; warps that share one take every so many bites of the depth. Where so large a tile would leave
-most of the device idle it is 16 x 8, and four groups of lanes share each bite as well. All these sums are parts of the result,
-added in a fixed order of warps and groups: a sum split in stages whose order never changes, without atomics.
+of 16 x 32, its lanes 4 x 4 each. Warps that share a tile divide the depth among them in small steps. If so large a tile
+would leave most of the device idle, it is 16 x 8, and four groups of lanes also divide each step. All these partial sums are
+added in a fixed order of warps and groups, without atomics.
 
-While a chunk of the depth is multiplied, the next one is on its way from memory to registers.
+While a chunk of the depth is multiplied, the next one is loaded from memory to registers.
 """
 
 from __future__ import annotations

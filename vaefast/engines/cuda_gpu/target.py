@@ -1,4 +1,4 @@
-"""What kernels are compiled for, and how: a GPU, or Numba's simulator of one.
+"""The target of the kernels, a GPU or Numba's simulator, and the compilation for it.
 
 The simulator (`NUMBA_ENABLE_CUDASIM=1`) runs each GPU thread as a Python thread.
 """

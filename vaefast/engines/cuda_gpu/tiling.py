@@ -1,8 +1,8 @@
-"""Which tiles the products of a phase are cut into: those with which the phase should end first.
+"""The tiles of the products of a phase: those with the shortest estimated time of the phase.
 
-Tasks are dealt to the blocks in turn, so what a phase takes can be reckoned beforehand: each block has the latencies of its
+Tasks are dealt to the blocks in turn, so the time of a phase can be estimated beforehand: each block has the latencies of its
 tasks, one after the other, the two blocks of a multiprocessor share its arithmetic, and all share the second-level cache. The
-numbers are estimates for compute capability 9.0, not measurements: they rank tiles, and promise no time.
+numbers are estimates for compute capability 9.0 and not measurements. They rank tiles, and predict no time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of `vaefast.engines` on top of the compiled kernels: who owns which memory, and what each call hands them."""
+"""The contract of an engine on top of the compiled kernels. This module owns their memory and passes them their arguments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LIKELIHOOD_CODES = {"bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2}
 
 
 class Placed(NamedTuple):
-    """A set of images where the kernels read it."""
+    """A set of images in the form that the kernels read."""
 
     images: Images
     sparse: bool
@@ -90,7 +90,7 @@ class CythonEngine:
         return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
 
     def warm_up(self, placed: Placed) -> None:
-        """Nothing is left to compile."""
+        """Do nothing: the kernels are compiled already."""
 
     def train(self, placed: Placed, order: NDArray[np.int64], pace: Pace | None = None) -> BoundTerms:
         batch, adam = self.training.batch_size, self.training.adam
@@ -152,7 +152,7 @@ class CythonEngine:
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
 
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
-        """The workers share the rows' lists and the workspace, and the two of a group the parts that they add."""
+        """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
         lists, (rows, size, parts) = _lists(plan), shared_parts(plan, self.threads)
         return [
             self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows)) for w, part in enumerate(parts)

@@ -1,5 +1,6 @@
-"""The images that a rank holds, in the form the kernels read, with room for guests: images of other ranks that it takes for
-some minibatches, so that all shares are equal."""
+"""The images that a rank holds, in the form that the kernels read.
+
+There is room for *guests*: images of other ranks that this rank trains on in some minibatches, so that shares are equal."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from vaefast.engines.numba_cpu.engine import Placed
 from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 
 Blocks = Callable[[], Iterator[NDArray[Any]]]
-# Room for the pixels of guests: so much more than the same number of average images.
+# Room for the pixels of guests, relative to the same number of average images.
 RESERVE = 1.3
 
 
 class Guests(NamedTuple):
-    """Images on their way to another rank."""
+    """Images that are sent to another rank."""
 
     lengths: NDArray[np.int64]  # entries of each
     levels: NDArray[Any]
@@ -30,8 +31,8 @@ class Guests(NamedTuple):
 class Held:
     """`size` images of `width` pixels that come in blocks of rows, (n, width) uint8 or float32, the same at each call.
 
-    `total` sums a number over all ranks: lists or whole images is one decision for all of them. `room` is the largest number
-    of guests.
+    `total` sums a number over all ranks, so that all of them decide alike between lists and whole images. `room` is the
+    largest number of guests.
     """
 
     def __init__(self, blocks: Blocks, size: int, width: int, dtype: Any, room: int, total: Callable[[int], int]) -> None:
@@ -48,14 +49,14 @@ class Held:
         self.placed = self._view(self._starts)
 
     def take(self, images: NDArray[np.int64]) -> Guests:
-        """Copies of some of these images, (n,) by their places here."""
+        """Copies of the images at these places, (n,)."""
         starts, ends = self._starts[images], self._starts[images + 1]
         lengths = ends - starts
         entries = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
         return Guests(lengths, self._levels[entries], self._pixels[entries] if self.sparse else self._pixels)
 
     def welcome(self, guests: list[Guests]) -> None:
-        """These images stand behind the own ones from now on, instead of those before them."""
+        """Put these images behind the own ones, in the place of the guests that were there."""
         lengths = np.concatenate([some.lengths for some in guests])
         own = int(self._starts[self.size])
         ends = own + np.cumsum(lengths)

@@ -1,4 +1,4 @@
-"""Rank 0: the contract of an engine, each call of which all ranks take part in; and what the other ranks do."""
+"""Rank 0 implements the contract of an engine, and all ranks take part in each call. The other ranks run `follow`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ MAKE, END = "make", "end"
 def lead(
     ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
 ) -> DistributedEngine:
-    """The engine of all ranks. Each takes so many threads, by default its share of the cores of its node. `reduction` is one
-    of those in ranks.py.
+    """The engine of all ranks.
+
+    `threads` counts for each rank, and by default is its share of the cores of its node. `reduction` is one of those in
+    ranks.py.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def lead(
 
 
 def follow(ranks: Ranks) -> None:
-    """What every rank but the leader does: take part in its calls until it ends."""
+    """Take part in the calls of the leader until it ends. Every other rank runs this."""
     keep_quiet()
     member: Member | None = None
     while True:
@@ -53,7 +55,7 @@ def follow(ranks: Ranks) -> None:
 
 
 def end(ranks: Ranks) -> None:
-    """Let the followers end."""
+    """Tell the followers to end."""
     ranks.send_command((END, ()))
     ranks.release()
 
@@ -63,7 +65,7 @@ def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, thread
 
 
 def threads_of_a_rank(ranks: Ranks, threads: int | None) -> int:
-    """What was asked for, else this rank's share of the cores that it may use."""
+    """The number that was asked for, or this rank's share of the cores that it may use."""
     return thread_count(threads) if threads is not None else max(1, thread_count(None) // ranks.sharers)
 
 
@@ -95,7 +97,7 @@ class DistributedEngine:
         self._call("load_state", state)
 
     def place(self, values: Any) -> int:
-        """The number of the set; values that are no array are read by each rank (`member.Source`)."""
+        """Place a set and return its number. Values that are no array are read by each rank (`member.Source`)."""
         if not isinstance(values, np.ndarray):
             return self._call("place", values)
         source = InMemory((values.shape[0], values.shape[1]), values.dtype)
@@ -125,11 +127,11 @@ class DistributedEngine:
         return self._member.engine.decode(z)
 
     def close(self) -> None:
-        """The followers' engines end with them."""
+        """End the followers, and their engines with them."""
         self._member.close()
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """A method of every rank's member. Where it fails, `together` stays set: the others are waiting inside it."""
+        """Call a method of the member of every rank. If it fails, `together` stays set: the others wait inside it."""
         self._ranks.together = True
         self._ranks.send_command((method, arguments))
         result = getattr(self._member, method)(*arguments)

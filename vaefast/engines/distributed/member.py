@@ -1,4 +1,4 @@
-"""One rank's side of every call that all ranks take part in: the same on the leader and on its followers."""
+"""The part of one rank in every call that all ranks take part in: the same on the leader and on its followers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.distributed.shares import owners, part, takers
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
-# Examples whose guests travel together: bounds the room for guests.
+# Examples whose guests are exchanged together. This bounds the room for guests.
 SETTLED = 8192
-# Rows that are copied, sent or looked at in one go.
+# Rows that are copied, sent or read at once.
 BLOCK = 4096
 
 
@@ -28,7 +28,7 @@ class Source(Protocol):
     dtype: Any
 
     def blocks(self, first: int, last: int, rows: int) -> Iterator[NDArray[Any]]:
-        """Images first to last - 1, (n, X), so many rows at a time."""
+        """Images first to last - 1, (n, X), in blocks of this many rows."""
 
 
 class InMemory(NamedTuple):
@@ -47,7 +47,7 @@ class Set(NamedTuple):
 
 
 class Member:
-    """One rank's engine, its parts of the sets of images, and what it does when all ranks are called."""
+    """The engine of one rank, its parts of the sets of images, and its part in each call."""
 
     def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, reduction: str) -> None:
         self._ranks, self._training = ranks, training
@@ -55,7 +55,7 @@ class Member:
         self._sets: list[Set] = []
 
     def place(self, source: Source | InMemory, values: NDArray[Any] | None = None) -> int:
-        """Take this rank's part of a set; returns the number of the set. The leader has the values of those in memory."""
+        """Take this rank's part of a set and return the number of the set. Only the leader has values that are in memory."""
         ranks, (size, width) = self._ranks, source.shape
         first, last = part(size, ranks.rank, ranks.size)
         if isinstance(source, InMemory):
@@ -77,7 +77,7 @@ class Member:
         self.engine.warm_up(self._sets[number].held.placed)
 
     def train(self, number: int, order: NDArray[np.int64], pace: Pace) -> BoundTerms | None:
-        """Train on the examples of `order`, by their numbers in the whole set; their terms come to the leader."""
+        """Train on the examples of `order`, which are numbers in the whole set. The leader gets the terms of all of them."""
         some, batch = self._sets[number], self._training.batch_size
         settled = max(1, SETTLED // batch) * batch
         mine: list[NDArray[np.int64]] = []
@@ -122,7 +122,7 @@ class Member:
         return terms
 
     def _settle(self, some: Set, examples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where in `examples` those stand that this rank takes, ascending, and where it holds each of them."""
+        """The places in `examples` that this rank trains on, ascending, and where it holds each of them."""
         ranks, batch = self._ranks, self._training.batch_size
         owner = owners(examples, some.size, ranks.size)
         starts = range(0, len(examples), batch)
@@ -135,14 +135,14 @@ class Member:
             guests: list[Guests] = ranks.swap(leaving)
             some.held.welcome(guests)
             arrived = (taker == ranks.rank) & (owner != ranks.rank)
-            # They stand in the order of their owners, and then in that of the examples.
+            # They are ordered by owner, and then by example.
             order = np.flatnonzero(arrived)[np.argsort(owner[arrived], kind="stable")]
             local[order] = some.held.size + np.arange(len(order))
         places = np.flatnonzero(taker == ranks.rank)
         return places, local[places]
 
     def _gathered(self, size: int, places: NDArray[np.int64], terms: BoundTerms) -> BoundTerms | None:
-        """On the leader, the terms of all ranks' examples, each in its place."""
+        """On the leader: the terms of the examples of all ranks, each in its place."""
         gathered = self._ranks.gather((places, np.stack(terms)))
         if gathered is None:
             return None
@@ -152,7 +152,7 @@ class Member:
         return BoundTerms(*whole)
 
     def _joined(self, terms: Any) -> Any:
-        """On the leader, the terms of all parts one after the other."""
+        """On the leader: the terms of all parts, one after the other."""
         gathered = self._ranks.gather(np.stack(terms))
         return None if gathered is None else type(terms)(*np.concatenate(gathered, axis=1))
 
@@ -175,7 +175,7 @@ class Member:
         return np.ascontiguousarray(values[first:last])
 
     def _most_guests(self, size: int) -> int:
-        """All of a settled block, if it came to that."""
+        """The largest possible number of guests: a whole settled block."""
         batch = self._training.batch_size
         steps = max(1, SETTLED // batch)
         return min(size, steps * -(-batch // self._ranks.size)) if self._ranks.size > 1 else 0

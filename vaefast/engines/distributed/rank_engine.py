@@ -1,4 +1,4 @@
-"""What one rank computes: the gradient of its share of a minibatch, and Adam on its part of the model."""
+"""The computation of one rank: the gradient of its share of a minibatch, and Adam on its part of the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vaefast.engines.workers import Arguments, Team
 from vaefast.models.layout import PANEL
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
-# About two milliseconds: longer than one rank is ever behind another that has a core of its own.
+# About two milliseconds. A rank with a core of its own is never that far behind another.
 PATIENT_SPINS = 100 * SPINS
 NO_EXAMPLES = np.empty(0, np.int64)
 
@@ -40,9 +40,9 @@ NO_EXAMPLES = np.empty(0, np.int64)
 class RankEngine(NumbaEngine):
     """The Numba engine of one rank.
 
-    It holds all parameters, and the moments of its own part of them alone: the model in panel form, padded to a whole number
-    of panel rows a rank, is cut into equal parts. Where all ranks are on one machine, gradients and parameters stand in memory
-    that they share, and nothing is sent.
+    It holds all parameters, but only the moments of its own part: the model in panel form, padded to a whole number of panel
+    rows a rank, is cut into equal parts. If all ranks are on one machine, gradients and parameters lie in shared memory, and
+    nothing is sent.
     """
 
     def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int, ranks: Ranks, reduction: str) -> None:
@@ -61,7 +61,7 @@ class RankEngine(NumbaEngine):
         self._squares = np.zeros((ranks.size, *chunk_sums(part).shape))
 
     def _take_memory(self, size: int, part: int) -> None:
-        """For the parameters, this rank's gradient, and what the ranks have found of its part."""
+        """Allocate the parameters, this rank's gradient, and the contributions of all ranks to its part."""
         ranks = self._ranks
         if self._reduction == SHARED_MEMORY:
             memory = ranks.shared_memory(PANEL + (ranks.size + 1) * size)
@@ -95,7 +95,10 @@ class RankEngine(NumbaEngine):
     def find_gradient(
         self, placed: Placed, examples: NDArray[np.int64], keys: NDArray[np.int64], minibatch: int, pace: Pace
     ) -> BoundTerms:
-        """This rank's contribution to the next step's gradient, and the terms of its examples, out of a minibatch so large."""
+        """This rank's contribution to the gradient of the next step, and the terms of its examples.
+
+        `minibatch` is the size of the whole minibatch.
+        """
         if len(examples) == 0:
             self._gradient[:] = 0
             return BoundTerms.of_elbo(np.empty(0), np.empty(0))
@@ -103,7 +106,7 @@ class RankEngine(NumbaEngine):
         return self._run_steps(self._taking(len(examples) / minibatch), placed, examples, keys, pace)
 
     def finish_step(self, pace: Pace) -> None:
-        """Add up all contributions, run Adam on the own part, and hand it out."""
+        """Sum all contributions, run Adam on the own part of the model, and share the new parameters."""
         ranks, adam = self._ranks, self._adam_step(pace)
         if self._reduction == SHARED_MEMORY:
             meet_ranks(self._counters, ranks.size, self._spins)
@@ -124,7 +127,7 @@ class RankEngine(NumbaEngine):
         self.step += 1
 
     def state(self) -> State:
-        """The parameters alone: the moments are not here."""
+        """The parameters only: this rank does not hold all moments."""
         parameters = self.layout.from_panels(self._weights.parameters)
         return State(parameters, np.empty(0, np.float32), np.empty(0, np.float32), self.step)
 
@@ -139,7 +142,7 @@ class RankEngine(NumbaEngine):
         return State(plain(self._weights.parameters), plain(first), plain(second), self.step)
 
     def load_state(self, state: State) -> None:
-        # In shared memory all ranks write the same values, and none reads before all have come here.
+        # In shared memory all ranks write the same values, and none reads them before all have reached this point.
         self.layout.to_panels(state.parameters, self._weights.parameters)
         whole = np.zeros(self._all_parameters.size, np.float32)
         for vector, part in ((state.first_moments, self._held[1]), (state.second_moments, self._held[2])):
@@ -149,11 +152,11 @@ class RankEngine(NumbaEngine):
         self._ranks.meet()
 
     def _taking(self, factor: float) -> Gradient:
-        """What takes the gradient instead of Adam's step."""
+        """Weights that store the gradient instead of taking a step of Adam."""
         return Gradient(self._weights.parameters, self._gradient[: self.layout.panel_size], np.float32(factor))
 
     def _clip_scale(self) -> np.float32:
-        """What the sum of the gradients is scaled with to be no longer than asked for (41)."""
+        """The factor that clips the norm of the summed gradient (41)."""
         if self._reduction != MPI:
             self._run(sum_in_order, self._contributions, self._sum)
         self._run(square_part, self._sum, self._squares[self._ranks.rank])
@@ -171,7 +174,7 @@ class RankEngine(NumbaEngine):
 
 
 class _Alone(Team):
-    """A team of one: the calling thread, so that no other thread needs to be woken twice a step."""
+    """A team of the calling thread alone, so that no other thread has to be woken twice a step."""
 
     def run(self, kernel: Any, arguments: Arguments) -> None:
         kernel(*arguments[0])

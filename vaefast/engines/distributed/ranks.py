@@ -1,4 +1,4 @@
-"""The ranks of a job and how they talk: the only module that imports mpi4py."""
+"""The ranks of a job and their communication. No other module imports mpi4py."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from vaefast.engines.plan import CACHE_LINE, from_cache_line
 from vaefast.errors import EngineUnavailable
 
-# A follower looks for the next command without pause for so long: between two pieces of training the leader takes less. Then
-# it sleeps between two looks, so that the leader has the cores to itself when it evaluates, writes and draws.
+# A follower polls for the next command for this long, which is more than the leader takes between two pieces of training. Then
+# it sleeps between polls, so that the leader has the cores to itself when it evaluates, writes and draws.
 ALERT_SECONDS = 0.02
 NAP_SECONDS, LONGEST_NAP = 0.001, 0.01
 # Values sent in one message: MPI counts them in 32 bits.
 MESSAGE = 1 << 26
-# How gradients are added up. On one machine, in memory that all ranks see, in the order of the ranks; over a network by MPI's
-# own reduction, or by sending each part to the rank that adds it up, in the order of the ranks.
+# How gradients are summed: on one machine in shared memory, in the order of the ranks; over a network by MPI's own reduction,
+# or by sending each part to the rank that sums it, in the order of the ranks.
 SHARED_MEMORY, RANK_ORDER, MPI = "shared memory", "rank order", "MPI"
 
 
@@ -44,14 +44,14 @@ def join() -> Ranks:
 
 
 class Ranks:
-    """All processes of the job; `rank` is this one's number, and 0 leads."""
+    """All processes of the job. `rank` is the number of this one, and rank 0 leads."""
 
     def __init__(self, world: Any) -> None:
         self._world = world
         self.rank, self.size = int(world.rank), int(world.size)
         self.together = False  # in a call that every rank must take part in
         self._windows: list[Any] = []
-        # On this machine each rank may be bound to cores of its own, or share those of others: so many, this one included.
+        # Ranks of this machine on the cores of this rank, itself included: a launcher may bind each to cores of its own.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
         node = self._node()
         self.sharers = sum(not cores.isdisjoint(others) for others in node.allgather(cores))
@@ -65,13 +65,13 @@ class Ranks:
         return self._world.Split_type(mpi.COMM_TYPE_SHARED)
 
     def reduction(self, in_order: bool) -> str:
-        """How gradients are added up here."""
+        """How gradients are summed: one of the ways above."""
         if self.one_machine:
             return SHARED_MEMORY
         return RANK_ORDER if in_order else MPI
 
     def shared_memory(self, size: int) -> NDArray[np.float32]:
-        """float32 zeros, (size,), from a cache line on, that all ranks of this machine see, until `release`."""
+        """float32 zeros, (size,), aligned to a cache line and shared by all ranks of this machine until `release`."""
         from mpi4py import MPI as mpi
 
         extent = 4 * size + CACHE_LINE if self.rank == 0 else 0
@@ -87,14 +87,14 @@ class Ranks:
         return array
 
     def release(self) -> None:
-        """Give shared memory back, on every rank and for good: no array in it may be looked at any more."""
+        """Free the shared memory on every rank. No array in it may be used afterwards."""
         while self._windows:
             window = self._windows.pop()
             window.Unlock_all()
             window.Free()
 
     def meet(self) -> None:
-        """Wait for all ranks; what each has written to shared memory is then seen by all."""
+        """Wait for all ranks. Afterwards each sees what the others have written to shared memory."""
         for window in self._windows[-1:]:
             window.Sync()
         self._world.Barrier()
@@ -102,13 +102,13 @@ class Ranks:
             window.Sync()
 
     def send_command(self, command: Any) -> None:
-        """Of the leader: hand it to every follower."""
+        """On the leader: send the command to every follower."""
         request = self._world.Ibarrier()
         request.Wait()
         self._world.bcast(command, root=0)
 
     def next_command(self) -> Any:
-        """Of a follower: wait for the leader, without taking a core from it for long."""
+        """On a follower: wait for a command of the leader, without taking a core from it for long."""
         request, begin = self._world.Ibarrier(), time.monotonic()
         while not request.Test():
             idle = time.monotonic() - begin
@@ -121,11 +121,11 @@ class Ranks:
         return self._world.gather(value, root=0)
 
     def swap(self, values: list[Any]) -> list[Any]:
-        """To each rank its value; from each the one for this rank."""
+        """Send each rank its value, and receive the one that each has for this rank."""
         return self._world.alltoall(values)
 
     def broadcast(self, array: NDArray[Any]) -> None:
-        """The leader's array to all, in place."""
+        """Send the leader's array to all ranks, in place."""
         flat = array.reshape(-1)
         for start in range(0, flat.size, MESSAGE):
             self._world.Bcast(flat[start : start + MESSAGE], root=0)

@@ -1,6 +1,6 @@
-"""Who takes which example: equal parts of the images for the ranks, and equal shares of every minibatch.
+"""Which rank trains on which example: the ranks hold equal parts of the images and take equal shares of every minibatch.
 
-An example's noise goes by its number, so a share changes the order of summation and nothing else.
+The noise of an example depends on its number, so the shares change only the order of summation.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def owners(examples: NDArray[np.int64], size: int, ranks: int) -> NDArray[np.int
 
 
 def takers(owner: NDArray[np.int64], ranks: int) -> NDArray[np.int64]:
-    """The rank that takes each example of one minibatch, (B,), held by these ranks: no two shares differ by more than one.
+    """The rank that trains on each example of a minibatch, (B,). `owner` is the rank that holds it.
 
-    As few examples as possible are taken by a rank that does not hold them.
+    No two shares differ by more than one example. As few examples as possible go to a rank that does not hold them.
     """
     held = np.bincount(owner, minlength=ranks)
     quota = np.full(ranks, len(owner) // ranks)
-    # What is left over stays with those that hold most.
+    # The remainder stays with the ranks that hold most.
     quota[np.argsort(-held, kind="stable")[: len(owner) % ranks]] += 1
     taker = owner.copy()
     order = np.argsort(owner, kind="stable")

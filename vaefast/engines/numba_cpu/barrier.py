@@ -1,7 +1,7 @@
-"""Where worker threads meet: a barrier of one atomic counter, tickets for shared work, and the floating-point mode.
+"""Synchronisation of worker threads: a barrier of one atomic counter, tickets for shared work, and the floating-point mode.
 
-Each worker runs one compiled, GIL-free kernel over many steps and meets the others here twice a step. Two threads on
-two idle cores meet in about 0.2 us; Numba's own parallel regions take 3 to 80 us.
+Each worker runs one compiled, GIL-free kernel over many steps and waits for the others twice a step. On two idle cores the
+barrier takes about 0.2 us; Numba's own parallel regions take 3 to 80 us.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 
-# Spins before the thread gives its core away: about 20 us, longer than any wait on idle cores that is not a stall.
+# Spins before a thread yields its core: about 20 us, longer than a normal wait on idle cores.
 SPINS = 2000
 # Slots of the counters, each group's in a cache line of its own: where all meet, where the groups meet, ticket counters.
 MEETING, LINE = 0, 8
@@ -79,7 +79,7 @@ def pause(typing):
 
 @intrinsic
 def yield_core(typing):
-    """Let another thread run on this core."""
+    """Yield the core to another thread."""
     signature = types.void()
 
     def codegen(context, builder, signature, args):
@@ -93,13 +93,13 @@ def yield_core(typing):
 
 @kernel
 def meet_all(worker):
-    """Wait until all workers have come here."""
+    """Wait until all workers have reached the barrier."""
     meet(worker.counters, MEETING, worker.workers)
 
 
 @kernel
 def meet(counters, slot, workers):
-    """Wait until all workers have come here; the counter only ever grows, so it needs no reset between meetings."""
+    """Wait until all workers have reached the barrier. The counter only grows, so it needs no reset."""
     if workers == 1:
         return
     arrived = fetch_add(counters, slot, 1)
@@ -108,7 +108,7 @@ def meet(counters, slot, workers):
 
 @kernel
 def wait_for(counters, slot, value, spins):
-    """Wait until a counter has grown to this value; after so many spins the thread gives its core away between two looks."""
+    """Wait until a counter has reached this value. After a number of spins the thread yields its core between two reads."""
     turns = 0
     while load_acquire(counters, slot) < value:
         turns += 1

@@ -1,4 +1,4 @@
-"""How kernels are compiled and kept.
+"""How kernels are compiled and cached.
 
 * `kernel` compiles a piece. No fast-math flag is ever given: every operation is IEEE float32, products are fused only
   where the code says `fma`, and no loop is summed in another order. So a result does not depend on how LLVM vectorised
@@ -33,7 +33,7 @@ _quiet = False
 
 
 class _Piece(codegen.JITCodeLibrary):
-    """What is compiled only to become part of a caller: its LLVM code is kept, and no machine code is made of it."""
+    """A function that is compiled only as a part of its callers. Its LLVM code is kept, and no machine code is made."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -179,14 +179,14 @@ class _KernelCache(caching.FunctionCache):
 
 
 def keep_quiet() -> None:
-    """Let another process of the same job say it."""
+    """Leave the announcement to another process of the same job."""
     global _quiet
     _quiet = True
 
 
 @functools.cache
 def announce_compilation() -> None:
-    """Say once a process why nothing happens for some seconds."""
+    """Print once a process that kernels are being compiled, which takes some seconds."""
     if _quiet:
         return
     kept = kept_kernels.kept_or_not(cache_folder())

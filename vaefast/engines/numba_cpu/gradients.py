@@ -1,8 +1,8 @@
-"""The gradient handed out instead of being used at the tile: for clipping by its norm, and for ranks that add theirs.
+"""Gradients that are stored instead of being used at the tile: for clipping by the norm, and for ranks that sum theirs.
 
-What the weights phase does with a gradient is chosen by the *type* of the weights (`tiles._step`), so that a run which needs
-none of this compiles none of it, and Adam at the tile stays what it was. The gradients of all parameters land in one flat
-buffer in panel form (`layout.py`), each written by its one owner. A number in parentheses is an equation of DERIVATION.md.
+The *type* of the weights chooses what the weights phase does with a gradient (`tiles._step`). So a run that needs none of this
+compiles none of it, and Adam at the tile is unchanged. The gradients of all parameters go to one flat buffer in panel form
+(`layout.py`), where each element is written by one thread. A number in parentheses is an equation of DERIVATION.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Gradient(NamedTuple):
 
 
 class Clipping(NamedTuple):
-    """The model and its moments, and what it takes to limit the norm of the gradient before Adam sees it."""
+    """The model, its moments, and the buffers for clipping the norm of the gradient before the step of Adam."""
 
     parameters: NDArray[np.float32]
     first_moments: NDArray[np.float32]
@@ -46,7 +46,7 @@ class Clipping(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The part of a model that Adam runs on: what the tile of Adam takes."""
+    """The part of a model that Adam runs on, as the tile of Adam takes it."""
 
     parameters: NDArray[np.float32]
     first_moments: NDArray[np.float32]
@@ -66,7 +66,7 @@ def clipping(weights: Any, clip_norm: float) -> Clipping:
 
 
 def finish_step(weights, worker, adam):
-    """What is left to do when the weights phase is over: nothing, or Adam with the clipped gradient."""
+    """The end of a step after the weights phase: nothing, or Adam with the clipped gradient."""
 
 
 @overload(finish_step, jit_options=AS_KERNELS)
@@ -119,7 +119,7 @@ def _update_share(gradient, held, scale, worker, workers, adam):
 
 
 class Contributions(NamedTuple):
-    """What several ranks have found of one part of a gradient, (n,): that of rank k from values[first + k * stride]."""
+    """The contributions of several ranks to a part of a gradient, (n,): that of rank k is from values[first + k * stride]."""
 
     values: NDArray[np.float32]
     first: int

@@ -1,4 +1,4 @@
-"""The posterior q(z | x) of one latent from what the heads say: its bounded log standard deviation, and its KL divergence.
+"""The posterior q(z | x) of one latent from the outputs of the heads: bounded log standard deviation and KL divergence.
 
 s is the log standard deviation of the head, c the bounded one, std = exp(c). A number in parentheses is an equation of
 DERIVATION.md. Where s is within the bounds, nothing is added to what there would be without them but zeros.

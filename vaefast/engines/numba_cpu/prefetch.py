@@ -1,4 +1,4 @@
-"""Ask for memory before it is needed, where no hardware prefetcher can: images picked at random from a large set.
+"""Request memory before it is needed, where no hardware prefetcher can: images picked at random from a large set.
 
 It was tried for weights and moments as well, a block ahead of the products, and made a step 4 % slower at batch 200 and 20 %
 at batch 20: the requests occupy the few line buffers that the products themselves load through.

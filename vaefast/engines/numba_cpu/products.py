@@ -2,7 +2,7 @@
 
 A tile reads its right operand, `DEPTH` rows of one or two panels, once for every ten rows of the left one: 256 rows of two
 panels are 32 KB and stay in the first-level cache meanwhile. Without the blocks a product over 784 rows read 100 KB from
-the second level for each ten rows. Between blocks the sums rest in the output as float32, which is exact, so the blocks
+the second level for each ten rows. Between blocks the sums are stored in the output as float32, which is exact, so the blocks
 change no bit.
 """
 

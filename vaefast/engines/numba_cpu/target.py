@@ -1,4 +1,4 @@
-"""The vector unit of this CPU, and the register tiles that fill it.
+"""The vector unit of this CPU, and the register tiles that suit it.
 
 A tile of R rows and P panels keeps R * P * (PANEL / LANES) vectors in registers while it walks along the inner
 dimension. An FMA unit takes two a cycle with a latency of four, so at least eight accumulators hide the latency; each
