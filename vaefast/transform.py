@@ -122,7 +122,7 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     data = numbers_of(read(name), known) if vae._inputs.are_pictures else read_numbers(name, wanted, known)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
-    return replace(data, values=data.values[: options.limit])
+    return replace(data, values=data.values[: options.limit]).dense()
 
 
 def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:

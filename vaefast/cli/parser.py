@@ -26,6 +26,8 @@ SYNONYMS = {
     "latent": "n-components, latent-dim, latent-dims, latent-size, latents, n-latent, n-latents, num-latents, z-dim, zdim, z, "
     "nz, embedding-dim, bottleneck, code-size",
     "activation": "act, nonlinearity",
+    "scaling": "normalize, normalise, normalization, standardize, standardise, scale, scaler, preprocess",
+    "test-fraction": "test-size, test-split, test-share, holdout, hold-out",
     "likelihood": "output-distribution, decoder-distribution, recon-loss",
     "objective": "loss, bound",
     "samples": "n-samples, num-samples, k, mc-samples, iw-samples, importance-samples",
