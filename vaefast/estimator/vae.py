@@ -14,16 +14,15 @@ from sklearn.utils import Tags
 
 from vaefast.engines import State
 from vaefast.errors import DataError, DivergenceError, SettingsError
-from vaefast.estimator import advice, parameters
+from vaefast.estimator import parameters
 from vaefast.estimator.parameters import Callback
 from vaefast.estimator.trained import TrainedModel
+from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
-from vaefast.models.defaults import usual_length
+from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.settings import LIKELIHOODS, check_binarization
-from vaefast.tables import checking, scaling
-from vaefast.tables.columns import Stray
-from vaefast.tables.row_order import row_order
-from vaefast.tables.row_weights import copies, weighted_rows
+from vaefast.tables import advice, checking
+from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
@@ -286,38 +285,17 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _fit(self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None) -> None:
-        rows, weights = self._rows(X, sample_weight)
-        found = self._begin(X, rows, weights)
-        advice.warn(advice.of_strays(found, rows, self._inputs.names, self.scaling == "auto"))
+        prepared = self._begin(X, sample_weight)
         if validation is not None:
-            advice.warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
+            warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
-            rows = np.arange(len(X)) if rows is None else rows
-            kept, out = self._split(len(rows))
-            if weights is not None:
-                out = out[weighted_rows(weights[out], self.seed_, 0)]
-                weights = weights[kept]
-            validation, rows = X[rows[out]], rows[kept]
-        values = self._inputs.enter(X, rows, training=True)
+            kept, out = self._split(len(X) if prepared.rows is None else len(prepared.rows))
+            prepared, out = prepared.held_out(X, kept, out, self.seed_)
+            validation = X[out]
+        values = prepared.values(X)
         self._network.state = initial_state(self._network.model, self._network.training, values)
-        self._train(values, validation, self._network.training.epochs, weights)
-        advice.warn(advice.of_collapse(self.history_))
-
-    def _rows(
-        self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
-        """Which rows of X to train on, in which order, and what each counts for; None for all as they are, and alike.
-
-        Pictures keep their order, as they do on the command line, and need no copy.
-        """
-        order = np.arange(len(X)) if self.scaling == "grey" else row_order(X)
-        if sample_weight is None:
-            return (None if self.scaling == "grey" else order), None
-        order = order[sample_weight[order] > 0]
-        numbers = copies(sample_weight)
-        if numbers is not None:
-            return np.repeat(order, numbers[order]), None
-        return order, sample_weight[order]
+        self._train(values, validation, self._network.training.epochs, prepared.weights)
+        warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
         """Train for one more epoch, on the rows of X. The first call chooses likelihood, scaling and batch size by its X.
@@ -352,13 +330,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
             values = checking.table(self, X, reset=first)
-            rows, _ = self._rows(values, None)
             if first:
-                found = self._begin(values, rows, None)
-                advice.warn(advice.of_strays(found, rows, self._inputs.names, self.scaling == "auto"))
+                entered = self._begin(values, None).values(values)
             else:
                 self._go_on(values)
-            entered = self._inputs.enter(values, rows, training=True)
+                entered = self._inputs.enter(values, chosen_rows(values, self.scaling)[0], training=True)
             if first:
                 self._network.state = initial_state(self._network.model, self._network.training, entered)
             self._train(entered, None, 1, None)
@@ -379,18 +355,18 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 self._network.state = state
             raise
 
-    def _begin(self, X: NDArray[Any], rows: NDArray[np.int64] | None, weights: NDArray[np.float64] | None) -> list[Stray]:
-        """Everything that settings and data decide; nothing is trained yet. Returns the columns that few values dominate."""
+    def _begin(self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Prepared:
+        """Everything that settings and data decide; nothing is trained yet."""
         if self.likelihood not in ("auto", *LIKELIHOODS):
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose auto, {', '.join(LIKELIHOODS)}")
         names = getattr(self, "feature_names_in_", None)
-        self._inputs, found = scaling.choose(X, self.likelihood, self.scaling, rows, weights, names)
+        prepared = prepare(X, self.likelihood, self.scaling, sample_weight=sample_weight, names=names)
+        self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
-        natural = "dynamic" if self.likelihood_ == "bernoulli" else "none"
-        self.binarize_ = natural if self.binarize == "auto" else self.binarize
+        self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         self.seed_ = parameters.seed_of(self)
-        size = len(X) if rows is None else len(rows)
+        size = len(X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
         self._network = self._new_network(X.shape[1])
         self._network.state = State.zeros(self._network.layout.size)
@@ -399,7 +375,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self._moments_are_missing = False
         if self.verbose:
             self._say_what_was_chosen()
-        return found
+        warn(advice.of_strays(prepared.strays, prepared.rows, self._inputs.names, self.scaling == "auto"))
+        return prepared
 
     def _new_network(self, columns: int) -> Network:
         """A network by the parameters as they are now, without a state."""
@@ -437,7 +414,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             )
         state = old.state
         if self._moments_are_missing:
-            advice.warn(
+            warn(
                 "this model was loaded from a file without the optimizer's moments, so Adam begins anew and the result is not "
                 "that of training on: save it with optimizer=True"
             )
@@ -449,13 +426,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 network.layout.views(vector)["x_log_std"][columns] = 0.0
         network.state = state
         self._network = network
-        advice.warn(advice.of_far_values(self._inputs, X, "X", "it is cut there in training"))
+        warn(advice.of_far_values(self._inputs, X, "X", "it is cut there in training"))
 
     def _say_what_was_chosen(self) -> None:
-        why = {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}
-        reason = "" if self.likelihood != "auto" else f" ({why[self.likelihood_]})"
-        if self.likelihood == "auto" and self.scaling in ("grey", "minmax", "standard"):
-            reason = f" (scaling {self.scaling})"
+        reason = why(self.likelihood, self.scaling, self.likelihood_)
+        reason = f" ({reason})" if reason else ""
         progress_bar.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
 
     def _choices(self) -> str:
@@ -487,7 +462,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """The project's one training loop over values that have entered, with what a person at a notebook wants around it."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
-        with Bar(epochs, self._verbosity(), self._inputs.log_volume) as bar:
+        with Bar(epochs, self._verbosity()) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
@@ -498,6 +473,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 on_progress=bar.progress,
                 weights=weights,
                 exact_test_rows=None if validation is None else self._exact_rows(validation),
+                log_volume=self._inputs.log_volume,
             )
             for line in _blaming(network.trained(lines), values, self._inputs.names):
                 self._record(line, validation is not None)
@@ -528,13 +504,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return any(wishes)
 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
-        """One more row of `history_`, its densities in the units of the values as given."""
+        """One more row of `history_`."""
         self.n_iter_ = line.epoch
         for key, value in line.as_dict().items():
             if key in VALIDATION and not validated:
                 continue
-            if key.endswith(("objective", "elbo", "log_likelihood")):
-                value -= self._inputs.log_volume
             self.history_.setdefault(key.replace("test_", "validation_"), []).append(value)
 
     # --- Files

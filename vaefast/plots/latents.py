@@ -44,7 +44,11 @@ CLASSES = (
 
 @style()
 def draw_latent_bars(
-    kl: ArrayLike, active: ArrayLike, data_name: str = "", title: str = "KL divergence of each latent"
+    kl: ArrayLike,
+    active: ArrayLike,
+    data_name: str = "",
+    title: str = "KL divergence of each latent",
+    unit: str = "image",
 ) -> Figure:
     """Draw the KL divergence of each latent as a bar, the largest first, active latents and others in two colours.
 
@@ -54,6 +58,10 @@ def draw_latent_bars(
         KL(q(z | x), p(z)) of each latent, mean over images, nats, (Z,).
     active
         Whether the latent varies with the image, (Z,).
+    data_name, title
+        Name of the data and heading.
+    unit
+        What an example is called.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def draw_latent_bars(
     colors = {True: SERIES[0][0], False: GREY}
     sheet, axes = curve_sheet(names.values(), title, data_name, "latent_kl")
     axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
-    label_axes(axes, "latent (numbered from 0)", "nats per image")
+    label_axes(axes, "latent (numbered from 0)", f"nats per {unit}")
     # As many numbers as there is room for.
     step = -(-values.size * 2 * text_width(str(values.size), 6.0) // CURVE_WIDTH)
     places = np.arange(0, values.size, step)
