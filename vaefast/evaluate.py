@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, values
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -360,13 +360,11 @@ class Display:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(
-        prog=called("evaluate"),
-        usage="%(prog)s RUN [--samples S] [--data WHAT] [more flags]",
-        description="Measure a trained model on test data: the ELBO, log p(x) by importance sampling, and how many latents "
+    parser = command_parser(
+        "evaluate",
+        "RUN [--samples S] [--data WHAT]",
+        "Measure a trained model on test data: the ELBO, log p(x) by importance sampling, and how many latents "
         "are in use. Numbers and figures go to a folder.",
-        allow_abbrev=False,
-        add_help=False,
     )
     add = parser.add_argument_group("model and data").add_argument
     add("run", metavar="RUN", help="the run folder, or a model.safetensors")
@@ -383,8 +381,7 @@ def _build_parser() -> Parser:
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest that "
         "has a kernel for importance sampling)")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add_threads(add)
     add_help(parser)
     return parser
 

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from vaefast.cli.parser import Parser, add_help
-from vaefast.cli.program import called
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
 from vaefast.models.defaults import WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
@@ -36,15 +35,13 @@ Add: TypeAlias = Callable[..., Any]
 
 def build_parser() -> Parser:
     """The parser of all flags; those that are not given leave nothing behind."""
-    parser = Parser(
-        prog=called("train"),
-        usage="%(prog)s [--data WHAT] [--epochs N] [--out FOLDER] [more flags]",
-        description="Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
+    parser = command_parser(
+        "train",
+        "[--data WHAT] [--epochs N] [--out FOLDER]",
+        "Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
         epilog="Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 data, 4 checkpoint, 5 diverged, 6 input or "
         "output, 130 and 143 after SIGINT and SIGTERM.",
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
     )
     for title, add_flags in (
         ("data", _add_data),
@@ -175,8 +172,7 @@ def _add_engine(add: Add) -> None:
     training = TrainingSettings()
     add("--engine", metavar="NAME", help="cython, numba, cuda (one GPU) or reference (plain NumPy, slow) (default: auto, the "
         "fastest of the CPU that works here)")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add_threads(add)
     add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for the tensor cores of engine "
         f"cuda (default: {training.precision})")  # fmt: skip
     add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does where mpiexec has started "
