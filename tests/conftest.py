@@ -28,6 +28,7 @@ QUICK: dict[str, list[str]] = {
     ],
     "evaluation": ["evaluation/test_assessment.py"],
     "files": ["runs/test_run_folder.py"],
+    "inputs": ["inputs/test_finding.py"],
     "inference": ["evaluation/test_assessment.py"],
     "models": ["models/test_layout.py", "models/test_settings.py"],
     "plots": ["plots/test_latents.py"],

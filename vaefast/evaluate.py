@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, values
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from vaefast.evaluation.measures import Assessment
     from vaefast.files.model_file import SavedModel
     from vaefast.inference.network import Network
+    from vaefast.inputs import ScoredData, Source
+    from vaefast.inputs.finding import Table
+    from vaefast.tables.scaling import Inputs
 
 MODEL, RESULTS = "model.safetensors", "evaluation.json"
 MOST_SAMPLES = 10**7
 # Shares of the images and of the latents from which on a warning is due.
 COLLAPSED_WEIGHTS, ACTIVE_LATENTS = 0.01, 0.1
-# The share by which a run's own data are told.
-TEST_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,21 @@ def run(options: Options, interruption: Interruption) -> None:
     saved = _read_model(options.run)
     for unused in notices.unused_data_dir(options.data, options.data_dir):
         complain(unused)
-    data, part = _images(options, saved)
-    if data.notice:
-        complain(data.notice)
+    data = _data(options, saved)
+    for notice in data.notices:
+        complain(notice)
     model = measures.network(saved, options.engine, thread_count(options.threads))
     folder = _folder(options)
     try:
         start = time.perf_counter()
-        with Display(len(data.test), "image") as display:
-            found = measures.assess(model, data.test.values, options.samples, display.show)
-        report = _report(options, found, data, part, model, time.perf_counter() - start)
+        rows, volume = data.drawn, data.inputs.log_volume
+        with Display(len(rows), data.unit) as display:
+            found = measures.assess(
+                model, rows.values, options.samples, display.show, exact_rows=rows.exact, log_volume=volume
+            )
+        report = _report(options, found, data, model, time.perf_counter() - start)
         _write(folder, report)
-        say(json.dumps(report, indent=1) if options.json else _text(report, found))
+        say(json.dumps(report, indent=1) if options.json else _text(report, found, data.unit))
         for warning in report["warnings"]:
             complain(warning)
         if options.figures:
@@ -103,95 +107,123 @@ def model_of(path: Path) -> Path:
 
 
 def _read_model(path: Path) -> SavedModel:
-    """The model of a run, or of a file.
-
-    Raises
-    ------
-    DataError
-        There is none, it is damaged, or it needs the estimator that saved it.
-    """
+    """The model of a run, or of a file."""
     from vaefast.files import model_file
 
-    saved = model_file.read(model_of(path))
-    if saved.scaling:
-        raise DataError(f"{path} was trained on scaled columns: evaluate it with vaefast.load and its log_likelihood")
-    return saved
+    return model_file.read(model_of(path))
 
 
-def _images(options: Options, saved: SavedModel) -> tuple[Dataset, str]:
-    """The images to evaluate, as a test set, and what they are of their source, in words.
+def _data(options: Options, saved: SavedModel) -> ScoredData:
+    """The rows to evaluate.
 
     Raises
     ------
     DataError
-        They are not those of the run, or have another number of pixels than the model.
+        They are not those of the run, or have another number of columns than the model.
     """
-    data, is_all = _other_data(options) if options.data is not None else (_own_data(options), False)
-    count, pixels = data.test.values.shape
-    if pixels != saved.model.pixels:
-        raise DataError(f"{data.name} has {pixels} pixels an image, and the model {saved.model.pixels}: give other --data")
-    part = f"all {count:,} rows" if is_all else f"{count:,} test images"
+    from vaefast.data import Dataset
+    from vaefast.inference import saved_inputs
+    from vaefast.inputs import to_score
+
+    inputs = saved_inputs.of_saved(saved)
+    if options.data is not None:
+        found, is_all = _other_data(options, saved, inputs)
+    else:
+        found, is_all = _own_data(options, inputs), False
+    columns = (found.test.values if isinstance(found, Dataset) else found.X).shape[1]
+    what, unit = ("pixels an image", "image") if isinstance(found, Dataset) else ("columns", "row")
+    if columns != saved.model.pixels:
+        raise DataError(f"{found.name} has {columns} {what}, and the model {saved.model.pixels}: give other --data")
+    count, rows = len(found.test), "rows" if is_all else f"test {unit}s"
+    data = to_score(found, inputs, f"{'all ' if is_all else ''}{count:,} {rows}")
     if options.limit is None or options.limit >= count:
-        return data, part
-    part = f"the first {options.limit:,} of {part.removeprefix('all ')}"
-    labels = None if data.test_labels is None else data.test_labels[: options.limit]
-    test = data.test.of(data.test.values[: options.limit])
-    return replace(data, test=test, test_labels=labels), part
+        return data
+    return replace(data, drawn=data.drawn.first(options.limit), rows_are=f"the first {options.limit:,} of {count:,} {rows}")
 
 
-def _other_data(options: Options) -> tuple[Dataset, bool]:
+def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Dataset | Table, bool]:
     """The data that --data names, and whether all their rows are the test set: where they bring none and are not the run's
-    own, whose training images must not be among them."""
-    from vaefast.data import Dataset, read, split, unsplit
+    own, whose training rows must not be among them."""
+    from vaefast.data import Dataset, Rows, read, split, unsplit
+    from vaefast.inputs import finding
+    from vaefast.inputs.source import TABLE, Source
 
-    found = read(str(Path(str(options.data)).expanduser()), options.data_dir)
+    path = str(Path(str(options.data)).expanduser())
+    try:
+        recorded, own = _source(options.run)
+    except SettingsError:
+        recorded, own = None, ""
+    if is_table(saved, inputs):
+        names = () if inputs.names is None else tuple(inputs.names)
+        known = Source(path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names)
+        if recorded is not None and recorded.test_fraction > 0:
+            divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
+            if isinstance(divided, Dataset) or divided.sha256 == own:
+                return divided, False
+        whole = finding.whole(known)
+        return whole, not isinstance(whole, Dataset)
+    found = read(path, options.data_dir, color=recorded is not None and recorded.color)
     if isinstance(found, Dataset):
         return found, False
-    try:
-        own = _source(options.run)[2]
-    except SettingsError:
+    assert isinstance(found, Rows)
+    if recorded is None:
         return unsplit(found), True
-    data = split(found, TEST_FRACTION) if len(found.images) > 1 else unsplit(found)
+    data = split(found, recorded.test_fraction) if len(found.images) > 1 else unsplit(found)
     return (data, False) if data.sha256 == own else (unsplit(found), True)
 
 
-def _own_data(options: Options) -> Dataset:
+def is_table(saved: SavedModel, inputs: Inputs) -> bool:
+    """Whether a model is one of a table, and not of pictures."""
+    return bool(saved.estimator) and not inputs.are_pictures
+
+
+def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
     """The run's own data, which are recognised by their hash.
 
     Raises
     ------
     DataError
-        They have changed.
+        They have changed, or have no test set.
     """
-    from vaefast.data import load
+    from vaefast.inputs import finding
 
-    name, data_dir, sha256 = _source(options.run)
-    data = load(name, options.data_dir or data_dir)
-    if data.sha256 != sha256:
+    source, sha256 = _source(options.run)
+    found = finding.find(source if options.data_dir is None else replace(source, data_dir=options.data_dir))
+    if found.sha256 != sha256:
         raise DataError(
-            f"{name} is not what {options.run} was trained on (SHA-256 {data.sha256[:12]} instead of {sha256[:12]}): "
+            f"{source.data} is not what {options.run} was trained on (SHA-256 {found.sha256[:12]} instead of {sha256[:12]}): "
             "give --data to evaluate on it all the same"
         )
-    return data
+    if not len(found.test):
+        raise DataError(f"{options.run} was trained on all rows of {source.data} (--test-fraction 0): give --data to test on")
+    return found
 
 
-def _source(path: Path) -> tuple[str, Path | None, str]:
-    """Name and folder of the data that a run was trained on, and their hash.
+def _source(path: Path) -> tuple[Source, str]:
+    """What a run recorded of its data, and their hash.
 
     Raises
     ------
     SettingsError
         This is a model without its run, or the run does not say.
     """
+    from vaefast.inputs.source import recorded
     from vaefast.runs.checkpoint import CheckpointFolder
 
     folder = path if path.is_dir() else path.parent
     try:
         _, checkpoint, _ = CheckpointFolder(folder / "checkpoint").newest()
-        source, sha256 = checkpoint.run["source"], checkpoint.run["environment"]["data_sha256"]
-        return str(source["data"]), None if source["data_dir"] is None else Path(source["data_dir"]), str(sha256)
+        return recorded(checkpoint.run["source"]), str(checkpoint.run["environment"]["data_sha256"])
     except (CheckpointError, KeyError, TypeError) as error:
         raise SettingsError(f"{folder} has no checkpoint that says what its data are: give --data") from error
+
+
+def is_in_color(path: Path) -> bool:
+    """Whether a run, as far as it says, kept the channels of its pictures."""
+    try:
+        return _source(path)[0].color
+    except SettingsError:
+        return False
 
 
 def _folder(options: Options) -> Path:
@@ -210,37 +242,41 @@ def _folder(options: Options) -> Path:
 # --- What is said
 
 
-def _report(options: Options, found: Assessment, data: Dataset, part: str, model: Network, seconds: float) -> dict[str, Any]:
+def _report(options: Options, found: Assessment, data: ScoredData, model: Network, seconds: float) -> dict[str, Any]:
     """Everything, as JSON."""
     return {
         "vaefast": __version__,
         "model": str(options.run),
         "data": data.name,
         "data_sha256": data.sha256,
-        "evaluated": part,
+        "evaluated": data.rows_are,
         **asdict(found),
         "active_units": found.active_units,
         "engine": model.engine_name,
         "threads": model.threads,
         "seconds": seconds,
-        "warnings": _warnings(found, model),
+        "warnings": _warnings(found, model, data.unit),
     }
 
 
-def _text(report: dict[str, Any], found: Assessment) -> str:
+def _text(report: dict[str, Any], found: Assessment, unit: str) -> str:
     latents = len(found.latent_kl)
-    share = f"; below 2 for {100 * found.collapsed:.1f} % of the images" if found.collapsed else ""
+    share = f"; below 2 for {100 * found.collapsed:.1f} % of the {unit}s" if found.collapsed else ""
     return "\n".join([
         f"{report['data']}: {report['evaluated']} | {report['model']} | engine {report['engine']}, "
         f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}, {report['seconds']:.1f} s",
         f"ELBO              {found.elbo:.2f} nats (log-likelihood {found.log_likelihood:.2f}, KL {found.kl:.2f})",
-        f"log p(x)          {found.log_p:.2f} nats by {found.samples:,} samples an image (+- {found.standard_error:.2f} over "
-        f"images, +- {found.monte_carlo_error:.3f} over samples)",
+        f"log p(x)          {found.log_p:.2f} nats by {found.samples:,} samples {_an(unit)} (+- {found.standard_error:.2f} "
+        f"over {unit}s, +- {found.monte_carlo_error:.3f} over samples)",
         f"effective samples median {found.effective_samples_median:.1f}, smallest {found.effective_samples_smallest:.1f} of "
         f"{found.samples:,}{share}",
         f"active units      {found.active_units} of {latents} latents",
         f"KL of the latents {_largest(found.latent_kl)}",
     ])  # fmt: skip
+
+
+def _an(unit: str) -> str:
+    return f"an {unit}" if unit[0] in "aeiou" else f"a {unit}"
 
 
 def _largest(kl: list[float], count: int = 5) -> str:
@@ -249,12 +285,12 @@ def _largest(kl: list[float], count: int = 5) -> str:
     return ", ".join(f"{kl[i]:.2f} (latent {i})" for i in order[:count]) + rest
 
 
-def _warnings(found: Assessment, model: Network) -> list[str]:
+def _warnings(found: Assessment, model: Network, unit: str = "image") -> list[str]:
     """What should not be overlooked, with what helps."""
     latents, said = len(found.latent_kl), []
     if found.collapsed > COLLAPSED_WEIGHTS:
         said.append(
-            f"fewer than 2 of {found.samples:,} samples decide log p(x) of {100 * found.collapsed:.1f} % of the images, for "
+            f"fewer than 2 of {found.samples:,} samples decide log p(x) of {100 * found.collapsed:.1f} % of the {unit}s, for "
             "which it is too low: more --samples help slowly, training further or on data like these helps the encoder"
         )
     if found.active_units < max(1, ACTIVE_LATENTS * latents):
@@ -265,7 +301,7 @@ def _warnings(found: Assessment, model: Network) -> list[str]:
         if model.model.activation == "relu":
             advice += "; --init data-mean is known to end so with relu, take another --init or --activation tanh"
         said.append(
-            f"posterior collapse: {found.active_units} of {latents} latents tell images apart, the others are ignored; "
+            f"posterior collapse: {found.active_units} of {latents} latents tell {unit}s apart, the others are ignored; "
             f"{advice}"
         )
     return said
@@ -277,11 +313,12 @@ def _write(folder: Path, report: dict[str, Any]) -> None:
     atomic.write_bytes(folder / RESULTS, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> None:
+def _draw(folder: Path, model: Network, data: ScoredData, found: Assessment) -> None:
     """The figures of training but its curve, and those of the latents."""
     from vaefast.data.wording import shown
     from vaefast.evaluation.measures import ACTIVE_VARIANCE
     from vaefast.plots import latents, run_figures, sheet
+    from vaefast.plots.latent_plane import SCATTERED, latent_plane
 
     name, settings = shown(data.name), model.training
     with model.quiet(), sheet.missing_letters():
@@ -289,13 +326,17 @@ def _draw(folder: Path, model: Network, data: Dataset, found: Assessment) -> Non
             model.engine, data, [], model=model.model, binarize=settings.binarize, seed=settings.seed, folder=folder
         )
         active = [variance > ACTIVE_VARIANCE for variance in found.mean_variances]
-        sheet.save(latents.draw_latent_bars(found.latent_kl, active, name), folder / "latent_kl.png")
-        points, axis_names = run_figures.latent_plane(*model.posterior(data.test.values[: run_figures.SCATTERED]))
-        labels = None if data.test_labels is None else data.test_labels[: run_figures.SCATTERED]
+        bars = latents.draw_latent_bars(found.latent_kl, active, name, unit=data.unit)
+        sheet.save(bars, folder / "latent_kl.png")
+        if not data.is_pictures:
+            return
+        points, axis_names = latent_plane(*model.posterior(data.drawn.values[:SCATTERED]))
+        labels = None if data.labels is None else data.labels[:SCATTERED]
         sheet.save(latents.draw_latent_scatter(points, labels, axis_names, name), folder / "latents.png")
-        if model.model.latent == 2:
+        if model.model.latent == 2 and data.shape is not None:
             plane = run_figures.manifold(model.engine, model.model.likelihood)
-            sheet.save(latents.draw_manifold(plane, data.test.shape, data_name=name), folder / "manifold.png")
+            manifold = latents.draw_manifold(plane, data.shape, data_name=name)
+            sheet.save(manifold, folder / "manifold.png")
 
 
 class Display:
@@ -319,13 +360,11 @@ class Display:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(
-        prog=called("evaluate"),
-        usage="%(prog)s RUN [--samples S] [--data WHAT] [more flags]",
-        description="Measure a trained model on test data: the ELBO, log p(x) by importance sampling, and how many latents "
+    parser = command_parser(
+        "evaluate",
+        "RUN [--samples S] [--data WHAT]",
+        "Measure a trained model on test data: the ELBO, log p(x) by importance sampling, and how many latents "
         "are in use. Numbers and figures go to a folder.",
-        allow_abbrev=False,
-        add_help=False,
     )
     add = parser.add_argument_group("model and data").add_argument
     add("run", metavar="RUN", help="the run folder, or a model.safetensors")
@@ -342,8 +381,7 @@ def _build_parser() -> Parser:
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest that "
         "has a kernel for importance sampling)")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add_threads(add)
     add_help(parser)
     return parser
 

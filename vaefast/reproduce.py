@@ -17,8 +17,7 @@ from vaefast import train
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
-from vaefast.cli.parser import Parser, add_help, values
-from vaefast.cli.program import called
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1
 from vaefast.runs.interruption import Interrupted, Interruption
@@ -301,13 +300,11 @@ def _draw(options: Options, results: Mapping[str, Any], data_name: str) -> None:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(
-        prog=called("reproduce"),
-        usage="%(prog)s TABLE [--rows ROWS] [--stages N] [more flags]",
-        description="Train and evaluate the rows of a published table, and compare them with it. The same command goes on "
+    parser = command_parser(
+        "reproduce",
+        "TABLE [--rows ROWS] [--stages N]",
+        "Train and evaluate the rows of a published table, and compare them with it. The same command goes on "
         "where it was stopped; more --stages make it longer.",
-        allow_abbrev=False,
-        add_help=False,
     )
     add = parser.add_argument_group("what to reproduce").add_argument
     add("table", metavar="TABLE", choices=TABLES, help="iwae-table1: table 1 of Burda et al. (2015), Importance Weighted "
@@ -334,7 +331,7 @@ def _build_parser() -> Parser:
     add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast train (default: %(default)s)")
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", help="as for vaefast train (default: auto)")
-    add("--threads", metavar="T", type=int, help="as for vaefast train; they change no result")
+    add_threads(add)
     add_help(parser)
     return parser
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, values
-from vaefast.cli.program import called
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -120,10 +119,11 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
-    data = numbers_of(read(name), known) if vae._inputs.are_pictures else read_numbers(name, wanted, known)
+    pictures = vae._inputs.are_pictures
+    data = numbers_of(read(name, color=is_in_color(options.model)), known) if pictures else read_numbers(name, wanted, known)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
-    return replace(data, values=data.values[: options.limit])
+    return replace(data, values=data.values[: options.limit]).dense()
 
 
 def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:
@@ -187,13 +187,10 @@ def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(
-        prog=called("transform"),
-        usage="%(prog)s MODEL --data FILE --out FILE [more flags]",
-        description="Write what a trained model makes of each row of a file: its latents, ELBO and log p(x), in the order of "
-        "the file.",
-        allow_abbrev=False,
-        add_help=False,
+    parser = command_parser(
+        "transform",
+        "MODEL --data FILE --out FILE",
+        "Write what a trained model makes of each row of a file: its latents, ELBO and log p(x), in the order of the file.",
     )
     add = parser.add_argument_group("model and data").add_argument
     add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file that vaefast.VAE has saved")
@@ -207,8 +204,7 @@ def _build_parser() -> Parser:
     add("--force", action="store_true", help="replace --out if it is there")
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load, the model's own)")
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add_threads(add)
     add_help(parser)
     return parser
 

@@ -78,6 +78,14 @@ def test_help_comes_at_once():
     assert min(help_ for help_, _ in rounds) - min(start for _, start in rounds) < 0.1
 
 
+def test_help_imports_no_command_and_nothing_that_takes_time():
+    program = "import sys\nfrom vaefast.__main__ import main\nmain(['--help'])\nprint('HELD', *sys.modules)"
+    *_, last = typed("-c", program).stdout.splitlines()
+    held = {*last.split()}
+    assert "vaefast.__main__" in held
+    assert {"vaefast.train", "vaefast.cli.arguments", "argparse", "numpy", "numba", "sklearn", "matplotlib"} & held == set()
+
+
 def make_copy(folder: Path, *, compiled: bool) -> Path:
     """The folders of a copy of vaefast as far as the search for its extension reads them."""
     engines = folder / "vaefast" / "engines" / "cython_cpu"

@@ -199,12 +199,19 @@ def test_checkpoints_that_are_gone(command, run):
     assert command("run", *QUICK, "--data", "grey.npy", "--no-figures")[0] == 0
 
 
-def test_a_model_on_scaled_columns_is_the_estimators(command, run, tmp_path):
-    X = np.random.default_rng(0).standard_normal((40, 30))
-    VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0).fit(X).save("scaled.safetensors")
-    code, _, err = command("scaled.safetensors", *QUICK, "--data", "grey.npy")
-    assert code == 3
-    assert "trained on scaled columns: evaluate it with vaefast.load" in err
+def test_a_model_that_the_estimator_saved(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(5.0, 3.0, (40, 6))
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0).fit(X)
+    vae.save("scaled.safetensors")
+    np.save("x.npy", X)
+    code, out, _ = command("scaled.safetensors", *QUICK, "--data", "x.npy", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["evaluated"] == "all 40 rows"
+    samples = int(QUICK[QUICK.index("--samples") + 1])
+    assert found["log_p"] == pytest.approx(vae.log_likelihood(X, samples).mean(), abs=1e-9)
+    assert found["elbo"] == pytest.approx(vae.score_samples(X, n_samples=1).mean(), abs=1e-9)
 
 
 @pytest.mark.parametrize(

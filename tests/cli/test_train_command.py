@@ -59,6 +59,7 @@ FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
+    "--label", "--all-columns", "--color", "--scaling", "--test-fraction",
     "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
@@ -640,13 +641,18 @@ def with_value(value: float) -> Callable[[Path], str]:
         (truncated_gzip, ("cut.gz",)),
         (unlike_counts, ("mine", "4 images", "3 labels")),
         (with_value(np.nan), ("mine.npy", "row 2", "column 3", "nan")),
-        (with_value(1.5), ("mine.npy", "row 2", "column 3", "1.5")),
-        (with_value(-0.25), ("mine.npy", "row 2", "column 3", "-0.25")),
+        (with_value(np.inf), ("mine.npy", "row 2", "column 3", "inf")),
     ],
-    ids=["missing", "corrupt IDX", "truncated gzip", "unlike counts", "NaN", "above 1", "below 0"],
+    ids=["missing", "corrupt IDX", "truncated gzip", "unlike counts", "NaN", "infinite"],
 )
 def test_wrong_data_are_one_line_and_exit_code_3(command, tmp_path, make, words):
     refused(command, 3, ("--data", make(tmp_path)), *words)
+
+
+@pytest.mark.parametrize("value", [1.5, -0.25])
+def test_numbers_that_are_no_grey_levels_are_refused_as_pictures(command, tmp_path, value):
+    flags = "--data", with_value(value)(tmp_path), "--scaling", "grey"
+    refused(command, 3, flags, "mine.npy", "row 2", "column 3", str(value))
 
 
 def test_a_data_folder_that_is_missing_never_falls_back(command, monkeypatch):

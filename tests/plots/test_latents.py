@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vaefast.plots import run_figures
+from vaefast.plots.latent_plane import latent_plane
 from vaefast.plots.latents import draw_latent_bars, draw_latent_scatter, draw_manifold
 
 
@@ -92,7 +93,7 @@ def test_latents_as_a_plane(latents):
     if latents == 6:
         mean[:, 4] *= 10
         mean[:, 2] *= -5
-    points, names = run_figures.latent_plane(mean, log_std)
+    points, names = latent_plane(mean, log_std)
     if latents == 1:
         np.testing.assert_allclose(points, np.hstack((mean, np.exp(log_std))))
     elif latents == 2:

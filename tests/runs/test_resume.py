@@ -20,6 +20,7 @@ from tests.faults import runs
 from tests.faults.mutate import _resealed
 from vaefast import engines
 from vaefast.engines import threads
+from vaefast.inputs import finding
 from vaefast.plots import run_figures
 from vaefast.runs import run_folder
 from vaefast.runs.checkpoint import CheckpointFolder
@@ -485,13 +486,11 @@ def test_a_run_on_the_digits_stays_on_the_digits(command, signal_at, monkeypatch
 
 
 def test_a_signal_before_the_first_step_ends_at_once(command, monkeypatch):
-    from vaefast import data
-
     def slow(*arguments: object, **options: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    monkeypatch.setattr(data, "load", slow)
+    monkeypatch.setattr(finding, "find", slow)
     start = time.monotonic()
     code, _, err = started(command, "run")
     assert (code, Path("run").exists()) == (143, False)

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from vaefast.cli.parser import Parser, add_help
-from vaefast.cli.program import called
+from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
 from vaefast.models.defaults import WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
+    AUTO,
     BINARIZATIONS,
     IMPORTANCE_SAMPLES,
     INITIALIZATIONS,
@@ -28,23 +28,20 @@ from vaefast.models.settings import (
     ValidationSettings,
 )
 
+SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
 # `add_argument` of a group of flags.
 Add: TypeAlias = Callable[..., Any]
-# What a setting may be besides a number: chosen by the data. It is the same as not giving it.
-AUTO = "auto"
 
 
 def build_parser() -> Parser:
     """The parser of all flags; those that are not given leave nothing behind."""
-    parser = Parser(
-        prog=called("train"),
-        usage="%(prog)s [--data WHAT] [--epochs N] [--out FOLDER] [more flags]",
-        description="Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
+    parser = command_parser(
+        "train",
+        "[--data WHAT] [--epochs N] [--out FOLDER]",
+        "Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
         epilog="Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 data, 4 checkpoint, 5 diverged, 6 input or "
         "output, 130 and 143 after SIGINT and SIGTERM.",
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
     )
     for title, add_flags in (
         ("data", _add_data),
@@ -67,6 +64,16 @@ def _add_data(add: Add) -> None:
         "own (default: mnist, or digits where MNIST cannot be had)")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files (default: $VAEFAST_DATA_DIR, then the cache, "
         "then a download)")  # fmt: skip
+    add("--scaling", choices=SCALINGS, help="of the columns of a table: standard, to mean 0 and standard deviation 1; minmax, "
+        "to [0, 1]; none. Bounds stay those of the numbers as given. grey takes the data as pictures (default: auto, which is "
+        "grey for pictures; for tables it is standard, stray values left out, for gaussian, else none)")  # fmt: skip
+    add("--label", metavar="COLUMN", help="name, or number from 1, of a table's column of labels: kept for figures, never "
+        "trained on")  # fmt: skip
+    add("--all-columns", action="store_true", help="train on columns that look like labels, too")
+    add("--color", action="store_true", help="keep the channels of pictures, which otherwise become grey")
+    add("--test-fraction", metavar="F", type=float, help="share of the rows that is held out as the test set, where the data "
+        "bring none, the same rows each time; 0 trains on all rows of a table, as vaefast.VAE does, and leaves out what the "
+        "test set is for (default: 0.1)")  # fmt: skip
     add("--binarize", choices=BINARIZATIONS, help="what a grey pixel becomes in training: dynamic draws it as 0 or 1 each "
         "time an image is seen, threshold makes it 1 from one half on, none leaves it grey "
         f"(default: {training.binarize}; none for a likelihood of grey levels)")  # fmt: skip
@@ -78,9 +85,9 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=LIKELIHOODS, help="p(x | z): bernoulli for pixels that are 0 or 1; gaussian for any grey "
-        "levels, with a learned variance for each pixel; continuous-bernoulli for grey levels from 0 to 1 "
-        f"(default: {model.likelihood})")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of 0 and 1; gaussian "
+        "for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for numbers from 0 to 1 "
+        "(default: auto, which is bernoulli for pictures and for tables of 0 and 1, gaussian for other tables)")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
     add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
 
@@ -165,8 +172,7 @@ def _add_engine(add: Add) -> None:
     training = TrainingSettings()
     add("--engine", metavar="NAME", help="cython, numba, cuda (one GPU) or reference (plain NumPy, slow) (default: auto, the "
         "fastest of the CPU that works here)")  # fmt: skip
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add_threads(add)
     add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for the tensor cores of engine "
         f"cuda (default: {training.precision})")  # fmt: skip
     add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does where mpiexec has started "

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vaefast.cli.arguments import AUTO, build_parser
+from vaefast.cli.arguments import build_parser
 from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
-from vaefast.models.defaults import usual_learning_rate, usual_length, usual_samples
+from vaefast.models.defaults import usual_binarization, usual_learning_rate, usual_length, usual_samples
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (
-    LIKELIHOODS,
+    AUTO,
     OBJECTIVES,
     AdamSettings,
     ModelSettings,
@@ -56,6 +56,13 @@ class Options:
     distributed: str = "auto"
     deterministic_reduction: bool = False
     automatic: frozenset[str] = frozenset()  # of AUTOMATIC those that the data decide
+    likelihood: str = AUTO  # as it was asked for; that of `model` is the one that the data decide
+    has_binarize: bool = False  # whether it is given
+    scaling: str = AUTO
+    test_fraction: float | None = None
+    label: str | None = None
+    all_columns: bool = False
+    color: bool = False
 
 
 def parse(arguments: list[str]) -> Options:
@@ -90,9 +97,11 @@ def checked(given: Mapping[str, Any]) -> Options:
     validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
-    if model.get("likelihood", "bernoulli") in LIKELIHOODS[1:]:
-        training.setdefault("binarize", "none")
-        check_binarization(model["likelihood"], training["binarize"])
+    has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
+    if likelihood != AUTO:
+        model["likelihood"] = likelihood
+        training.setdefault("binarize", usual_binarization(likelihood))
+        check_binarization(likelihood, training["binarize"])
     return Options(
         ModelSettings(**model),
         TrainingSettings(
@@ -112,20 +121,34 @@ def checked(given: Mapping[str, Any]) -> Options:
         distributed=values.get("distributed", "auto"),
         deterministic_reduction=values.get("deterministic_reduction", False),
         automatic=automatic,
+        likelihood=likelihood,
+        has_binarize=has_binarize,
+        scaling=values.get("scaling", AUTO),
+        test_fraction=values.get("test_fraction"),
+        label=values.get("label"),
+        all_columns=values.get("all_columns", False),
+        color=values.get("color", False),
     )
 
 
-def suited(options: Options, rows: int, columns: int) -> Options:
-    """The options with what suits so many training rows of so many columns, where it is not given."""
-    training = options.training
-    length = usual_length(rows, training.binarize)
+def suited(options: Options, rows: int, columns: int, likelihood: str) -> Options:
+    """The options with what suits so many training rows of so many columns under this likelihood, where it is not given.
+
+    Raises
+    ------
+    SettingsError
+        What is given does not go with the likelihood.
+    """
+    binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
+    check_binarization(likelihood, binarize)
+    training, length = replace(options.training, binarize=binarize), usual_length(rows, binarize)
     if "batch_size" in options.automatic:
         training = replace(training, batch_size=length.batch_size)
     if "epochs" in options.automatic:
         training = replace(training, epochs=length.epochs)
     if "learning_rate" in options.automatic:
         training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
-    return replace(options, training=training)
+    return replace(options, model=replace(options.model, pixels=columns, likelihood=likelihood), training=training)
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:

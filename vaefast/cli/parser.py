@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
+from vaefast.cli.program import called
 from vaefast.errors import SettingsError
 from vaefast.version import __version__
 
@@ -25,6 +26,8 @@ SYNONYMS = {
     "latent": "n-components, latent-dim, latent-dims, latent-size, latents, n-latent, n-latents, num-latents, z-dim, zdim, z, "
     "nz, embedding-dim, bottleneck, code-size",
     "activation": "act, nonlinearity",
+    "scaling": "normalize, normalise, normalization, standardize, standardise, scale, scaler, preprocess",
+    "test-fraction": "test-size, test-split, test-share, holdout, hold-out",
     "likelihood": "output-distribution, decoder-distribution, recon-loss",
     "objective": "loss, bound",
     "samples": "n-samples, num-samples, k, mc-samples, iw-samples, importance-samples",
@@ -122,6 +125,29 @@ class Parser(argparse.ArgumentParser):
         return ""
 
 
+def command_parser(command: str, usage: str, description: str, **settings: Any) -> Parser:
+    """A parser for one command, without any flag yet, whose help names the command as it was called.
+
+    Parameters
+    ----------
+    command
+        Its name, such as `train`.
+    usage
+        What follows the name in the usage line: what everybody gives, not every flag.
+    settings
+        More settings of `ArgumentParser`.
+    """
+    name = called(command)
+    return Parser(
+        prog=name,
+        usage=f"{name} {usage} [more flags]",
+        description=description,
+        allow_abbrev=False,
+        add_help=False,
+        **settings,
+    )
+
+
 def values(
     parser: Parser, arguments: list[str], *, paths: Collection[str] = (), largest: Mapping[str, int | None] | None = None
 ) -> dict[str, Any]:
@@ -150,6 +176,12 @@ def values(
             raise SettingsError(f"{given[name]!r} holds a null character: give the path of a file or a folder")
         given[name] = None if given[name] is None else Path(given[name]).expanduser()
     return given
+
+
+def add_threads(add: Callable[..., Any]) -> None:
+    """The flag for the number of threads, which every command has."""
+    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
+        "cores that this process may use)")  # fmt: skip
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:

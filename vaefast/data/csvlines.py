@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TextIO
 
 from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
@@ -38,7 +38,6 @@ class Lines:
 
     def __init__(self, text: TextIO, origin: str) -> None:
         self.origin = origin
-        self.number = 0  # of the line read last, counted from 1
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file
         self.columns = 0
@@ -96,35 +95,38 @@ class Lines:
         return len(fields_of(self._pending[0][1], self.dialect.separator)) if self._pending else 0
 
     def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        number, line = self._pending.pop(0) if self._pending else next(self._stored)
-        self.row += 1
-        self.raw = line
-        self._count(number, line)
-        if self.dialect.decimal == ",":
-            line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
-        return self._tidied(line) if QUOTE in line else line
+        expected = 0  # number of the next line, if no blank one stands before it
+        has_decimal_commas = self.dialect.decimal == ","
+        for number, line in chain(self._pending, self._stored):
+            self.row += 1
+            self.raw = line
+            if number != expected:
+                self._skipped(number, expected, line)
+            expected = number + 1
+            if self.row >= self._most or len(line) == LONGEST_LINE:
+                raise self._excess()
+            if has_decimal_commas:
+                line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
+            yield self._tidied(line) if QUOTE in line else line
 
     def _not_blank(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-        for line in lines:
-            self.number += 1
-            if line.strip():
-                yield self.number, line
+        for number, line in enumerate(lines, 1):
+            if not line.isspace():
+                yield number, line
 
-    def _count(self, number: int, line: str) -> None:
-        """Take down where the line stands, and refuse one that is too long or too many."""
-        if not self.columns:
-            self.columns = len(fields_of(line, self.dialect.separator))
-            self._most = machine_memory() / (4 * self.columns)
-            self.places.first = number
-        expected = (self.places.first or 0) + self.row + len(self.places.blanks)
-        self.places.blanks.extend([self.row] * (number - expected))
-        if self.row >= self._most or len(line) == LONGEST_LINE:
-            too_many = self.row >= self._most
-            what = "rows than this machine's memory holds" if too_many else f"than {LONGEST_LINE} characters a line"
-            raise DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
+    def _skipped(self, number: int, expected: int, line: str) -> None:
+        """Take down where the first row stands, and how many blank lines stand before another."""
+        if self.row:
+            self.places.blanks.extend([self.row] * (number - expected))
+            return
+        self.columns = len(fields_of(line, self.dialect.separator))
+        self._most = machine_memory() / (4 * self.columns)
+        self.places.first = number
+
+    def _excess(self) -> DataError:
+        too_many = self.row >= self._most
+        what = "rows than this machine's memory holds" if too_many else f"than {LONGEST_LINE} characters a line"
+        return DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
 
     def _tidied(self, line: str) -> str:
         """A line with quotes as NumPy takes it: no field goes on in the next line, and no space stands before a quote."""

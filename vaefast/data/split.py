@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaefast.data.images import Dataset, Rows, assemble
 from vaefast.data.wording import shown
@@ -46,6 +47,12 @@ def split(rows: Rows, test_fraction: float) -> Dataset:
         rows.notice,
         rows.classes,
     )
+
+
+def split_rows(count: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the rows, at least two, that `split` trains on, and of those that it tests on."""
+    order, first = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, count), count_for_training(count, test_fraction)
+    return order[:first], order[first:]
 
 
 def unsplit(rows: Rows) -> Dataset:

@@ -1,7 +1,7 @@
-"""The bound and log p(x) of rows that float32 cannot hold: the reference engine in float64, with the noise of the engine.
+"""The bound and log p(x) of rows that overflow float32: the reference engine in float64, with the noise of the engine.
 
-A value 1e20 times as far out as the others has a square that is no float32. Its score is what a detector of anomalies is for,
-so it is worked out again where it fits. Where float64 ends, too, it is minus infinity.
+The square of a value 1e20 times as far out as the others overflows float32. A detector of anomalies needs its score, so it is
+computed again in float64. If that overflows, too, it is minus infinity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, Engine
+from vaefast.engines.contract import BoundTerms, Engine, ImportanceTerms
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
@@ -30,7 +30,7 @@ def reference(engine: Engine, model: ModelSettings, training: TrainingSettings) 
 
 @contextlib.contextmanager
 def one_by_one() -> Iterator[None]:
-    """NumPy on one thread and without warnings: a row alone, on one thread, has the same bits in any company."""
+    """NumPy on one thread and without warnings: a row that is computed alone on one thread has the same bits in any set."""
     from threadpoolctl import threadpool_limits
 
     with np.errstate(all="ignore"), threadpool_limits(1):
@@ -87,13 +87,18 @@ def importance_sample(
     samples: int,
     keys: NDArray[np.int64],
     exact_rows: ExactRows,
-) -> NDArray[np.float64]:
-    """log p(x) of each row, (N,), by the engine's `importance_sample`, finite wherever float64 can say it."""
-    log_p = engine.importance_sample(placed, samples, keys).log_likelihood.copy()
-    rows = lost_rows(log_p)
-    if rows.size:
-        exact = reference(engine, model, training)
-        with one_by_one():
-            mended = [exact.importance_sample(exact_rows(row), samples, keys[row]).log_likelihood for row in rows[:, None]]
-        log_p[rows] = np.where(np.isnan(mended), -np.inf, mended)[:, 0]
-    return log_p
+) -> ImportanceTerms:
+    """The engine's `importance_sample` of what it placed, finite wherever float64 can say it."""
+    terms = engine.importance_sample(placed, samples, keys)
+    rows = lost_rows(*terms)
+    if not rows.size:
+        return terms
+    exact = reference(engine, model, training)
+    log_p, effective = (values.copy() for values in terms)
+    with one_by_one():
+        for row in rows[:, None]:
+            mended = exact.importance_sample(exact_rows(row), samples, keys[row])
+            log_p[row] = np.where(np.isnan(mended.log_likelihood), -np.inf, mended.log_likelihood)
+            # Weights that float64 cannot tell apart from zero leave one sample that decides.
+            effective[row] = np.where(np.isfinite(mended.effective_samples), mended.effective_samples, 1.0)
+    return ImportanceTerms(log_p, effective)

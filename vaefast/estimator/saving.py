@@ -17,33 +17,27 @@ from vaefast.errors import DataError, EngineUnavailable
 from vaefast.estimator import parameters
 from vaefast.estimator.vae import VAE
 from vaefast.files import atomic, model_file
+from vaefast.inference import saved_inputs
 from vaefast.inference.network import Network
 from vaefast.models.settings import check_binarization, restored_training
-from vaefast.tables import scaling
 
 
 def write(vae: VAE, path: Path, optimizer: bool) -> None:
     """Write a trained estimator, with Adam's moments where `optimizer` asks for them and there are any."""
     check_is_fitted(vae)
     network, inputs, state = vae._network, vae._inputs, vae._network.state
-    scaling_tensors = {"shift": inputs.shift, "scale": inputs.scale}
-    tensors = {f"scaling.{name}": array for name, array in scaling_tensors.items() if array is not None}
-    if inputs.cut is not None and inputs.constant is not None:
-        # A column that had one value only so far has no bound yet.
-        tensors["scaling.cut"] = np.where(inputs.constant, 0.0, inputs.cut)
     moments = (state.first_moments, state.second_moments) if optimizer and not vae._moments_are_missing else None
     names = [str(name) for name in getattr(vae, "feature_names_in_", ())]
     about = {
         "parameters": {key: value for key, value in vae.get_params(deep=False).items() if _is_json(value)},
-        "scaling": inputs.method,
-        "bytes_are_grey": inputs.bytes_are_grey,
-        "feature_names_in": names,
+        **saved_inputs.description(inputs, names),
         "n_iter": vae.n_iter_,
         "history": vae.history_,
         "step": state.step,
     }
     training = asdict(network.training)
-    content = model_file.serialize(network.layout, state.parameters.astype(np.float32), training, about, tensors, moments)
+    tensors, vector = saved_inputs.tensors(inputs), state.parameters.astype(np.float32)
+    content = model_file.serialize(network.layout, vector, training, about, tensors, moments)
     with parameters.in_parameters():
         atomic.write_bytes(path, content)
 
@@ -53,25 +47,26 @@ def load(path: str | Path, *, engine: str | None = None, n_jobs: int | None = No
 
     Parameters
     ----------
-    path
-        The file, or the run's folder.
-    engine, n_jobs
-        What computes, and on how many threads, as for `VAE`; None is as the model was saved, and for a run of the command
-        line the fastest engine that works here.
+    path : str or Path
+        The file, or the folder of the run.
+    engine : str or None, default=None
+        As for `VAE`. None is the engine that was saved, and for a run of the command line the fastest that works here.
+    n_jobs : int or None, default=None
+        Number of threads, as for `VAE`. None is the number that was saved.
 
     Returns
     -------
     VAE
-        The estimator, as it was saved, with these parameters.
+        The estimator as it was saved, with these parameters.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
+        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever executed.
     EngineUnavailable
-        The engine that is asked for, here or by the model, cannot run here; `engine="auto"` takes one that can.
+        The engine that the model or the call asks for cannot run here. `engine="auto"` takes one that can.
     SettingsError
-        There is no such engine, or `n_jobs` is no number of threads.
+        There is no such engine, or `n_jobs` is not a number of threads.
     """
     path = Path(path)
     chosen = {name: value for name, value in (("engine", engine), ("n_jobs", n_jobs)) if value is not None}
@@ -105,7 +100,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     given = about.get("parameters", {})
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     vae.set_params(**{**given, **chosen})
-    vae._inputs = _restored_inputs(saved, about)
+    vae._inputs = saved_inputs.of_saved(saved)
     vae._network = Network(
         model, training, vae.engine, parameters.threads_of(vae), _restored_state(saved, int(about.get("step", 0)))
     )
@@ -118,16 +113,6 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     if about.get("feature_names_in"):
         vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     return vae
-
-
-def _restored_inputs(saved: model_file.SavedModel, about: Mapping[str, Any]) -> scaling.Inputs:
-    shift, scale, cut = (saved.scaling.get(f"scaling.{name}") for name in ("shift", "scale", "cut"))
-    constant = None if cut is None else cut == 0
-    # A model of the command line reads bytes as grey levels, always; files of older versions call it `grey_levels`.
-    grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
-    names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
-    cut = None if cut is None or constant is None else np.where(constant, scaling.CUT, cut)
-    return scaling.Inputs(saved.model.likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
 
 
 def _restored_state(saved: model_file.SavedModel, step: int) -> State:

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast import engines
+from vaefast.engines import in_float64
 from vaefast.engines.contract import State
 from vaefast.engines.importance import drawn
+from vaefast.engines.in_float64 import ExactRows
 from vaefast.engines.objectives import latent_kl
 from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
@@ -95,11 +97,24 @@ def network(saved: SavedModel, engine: str, threads: int) -> Network:
 
 
 def assess(
-    model: Network, values: NDArray[np.generic], samples: int, on_progress: Callable[[int], None] = lambda images: None
+    model: Network,
+    values: NDArray[np.generic],
+    samples: int,
+    on_progress: Callable[[int], None] = lambda images: None,
+    *,
+    exact_rows: ExactRows | None = None,
+    log_volume: float = 0.0,
 ) -> Assessment:
     """Evaluate a model on values, (N, X), with so many samples an image for log p(x).
 
-    `on_progress` is called with the number of images that are done.
+    Parameters
+    ----------
+    on_progress
+        Called with the number of images that are done.
+    exact_rows
+        From numbers of images to their values in float64, where some may be past what float32 holds.
+    log_volume
+        What to take from a log-density of the values, in nats, for that of the data as given.
 
     Raises
     ------
@@ -111,7 +126,7 @@ def assess(
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]
         with model.quiet():
-            terms.append(_terms(model, block, samples, moments))
+            terms.append(_terms(model, block, samples, moments, _from(exact_rows, start)))
         bad = ~np.isfinite(terms[-1]).all(axis=0)
         if bad.any():
             raise DataError(
@@ -119,15 +134,31 @@ def assess(
                 "far from what this model was trained on"
             )
         on_progress(min(start + BLOCK, len(values)))
-    return _summary(np.concatenate(terms, axis=1), moments, samples)
+    volumes = np.array([log_volume, log_volume, 0.0, log_volume, 0.0])
+    return _summary(np.concatenate(terms, axis=1) - volumes[:, None], moments, samples)
 
 
-def _terms(model: Network, block: NDArray[np.generic], samples: int, moments: _Moments) -> NDArray[np.float64]:
+def _from(exact_rows: ExactRows | None, start: int) -> ExactRows | None:
+    """The same for rows that are counted from `start` on."""
+    return None if exact_rows is None else lambda rows: exact_rows(rows + start)
+
+
+def _terms(
+    model: Network, block: NDArray[np.generic], samples: int, moments: _Moments, exact_rows: ExactRows | None
+) -> NDArray[np.float64]:
     """ELBO, its two terms, log p(x) and the effective sample size of each image of a block, (5, B)."""
     engine, keys = model.engine, noise.row_keys(block)
     placed = engine.place(block)
-    bounds, importance = engine.evaluate(placed, keys), engine.importance_sample(placed, samples, keys)
-    moments.add(*engine.encode(drawn(block, model.training, keys)))
+    if exact_rows is None:
+        bounds, importance = engine.evaluate(placed, keys), engine.importance_sample(placed, samples, keys)
+    else:
+        about = engine, model.model, model.training, placed
+        bounds = in_float64.evaluate(*about, keys, exact_rows)
+        importance = in_float64.importance_sample(*about, samples, keys, exact_rows)
+    if exact_rows is not None and model.model.likelihood == "gaussian":
+        moments.add(*model.posterior(block, exact_rows))
+    else:
+        moments.add(*engine.encode(drawn(block, model.training, keys)))
     return np.stack((bounds.elbo, bounds.log_likelihood, bounds.kl, *importance))
 
 

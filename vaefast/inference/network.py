@@ -127,7 +127,8 @@ class Network:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
         with self.quiet():
             placed, keys = self.engine.place(values), noise.row_keys(values)
-            return in_float64.importance_sample(self.engine, self.model, self.training, placed, samples, keys, exact_rows)
+            about = self.model, self.training, placed, samples, keys, exact_rows
+            return in_float64.importance_sample(self.engine, *about).log_likelihood
 
     def column_log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
         """log p(x | z) of each column of each row in nats, (N, X), the mean over the samples of `bounds`, in float64."""

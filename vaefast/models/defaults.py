@@ -76,3 +76,8 @@ def usual_learning_rate(columns: int) -> float:
 def usual_samples(objective: str) -> int:
     """Samples of an objective that does not say how many."""
     return IMPORTANCE_SAMPLES if objective in IMPORTANCE_WEIGHTED else 1
+
+
+def usual_binarization(likelihood: str) -> str:
+    """What becomes of numbers between 0 and 1 in training."""
+    return "dynamic" if likelihood == "bernoulli" else "none"

@@ -12,6 +12,8 @@ from vaefast.errors import SettingsError
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
 LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
+# What a user leaves to the data.
+AUTO = "auto"
 # Of whole numbers, whose rates or shares are a softmax over all columns of a row.
 COUNT_LIKELIHOODS = ("negative-binomial", "poisson", "multinomial")
 ENCODER_INPUTS = ("none", "log1p", "l2")

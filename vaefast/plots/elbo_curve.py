@@ -33,6 +33,7 @@ def draw_elbo_curve(
     test_elbo: ArrayLike,
     data_name: str = "",
     title: str = "Evidence lower bound",
+    unit: str = "image",
 ) -> Figure:
     """Draw the evidence lower bound on training and test images over the epochs.
 
@@ -48,7 +49,9 @@ def draw_elbo_curve(
     test_elbo
         Mean ELBO of a test image, nats, (E,) with NaN where it was not measured; or empty.
     data_name, title
-        Name of the images and heading, as for `draw_prior_samples`.
+        Name of the data and heading, as for `draw_prior_samples`.
+    unit
+        What an example is called.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def draw_elbo_curve(
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""
         size = 2.6 if len(x) > 1 else 4.5
         axes.plot(x, y, color=COLORS[name], marker=marker, markersize=size, linewidth=1.1, label=name)
-    label_axes(axes, "epoch", "ELBO (nats per image)")
+    label_axes(axes, "epoch", f"ELBO (nats per {unit})")
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     _limit_epochs(axes, shown_epochs)
     _limit_elbo(axes, curves)

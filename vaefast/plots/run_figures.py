@@ -1,4 +1,4 @@
-"""The report's four figures of a trained model: which images go through which network, with which noise."""
+"""The figures of a trained model: which images go through which network, with which noise; of tables: `table_figures.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data import Dataset
 from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
+from vaefast.inputs import ScoredData
 from vaefast.models import noise
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.likelihoods import expectation
@@ -22,20 +22,21 @@ from vaefast.plots.interpolations import draw_interpolations
 from vaefast.plots.prior_samples import draw_prior_samples
 from vaefast.plots.reconstructions import draw_reconstructions
 from vaefast.plots.sheet import missing_letters, save
+from vaefast.plots.table_figures import NAMES as TABLE_FIGURES
+from vaefast.plots.table_figures import of_table
 from vaefast.training.trainer import EpochMetrics
 
 PRIOR_SAMPLES = 25
 RECONSTRUCTIONS = 10
 INTERPOLATIONS = 5
 INTERPOLATION_STEPS = 11
-# Images across the plane of two latents, and at most so many points in a scatter.
+# Images across the plane of two latents.
 MANIFOLD_SIDE = 20
-SCATTERED = 10_000
 
 
 def draw(
     engine: Engine,
-    data: Dataset,
+    data: ScoredData,
     metrics: Sequence[EpochMetrics],
     *,
     model: ModelSettings,
@@ -43,29 +44,39 @@ def draw(
     seed: int,
     folder: Path,
 ) -> None:
-    """Write `prior_samples.png`, `reconstructions.png`, `interpolations.png` and `elbo.png` into `folder`.
+    """Write the figures of a model into `folder`, under `names(data, metrics)`.
 
-    Two test images are needed for an interpolation, and one epoch for a curve.
+    Of pictures these are samples from the prior, reconstructions and interpolations, of a table its columns, pairs of them and
+    its rows in latent space; of both the curve of the bound.
     """
-    shown = as_seen(data.test.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
+    drawn = (
+        _figures(engine, data, model, binarize, seed) if data.is_pictures else of_table(engine, data, model, binarize, seed)
+    )
     with missing_letters():
-        for name, figure in _figures(engine, data, shown, metrics, model, seed):
+        for name, figure in drawn:
             save(figure, folder / f"{name}.png")
+        if metrics:
+            epochs, train, test = zip(*((m.epoch, m.train_elbo, m.test_elbo) for m in metrics), strict=True)
+            figure = draw_elbo_curve(epochs, train, test, data_name=printable(data.name), unit=data.unit)
+            save(figure, folder / "elbo.png")
 
 
-def names(data: Dataset, metrics: Sequence[EpochMetrics]) -> list[str]:
-    """The files that `draw` writes."""
-    drawn = ["prior_samples", "reconstructions"]
-    drawn += ["interpolations"] if len(data.test) >= 2 else []
+def names(data: ScoredData, metrics: Sequence[EpochMetrics]) -> list[str]:
+    """The files that `draw` writes: two images are needed for an interpolation, and one epoch for a curve."""
+    if data.is_pictures:
+        drawn = ["prior_samples", "reconstructions"]
+        drawn += ["interpolations"] if len(data.drawn) >= 2 else []
+    else:
+        drawn = [*TABLE_FIGURES]
     drawn += ["elbo"] if metrics else []
     return [f"{name}.png" for name in drawn]
 
 
-def _figures(
-    engine: Engine, data: Dataset, shown: NDArray[Any], metrics: Sequence[EpochMetrics], model: ModelSettings, seed: int
-) -> Iterator[tuple[str, Any]]:
-    """Each figure with its name, drawn when it is asked for."""
-    shape, data_name, kind = data.test.shape, printable(data.name), model.likelihood
+def _figures(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
+    """Each figure of pictures with its name, drawn when it is asked for."""
+    shown = as_seen(data.drawn.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
+    assert data.shape is not None
+    shape, data_name, kind = data.shape, printable(data.name), model.likelihood
     samples = prior_samples(engine, model.latent, seed, likelihood=kind)
     yield "prior_samples", draw_prior_samples(samples, shape, data_name=data_name)
     first = shown[:RECONSTRUCTIONS]
@@ -75,9 +86,6 @@ def _figures(
         left, right = shown[0 : 2 * pairs : 2], shown[1 : 2 * pairs : 2]
         paths = interpolate(engine, left, right, INTERPOLATION_STEPS, kind)
         yield "interpolations", draw_interpolations(paths, left, right, shape, data_name=data_name)
-    if metrics:
-        epochs, train, test = zip(*((m.epoch, m.train_elbo, m.test_elbo) for m in metrics), strict=True)
-        yield "elbo", draw_elbo_curve(epochs, train, test, data_name=data_name)
 
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
@@ -108,27 +116,6 @@ def interpolate(
     weight = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
     z = (1 - weight) * start[:, None, :] + weight * end[:, None, :]
     return _probabilities(engine, z.reshape(-1, z.shape[-1]), likelihood).reshape(len(left), steps, -1)
-
-
-def latent_plane(mean: NDArray[Any], log_std: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Images as points of a plane, (N, 2), and what its axes are, from their posteriors, (N, Z) each.
-
-    Two latents are the plane themselves. More are projected on the two principal components of the posterior means; a single
-    one is drawn beside its standard deviation.
-    """
-    mean = mean.astype(np.float64)
-    if mean.shape[1] == 1:
-        return np.hstack((mean, np.exp(log_std.astype(np.float64)))), ("posterior mean", "posterior standard deviation")
-    if mean.shape[1] == 2:
-        return mean, ("posterior mean of latent 0", "posterior mean of latent 1")
-    centred = mean - mean.mean(axis=0)
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(mean))  # ascending
-    chosen = directions[:, :-3:-1]
-    # The sign of a component is arbitrary: its largest entry is made positive.
-    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), [0, 1]])
-    shares = 100 * variances[:-3:-1] / max(variances.sum(), np.finfo(np.float64).tiny)
-    first, second = (f"principal component {i + 1} of the means ({shares[i]:.0f} % of their variance)" for i in range(2))
-    return centred @ chosen, (first, second)
 
 
 def manifold(engine: Engine, likelihood: str, side: int = MANIFOLD_SIDE) -> NDArray[np.float32]:

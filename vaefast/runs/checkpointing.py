@@ -14,6 +14,9 @@ from vaefast.runs.checkpoint_policy import Schedule
 from vaefast.runs.interruption import Interruption
 from vaefast.training.trainer import EpochMetrics, Position
 
+# What a line of metrics lacks where there is no test set.
+UNMEASURED = dict.fromkeys(("test_elbo", "test_log_likelihood", "test_kl"), float("nan"))
+
 
 class Keeper:
     """To be called by the trainer as its `on_pause`.
@@ -85,13 +88,13 @@ def position_in(checkpoint: Checkpoint, size: int, batch_size: int) -> Position:
     steps = (checkpoint.epoch - 1) * -(-size // batch_size) + -(-checkpoint.images // batch_size)
     whole = checkpoint.images % batch_size == 0 or checkpoint.images == size
     names = {field.name for field in fields(EpochMetrics)}
-    always = {field.name for field in fields(EpochMetrics) if field.default is MISSING}
+    always = {field.name for field in fields(EpochMetrics) if field.default is MISSING} - {*UNMEASURED}
     numbers = (value for line in checkpoint.history for value in line.values())
     if any(not always <= {*line} <= names for line in checkpoint.history) or not all(
         isinstance(value, (int, float)) for value in numbers
     ):
         raise CheckpointError("the checkpoint's history has other columns than this version of vaefast: resume with its own")
-    history = [EpochMetrics(**line) for line in checkpoint.history]
+    history = [EpochMetrics(**{**UNMEASURED, **line}) for line in checkpoint.history]
     if not whole or checkpoint.images > size or checkpoint.state.step != steps:
         raise CheckpointError("the checkpoint's position is none of this run: it was changed after it was written")
     parts = [checkpoint.terms] if checkpoint.images else []

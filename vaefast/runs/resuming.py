@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vaefast.errors import CheckpointError, SettingsError
+from vaefast.inputs.source import SPLIT
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
-from vaefast.models.settings import TrainingSettings
+from vaefast.models.settings import AUTO, TrainingSettings
 from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.runs.run_folder import RunFolder, newest_run
 
-AUTO = "auto"
 RUNS = Path("runs")
 
 # What runs of earlier versions were trained without.
@@ -57,11 +57,11 @@ class Resumed:
             values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
             values |= {flag: training["rate_schedule"][name] for flag, name in SCHEDULE.items()}
             values |= {flag: training["validation"][name] for flag, name in VALIDATION.items()}
-            values |= {flag: source[flag] for flag in ("data", "data_dir") if source[flag] is not None}
+            values |= {flag: source[flag] for flag in ("data", "data_dir", *SPLIT) if source.get(flag) is not None}
             values["engine"] = run["environment"]["engine"]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"checkpoint {self.number} of {self.folder.path} lacks its settings") from error
-        if not isinstance(values["hidden"], list) or not all(isinstance(text, str) for text in source.values() if text):
+        if not isinstance(values["hidden"], list) or not _are_plain(source):
             raise CheckpointError(f"checkpoint {self.number} of {self.folder.path} has settings of other types")
         return values
 
@@ -85,7 +85,10 @@ class Resumed:
         if values["learning_rate_schedule"] != OVER_ALL_EPOCHS:
             names.remove(FREE)
         then: dict[str, Any] = {name: values[name] for name in names}
+        then |= {name: run["source"].get(name, usual) for name, usual in SPLIT.items()}
         now = {name: given.get(name, value) for name, value in then.items()}
+        if now["likelihood"] == AUTO:  # the data are the same, and so is what they decide
+            now["likelihood"] = then["likelihood"]
         now["hidden"] = list(now["hidden"])
         then |= {"engine": values["engine"], "pixels": run["settings"]["model"].get("pixels")}
         then["data"] = f"SHA-256 {str(run['environment'].get('data_sha256'))[:12]}"
@@ -146,6 +149,12 @@ def _completed(training: Mapping[str, Any]) -> dict[str, Any]:
     """Training settings as a checkpoint holds them, with the defaults of what there was not yet when it was written."""
     defaults = json.loads(json.dumps(asdict(TrainingSettings())))
     return {**{name: defaults[name] for name in NEWER}, **training}
+
+
+def _are_plain(source: Mapping[str, Any]) -> bool:
+    """Whether a record of where data are holds text, but for what has another type where nobody says it."""
+    types = {name: type(usual) for name, usual in SPLIT.items() if usual is not None}
+    return all(isinstance(value, types.get(name, str)) for name, value in source.items() if value is not None)
 
 
 def _software(environment: Mapping[str, Any]) -> dict[str, Any]:

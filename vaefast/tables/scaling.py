@@ -75,7 +75,9 @@ class Inputs:
         """The same for each column, (X,); grey levels are the numbers level / 255."""
         return 0.0 if self.scale is None or self.likelihood == "bernoulli" else np.log(self.scale)
 
-    def enter(self, X: NDArray[Any], order: NDArray[np.int64] | None = None, *, training: bool = False) -> NDArray[Any]:
+    def enter(
+        self, X: NDArray[Any], order: NDArray[np.int64] | None = None, *, training: bool = False, called: str = "X"
+    ) -> NDArray[Any]:
         """The values, (N, X), as the networks see them: C-contiguous bytes or float32, infinite where float32 ends.
 
         Parameters
@@ -84,6 +86,8 @@ class Inputs:
             Which rows to take, and in which order: all, as they stand, without it.
         training
             Whether values are cut at `cut`.
+        called
+            What messages call X.
 
         Raises
         ------
@@ -95,14 +99,14 @@ class Inputs:
         unchanged = self.shift is None and not self._are_levels(X)
         if unchanged and order is None and X.dtype == np.float32 and X.flags.c_contiguous:
             for rows in blocks(X):
-                self._check(X[rows], X, np.arange(rows.start, rows.stop), training)
+                self._check(X[rows], X, np.arange(rows.start, rows.stop), training, called)
             return X
         count = len(X) if order is None else len(order)
         x = np.empty((count, X.shape[1]), np.float32)
         for rows in blocks(x):
             chosen = np.arange(rows.start, rows.stop) if order is None else order[rows]
             block = self._scaled(X[rows] if order is None else X[chosen])
-            self._check(block, X, chosen, training)
+            self._check(block, X, chosen, training, called)
             if training and self.cut is not None:
                 block = np.clip(block, -self.cut, self.cut)
             with np.errstate(over="ignore"):
@@ -157,7 +161,7 @@ class Inputs:
             block = (block - self.shift) / self.scale
         return np.clip(block, 0, 1) if self.method == "minmax" else block
 
-    def _check(self, block: NDArray[Any], given: NDArray[Any], rows: NDArray[np.int64], training: bool) -> None:
+    def _check(self, block: NDArray[Any], given: NDArray[Any], rows: NDArray[np.int64], training: bool, called: str) -> None:
         """Refuse values of a block, (n, X), of these rows of those given, (N, X), that do not fit."""
         gaussian = self.likelihood == "gaussian"
         if block.size == 0 or (gaussian and (not training or self.cut is not None)):
@@ -167,15 +171,15 @@ class Inputs:
             return
         at, column = np.unravel_index(np.argmin((block >= low) & (block <= high)), block.shape)
         row = int(rows[at])
-        where = f"X: {place(row, int(column), self.names)} is {given[row, column]}"
+        where = f"{called}: {place(row, int(column), self.names)} is {given[row, column]}"
         if gaussian:
-            raise DataError(f"{where}, which is too large: scale the column, or choose scaling='standard'")
+            raise DataError(f"{where}, which is too large: scale the column, or choose scaling standard")
         levels = self.method == "grey"
         wanted = "grey levels from 0 to 255" if levels else "numbers in [0, 1]"
-        choices = "scaling='minmax'" if levels else "scaling='minmax' (or 'grey' for levels 0 to 255)"
+        choices = "scaling minmax" if levels else "scaling minmax (or grey for levels 0 to 255)"
         raise DataError(
             f"{where}, but likelihood {self.likelihood} takes {wanted}: scale the column, choose {choices}, or "
-            "likelihood='gaussian'"
+            "likelihood gaussian"
         )
 
 
@@ -212,7 +216,7 @@ def choose(
         likelihood = "gaussian" if real else "bernoulli"
     method = ("standard" if likelihood == "gaussian" else None) if scaling == "auto" else scaling
     if method == "standard" and likelihood != "gaussian":
-        raise SettingsError(f"scaling is 'standard', but likelihood {likelihood} takes values in [0, 1]: choose 'minmax'")
+        raise SettingsError(f"scaling is 'standard', but likelihood {likelihood} takes values in [0, 1]: choose minmax")
     if method == "standard":
         return _standardized(X, Inputs(likelihood, method, names=names), scaling == "auto", rows, weights)
     if method == "minmax":

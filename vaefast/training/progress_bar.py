@@ -18,9 +18,9 @@ class Bar:
     `tqdm.auto` draws a widget in a notebook and characters on a terminal.
     """
 
-    def __init__(self, epochs: int, verbose: int, offset: float = 0.0) -> None:
+    def __init__(self, epochs: int, verbose: int) -> None:
         self._bar = None
-        self._lines, self._epochs, self._offset = verbose >= 2, epochs, offset
+        self._lines, self._epochs = verbose >= 2, epochs
         if verbose:
             from tqdm.auto import tqdm
 
@@ -35,10 +35,10 @@ class Bar:
             self._bar.close()
 
     def progress(self, progress: Progress) -> None:
-        """Called several times a second; bounds in nats, in the units of the inputs until `offset` is taken from them."""
+        """Called several times a second; bounds in nats."""
         if self._bar is not None:
             done = self._epochs - (progress.epochs - progress.epoch + 1) + progress.images / progress.size
-            self._bar.set_postfix_str(f"ELBO {progress.elbo - self._offset:.2f}", refresh=False)
+            self._bar.set_postfix_str(f"ELBO {progress.elbo:.2f}", refresh=False)
             self._bar.update(done - self._bar.n)
 
     def epoch(self, line: EpochMetrics, validated: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,13 +20,15 @@ from vaefast.training.divergence import Guard
 from vaefast.training.early_stopping import Stopping
 from vaefast.training.schedules import pace
 
+# A mean that float64 cannot hold is the last number that it can: metrics are JSON, which knows no infinity.
+LARGEST = float(np.finfo(np.float64).max)
 # The engine is called for about so long at a time, so that progress moves and Ctrl-C is answered.
 PIECE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of metrics.jsonl; bounds in nats an image, `seconds` of training alone."""
+    """One line of metrics.jsonl; bounds in nats an example, in the unit of the data as given; `seconds` of training alone."""
 
     epoch: int
     step: int
@@ -33,7 +36,7 @@ class EpochMetrics:
     train_elbo: float
     train_log_likelihood: float
     train_kl: float
-    test_elbo: float
+    test_elbo: float  # these three are NaN without a test set
     test_log_likelihood: float
     test_kl: float
     seconds: float
@@ -45,7 +48,7 @@ class EpochMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """By name, without what was not measured."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None and not math.isnan(value)}
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def train(
     validation_values: NDArray[Any] | None = None,
     weights: NDArray[np.float64] | None = None,
     exact_test_rows: ExactRows | None = None,
+    exact_validation_rows: ExactRows | None = None,
+    log_volume: float = 0.0,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
@@ -119,6 +124,10 @@ def train(
     exact_test_rows
         From numbers of test images to their values in float64, where some may be past what float32 holds. Without it a bound
         that float32 cannot hold means that training has diverged.
+    exact_validation_rows
+        The same of the validation images.
+    log_volume
+        What to take from a log-density of an image as the networks see it, in nats, for that of the image as given.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
@@ -137,7 +146,7 @@ def train(
     """
     position, last = position or Position(), training.epochs if until is None else until
     placed, test = engine.place(train_values), _TestSet(engine, training, test_values, exact_test_rows)
-    validation = _TestSet(engine, training, validation_values)
+    validation = _TestSet(engine, training, validation_values, exact_validation_rows)
     engine.warm_up(placed)
     guard = Guard(engine, placed, training.batch_size)
     size, piece, batch_size = len(train_values), 1, training.batch_size
@@ -160,10 +169,10 @@ def train(
             position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(position.epoch, last, position.images, size, total / position.images))
+            on_progress(Progress(position.epoch, last, position.images, size, total / position.images - log_volume))
             going_on = on_pause(position, guard.verified)
         if going_on:
-            position.end_epoch(_metrics(engine, position, test, validation, guard))
+            position.end_epoch(_metrics(engine, position, test, validation, guard, log_volume))
             if position.stopping is not None:
                 position.stopping.after(position.history[-1], guard.verified)
             yield position.history[-1]
@@ -171,7 +180,9 @@ def train(
     guard.verified()
 
 
-def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _TestSet, guard: Guard) -> EpochMetrics:
+def _metrics(
+    engine: Engine, position: Position, test: _TestSet, validation: _TestSet, guard: Guard, log_volume: float
+) -> EpochMetrics:
     """Of the epoch that has just been trained."""
     start = time.perf_counter()
     train_terms, test_terms, validation_terms = position.terms, test.terms(), validation.terms()
@@ -179,23 +190,26 @@ def _metrics(engine: Engine, position: Position, test: _TestSet, validation: _Te
         guard.evaluated(position.epoch, test_terms, any_values=test.has_any_values)
     validated = {}
     if validation.exists:
-        guard.evaluated(position.epoch, validation_terms, "validation")
-        validated = {name: float(getattr(validation_terms, name).mean()) for name in ("elbo", "log_likelihood", "kl")}
+        guard.evaluated(position.epoch, validation_terms, "validation", any_values=validation.has_any_values)
+        validated = _means(validation_terms, "validation", log_volume)
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
-        train_objective=float(train_terms.objective.mean()),
-        train_elbo=float(train_terms.elbo.mean()),
-        train_log_likelihood=float(train_terms.log_likelihood.mean()),
-        train_kl=float(train_terms.kl.mean()),
-        test_elbo=float(test_terms.elbo.mean()),
-        test_log_likelihood=float(test_terms.log_likelihood.mean()),
-        test_kl=float(test_terms.kl.mean()),
+        train_objective=float(train_terms.objective.mean()) - log_volume,
+        **_means(train_terms, "train", log_volume),
+        **_means(test_terms, "test", log_volume),
         seconds=position.seconds,
         evaluation_seconds=time.perf_counter() - start,
         images_per_second=position.images / position.seconds,
-        **{f"validation_{name}": value for name, value in validated.items()},
+        **validated,
     )
+
+
+def _means(terms: BoundTerms, part: str, log_volume: float) -> dict[str, float]:
+    """The ELBO and its terms, means over the images of a part of the data."""
+    densities = {f"{part}_{name}": getattr(terms, name).mean() - log_volume for name in ("elbo", "log_likelihood")}
+    means = {**densities, f"{part}_kl": terms.kl.mean()}
+    return {name: float(np.clip(mean, -LARGEST, LARGEST)) for name, mean in means.items()}
 
 
 class _TestSet:

@@ -1,16 +1,12 @@
-"""What `VAE` says about data and models that should not be overlooked, in one line each."""
+"""What should not be overlooked about a table and the model of it, in one line each, in words that fit both doors."""
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.errors import DataWarning
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray
 from vaefast.tables.scaling import Inputs
@@ -21,17 +17,9 @@ LARGE = 1e3
 COLLAPSED = 0.05
 
 
-def warn(text: str | None) -> None:
-    """A `DataWarning` at the line of whoever called this package; nothing without a text."""
-    if text is None:
-        return
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("vaefast."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, DataWarning, stacklevel=level - 1)
-
-
-def of_strays(found: list[Stray], rows: NDArray[np.int64] | None, names: NDArray[Any] | None, robust: bool) -> str | None:
+def of_strays(
+    found: list[Stray], rows: NDArray[np.int64] | None, names: NDArray[Any] | None, robust: bool, called: str = "X"
+) -> str | None:
     """On all columns that a few values dominate, with the worst of them; `rows` are those in which they were found."""
     if not found:
         return None
@@ -41,11 +29,11 @@ def of_strays(found: list[Stray], rows: NDArray[np.int64] | None, names: NDArray
     cure = (
         "such values are left out of the scaling and cut in training, and scored as they are"
         if robust
-        else "the others are squeezed together; scaling='auto' leaves such values out"
+        else "the others are squeezed together; scaling auto leaves such values out"
     )
     times = abs(worst.value - worst.mean) / worst.spread
     return (
-        f"X: {place(row, worst.column, names)} is {worst.value:g}, {times:.2g} standard deviations of the other values "
+        f"{called}: {place(row, worst.column, names)} is {worst.value:g}, {times:.2g} standard deviations of the other values "
         f"({worst.spread:.3g}) from their mean{others}: {cure}"
     )
 
@@ -62,15 +50,14 @@ def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str
     )
 
 
-def of_collapse(history: Mapping[str, list[float]]) -> str | None:
-    """On a model whose latents hold next to nothing."""
-    kl = history["train_kl"][-1] if history else np.inf
+def of_collapse(kl: float) -> str | None:
+    """On a model whose latents hold next to nothing, `kl` being the divergence in the last epoch, nats."""
     if kl >= COLLAPSED:
         return None
     return (
-        f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train longer "
-        "(epochs), with smaller minibatches (batch_size), or with objective='beta' and kl_warm_up='linear'; columns that do "
-        "not depend on each other have nothing to hold"
+        f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train for "
+        "more epochs, with smaller minibatches, or with objective beta and a linear warm-up of the KL divergence; columns "
+        "that do not depend on each other have nothing to hold"
     )
 
 
@@ -81,4 +68,4 @@ def of_large_values(values: NDArray[Any], names: NDArray[Any] | None) -> str:
     if largest[column] < LARGE:
         return ""
     name = f"column {column}" if names is None else f"column {str(names[column])!r}"
-    return f", or scale {name}, in which values are as large as {largest[column]:.3g} (scaling='standard')"
+    return f", or scale {name}, in which values are as large as {largest[column]:.3g} (scaling standard)"

@@ -1,0 +1,62 @@
+"""How the inputs of a model are scaled, as files keep it and give it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.files.model_file import SavedModel
+from vaefast.tables.scaling import CUT, Inputs
+
+PREFIX = "scaling."
+
+
+def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
+    """The arrays of `Inputs` by the names that a model file has for them, (X,) each."""
+    arrays = {"shift": inputs.shift, "scale": inputs.scale}
+    if inputs.cut is not None and inputs.constant is not None:
+        # A column that had one value only so far has no bound yet.
+        arrays["cut"] = np.where(inputs.constant, 0.0, inputs.cut)
+    return {PREFIX + name: array for name, array in arrays.items() if array is not None}
+
+
+def description(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
+    """The rest of them, and the names of the columns, as JSON."""
+    return {"scaling": inputs.method, "bytes_are_grey": inputs.bytes_are_grey, "feature_names_in": [*names]}
+
+
+def of_saved(saved: SavedModel) -> Inputs:
+    """Those of a model that was read from a file."""
+    return restored(saved.model.likelihood, saved.estimator, saved.scaling)
+
+
+def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Inputs:
+    """The inputs whose `tensors` and `description` these are."""
+    shift, scale, cut = (arrays.get(PREFIX + name) for name in ("shift", "scale", "cut"))
+    constant = None if cut is None else cut == 0
+    # A model of the command line that says nothing reads bytes as grey levels; files of older versions say `grey_levels`.
+    grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
+    names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
+    cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
+    return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
+
+
+def as_json(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
+    """All of them as JSON, in which a float64 loses no bit."""
+    lists = {name.removeprefix(PREFIX): array.tolist() for name, array in tensors(inputs).items()}
+    return {**description(inputs, names), **lists}
+
+
+def from_json(likelihood: str, content: Mapping[str, Any]) -> Inputs:
+    """Back from `as_json`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none.
+    """
+    names = (name for name in ("shift", "scale", "cut") if name in content)
+    return restored(likelihood, content, {PREFIX + name: np.array(content[name], np.float64) for name in names})

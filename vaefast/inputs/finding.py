@@ -1,0 +1,171 @@
+"""Pictures or a table? And the data themselves, split into rows to train on and rows to test on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data import (
+    Dataset,
+    Numbers,
+    Rows,
+    ShardedImages,
+    may_be_table,
+    numbers_of,
+    read,
+    read_any,
+    read_numbers,
+    split,
+    unsplit,
+)
+from vaefast.data.split import split_rows
+from vaefast.data.wording import shown
+from vaefast.errors import DataError, SettingsError
+from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
+
+ALL_TRAINED = (
+    "--test-fraction 0 leaves no picture to test on, and figures of pictures are of the test set: give a share above 0"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table and its split.
+
+    Parameters
+    ----------
+    source
+        The path, or the name of the data.
+    X
+        All rows in their order, (N, X), as they were given.
+    train, test
+        Numbers of the rows to train on and of those to test on.
+    labels
+        (N,) where they are known.
+    names
+        Of the columns, where they have any.
+    classes
+        Names of the labels 0, 1, ..., where they have any.
+    shape
+        Of a picture, where a row is one.
+    notice
+        One line that a user must see.
+    """
+
+    source: str | Path
+    X: NDArray[Any]
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    labels: NDArray[Any] | None = None
+    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    notice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the data, or of the file or folder."""
+        return self.source.name if isinstance(self.source, Path) else self.source
+
+    @property
+    def sha256(self) -> str:
+        """Over the values and the number of rows to test on, to recognise the same data split in the same way."""
+        digest = hashlib.sha256(f"{self.X.shape} {self.X.dtype.name} {len(self.test)};".encode())
+        digest.update(np.ascontiguousarray(self.X).data)
+        return digest.hexdigest()
+
+
+def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
+    """The data that a source names, split.
+
+    Parameters
+    ----------
+    in_memory
+        As for `vaefast.data.load`.
+
+    Raises
+    ------
+    DataError
+        The data are missing, damaged, or of no use for what they are taken for.
+    SettingsError
+        The share of the test set does not suit them.
+    """
+    is_known = source.kind is not None or source.scaling != "auto"
+    if source.kind == PICTURES or (source.kind is None and source.scaling == "grey"):
+        found: Rows | Dataset | Numbers | Table = read(source.data, source.data_dir, **_how(source, in_memory))
+    elif is_known and _is_file(source.data) and may_be_table(Path(str(source.data))):
+        found = read_numbers(str(source.data), source.columns, source.known, **source.reading)
+    else:
+        found = read_any(source.data, source.data_dir, **_how(source, in_memory))
+        if is_known and not isinstance(found, Numbers):
+            found = _table_of_pictures(found)
+    if isinstance(found, Table):
+        return found if len(found.test) else _split(found, source.test_fraction)
+    if isinstance(found, Numbers):
+        return _split(_table(found), source.test_fraction)
+    if isinstance(found, Dataset):
+        return found
+    if source.test_fraction == 0:
+        raise SettingsError(ALL_TRAINED)
+    return split(found, source.test_fraction)
+
+
+def _how(source: Source, in_memory: bool) -> dict[str, Any]:
+    return {"test_fraction": source.test_fraction or TEST_FRACTION, "in_memory": in_memory, **source.reading}
+
+
+def _is_file(name: str | None) -> bool:
+    return name is not None and name not in NAMES and os.path.isfile(name)
+
+
+def whole(source: Source) -> Dataset | Table:
+    """The data that a source of a known kind names, all of whose rows are the test set, unless they bring one of their own."""
+    if source.kind == TABLE:
+        found = find(replace(source, test_fraction=0.0))
+        return found if isinstance(found, Dataset) or len(found.test) else replace(found, test=found.train)
+    pictures = read(source.data, source.data_dir, **source.reading)
+    return unsplit(pictures) if isinstance(pictures, Rows) else pictures
+
+
+def _table_of_pictures(found: Rows | Dataset) -> Table:
+    """Pictures as a table of their pixels, scaled like any other numbers; with the test set that they bring.
+
+    Raises
+    ------
+    DataError
+        They are shards, of which no process reads all.
+    """
+    if isinstance(found, Dataset) and isinstance(found.train, ShardedImages):
+        raise DataError(
+            f"{shown(found.name)}: shards are pictures in a job of several ranks, and cannot be scaled: leave out --scaling"
+        )
+    table = _table(numbers_of(found))
+    if isinstance(found, Rows):
+        return table
+    rows = np.arange(len(table.X))
+    return replace(table, train=rows[: len(found.train)], test=rows[len(found.train) :])
+
+
+def _split(table: Table, test_fraction: float) -> Table:
+    """A table, of whose rows the test set is chosen as it is of pictures."""
+    if test_fraction == 0:
+        return table
+    if len(table.X) < 2:
+        raise DataError(
+            f"{shown(table.source)} holds 1 row: give at least 2, one to train on and one to test on, or --test-fraction 0"
+        )
+    train, test = split_rows(len(table.X), test_fraction)
+    return replace(table, train=train, test=test)
+
+
+def _table(numbers: Numbers) -> Table:
+    """A table all of whose rows are to be trained on."""
+    dense, none = numbers.dense(), np.empty(0, np.int64)
+    about = dense.labels, dense.names, dense.classes, dense.shape, dense.notice
+    return Table(dense.source, dense.values, np.arange(len(dense)), none, *about)

@@ -1,0 +1,295 @@
+"""The data of a run as its engine, its figures and its files need them: one object for pictures and for tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data import Dataset, Images, ShardedImages
+from vaefast.data.wording import shown
+from vaefast.engines.in_float64 import ExactRows
+from vaefast.inputs.finding import Table
+from vaefast.inputs.source import PICTURES, TABLE, Source
+from vaefast.models.settings import ValidationSettings
+from vaefast.tables import advice
+from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
+from vaefast.tables.scaling import Inputs
+from vaefast.training.early_stopping import held_out
+
+# Rows of the training set that stand in for a test set, at most.
+DRAWN = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows that are scored and drawn, but not trained on.
+
+    Parameters
+    ----------
+    given
+        As they came, (n, X).
+    values
+        As the networks see them, (n, X) uint8 or float32.
+    labels
+        (n,) where they are known.
+    exact
+        Rows in float64 where some may be past what float32 holds, as for `trainer.train`.
+    """
+
+    given: NDArray[Any]
+    values: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    exact: ExactRows | None = None
+
+    def __len__(self) -> int:
+        """Count the rows: n."""
+        return len(self.values)
+
+    def first(self, count: int) -> Part:
+        """So many rows from the first on."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, given=self.given[:count], values=self.values[:count], labels=labels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoredData:
+    """All that scores and figures need of data.
+
+    Parameters
+    ----------
+    kind
+        `pictures` or `table`.
+    name, sha256
+        Of the data.
+    inputs
+        What happens to each value on its way into the networks, and the likelihood.
+    drawn
+        The rows to score and to draw, at least one.
+    rows_are
+        What these are: `test images`, `training rows`.
+    shape
+        Of the picture that a row is; None where it is none.
+    names
+        Of the columns, where they have any.
+    classes
+        Names of the labels 0, 1, ..., where they have any.
+    notices
+        Lines that a user must see.
+    """
+
+    kind: str
+    name: str
+    sha256: str
+    inputs: Inputs
+    drawn: Part
+    rows_are: str
+    shape: tuple[int, ...] | None = None
+    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether values are grey levels of pictures, as they are."""
+        return self.kind == PICTURES
+
+    @property
+    def columns(self) -> int:
+        """X."""
+        return int(self.drawn.values.shape[1])
+
+    @property
+    def unit(self) -> str:
+        """What an example is called."""
+        return "image" if self.is_pictures else "row"
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """Of the rows that are drawn, by their names where they have any."""
+        labels = self.drawn.labels
+        return labels if labels is None or not self.classes else np.array(self.classes, dtype=object)[labels]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunData(ScoredData):
+    """All that a run knows of its data.
+
+    Parameters
+    ----------
+    train
+        Rows to train on, in their order, (N, X), as the networks see them.
+    test, validation
+        Rows to score after each epoch, where there are any. Without a test set the first rows that are trained on are drawn.
+    choice
+        What was taken for what, and why, in one line; empty where there was no choice.
+    """
+
+    train: Any
+    test: Part | None
+    validation: Part | None = None
+    choice: str = ""
+
+    @property
+    def size(self) -> int:
+        """Rows to train and to validate on, from which settings are chosen."""
+        return len(self.train) + (0 if self.validation is None else len(self.validation))
+
+    def blamed(self) -> str:
+        """What to add to a divergence, where values of a column are large enough to be its cause."""
+        return "" if self.is_pictures else advice.of_large_values(self.train, self.inputs.names)
+
+
+def for_pictures(found: Dataset, likelihood: str, validation: ValidationSettings, seed: int) -> RunData:
+    """Pictures: grey levels as they are.
+
+    Parameters
+    ----------
+    likelihood
+        `auto` is Bernoulli.
+    validation, seed
+        What is held out of the training set, and by which seed.
+    """
+    inputs = Inputs("bernoulli" if likelihood == "auto" else likelihood, bytes_are_grey=True)
+    test = _pictures(found.test, found.test_labels)
+    found, held = _held_out(found, validation, seed)
+    return RunData(
+        kind=PICTURES,
+        name=found.name,
+        sha256=found.sha256,
+        inputs=inputs,
+        drawn=test,
+        rows_are="test images",
+        shape=_shape(found.test),
+        classes=found.classes,
+        notices=(found.notice,) if found.notice else (),
+        train=found.train.values,
+        test=test,
+        validation=held,
+    )
+
+
+def _shape(images: Images) -> tuple[int, ...]:
+    return images.shape if images.channels == 1 else (*images.shape, images.channels)
+
+
+def _pictures(images: Images, labels: NDArray[Any] | None = None) -> Part:
+    return Part(images.values, images.values, labels)
+
+
+def _held_out(data: Dataset, validation: ValidationSettings, seed: int) -> tuple[Dataset, Part | None]:
+    """The data without the part of the training set that is held out, and that part."""
+    if not validation.held_out:
+        return data, None
+    kept, out = held_out(len(data.train), validation.held_out, seed)
+    values, labels = data.train.values, data.train_labels
+    if isinstance(data.train, ShardedImages):
+        return replace(data, train=data.train.select(kept)), _pictures(data.train.select(out))
+    train = data.train.of(values[kept])
+    part = Part(values[out], values[out], None if labels is None else labels[out])
+    return replace(data, train=train, train_labels=None if labels is None else labels[kept]), part
+
+
+def for_table(
+    found: Table, source: Source, validation: ValidationSettings, seed: int, inputs: Inputs | None = None
+) -> RunData:
+    """A table: the same rows, in the same order, scaled in the same way as `vaefast.VAE` trains on.
+
+    Parameters
+    ----------
+    inputs
+        Of a model to go on with, instead of what is chosen by the values.
+
+    Raises
+    ------
+    DataError
+        A value does not fit the likelihood.
+    SettingsError
+        Likelihood and scaling do not go together.
+    """
+    X, called = found.X, shown(found.name)
+    names = np.array(found.names, dtype=object) if found.names else None
+    if inputs is None:
+        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names)
+    else:
+        rows = chosen_rows(X, inputs.method, None, found.train)[0]
+        prepared = Prepared(replace(inputs, names=names), rows)
+    strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
+    chosen, held = prepared.inputs, None
+    if validation.held_out:
+        assert prepared.rows is not None
+        prepared, out = prepared.held_out(X, *held_out(len(prepared.rows), validation.held_out, seed), seed)
+        held = _part(found, out, chosen)
+    values = chosen.enter(X, prepared.rows, training=True, called=called)
+    test = _part(found, found.test, chosen) if len(found.test) else None
+    # Rows that are trained on stand in for a test set in figures, in the order in which they came.
+    return RunData(
+        kind=TABLE,
+        name=found.name,
+        sha256=found.sha256,
+        inputs=chosen,
+        drawn=test or _part(found, found.train[:DRAWN], chosen),
+        rows_are="test rows" if test else "training rows",
+        shape=found.shape,
+        names=found.names,
+        classes=found.classes,
+        notices=tuple(line for line in (found.notice, strays) if line),
+        train=values,
+        test=test,
+        validation=held,
+        choice=_choice(found, source, chosen) if inputs is None else "",
+    )
+
+
+def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredData:
+    """The test set of data, for a model that is trained.
+
+    Parameters
+    ----------
+    inputs
+        Of the model.
+    rows_are
+        What these rows are, for people.
+
+    Raises
+    ------
+    DataError
+        A value does not fit the model.
+    """
+    notices = (found.notice,) if found.notice else ()
+    if isinstance(found, Dataset):
+        drawn = _pictures(found.test, found.test_labels)
+        return ScoredData(
+            kind=PICTURES, name=found.name, sha256=found.sha256, inputs=inputs, drawn=drawn, rows_are=rows_are,
+            shape=_shape(found.test), classes=found.classes, notices=notices,
+        )  # fmt: skip
+    return ScoredData(
+        kind=TABLE, name=found.name, sha256=found.sha256, inputs=inputs, drawn=_part(found, found.test, inputs),
+        rows_are=rows_are, shape=found.shape, names=found.names, classes=found.classes, notices=notices,
+    )  # fmt: skip
+
+
+def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
+    """These rows of a table.
+
+    Raises
+    ------
+    DataError
+        A value does not fit the likelihood.
+    """
+    given, values = found.X[rows], inputs.enter(found.X, rows, called=shown(found.name))
+    labels = None if found.labels is None else found.labels[rows]
+    return Part(given, values, labels, lambda chosen: inputs.exact(given[chosen]))
+
+
+def _choice(found: Table, source: Source, inputs: Inputs) -> str:
+    """What likelihood and scaling are, and why."""
+    reason = why(source.likelihood, source.method, inputs.likelihood)
+    because = f" ({reason})" if reason else ""
+    tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
+    return (
+        f"{shown(found.name)}: a table; {tested} held out as the test set; likelihood {inputs.likelihood}{because}, "
+        f"scaling {inputs.method or 'none'}"
+    )

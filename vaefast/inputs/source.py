@@ -1,0 +1,118 @@
+"""What a command is told of its data, and what a run keeps of it, so that the same data are found again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaefast.errors import SettingsError
+
+# The share of the rows that is the test set where nobody says another.
+TEST_FRACTION = 0.1
+PICTURES, TABLE = "pictures", "table"
+# What `scaling` is on a command line for what is None in Python.
+NO_SCALING = "none"
+# Data with these names are found without a path.
+NAMES = ("mnist", "digits")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data are, and how they are read.
+
+    Parameters
+    ----------
+    data
+        A name, or a path; None for MNIST or, where that is out of reach, the embedded digits.
+    data_dir
+        Folder of the MNIST files.
+    likelihood, scaling
+        As `--likelihood` and `--scaling` have them, `auto` included.
+    test_fraction
+        Share of the rows that is the test set, where the data bring none; 0 for none of a table.
+    label
+        Name or number, from 1, of the column of labels, which is never trained on.
+    all_columns
+        Whether columns that look like labels are trained on like the others.
+    color
+        Whether pictures keep their channels.
+    kind
+        `pictures` or `table` where that is known, as it is in a run that goes on; None to find out.
+    columns, known
+        Number and names of the columns that a trained model of a table takes; 0 and none for all that there are.
+
+    Raises
+    ------
+    SettingsError
+        `test_fraction` is not in [0, 1).
+    """
+
+    data: str | None = None
+    data_dir: Path | None = None
+    likelihood: str = "auto"
+    scaling: str = "auto"
+    test_fraction: float = TEST_FRACTION
+    label: str | None = None
+    all_columns: bool = False
+    color: bool = False
+    kind: str | None = None
+    columns: int = 0
+    known: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.test_fraction < 1.0:
+            raise SettingsError(
+                f"test_fraction is {self.test_fraction!r}: give a share below 1, such as 0.1, or 0 to train on all rows"
+            )
+
+    @property
+    def method(self) -> str | None:
+        """The scaling as `vaefast.VAE` takes it."""
+        return None if self.scaling == NO_SCALING else self.scaling
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How its files are read, as the functions of `vaefast.data` take it."""
+        return {"label": self.label, "all_columns": self.all_columns, "color": self.color}
+
+    def record(self, kind: str, name: str) -> dict[str, Any]:
+        """What a run keeps: plain JSON that holds from whatever folder it is read in.
+
+        Parameters
+        ----------
+        kind
+            What the data turned out to be.
+        name
+            Of the data that were found.
+        """
+        data = self.data or ("mnist" if name == "mnist" else "digits")
+        path = data if data in NAMES else os.path.abspath(data)
+        record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
+        # Pictures that are read and split as they always were keep the record that they always had.
+        said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
+        said = {name: value for name, value in said.items() if value != SPLIT[name]}
+        return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
+
+
+# How data are read and split where a run says nothing of it.
+SPLIT: dict[str, Any] = {
+    "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False,
+}  # fmt: skip
+
+
+def recorded(record: Mapping[str, Any]) -> Source:
+    """The source that `Source.record` recorded; runs of older versions were of pictures.
+
+    Raises
+    ------
+    KeyError, TypeError, SettingsError
+        It is no such record.
+    """
+    data_dir, kind = record["data_dir"], record.get("kind", PICTURES)
+    said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
+    if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
+        raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
+    return Source(str(record["data"]), None if data_dir is None else Path(data_dir), kind=kind, **said)

@@ -1,0 +1,80 @@
+"""The figures of a model of a table: which rows go through which network, and the way back to the units of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.data.wording import shown as printable
+from vaefast.engines.contract import Engine
+from vaefast.inputs import ScoredData
+from vaefast.models import noise
+from vaefast.models.grey_levels import grey_levels, on_from_half
+from vaefast.models.layout import Layout
+from vaefast.models.likelihoods import draw, expectation
+from vaefast.models.settings import ModelSettings
+from vaefast.plots.latent_plane import SCATTERED, latent_plane
+from vaefast.plots.latents import draw_latent_scatter
+from vaefast.plots.pairs import MOST_COLUMNS, draw_pairs
+from vaefast.plots.table_columns import draw_column_reconstructions
+
+NAMES = ("columns", "pairs", "latents")
+# Rows in one call of an engine.
+BLOCK = 1024
+SAMPLES = 1000
+
+
+def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
+    """Each figure with its name, drawn when it is asked for."""
+    name, labels = printable(data.name), column_names(data)
+    mean, log_std = _encoded(engine, data, model, binarize)
+    given = _finite(data.drawn.given[:SCATTERED].astype(np.float64))
+    made = _finite(data.inputs.leave(expectation(model.likelihood, _in_blocks(engine.decode, mean))))
+    yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are)
+    first = min(MOST_COLUMNS, data.columns)
+    samples = _finite(_samples(engine, data, model, seed)[:, :first])
+    yield "pairs", draw_pairs(given[:, :first], samples, labels[:first], name, data.columns)
+    points, axis_names = latent_plane(mean, log_std)
+    kinds = None if data.labels is None else data.labels[:SCATTERED]
+    title = f"{data.rows_are.capitalize()} in latent space"
+    yield "latents", draw_latent_scatter(points, kinds, axis_names, name, title)
+
+
+def column_names(data: ScoredData) -> list[str]:
+    """What figures call the columns: their names, else their numbers from 0 on."""
+    return [printable(name) for name in data.names] or [f"column {i}" for i in range(data.columns)]
+
+
+def _encoded(
+    engine: Engine, data: ScoredData, model: ModelSettings, binarize: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Posterior means and log standard deviations, (n, Z) each, of rows cut where they would be in training."""
+    x = grey_levels(data.drawn.values[:SCATTERED])
+    if data.inputs.cut is not None:
+        x = np.clip(x, -data.inputs.cut, data.inputs.cut).astype(np.float32)
+    if binarize == "threshold":
+        x = on_from_half(x)
+    parts = [engine.encode(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
+    mean, log_std = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return mean, log_std
+
+
+def _in_blocks(decode: Callable[[Any], NDArray[Any]], z: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([decode(z[start : start + BLOCK]) for start in range(0, len(z), BLOCK)])
+
+
+def _samples(engine: Engine, data: ScoredData, model: ModelSettings, seed: int) -> NDArray[np.float64]:
+    """Draws of x from p(x | z), z from the prior, (SAMPLES, X), in the units of the data."""
+    z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(SAMPLES), model.latent)
+    outputs = _in_blocks(engine.decode, z)
+    x_log_std = Layout(model).views(engine.state().parameters).get("x_log_std")
+    generator = np.random.RandomState(seed % 2**32)
+    return data.inputs.leave(draw(model.likelihood, outputs, x_log_std, generator))
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers that can be drawn: what float64 does not hold is the last that it does."""
+    return np.nan_to_num(np.asarray(values, np.float64))

@@ -1,0 +1,129 @@
+"""What training makes of a table: which rows, in which order, scaled how, under which likelihood.
+
+Both doors, the estimator and the command line, come through here, so the same rows give the same model, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefast.tables.columns import Stray
+from vaefast.tables.row_order import row_order
+from vaefast.tables.row_weights import copies, weighted_rows
+from vaefast.tables.scaling import Inputs, choose
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table, (N, X), ready for training.
+
+    Parameters
+    ----------
+    inputs
+        Likelihood and scaling, chosen where they were left to choose.
+    rows
+        Which rows of the table to train on, in which order; None for all as they stand.
+    weights
+        What each of these counts for; None for all alike.
+    strays
+        The columns that few values dominate.
+    """
+
+    inputs: Inputs
+    rows: NDArray[np.int64] | None
+    weights: NDArray[np.float64] | None = None
+    strays: list[Stray] = field(default_factory=list)
+
+    def values(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The rows to train on as the networks see them: bytes or float32.
+
+        Raises
+        ------
+        DataError
+            A value does not fit the likelihood.
+        """
+        return self.inputs.enter(X, self.rows, training=True)
+
+    def held_out(
+        self, X: NDArray[Any], kept: NDArray[np.int64], out: NDArray[np.int64], seed: int
+    ) -> tuple[Prepared, NDArray[np.int64]]:
+        """The same without the rows to validate on, and which rows of the table these are.
+
+        Parameters
+        ----------
+        kept, out
+            Places among `rows`. A row to validate on stands there as often as it counts.
+        """
+        rows, weights = np.arange(len(X)) if self.rows is None else self.rows, self.weights
+        if weights is not None:
+            out = out[weighted_rows(weights[out], seed, 0)]
+            weights = weights[kept]
+        return replace(self, rows=rows[kept], weights=weights), rows[out]
+
+
+def prepare(
+    X: NDArray[Any],
+    likelihood: str,
+    scaling: str | None,
+    *,
+    sample_weight: NDArray[np.float64] | None = None,
+    subset: NDArray[np.int64] | None = None,
+    names: NDArray[Any] | None = None,
+) -> Prepared:
+    """Choose rows, their order, likelihood and scaling for a table, (N, X).
+
+    Parameters
+    ----------
+    likelihood, scaling
+        As for `scaling.choose`.
+    sample_weight
+        What each row counts for, (N,).
+    subset
+        The rows of the table to look at, as if it held no others; all without it.
+    names
+        Of the columns, for messages.
+
+    Raises
+    ------
+    SettingsError
+        There is no such scaling, or it does not go with the likelihood.
+    """
+    rows, weights = chosen_rows(X, scaling, sample_weight, subset)
+    inputs, strays = choose(X, likelihood, scaling, rows, weights, names)
+    return Prepared(inputs, rows, weights, strays)
+
+
+def chosen_rows(
+    X: NDArray[Any],
+    scaling: str | None,
+    sample_weight: NDArray[np.float64] | None = None,
+    subset: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
+    """Which rows of X to train on, in which order, and what each counts for; None for all as they are, and alike.
+
+    Pictures keep their order and need no copy. Other rows are sorted, so that the order in which they came changes nothing.
+    """
+    if scaling == "grey":
+        order = np.arange(len(X)) if subset is None else subset
+    else:
+        order = row_order(X) if subset is None else subset[row_order(X[subset])]
+    if sample_weight is None:
+        return (None if scaling == "grey" and subset is None else order), None
+    order = order[sample_weight[order] > 0]
+    numbers = copies(sample_weight)
+    if numbers is not None:
+        return np.repeat(order, numbers[order]), None
+    return order, sample_weight[order]
+
+
+def why(likelihood: str, scaling: str | None, chosen: str) -> str:
+    """Why the likelihood `chosen` was chosen where `likelihood` and `scaling` were asked for; empty where it was asked for."""
+    if likelihood != "auto":
+        return ""
+    if scaling in ("grey", "minmax", "standard"):
+        return f"scaling {scaling}"
+    return {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}[chosen]
