@@ -367,20 +367,20 @@ def _build_parser() -> Parser:
         "are in use. Numbers and figures go to a folder.",
     )
     add = parser.add_argument_group("model and data").add_argument
-    add("run", metavar="RUN", help="the run folder, or a model.safetensors")
-    add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or a file or folder; on the "
-        "test set that they bring, else on all of them")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
-    add("--limit", metavar="N", type=int, help="only the first N examples")
+    add("run", metavar="RUN", help="a run folder or a model.safetensors")
+    add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or the path of a file or "
+        "folder; on its test set if it has one, else on all of it")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
+    add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument
-    add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) of each example; more are closer and "
-        "slower (default: %(default)s)")  # fmt: skip
-    add("--out", metavar="FOLDER", help=f"where {RESULTS} and the figures go (default: evaluation, in the run folder)")
+    add("--samples", metavar="S", type=int, default=5000, help="samples per example for log p(x); more samples are more "
+        "accurate and slower (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", help=f"folder for {RESULTS} and the figures (default: evaluation, in the run folder)")
     add("--no-figures", dest="figures", action="store_false", help="write no figures")
-    add("--json", action="store_true", help=f"print {RESULTS} instead of a text")
+    add("--json", action="store_true", help=f"print {RESULTS} instead of text")
     add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest that "
-        "has a kernel for importance sampling)")  # fmt: skip
+    add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
+        "a kernel for importance sampling)")  # fmt: skip
     add_threads(add)
     add_help(parser)
     return parser

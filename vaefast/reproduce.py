@@ -303,27 +303,30 @@ def _build_parser() -> Parser:
     parser = command_parser(
         "reproduce",
         "TABLE [--rows ROWS] [--stages N]",
-        "Train and evaluate the rows of a published table, and compare them with it. The same command goes on "
-        "where it was stopped; more --stages make it longer.",
+        "Train and evaluate the rows of a published table, and compare them with it. The same command continues "
+        "where it was stopped, and with more --stages it trains longer.",
     )
     add = parser.add_argument_group("what to reproduce").add_argument
     add("table", metavar="TABLE", choices=TABLES, help="iwae-table1: table 1 of Burda et al. (2015), Importance Weighted "
         "Autoencoders, one stochastic layer, MNIST")  # fmt: skip
-    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="rows of the table (default: %(default)s)")
-    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="stages of training, of 1, 3, 9, ... 2187 "
-        "epochs: the first 4 are 40 epochs, all 8 are 3280 (default: %(default)s)")  # fmt: skip
-    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="where the run folder of each row, results.json and "
-        "nll.png go (default: %(default)s)")  # fmt: skip
+    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="rows of the table, separated by commas (default: "
+        "%(default)s)")  # fmt: skip
+    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="number of training stages, which have 1, "
+        "3, 9, ... 2187 epochs: 4 stages are 40 epochs, all 8 are 3280 (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="folder for the run folder of each row, results.json "
+        "and nll.png (default: %(default)s)")  # fmt: skip
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="WHAT", default="mnist", help="other data have no published values (default: %(default)s)")
-    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
+    add("--data", metavar="WHAT", default="mnist", help="data to train on; only mnist has published values (default: "
+        "%(default)s)")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
     add = parser.add_argument_group("training and evaluation").add_argument
-    add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="Adam and its rates as in the paper, or as in its "
-        "authors' code: beta1 0.99, second moments from 1 on, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
-    add("--beta1", metavar="B1", type=float, help="instead of the variant's: 0.9 in the paper, 0.99 in the code")
+    add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="hyperparameters of the paper, or of its authors' "
+        "code: beta1 0.99, second moments that start at 1, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
+    add("--beta1", metavar="B1", type=float, help="decay rate of Adam's first moments (default: the variant's; 0.9 in the "
+        "paper, 0.99 in the code)")  # fmt: skip
     add("--kl", choices=("closed", "sampled"), help="KL divergence of the VAE rows, in closed form or estimated from the "
         "samples (default: the variant's; closed in the paper, sampled in the code)")  # fmt: skip
-    add("--seed", metavar="S", type=int, default=0, help="decides every random number (default: %(default)s)")
+    add("--seed", metavar="S", type=int, default=0, help="seed of all random numbers (default: %(default)s)")
     add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) after the last stage (default: "
         "%(default)s)")  # fmt: skip
     add("--stage-samples", metavar="S", type=int, default=500, help="samples for log p(x) after the other stages (default: "

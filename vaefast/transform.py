@@ -190,20 +190,20 @@ def _build_parser() -> Parser:
     parser = command_parser(
         "transform",
         "MODEL --data FILE --out FILE",
-        "Write what a trained model makes of each row of a file: its latents, ELBO and log p(x), in the order of the file.",
+        "Write the latents, the ELBO and, with --samples, log p(x) of each row of a file, in the order of the file.",
     )
     add = parser.add_argument_group("model and data").add_argument
-    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file that vaefast.VAE has saved")
-    add("--data", metavar="FILE", required=True, help="the rows: .csv, .npy, .npz, IDX, or a folder of pictures; any real "
-        "numbers if the model was trained on such")  # fmt: skip
-    add("--limit", metavar="N", type=int, help="only the first N rows")
+    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE")
+    add("--data", metavar="FILE", required=True, help="the rows: a file or folder of any format that vaefast train "
+        "reads")  # fmt: skip
+    add("--limit", metavar="N", type=int, help="transform only the first N rows")
     add = parser.add_argument_group("table").add_argument
     add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")
     add("--std", action="store_true", help="add the standard deviations of the latents")
-    add("--samples", metavar="S", type=int, help="add log p(x), by this many samples for each row")
-    add("--force", action="store_true", help="replace --out if it is there")
+    add("--samples", metavar="S", type=int, help="add log p(x), estimated from this many samples per row")
+    add("--force", action="store_true", help="replace --out if it exists")
     add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load, the model's own)")
+    add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load)")
     add_threads(add)
     add_help(parser)
     return parser
