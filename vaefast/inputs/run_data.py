@@ -215,12 +215,12 @@ def for_table(
         prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names)
     else:
         rows = chosen_rows(X, inputs.method, None, found.train)[0]
-        prepared = Prepared(replace(inputs, names=names), rows)
+        prepared = Prepared(X, replace(inputs, names=names), rows)
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
     chosen, held = prepared.inputs, None
     if validation.held_out:
         assert prepared.rows is not None
-        prepared, out = prepared.held_out(X, *held_out(len(prepared.rows), validation.held_out, seed), seed)
+        prepared, out = prepared.held_out(*held_out(len(prepared.rows), validation.held_out, seed), seed)
         held = _part(found, out, chosen)
     values = chosen.enter(X, prepared.rows, training=True, called=called)
     test = _part(found, found.test, chosen) if len(found.test) else None
