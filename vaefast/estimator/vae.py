@@ -56,11 +56,24 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Number of latents, Z.
     hidden_layer_sizes : int or sequence of int, default=(200, 200)
         Sizes of the hidden layers of the encoder. The decoder mirrors them. May be empty.
-    likelihood : {'auto', 'bernoulli', 'gaussian', 'continuous-bernoulli'}, default='auto'
+    likelihood : str, default='auto'
         p(x | z). `bernoulli` is for binary data, and for grey levels in [0, 1], which `binarize` turns into binary data.
         `gaussian` is for any real numbers, with a learned variance for each feature. `continuous-bernoulli` is for grey levels
-        in [0, 1] as they are. `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with
-        `scaling="grey"`; otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are refused.
+        in [0, 1] as they are.
+
+        For whole counts, of cells by genes, users by items or documents by words, sparse or dense: `negative-binomial`, with
+        a learned dispersion for each feature; `poisson`; `multinomial`, for which only the shares of a row matter. The rates
+        of a row are a softmax over its features, times the row's total count (DERIVATION.md, section 13).
+
+        `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with `scaling="grey"`. It
+        is `negative-binomial` for whole numbers of which two in three are 0, unless they are bytes or end at 255, and for
+        sparse tables of whole numbers. Otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are
+        refused.
+    zero_inflation : bool, default=False
+        For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
+    encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
+        What the encoder sees of counts x: x itself, log(1 + x), or x over the Euclidean norm of its row. `auto` is `l2` for
+        `multinomial` and `log1p` for the other counts.
     activation : {'relu', 'tanh'}, default='relu'
         Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
@@ -144,6 +157,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     history_ : dict of list
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
         validation data `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
+    size_quantiles_ : list of float
+        For counts: 101 quantiles of the totals of the rows, from which `sample` draws.
     n_iter_ : int
         Epochs trained.
     best_epoch_ : int

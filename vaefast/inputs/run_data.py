@@ -30,17 +30,17 @@ class Part:
     Parameters
     ----------
     given
-        As they came, (n, X).
+        As they came, (n, X): a NumPy array, or rows of counts.
     values
-        As the networks see them, (n, X) uint8 or float32.
+        As the networks see them, (n, X) uint8 or float32, or rows of counts.
     labels
         (n,) where they are known.
     exact
         Rows in float64 where some may be past what float32 holds, as for `trainer.train`.
     """
 
-    given: NDArray[Any]
-    values: NDArray[Any]
+    given: Any
+    values: Any
     labels: NDArray[Any] | None = None
     exact: ExactRows | None = None
 

@@ -60,15 +60,15 @@ def dense(X: Any, called: str = "X") -> NDArray[Any]:
     DataError
         It is sparse, and would not fit into this machine's memory.
     """
-    if not is_sparse(X):
+    if not isinstance(X, CountRows) and not is_sparse(X):
         return np.asarray(X)
-    size = X.shape[0] * X.shape[1] * max(4, X.dtype.itemsize)
+    size = X.shape[0] * X.shape[1] * 8
     if size > _memory():
         raise DataError(
             f"{called} is sparse, and {size / 2**30:.1f} GiB without its zeros left out, more than this machine has: give "
             "whole counts and a likelihood of counts, which keep it sparse, or fewer rows"
         )
-    return np.asarray(X.toarray())
+    return X.dense() if isinstance(X, CountRows) else np.asarray(X.toarray())
 
 
 def _memory() -> float:
