@@ -123,9 +123,7 @@ def test_stopped_and_resumed_it_ends_the_same(command, signal_at):
         signal_at(0)
         code, _, err = command("--resume", f"run{pause}", "--threads", "1")
         assert code == 0
-        assert [
-            line for line in err.splitlines() if "posterior collapse" not in line
-        ] == []  # of noise there is nothing to hold
+        assert [line for line in err.splitlines() if "posterior collapse" not in line] == []
         runs.check_same(whole, Path(f"run{pause}"), f"stopped at pause {pause}")
     code, out, _ = command("--resume", "whole")
     assert code == 0
