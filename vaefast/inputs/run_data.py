@@ -212,7 +212,7 @@ def for_table(
     X, called = found.X, shown(found.name)
     names = np.array(found.names, dtype=object) if found.names else None
     if inputs is None:
-        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names)
+        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
     else:
         rows = chosen_rows(X, inputs.method, None, found.train)[0]
         prepared = Prepared(X, replace(inputs, names=names), rows)
