@@ -12,6 +12,8 @@ from vaefast.models.settings import (
     ACTIVATIONS,
     AUTO,
     BINARIZATIONS,
+    COUNT_LIKELIHOODS,
+    ENCODER_INPUTS,
     IMPORTANCE_SAMPLES,
     INITIALIZATIONS,
     KL_ESTIMATORS,
@@ -86,9 +88,16 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of 0 and 1; gaussian "
-        "for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for numbers from 0 to 1 "
-        "(default: auto, which is bernoulli for pictures and for tables of 0 and 1, gaussian for other tables)")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS, *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of "
+        "0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for "
+        "numbers from 0 to 1; for whole counts negative-binomial, with a learned dispersion for each column, poisson, or "
+        "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
+        "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
+    add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
+        "count is 0 for another reason")  # fmt: skip
+    add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
+        "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
+        "other counts)")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
     add("--init", choices=INITIALIZATIONS, help=f"initialisation of the weights (default: {training.initialization})")
 

@@ -15,7 +15,7 @@ from typing import Any
 from vaefast.cli.arguments import build_parser
 from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
-from vaefast.models.defaults import usual_binarization, usual_learning_rate, usual_length, usual_samples
+from vaefast.models.defaults import usual_binarization, usual_encoder_input, usual_learning_rate, usual_length, usual_samples
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (
     AUTO,
@@ -57,6 +57,8 @@ class Options:
     deterministic_reduction: bool = False
     automatic: frozenset[str] = frozenset()  # of AUTOMATIC those that the data decide
     likelihood: str = AUTO  # as it was asked for; that of `model` is the one that the data decide
+    zero_inflation: bool = False  # as it was asked for, as is the next
+    encoder_input: str = AUTO
     has_binarize: bool = False  # whether it is given
     scaling: str = AUTO
     test_fraction: float | None = None
@@ -98,6 +100,7 @@ def checked(given: Mapping[str, Any]) -> Options:
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
     has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
+    zero_inflation, encoder_input = model.pop("zero_inflation", False), model.pop("encoder_input", AUTO)
     if likelihood != AUTO:
         model["likelihood"] = likelihood
         training.setdefault("binarize", usual_binarization(likelihood))
@@ -122,6 +125,8 @@ def checked(given: Mapping[str, Any]) -> Options:
         deterministic_reduction=values.get("deterministic_reduction", False),
         automatic=automatic,
         likelihood=likelihood,
+        zero_inflation=zero_inflation,
+        encoder_input=encoder_input,
         has_binarize=has_binarize,
         scaling=values.get("scaling", AUTO),
         test_fraction=values.get("test_fraction"),
@@ -148,7 +153,10 @@ def suited(options: Options, rows: int, columns: int, likelihood: str) -> Option
         training = replace(training, epochs=length.epochs)
     if "learning_rate" in options.automatic:
         training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
-    return replace(options, model=replace(options.model, pixels=columns, likelihood=likelihood), training=training)
+    seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input
+    zeros = options.zero_inflation
+    model = replace(options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen)
+    return replace(options, model=model, training=training)
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
