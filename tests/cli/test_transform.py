@@ -149,7 +149,7 @@ def test_every_kind_of_file_keeps_its_order(command, run):
         ("mine.csv", "column 32 'label' holds labels"),
         ("mine.csv.gz", "column 32 'label' holds labels"),
         ("one.npz", ""),
-        ("own.npz", "own.npz: it brings a test set: the training rows come first, the test rows after them"),
+        ("own.npz", "own.npz: it has a test set: the training rows come first, then the test rows"),
     ):
         code, _, err = command("run", "--data", name, "--out", "z.csv", "--force")
         assert code == 0
@@ -188,7 +188,7 @@ def test_columns_are_found_by_their_names(command, table):
     mixed.drop(columns="kind").to_csv("x.csv", index=False)
     code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
-    assert err.endswith("x.csv: columns left out, which the model does not know: y\n")
+    assert err.endswith("x.csv: columns that the model does not know are left out: y\n")
     assert latents("z.csv").tobytes() == table.transform(frame).tobytes()
     frame.rename(columns={"d": "D"}).to_csv("x.csv", index=False)
     words = "lacks the column 'd', which the model was trained on"

@@ -62,7 +62,7 @@ def test_the_fingerprint_tells_other_data(tmp_path):
         (lambda path: np.save(path, rows(5).astype(np.int64)), "save shards as uint8"),
         (lambda path: np.save(path, rows(5).reshape(5, 3, 4)), "save rows of pixels"),
         (lambda path: np.save(path, np.asfortranarray(rows(5))), "in Fortran's order"),
-        (lambda path: path.write_bytes(b"text"), "is no .npy file"),
+        (lambda path: path.write_bytes(b"text"), "is not a .npy file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-3]), "where its header promises"),
     ],
 )

@@ -343,7 +343,7 @@ def test_columns_of_a_model_by_name(tmp_path):
     FRAME[["e", "age", "höhe", "c, d"]].assign(label=1).to_csv(tmp_path / "a.csv", sep=";", decimal=",")
     table = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
     np.testing.assert_array_equal(table.values, VALUES)
-    assert table.notes[-1] == "columns left out, which the model does not know: label"
+    assert table.notes[-1] == "columns that the model does not know are left out: label"
     assert read_numbers(str(tmp_path / "a.csv"), 4).values.shape == (30, 4)
     with pytest.raises(DataError, match="lacks the column 'weight'"):
         read_numbers(str(tmp_path / "a.csv"), 4, ["weight"])

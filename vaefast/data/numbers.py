@@ -1,4 +1,4 @@
-"""What the rest of vaefast sees of a table: numbers as they stand in the file, with no range and no grey levels."""
+"""`Numbers`: the form in which the rest of vaefast sees a table. Any numbers, as they are in the file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Numbers:
     Parameters
     ----------
     source
-        The path that the rows come from, or the name of the data.
+        Path of the file, or name of the data.
     values
         (N, columns), all finite: a NumPy array, or a `scipy.sparse.csr_array` where the source is sparse.
     names
-        Of the columns; none where the source has none.
+        Names of the columns; empty if the source has none.
     row_names
-        Of the rows; none where the source has none.
+        Names of the rows; empty if the source has none.
     labels
-        (N,) integers where they are known; they are no column of `values`.
+        (N,) integers, if known. They are not a column of `values`.
     classes
-        Names of the labels 0, 1, ... where the source has labels in words.
+        Names of the labels 0, 1, ... if the source has labels in words.
     notes
         What was left out or changed, one line each, without the source.
     shape
-        Of the picture that a row is, height and width or height, width and channels; None where it is none.
+        Height and width, or height, width and channels, if a row is a picture; else None.
     """
 
     source: str | Path
@@ -52,7 +52,7 @@ class Numbers:
 
     @property
     def name(self) -> str:
-        """Of the data, or of the file or folder."""
+        """Name of the data, or of the file or folder."""
         return self.source.name if isinstance(self.source, Path) else self.source
 
     @property
@@ -71,7 +71,7 @@ class Numbers:
         Raises
         ------
         DataError
-            This machine's memory does not hold it.
+            The array does not fit the memory of this machine.
         """
         if not self.is_sparse:
             return self

@@ -1,4 +1,4 @@
-"""Tables of any real numbers out of files: as they stand there, with no range and no grey levels."""
+"""Read tables of any real numbers from files, without a range or grey levels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vaefast.errors import DataError
 
 
 def read_columns(path: Path, kind: str, label: str | None = None) -> Table:
-    """The columns of a text, parquet or feather file, labels still among them; text gives float64."""
+    """The columns of a text, parquet or feather file, labels included. Text gives float64."""
     return read_table(path, np.float64, label) if kind == "text" else read_arrow(path, kind, label)
 
 
@@ -35,14 +35,14 @@ def table_of(table: Table, path: Path, label: str | None = None, all_columns: bo
     Parameters
     ----------
     label
-        Name or number, from 1, of the column of labels.
+        Name, or number from 1, of the column of labels.
     all_columns
-        Whether columns that look like labels are numbers like the others.
+        Whether columns that look like labels are read like the others.
 
     Raises
     ------
     DataError
-        A column looks like labels and nobody has said what it is; a value is missing, infinite or text; no column is left.
+        A column looks like labels and neither parameter is given; a value is missing, infinite or text; no column is left.
     """
     origin = shown(path)
     if label is not None:
@@ -52,12 +52,12 @@ def table_of(table: Table, path: Path, label: str | None = None, all_columns: bo
 
 
 def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], label: str | None = None) -> Numbers:
-    """The numbers of a table for a model of so many columns: those it knows by name, else all that are no labels.
+    """The numbers of a table for a model of so many columns: the columns it knows by name, else all except labels.
 
     Raises
     ------
     DataError
-        A column lacks; a value is missing, infinite or text.
+        A column is missing; a value is missing, infinite or text.
     """
     origin = shown(path)
     if label is not None:
@@ -65,7 +65,7 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
     order = order_of(table.names, known, origin)
     if order is not None:
         others = ", ".join(shown(name) for i, name in enumerate(table.names) if i not in order)
-        note = f"columns left out, which the model does not know: {others}" if others else ""
+        note = f"columns that the model does not know are left out: {others}" if others else ""
         table = table.only(order).noted(note)
     elif table.values.shape[1] > columns:
         table = split_labels(table, origin)
@@ -78,7 +78,7 @@ def read_numbers_file(path: Path, kind: str, label: str | None = None) -> Number
     Raises
     ------
     DataError
-        The file is damaged, or holds what is no finite number.
+        The file is damaged, or a value is not a finite number.
     """
     if kind == "h5ad":
         return check_finite(read_h5ad(path, label))
@@ -94,12 +94,12 @@ def read_numbers_file(path: Path, kind: str, label: str | None = None) -> Number
 
 
 def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
-    """Images as a table, the training images before the test images, and columns by name as for `read_numbers`.
+    """Images as a table, training images first. Columns are chosen by name as in `read_numbers`.
 
     Raises
     ------
     DataError
-        A column lacks.
+        A column is missing.
     """
     rows = joined(found) if isinstance(found, Dataset) else found
     order, images, origin = order_of(rows.names, known, shown(rows.source)), rows.images, shown(rows.source)
@@ -112,12 +112,12 @@ def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
 
 
 def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[int] | None:
-    """Where the columns that a model knows stand; None where there are no names to go by.
+    """The places of the columns that a model knows; None without names.
 
     Raises
     ------
     DataError
-        One is not there.
+        A column is missing.
     """
     if not known or not names or counted([*names]):
         return None
@@ -130,17 +130,17 @@ def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[in
 
 
 def check_finite(numbers: Numbers, cell: Cell = cell_of_array) -> Numbers:
-    """The same, once no value is missing or infinite.
+    """The same, after a check that no value is missing or infinite.
 
     Parameters
     ----------
     cell
-        What a message calls the value in a row and a column.
+        How a message names the value in a row and a column.
 
     Raises
     ------
     DataError
-        One is; the message holds its place, and how many are missing.
+        A value is. The message gives its place, and how many are missing.
     """
     if numbers.is_sparse:
         return _check_finite_sparse(numbers)

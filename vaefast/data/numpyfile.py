@@ -1,6 +1,6 @@
-"""`.npy` and `.npz` files, straight into uint8 or float32: float64 rows are converted as they are read.
+"""Read `.npy` and `.npz` files directly into uint8 or float32. float64 rows are converted as they are read.
 
-`numpy.load` would believe a header that promises more than the file holds; here it is compared with the file first.
+`numpy.load` trusts a header that promises more than the file holds. Here the header is compared with the file first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vaefast.data.values import BLOCK, convert, row_blocks, stored_as, to_labels
 from vaefast.data.wording import noticed, reason, shortened, shown
 from vaefast.errors import DataError
 
-# What arrays of one file are called: images and labels to train on, images and labels to test on.
+# Names of the arrays in one file: training images and labels, test images and labels.
 NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train", "y_train", "test", "y_test"),
@@ -40,7 +40,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header of an array promises."""
+    """The shape and type in the header of an array."""
 
     shape: tuple[int, ...]
     column_major: bool
@@ -53,12 +53,12 @@ def read_npy(path: Path, color: bool = False) -> Rows:
     Parameters
     ----------
     color
-        Whether channels are kept; else pictures become grey, with a notice.
+        Whether colour channels are kept. Otherwise pictures become grey, with a notice.
 
     Raises
     ------
     DataError
-        The file is damaged, or its array is no set of images.
+        The file is damaged, or its array is not a set of images.
     """
     with reading(path) as stream:
         images, note = _read_images(stream, os.fstat(stream.fileno()).st_size, shown(path), color)
@@ -66,7 +66,7 @@ def read_npy(path: Path, color: bool = False) -> Rows:
 
 
 def read_npz(path: Path, color: bool = False) -> Rows | Dataset:
-    """One array, or some of those that are named in `NAMES`.
+    """One array, or some of the arrays in `NAMES`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def read_npz(path: Path, color: bool = False) -> Rows | Dataset:
     Raises
     ------
     DataError
-        The file is damaged, has none of these names, or its arrays are no sets of images.
+        The file is damaged, has none of these names, or its arrays are not sets of images.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
         names = _bare(archive.namelist())
@@ -99,24 +99,24 @@ def read_npz(path: Path, color: bool = False) -> Rows | Dataset:
 
 
 def read_numbers_npy(path: Path) -> NDArray[Any]:
-    """One array of any numbers, of its own type, as (N, ...).
+    """One array of any numbers, (N, ...), in its own type.
 
     Raises
     ------
     DataError
-        The file is damaged, or its array holds no numbers in rows.
+        The file is damaged, or its array is not rows of numbers.
     """
     with reading(path) as stream:
         return _read_numbers(stream, os.fstat(stream.fileno()).st_size, shown(path))
 
 
 def read_numbers_npz(path: Path) -> tuple[NDArray[Any], Labels | None]:
-    """The same of a file that holds one array, or one array and its labels as named in `NAMES`.
+    """The same from a file with one array, or with one array and its labels, named as in `NAMES`.
 
     Raises
     ------
     DataError
-        As above, or it holds others.
+        As above, or the file has other arrays.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
         names = _bare(archive.namelist())
@@ -129,7 +129,7 @@ def read_numbers_npz(path: Path) -> tuple[NDArray[Any], Labels | None]:
 
 
 def outline_of(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-    """Shape and type of the one array of a `.npy` or `.npz` file, labels beside it or not; None for other files.
+    """Shape and type of the one array of a `.npy` or `.npz` file, apart from labels; None for other files.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def outline_of(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
 
 
 def span_of(path: Path) -> Span | None:
-    """What values this array has, never all of them in memory at once.
+    """The span of the values of this array, found without all of them in memory.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def span_of(path: Path) -> Span | None:
 
 @contextmanager
 def _one_array(path: Path) -> Iterator[tuple[IO[bytes], int, str] | None]:
-    """The stream of the array, how many bytes it can hold, and what messages call it."""
+    """The stream of the array, how many bytes it can hold, and its name in messages."""
     with reading(path) as file:
         is_archive = file.read(2) == b"PK"
         file.seek(0)
@@ -181,7 +181,7 @@ def _bare(names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Span:
-    """Of an array: its shape and type, its smallest and largest value (NaN where one is), and whether all are whole."""
+    """Shape and type of an array, its smallest and largest value (NaN if any is), and whether all are whole."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -208,12 +208,12 @@ def _span(stream: IO[bytes], size: int, origin: str) -> Span:
 
 
 def check_members(path: Path) -> None:
-    """Refuse a `.npz` file with an array that promises more than it holds, before memory is taken.
+    """Refuse a `.npz` file with an array that promises more than it holds, before memory is allocated.
 
     Raises
     ------
     DataError
-        It has one.
+        The file has such an array.
     """
     with reading(path) as file, _opened_zip(file, path) as archive:
         for name in _bare(archive.namelist()):
@@ -259,7 +259,7 @@ def _member_labels(archive: zipfile.ZipFile, name: str, path: Path) -> Labels:
 
 @contextmanager
 def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], int]]:
-    """An array's stream and the number of bytes it can hold: what the archive claims, unless that is impossible."""
+    """The stream of an array and the number of bytes it can hold: that of the archive, unless impossible."""
     info = archive.getinfo(name + ".npy" if name + ".npy" in archive.namelist() else name)
     with archive.open(info) as stream:
         yield stream, min(info.file_size, LARGEST_INFLATION * info.compress_size)
@@ -268,7 +268,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], in
 def _read_images(stream: IO[bytes], size: int, origin: str, color: bool) -> tuple[Images, str]:
     """The images, and a note on what was done to them."""
     header = _read_header(stream, origin)
-    stored_as(header.dtype, origin)  # asked before the length, which says nothing where objects are pickled
+    stored_as(header.dtype, origin)  # checked before the length, which says nothing if objects are pickled
     _check_length(stream, header, size, origin)
     if len(header.shape) not in (2, 3, 4):
         raise DataError(
@@ -284,12 +284,12 @@ def _read_images(stream: IO[bytes], size: int, origin: str, color: bool) -> tupl
 
 
 def read_npy_header(stream: IO[bytes], size: int, origin: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it is in Fortran's order, and type of the array in a file of this size, at whose data the stream then is.
+    """Shape, order and type of the array in a file of this size. The stream is then at its data.
 
     Raises
     ------
     DataError
-        It is none, or the file holds more or less than its header promises.
+        It is not an array, or the file holds more or less than its header promises.
     """
     header = _read_header(stream, origin)
     stored_as(header.dtype, origin)
@@ -302,26 +302,26 @@ def _read_header(stream: IO[bytes], origin: str) -> _Header:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of Python 2's long integers, which are read all the same
+            warnings.simplefilter("ignore", UserWarning)  # a header of Python 2, with long integers, is read as well
             return _Header(*read(stream))
-    except Exception as error:  # the header is Python source, and its parsers fail in many ways
+    except Exception as error:  # the header is Python source, whose parsers fail in many ways
         raise DataError(f"{origin} is not a readable NumPy array ({reason(error)}): save it again") from error
 
 
 def _check_length(stream: IO[bytes], header: _Header, size: int, origin: str) -> None:
-    """Refuse, before memory is taken, an array that promises more or less than follows its header."""
+    """Refuse, before memory is allocated, an array whose header promises more or less than follows it."""
     promised, held = prod(header.shape) * header.dtype.itemsize, size - stream.tell()
     if min(header.shape, default=0) < 0 or promised != held:
         raise DataError(f"{origin} holds {held} bytes where its header promises {promised}: save it again")
 
 
 def _read_pixels(stream: IO[bytes], header: _Header, origin: str) -> Pixels:
-    """The array as (N, X), checked and converted a block of rows at a time."""
+    """The array as (N, X), checked and converted in blocks of rows."""
     rows, columns = header.shape[0], prod(header.shape[1:])
     kept = stored_as(header.dtype, origin)
     if header.dtype == kept and not header.column_major:
         return to_pixels(_read_whole(stream, header, origin).reshape(rows, columns), origin)
-    # Only a file in Fortran's order has to be in memory as a whole: its rows are scattered all over it.
+    # Only a file in Fortran order must be in memory as a whole, because its rows are scattered.
     whole = _read_whole(stream, header, origin) if header.column_major else None
     pixels = new_array((rows, columns), kept, origin)
     for start, stop in row_blocks(rows, columns):

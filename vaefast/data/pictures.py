@@ -1,4 +1,4 @@
-"""Folders of pictures of one size, in the order of their names; with one folder a class, too."""
+"""Read folders of pictures of one size, in the order of their names. Each folder in them may be a class."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from vaefast.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# More inputs than a model takes; without a limit a small file could unpack to gigabytes.
+# More pixels than any model takes. Without a limit a small file could unpack to gigabytes.
 MOST_PIXELS = 2**24
 WHITEST = 65535  # of 16 bits
 TRAIN_FOLDERS, TEST_FOLDERS = ("train", "training"), ("test", "testing")
 
 
 def read_pictures(folder: Path, names: list[str], color: bool = False) -> Rows | Dataset:
-    """All pictures of a folder, or those of the folders in it: one a class, or `train` and `test` with or without such.
+    """All pictures of a folder, or of the folders in it: one per class, or `train` and `test`, with or without classes.
 
     Parameters
     ----------
     folder, names
-        The folder and what it holds; names that begin with a dot or do not end like pictures are passed over.
+        The folder and its content. Names that begin with a dot, or do not end like pictures, are ignored.
     color
-        Whether channels are kept; else pictures become grey, with a notice.
+        Whether colour channels are kept. Otherwise pictures become grey, with a notice.
 
     Returns
     -------
     Rows or Dataset
-        uint8 (N, height * width), times 3 with channels; float32 in [0, 1] of pictures of 16 bits.
+        uint8 (N, height * width), times 3 with channels; float32 in [0, 1] for pictures of 16 bits.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_pictures(folder: Path, names: list[str], color: bool = False) -> Rows |
 
 @dataclass(frozen=True)
 class _Found:
-    """Pictures, their labels, and the names of those."""
+    """Pictures, their labels, and the names of the labels."""
 
     paths: list[Path]
     labels: list[int]
@@ -75,7 +75,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Style:
-    """What the first picture is like: the others are to be the same."""
+    """Size and depth of the first picture, which all others must have."""
 
     height: int
     width: int
@@ -84,7 +84,7 @@ class _Style:
 
 
 def _found(folder: Path, names: list[str], inside: list[str] | None = None) -> _Found:
-    """The pictures of a folder, else those of the folders in it.
+    """The pictures of a folder, or else those of the folders in it.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _judged(found: _Found, color: bool) -> _Style:
 def _rows(folder: Path, found: _Found, color: bool, style: _Style) -> Rows:
     width = style.height * style.width * style.channels
     pixels: Pixels = new_array((len(found.paths), width), np.float32 if style.deep else np.uint8, shown(folder))
-    grey = 0  # pictures in colour that have become so
+    grey = 0  # pictures in colour that became grey
     for row, path in enumerate(found.paths):
         with _opened(path) as picture:
             _check(picture, path, style)
@@ -160,7 +160,7 @@ def _opened(path: Path) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     with reading(path) as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, about sizes that are refused here
+        warnings.simplefilter("ignore")  # Pillow warns of sizes that are refused here
         try:
             with Image.open(stream) as picture:
                 if picture.height * picture.width > MOST_PIXELS:
@@ -170,7 +170,7 @@ def _opened(path: Path) -> Iterator[Image]:
             raise
         except UnidentifiedImageError as error:
             raise DataError(f"{shown(path)} is not a picture that Pillow can read: save it again, or remove it") from error
-        except Exception as error:  # a damaged picture makes Pillow raise almost anything, SyntaxError included
+        except Exception as error:  # Pillow raises almost anything for a damaged picture, even SyntaxError
             raise DataError(f"{shown(path)} is not a readable picture ({reason(error)}): save it again") from error
 
 
@@ -183,7 +183,7 @@ def _has_colors(picture: Image) -> bool:
 
 
 def _is_colored(picture: Image) -> bool:
-    """Whether a pixel has another hue than grey."""
+    """Whether a pixel is not grey."""
     if not _has_colors(picture) or _is_deep(picture):
         return False
     pixels = np.asarray(picture.convert("RGB"))
@@ -191,7 +191,7 @@ def _is_colored(picture: Image) -> bool:
 
 
 def _check(picture: Image, path: Path, style: _Style) -> None:
-    """Refuse a picture of another size or depth than the first, by its header."""
+    """Refuse a picture whose header gives another size or depth than the first has."""
     shape = (picture.height, picture.width)
     if shape != (style.height, style.width):
         raise DataError(
@@ -210,7 +210,7 @@ def _values(picture: Image, path: Path, style: _Style) -> NDArray[Any]:
     Raises
     ------
     DataError
-        A level of a deep picture is out of range.
+        A level of a picture of more than 8 bits is out of range.
     """
     if not style.deep:
         return np.asarray(picture.convert("RGB" if style.channels == 3 else "L"))

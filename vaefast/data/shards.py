@@ -1,7 +1,7 @@
-"""Data larger than a machine: many `.npy` files that together are one set of images, mapped into memory and read in part.
+"""Data larger than the memory: many `.npy` files that together are one set of images, mapped and read in part.
 
-The images are numbered through all files in the order of their names. Which of them are the test set is what it would be if
-they stood in one file; both sets keep the order of the files, so that a part of a set is a run of rows in few files.
+The images are numbered through all files, in the order of the file names. The test set has the same images as if all were in
+one file. Both sets keep the order of the files, so a part of a set is a run of rows in few files.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vaefast.errors import DataError
 from vaefast.models.noise import Purpose, permutation
 
 WILDCARDS = "*?["
-# Rows in one go where a whole set is looked at.
+# Rows per block when a whole set is read.
 BLOCK = 4096
-# Of each file so many rows are hashed, evenly spread: all of a large data set would take hours.
+# Rows hashed in each file, evenly spread. Hashing all of a large data set would take hours.
 HASHED_ROWS = 1024
 
 
@@ -39,10 +39,10 @@ class Shard:
 
     path: str
     rows: int
-    offset: int  # of its first byte of data
+    offset: int  # the first byte of data
 
     def read(self, rows: NDArray[np.int64], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Some of its rows, checked. The mapping ends with the call, and with it the memory that it takes."""
+        """Some of its rows, checked. The mapping ends with the call and so frees its memory."""
         try:
             mapped = np.memmap(self.path, dtype, "r", self.offset, (self.rows, width))
         except (OSError, ValueError) as error:
@@ -56,7 +56,7 @@ class Shard:
 
 
 class ShardedRows:
-    """Some rows of all files, as an array (N, X) that is read where it is asked for."""
+    """Some rows of all files, as an array (N, X) that is read on access."""
 
     def __init__(self, shards: tuple[Shard, ...], width: int, dtype: np.dtype[Any], rows: NDArray[np.int64]) -> None:
         self.shape, self.dtype = (len(rows), width), dtype
@@ -70,7 +70,7 @@ class ShardedRows:
         return self._read(self._rows[index])
 
     def blocks(self, first: int, last: int, rows: int) -> Iterator[NDArray[Any]]:
-        """Rows first to last - 1, (n, X), so many at a time."""
+        """Rows first to last - 1, (n, X), in blocks."""
         for start in range(first, last, rows):
             yield self._read(self._rows[start : min(start + rows, last)])
 
@@ -79,14 +79,14 @@ class ShardedRows:
         return ShardedRows(self._shards, self.shape[1], self.dtype, self._rows[np.sort(rows)])
 
     def whole(self, origin: str) -> NDArray[Any]:
-        """All of it in memory."""
+        """All rows, in memory."""
         array = new_array(self.shape, self.dtype, origin)
         for start in range(0, len(self), BLOCK):
             array[start : start + BLOCK] = self[start : start + BLOCK]
         return array
 
     def mean(self, axis: int, dtype: Any) -> NDArray[Any]:
-        """Of each column, `axis` being 0."""
+        """The mean of each column. `axis` must be 0."""
         if axis != 0:
             raise ValueError(f"the mean over axis {axis} of sharded rows is not known")
         return sum(
@@ -94,7 +94,7 @@ class ShardedRows:
         ) / len(self)
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows by their numbers in all files, ascending."""
+        """Rows by their numbers in all files, in ascending order."""
         bounds = np.searchsorted(rows, self._firsts)
         parts = [
             shard.read(rows[begin:end] - first, self.shape[1], self.dtype)
@@ -105,7 +105,7 @@ class ShardedRows:
 
 
 class ShardedImages(Images):
-    """Images of which each process reads what it needs: `values` is `ShardedRows`."""
+    """Images whose `values` are `ShardedRows`: each process reads the rows that it needs."""
 
     values: Any
 
@@ -123,12 +123,12 @@ def load_shards(pattern: str, test_fraction: float, *, in_memory: bool) -> Datas
     Parameters
     ----------
     in_memory
-        Read them all now; otherwise whoever needs a part reads it.
+        Read all of them now. Otherwise each part is read when it is needed.
 
     Raises
     ------
     DataError
-        No file matches, or one is no array of bytes or float32 as wide and of the type of the first.
+        No file matches, or a file is not an array of uint8 or float32 with the width and type of the first.
     """
     paths = sorted(glob.glob(pattern))
     if not paths:
@@ -162,11 +162,11 @@ def _dataset(
 
 
 def _opened(path: str) -> tuple[Shard, int, np.dtype[Any]]:
-    """What the header of a file promises, which its length must bear out."""
+    """Read the header of a file, and check it against the length of the file."""
     origin = shown(path)
     with reading(Path(path)) as stream:
         if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
-            raise DataError(f"{origin} is no .npy file: give shards that numpy.save has written")
+            raise DataError(f"{origin} is not a .npy file: give shards that numpy.save has written")
         stream.seek(0)
         shape, column_major, dtype = read_npy_header(stream, os.fstat(stream.fileno()).st_size, origin)
         offset = stream.tell()
@@ -179,7 +179,7 @@ def _opened(path: str) -> tuple[Shard, int, np.dtype[Any]]:
 
 
 def _fingerprint(shards: tuple[Shard, ...], width: int, dtype: np.dtype[Any]) -> str:
-    """SHA-256 over type, sizes, and up to 1024 rows of each file: enough to know other data, and no proof of every byte."""
+    """SHA-256 over type, sizes, and up to 1024 rows of each file. It recognises other data but does not prove every byte."""
     digest = hashlib.sha256(f"{dtype.name} {width};".encode())
     for shard in shards:
         digest.update(f"{shard.rows};".encode())

@@ -1,4 +1,4 @@
-"""Sparse matrices as `scipy.sparse.save_npz` writes them: they stay sparse, as CSR."""
+"""Read sparse matrices that `scipy.sparse.save_npz` has written. They stay sparse, as CSR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vaefast.errors import DataError
 
 
 def read_sparse(path: Path) -> Numbers:
-    """CSR, CSC, COO, BSR or DIA, as CSR.
+    """Read a matrix of format CSR, CSC, COO, BSR or DIA as CSR.
 
     Raises
     ------
@@ -30,9 +30,9 @@ def read_sparse(path: Path) -> Numbers:
         try:
             held = scipy.sparse.load_npz(file)
             found = scipy.sparse.csr_array(held)
-        except Exception as error:  # indices that do not fit make scipy raise almost anything
+        except Exception as error:  # scipy raises almost anything for indices that do not fit
             raise DataError(
-                f"{shown(path)} is no sparse matrix that scipy can read ({reason(error)}): save it again"
+                f"{shown(path)} is not a sparse matrix that scipy can read ({reason(error)}): save it again"
             ) from error
     return Numbers(path, _settled(found, shown(path)))
 
@@ -45,7 +45,7 @@ def checked_sparse(
     Raises
     ------
     DataError
-        They do not fit together.
+        The parts do not fit together.
     """
     import scipy.sparse
 
@@ -58,12 +58,12 @@ def checked_sparse(
 
 
 def _settled(matrix: Any, origin: str) -> Any:
-    """In order, each cell once.
+    """The matrix with its cells in order, each of them once.
 
     Raises
     ------
     DataError
-        It has no row or no column, an index is out of range, or the values are no numbers.
+        The matrix has no row or no column, an index is out of range, or the values are not numbers.
     """
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DataError(f"{origin} has shape {matrix.shape}: give at least one row and one column")

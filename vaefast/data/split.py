@@ -1,4 +1,4 @@
-"""Cut one set of images into a training and a test set, the same way every time."""
+"""Split one set of images into a training and a test set, in the same way every time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from vaefast.models.noise import Purpose, permutation
 
 
 def split(rows: Rows, test_fraction: float) -> Dataset:
-    """Put the images in a fixed random order, the same on every machine, and make the last part the test set.
+    """Shuffle the images in a fixed order, the same on every machine, and make the last part the test set.
 
     Parameters
     ----------
     rows
-        N images and, where known, N labels.
+        N images and, if known, N labels.
     test_fraction
         Share of the test set; it has at least one image, and so has the training set.
 
     Raises
     ------
     DataError
-        There are fewer than two images, or labels do not match them in number.
+        There are fewer than two images, or the numbers of images and labels differ.
     """
     source, images, labels = rows.source, rows.images, rows.labels
     count = len(images)
@@ -35,7 +35,7 @@ def split(rows: Rows, test_fraction: float) -> Dataset:
         raise DataError(f"{shown(source)} has {count} images and {len(labels)} labels: give one label an image")
     order = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, count)
     train_count = count_for_training(count, test_fraction)
-    # One gather for both sets, which are then views of it: never a third copy of the pixels.
+    # Both sets are views of one gathered copy, so there is never a third copy of the pixels.
     values = np.take(images.values, order, axis=0)
     shuffled = None if labels is None else labels[order]
     return assemble(
@@ -50,26 +50,26 @@ def split(rows: Rows, test_fraction: float) -> Dataset:
 
 
 def split_rows(count: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the rows, at least two, that `split` trains on, and of those that it tests on."""
+    """Numbers of the training rows and of the test rows that `split` makes of at least two rows."""
     order, first = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, count), count_for_training(count, test_fraction)
     return order[:first], order[first:]
 
 
 def unsplit(rows: Rows) -> Dataset:
-    """All images, in their order, as the test set; they also stand in the place of the training set."""
+    """All images, in their order, as the test set, and also as the training set."""
     return assemble(rows.source, rows.images, rows.images, rows.labels, rows.labels, rows.notice, rows.classes)
 
 
 def joined(dataset: Dataset) -> Rows:
-    """The training images and after them the test images."""
+    """The training images, followed by the test images."""
     values = np.concatenate([dataset.train.values, dataset.test.values])
-    order = "it brings a test set: the training rows come first, the test rows after them"
+    order = "it has a test set: the training rows come first, then the test rows"
     notice = f"{dataset.notice}; {order}" if dataset.notice else f"{shown(dataset.name)}: {order}"
     return Rows(dataset.name, dataset.train.of(values), notice=notice)
 
 
 def count_for_training(count: int, test_fraction: float) -> int:
-    """How many of so many images, at least two, are for training: each set has at least one."""
+    """How many of at least two images are for training. Each set gets at least one."""
     return count - min(max(1, round(test_fraction * count)), count - 1)
 
 

@@ -1,4 +1,4 @@
-"""Columns as a file holds them, before it is settled what of them is data, and what a message calls a row and a column."""
+"""The columns of a file before it is decided which are data, and the names of rows and columns in messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vaefast.data.wording import shown
 
 @dataclass
 class Places:
-    """Where the rows and columns of a table stand in its file, as a person counts there.
+    """The places of the rows and columns of a table in its file, as a person counts them.
 
     Parameters
     ----------
     first
-        The line of row 0, counted from 1; None where rows have no lines and are counted from 0, as NumPy and pandas do.
+        The line of row 0, counted from 1. None if the file has no lines: rows then count from 0, as in NumPy and pandas.
     blanks
-        For each line between the rows that holds none, the number of the row after it.
+        For each line between the rows that is not a row, the number of the row after it.
     """
 
     first: int | None = None
@@ -37,7 +37,7 @@ class Places:
         return f"line {self.first + row + bisect_right(self.blanks, row)}"
 
     def column(self, column: int, name: str = "") -> str:
-        """A column in words, `column` being its place in the file, from 0."""
+        """A column in words. `column` is its place in the file, from 0."""
         quoted = f" {shown(repr(name[:40]))}" if name else ""
         if self.first is None:
             return f"column{quoted}" if quoted else f"column {column} (counted from 0)"
@@ -51,21 +51,21 @@ class Table:
     Parameters
     ----------
     names
-        Of the columns, as they are written; none without a header.
+        Names of the columns as they are written; empty without a header.
     values
-        (N, columns); NaN where a column of `texts` holds no number.
+        (N, columns); NaN where a column of `texts` does not hold a number.
     texts
-        By its number, what a column that may hold text holds, word for word.
+        The texts of each column that may hold text, by its number.
     at
-        Where each column stands in the file, from 0.
+        Place of each column in the file, from 0.
     places
-        What rows and columns are called in a message.
+        Names of rows and columns in messages.
     row_names
-        Of the rows; none where the file names none.
+        Names of the rows; empty if the file has none.
     labels, classes
-        (N,) integers where they are known, and their names where they are words.
+        (N,) integers if known, and their names if they are words.
     notes
-        What a user should know of how the file was read.
+        What a user should know about how the file was read.
     """
 
     names: tuple[str, ...]
@@ -93,11 +93,11 @@ class Table:
         )
 
     def with_values(self, values: NDArray[Any], row_names: tuple[str, ...]) -> Table:
-        """The table with other values, and names of its rows."""
+        """The table with other values and row names."""
         return replace(self, values=values, row_names=row_names)
 
     def noted(self, *notes: str) -> Table:
-        """The table with notes added; empty ones are none."""
+        """The table with notes added, except empty ones."""
         return replace(self, notes=(*self.notes, *filter(None, notes)))
 
     def notice(self, origin: str) -> str | None:

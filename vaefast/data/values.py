@@ -1,4 +1,4 @@
-"""Check every value of an array and bring it to uint8 or float32, a block of rows at a time: no second big copy."""
+"""Check every value of an array and convert it to uint8 or float32, in blocks of rows and without a second full copy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vaefast.data.images import Labels, Pixels
 from vaefast.data.reading import new_array
 from vaefast.errors import DataError
 
-# Values looked at in one go: few enough that the temporaries stay in the cache, many enough to hide NumPy's call.
+# Values per block: few enough that temporaries stay in the cache, many enough to hide the cost of a NumPy call.
 BLOCK = 1 << 18
-# What a message calls the value in a row and a column, both from 0.
+# Gives the name in messages of the value in a row and a column, both from 0.
 Cell: TypeAlias = Callable[[int, int], str]
 
 
@@ -24,12 +24,12 @@ def cell_of_array(row: int, column: int) -> str:
 
 
 def stored_as(dtype: np.dtype[Any], origin: str) -> np.dtype[np.uint8] | np.dtype[np.float32]:
-    """The type that values of this type are kept in: uint8 for bool and integers, float32 for floats.
+    """The type in which values of this type are kept: uint8 for bool and integers, float32 for floats.
 
     Raises
     ------
     DataError
-        Text, complex numbers, dates, objects or records.
+        The type is text, complex numbers, dates, objects or records.
     """
     if dtype.kind in "bui":
         return np.dtype(np.uint8)
@@ -39,23 +39,23 @@ def stored_as(dtype: np.dtype[Any], origin: str) -> np.dtype[np.uint8] | np.dtyp
 
 
 def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = None, cell: Cell = cell_of_array) -> Pixels:
-    """Check an array (N, X) and convert it; uint8 and float32 arrays that are C-contiguous are not copied.
+    """Check an array (N, X) and convert it. C-contiguous uint8 and float32 arrays are not copied.
 
     Parameters
     ----------
     array
         (N, X) of bool, integers or floats.
     origin
-        What a message calls the array: its path.
+        Name of the array in messages: its path.
     kept
-        The type to keep the values in, where it is not `stored_as(array.dtype)`.
+        The type in which to keep the values, if it is not `stored_as(array.dtype)`.
     cell
-        What a message calls the value in a row and a column.
+        Gives the name in messages of the value in a row and a column.
 
     Raises
     ------
     DataError
-        A value is NaN, infinite or out of range (the message holds row, column and value), or the type is unsuitable.
+        A value is NaN, infinite or out of range (the message gives row, column and value), or the type is unsuitable.
     """
     kept = kept or stored_as(array.dtype, origin)
     if array.dtype == kept and array.flags.c_contiguous:
@@ -69,7 +69,7 @@ def to_pixels(array: NDArray[Any], origin: str, kept: np.dtype[Any] | None = Non
 
 
 def convert(block: NDArray[Any], pixels: Pixels, first_row: int, origin: str, cell: Cell = cell_of_array) -> None:
-    """Check a block of rows, whose first is row `first_row`, and write it into `pixels`: bool True is white, 255."""
+    """Check a block of rows from `first_row` on and write it into `pixels`. True becomes white, 255."""
     check(block, pixels.dtype, first_row, origin, cell)
     if block.dtype.kind == "b":
         np.multiply(block.view(np.uint8) != 0, np.uint8(255), out=pixels)
@@ -83,7 +83,7 @@ def check(block: NDArray[Any], kept: np.dtype[Any], first_row: int, origin: str,
         return
     grey_levels = kept == np.uint8
     top = 255 if grey_levels else 1
-    # Two reductions make no temporary; both hand on NaN, and comparing with NaN is False.
+    # Two reductions need no temporary array. Both pass on NaN, and a comparison with NaN is False.
     if block.min() >= 0 and block.max() <= top:
         return
     fits = (block >= 0) & (block <= top)
@@ -93,7 +93,7 @@ def check(block: NDArray[Any], kept: np.dtype[Any], first_row: int, origin: str,
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """First and one-past-last row of blocks of about `BLOCK` values."""
+    """Start and end of the rows of each block of about `BLOCK` values."""
     step = max(1, BLOCK // max(1, columns))
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
@@ -105,7 +105,7 @@ def to_labels(array: NDArray[Any], origin: str) -> Labels:
     Raises
     ------
     DataError
-        They are of another shape, or not whole numbers.
+        The labels have another shape, or are not whole numbers.
     """
     if array.ndim not in (1, 2) or array.size != len(array):
         raise DataError(f"{origin} has labels of shape {array.shape}: give one whole number for each image")
