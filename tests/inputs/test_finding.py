@@ -48,7 +48,7 @@ def test_all_rows_of_a_table_may_be_trained_on_but_not_all_of_pictures():
     assert isinstance(found, finding.Table)
     assert (found.train.tolist(), found.test.tolist()) == ([0, 1, 2, 3, 4, 5], [])
     np.save("grey.npy", GREY)
-    with pytest.raises(SettingsError, match="--test-fraction 0 leaves no picture to test on"):
+    with pytest.raises(SettingsError, match="--test-fraction 0 leaves no test pictures"):
         finding.find(Source("grey.npy", test_fraction=0.0))
 
 
@@ -132,7 +132,7 @@ def test_stray_values_are_said():
     values[17, 2] = 1e9
     (notice,) = prepared(Source(csv(values), test_fraction=0.0)).notices
     assert notice.startswith("t.csv: row 17 (counted from 0), column 'height' is 1e+09")
-    assert "left out of the scaling" in notice
+    assert "scaling leaves such values out" in notice
 
 
 def test_a_run_keeps_what_finds_its_data_again(tmp_path):

@@ -298,7 +298,9 @@ def test_two_outliers_and_a_name(factors):
     with pytest.warns(DataWarning, match=r"row 200 .*column 'c' is -1e\+09.* and 1 other columns have such values"):
         vae = VAE(3, **QUICK).fit(frame)
     assert np.isfinite(vae.score_samples(frame)).all()
-    with pytest.warns(DataWarning, match=r"the others are squeezed together; scaling auto leaves such values out"):
+    with pytest.warns(
+        DataWarning, match=r"such values dominate the scaling of the column; choose scaling auto, which leaves them out"
+    ):
         VAE(3, scaling="standard", **QUICK).fit(frame)
 
 

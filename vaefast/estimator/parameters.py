@@ -1,4 +1,4 @@
-"""Parameters of `VAE` as settings of the engines, checked; and errors in the words of these parameters."""
+"""Check the parameters of `VAE`, turn them into settings of the engines, and word errors by these parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vaefast.models.settings import (
 
 Callback: TypeAlias = Callable[[Any, Mapping[str, float]], "bool | None"]
 
-# Flags and settings of the command line that messages of the trainer, the engines and the files name, and what they are here.
+# Flags and settings of the command line that messages name, and the parameters of `VAE` that do the same.
 PARAMETERS = {
     "--learning-rate": "learning_rate", "--init": "init", "--threads": "n_jobs", "--out": "path", "latent": "n_components",
     "hidden": "hidden_layer_sizes", "threads is": "n_jobs is", "seed is": "random_state is", "warm_up": "kl_warm_up",
@@ -35,7 +35,7 @@ PARAMETERS = {
 
 
 def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings]:
-    """Settings of a model of so many columns and of its training, by the parameters as they are now."""
+    """Settings of a model of so many columns and of its training, from the current parameters."""
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
@@ -70,14 +70,14 @@ def _objective(vae: Any) -> ObjectiveSettings:
 
 
 def seed_of(vae: Any) -> int:
-    """An int is the seed itself; else one is drawn."""
+    """The seed: an int itself, otherwise a number drawn from it."""
     if isinstance(vae.random_state, (int, np.integer)) and not isinstance(vae.random_state, bool):
         return int(vae.random_state)
     return int(generator(vae.random_state).randint(2**31))
 
 
 def threads_of(vae: Any) -> int:
-    """-1 is all cores granted; None is what the environment says."""
+    """Number of threads. -1 is all available cores; None depends on the environment."""
     jobs = None if vae.n_jobs is None else whole(vae.n_jobs)
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
         raise SettingsError(f"n_jobs is {vae.n_jobs!r}: give a whole number of threads, -1 for all cores, or None")
@@ -86,7 +86,7 @@ def threads_of(vae: Any) -> int:
 
 @contextlib.contextmanager
 def in_parameters() -> Iterator[None]:
-    """Errors that name a flag or a setting of the command line name the parameter of `VAE` that does the same."""
+    """Replace flags and settings of the command line in errors by the parameters of `VAE` that do the same."""
     try:
         yield
     except VaefastError as error:
@@ -98,12 +98,12 @@ def in_parameters() -> Iterator[None]:
 
 
 def generator(random_state: Any) -> np.random.RandomState:
-    """The source of random numbers that scikit-learn makes of this parameter.
+    """The random number generator that scikit-learn makes of this parameter.
 
     Raises
     ------
     SettingsError
-        It makes none of it.
+        The parameter is not valid.
     """
     try:
         return check_random_state(random_state)
@@ -117,7 +117,7 @@ def callbacks(callbacks: Any) -> list[Callback]:
     Raises
     ------
     SettingsError
-        They are no list of functions.
+        They are not a list of functions.
     """
     given = list(callbacks) if isinstance(callbacks, Iterable) else [] if callbacks is None else [callbacks]
     if not isinstance(callbacks, (Iterable, type(None))) or not all(callable(each) for each in given):
@@ -126,7 +126,7 @@ def callbacks(callbacks: Any) -> list[Callback]:
 
 
 def weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights of the rows of X, (N,) float64, that are not negative and not all zero."""
+    """Weights of the rows of X, (N,) float64, checked to be neither negative nor all zero."""
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
         raise DataError("sample_weight is zero for every row: give at least one row a weight above zero")
@@ -134,7 +134,7 @@ def weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def whole(value: Any) -> Any:
-    """A whole number of NumPy as Python's, for the settings to check; anything else as it is."""
+    """A whole number of NumPy as an int. Anything else stays as it is, for the settings to check."""
     if isinstance(value, (bool, np.bool_)):
         return value
     try:
@@ -144,12 +144,12 @@ def whole(value: Any) -> Any:
 
 
 def count(name: str, value: Any, smallest: int) -> int:
-    """A whole number from `smallest`.
+    """A whole number from `smallest` on.
 
     Raises
     ------
     SettingsError
-        It is none.
+        The value is not such a number.
     """
     number = whole(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < smallest:
@@ -158,5 +158,5 @@ def count(name: str, value: Any, smallest: int) -> int:
 
 
 def real(value: Any) -> Any:
-    """A number of NumPy as Python's."""
+    """A number of NumPy as a number of Python."""
     return value.item() if isinstance(value, np.generic) else value

@@ -23,7 +23,7 @@ from vaefast.models.settings import check_binarization, restored_training
 
 
 def write(vae: VAE, path: Path, optimizer: bool) -> None:
-    """Write a trained estimator, with Adam's moments where `optimizer` asks for them and there are any."""
+    """Write a trained estimator, with Adam's moments if `optimizer` is true and there are any."""
     check_is_fitted(vae)
     network, inputs, state = vae._network, vae._inputs, vae._network.state
     moments = (state.first_moments, state.second_moments) if optimizer and not vae._moments_are_missing else None
@@ -44,26 +44,26 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
 
 
 def load(path: str | Path, *, engine: str | None = None, n_jobs: int | None = None) -> VAE:
-    """A trained model from a file that `VAE.save` or `vaefast train` wrote, or from a run's folder.
+    """A trained model from a file that `VAE.save` or `vaefast train` wrote, or from a run folder.
 
     Parameters
     ----------
     path : str or Path
         The file, or the folder of the run.
     engine : str or None, default=None
-        As for `VAE`. None is the engine that was saved, and for a run of the command line the fastest that works here.
+        As for `VAE`. None is the saved engine, or, for a run of the command line, the fastest that works here.
     n_jobs : int or None, default=None
         Number of threads, as for `VAE`. None is the number that was saved.
 
     Returns
     -------
     VAE
-        The estimator as it was saved, with these parameters.
+        The estimator as it was saved, apart from these parameters.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever executed.
+        The file is missing, damaged, of another program or of a newer format. Nothing in a file is ever executed.
     EngineUnavailable
         The engine that the model or the call asks for cannot run here. `engine="auto"` takes one that can.
     SettingsError

@@ -337,7 +337,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         return self._network.posterior(entered, self._exact_rows(X))
 
     def _entered(self, X: ArrayLike) -> tuple[Any, Any]:
-        """X checked, and as the networks see it."""
+        """X, checked and scaled for the networks."""
         table = self._inputs.table(checking.table(self, X))
         return table, self._inputs.enter(table)
 

@@ -29,7 +29,7 @@ from vaefast.training.initial_state import initial_state
 from vaefast.training.progress_bar import Bar
 from vaefast.training.trainer import EpochMetrics
 
-# Settings of the model, which training cannot change, and the parameters that they come from.
+# Settings of the model, which are fixed once it is trained, and the parameters that set them.
 MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
     "zero_inflation": "zero_inflation", "encoder_input": "encoder_input",
@@ -37,9 +37,9 @@ MODEL_PARAMETERS = {
 
 # Quantiles of the totals of rows of counts that a model keeps, for its samples: from the smallest to the largest.
 SIZES = 101
-# What comes of a validation row that is far out.
+# The consequence of a validation row that is far from the training data.
 OUTWEIGHS = "its score outweighs those of the others"
-# What an epoch's metrics hold for `history_` only where there are validation data.
+# Metrics of an epoch that are in `history_` only with validation data.
 VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds")
 
 
@@ -366,7 +366,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """What fails leaves the estimator as it was: trained before, or not trained; errors name parameters."""
+        """On failure, restore the estimator to its earlier state, trained or not. Errors name parameters."""
         before = self.__dict__.copy()
         state = self._network.state if hasattr(self, "_network") else None
         try:
@@ -380,7 +380,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             raise
 
     def _begin(self, X: Any, sample_weight: NDArray[np.float64] | None) -> Prepared:
-        """Everything that settings and data decide; nothing is trained yet."""
+        """Set all attributes that depend on parameters and data, before training."""
         if self.likelihood not in ("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
@@ -406,7 +406,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return prepared
 
     def _new_network(self, columns: int) -> Network:
-        """A network by the parameters as they are now, without a state."""
+        """A network for the current parameters, without a state."""
         if self.batch_size != "auto":
             self.batch_size_ = parameters.whole(self.batch_size)
         if self.epochs != "auto":
@@ -418,7 +418,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return network
 
     def _go_on(self, X: Any) -> None:
-        """Bring what has changed since the last call into the training that goes on with X, (N, X).
+        """Apply changed parameters before training continues with X, (N, X).
 
         Raises
         ------
@@ -431,7 +431,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             was, now = getattr(old.model, field), getattr(network.model, field)
             if was != now:
                 raise SettingsError(
-                    f"{parameter} is {now!r}, but the model that partial_fit goes on with has {was!r}: give it back, or call "
+                    f"{parameter} is {now!r}, but the model that partial_fit continues has {was!r}: give it back, or call "
                     "fit to begin anew"
                 )
         if self.scaling not in ("auto", self.scaling_) or self.likelihood not in ("auto", self.likelihood_):
@@ -442,13 +442,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         state = old.state
         if self._moments_are_missing:
             warn(
-                "this model was loaded from a file without the optimizer's moments, so Adam begins anew and the result is not "
-                "that of training on: save it with optimizer=True"
+                "this model was loaded from a file without the optimizer's moments, so Adam begins anew and the result "
+                "differs from that of uninterrupted training: save it with optimizer=True"
             )
             self._moments_are_missing = False
         self._inputs, columns = self._inputs.widened(X)
         if columns.size:
-            # They had a deviation of 0, to which the model's own has shrunk; in the new unit it is 1.
+            # Their deviation was 0, and the learned one has shrunk towards it. In the new unit it is 1.
             for vector in (state.parameters, state.first_moments, state.second_moments):
                 network.layout.views(vector)["x_log_std"][columns] = 0.0
         network.state = state
@@ -467,12 +467,12 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         )
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """The parameters that are not the defaults, and what a fitted estimator chose."""
+        """The parameters that differ from the defaults, and the choices of a fitted estimator."""
         text = super().__repr__(N_CHAR_MAX)
         return f"{text}: likelihood {self.likelihood_}, {self._choices()}" if hasattr(self, "_network") else text
 
     def _split(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of so many rows are for training and which for validation."""
+        """Split so many rows into training rows and validation rows."""
         fraction = parameters.real(self.validation_fraction)
         if not (isinstance(fraction, float) and 0 < fraction < 1):
             raise SettingsError(f"validation_fraction is {fraction!r}: give a number between 0 and 1, such as 0.1")
@@ -487,7 +487,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         epochs: int,
         weights: NDArray[np.float64] | None,
     ) -> None:
-        """The project's one training loop over values that have entered, with what a person at a notebook wants around it."""
+        """Run the training loop on scaled values, with progress bar, callbacks and history."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
         with Bar(epochs, self._verbosity()) as bar:
             lines = trainer.train(
@@ -525,13 +525,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return Stopping(parameters.count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
 
     def _called_back(self) -> bool:
-        """Call every callback; whether one of them wishes to stop."""
+        """Call every callback. Return whether one of them asks to stop."""
         metrics = {key: column[-1] for key, column in self.history_.items()}
         wishes = [bool(callback(self, metrics)) for callback in parameters.callbacks(self.callbacks)]
         return any(wishes)
 
     def _record(self, line: EpochMetrics, validated: bool) -> None:
-        """One more row of `history_`."""
+        """Add an epoch to `history_`."""
         self.n_iter_ = line.epoch
         for key, value in line.as_dict().items():
             if key in VALIDATION and not validated:
@@ -570,7 +570,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
 
 def _blaming(lines: Iterator[EpochMetrics], values: Any, names: NDArray[Any] | None) -> Iterator[EpochMetrics]:
-    """The epochs; a divergence names a column of the values, (N, X), that is large enough to be its cause."""
+    """Yield the epochs. A divergence names a column of the values, (N, X), that is large enough to cause it."""
     try:
         yield from lines
     except DivergenceError as error:

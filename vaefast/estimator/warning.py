@@ -1,4 +1,4 @@
-"""Lines that should not be overlooked, as warnings of Python."""
+"""Warnings about data and models, as Python warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vaefast.errors import DataWarning
 
 
 def warn(text: str | None) -> None:
-    """A `DataWarning` at the line of whoever called this package; nothing without a text."""
+    """Issue a `DataWarning` at the line that called this package, if there is a text."""
     if text is None:
         return
     level, frame = 2, sys._getframe(1)

@@ -1,4 +1,4 @@
-"""How the inputs of a model are scaled, as files keep it and give it back."""
+"""Write the scaling of the inputs of a model to files, and read it back."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PREFIX = "scaling."
 
 
 def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
-    """The arrays of `Inputs` by the names that a model file has for them, (X,) each."""
+    """The arrays of `Inputs`, (X,) each, by their names in a model file."""
     arrays = {"shift": inputs.shift, "scale": inputs.scale}
     if inputs.cut is not None and inputs.constant is not None:
-        # A column that had one value only so far has no bound yet.
+        # A column with only one value so far has no bound yet.
         arrays["cut"] = np.where(inputs.constant, 0.0, inputs.cut)
     return {PREFIX + name: array for name, array in arrays.items() if array is not None}
 
 
 def description(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
-    """The rest of them, and the names of the columns, as JSON."""
+    """The other fields of `Inputs`, and the names of the columns, as JSON."""
     return {"scaling": inputs.method, "bytes_are_grey": inputs.bytes_are_grey, "feature_names_in": [*names]}
 
 
 def of_saved(saved: SavedModel) -> Inputs:
-    """Those of a model that was read from a file."""
+    """The inputs of a model that was read from a file."""
     return restored(saved.model.likelihood, saved.estimator, saved.scaling)
 
 
@@ -37,7 +37,7 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
     """The inputs whose `tensors` and `description` these are."""
     shift, scale, cut = (arrays.get(PREFIX + name) for name in ("shift", "scale", "cut"))
     constant = None if cut is None else cut == 0
-    # A model of the command line that says nothing reads bytes as grey levels; files of older versions say `grey_levels`.
+    # A model of the command line without this field reads bytes as grey levels; files of older versions say `grey_levels`.
     grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
     names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
     cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
@@ -45,18 +45,18 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
 
 
 def as_json(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
-    """All of them as JSON, in which a float64 loses no bit."""
+    """All fields and arrays as JSON, in which a float64 loses no bit."""
     lists = {name.removeprefix(PREFIX): array.tolist() for name, array in tensors(inputs).items()}
     return {**description(inputs, names), **lists}
 
 
 def from_json(likelihood: str, content: Mapping[str, Any]) -> Inputs:
-    """Back from `as_json`.
+    """The inputs from the result of `as_json`.
 
     Raises
     ------
     TypeError, ValueError
-        It is none.
+        It is not such a result.
     """
     names = (name for name in ("shift", "scale", "cut") if name in content)
     return restored(likelihood, content, {PREFIX + name: np.array(content[name], np.float64) for name in names})

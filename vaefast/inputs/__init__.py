@@ -1,6 +1,6 @@
-"""From what a command is told of its data to what the engines read: found, split, scaled, and recorded to be found again.
+"""The data of a command, from its flags to the inputs of an engine: find, split, scale, and record them.
 
-Reading files is the work of `vaefast/data`, scaling that of `vaefast/tables`; here the two meet. Nothing is printed.
+Reading files is the work of `vaefast/data`, and scaling is the work of `vaefast/tables`. Nothing is printed here.
 """
 
 from vaefast.inputs.run_data import Part, RunData, ScoredData, for_pictures, for_table, to_score

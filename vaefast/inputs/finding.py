@@ -1,4 +1,4 @@
-"""Pictures or a table? And the data themselves, split into rows to train on and rows to test on."""
+"""Find out whether data are pictures or a table, and split them into training rows and test rows."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
 from vaefast.models.count_rows import CountRows
 from vaefast.tables.counting import counted, looks_counted
 
-ALL_TRAINED = (
-    "--test-fraction 0 leaves no picture to test on, and figures of pictures are of the test set: give a share above 0"
-)
+ALL_TRAINED = "--test-fraction 0 leaves no test pictures, which the figures need: give a share above 0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +41,19 @@ class Table:
     Parameters
     ----------
     source
-        The path, or the name of the data.
+        Path or name of the data.
     X
         All rows in their order, (N, X), as they were given.
     train, test
         Numbers of the rows to train on and of those to test on.
     labels
-        (N,) where they are known.
+        (N,), if known.
     names
-        Of the columns, where they have any.
+        Names of the columns, if they have any.
     classes
-        Names of the labels 0, 1, ..., where they have any.
+        Names of the labels 0, 1, ..., if they have any.
     shape
-        Of a picture, where a row is one.
+        Shape of a picture, if a row is one.
     notice
         One line that a user must see.
     """
@@ -72,12 +70,12 @@ class Table:
 
     @property
     def name(self) -> str:
-        """Of the data, or of the file or folder."""
+        """Name of the data, or of the file or folder."""
         return self.source.name if isinstance(self.source, Path) else self.source
 
     @property
     def sha256(self) -> str:
-        """Over the values and the number of rows to test on, to recognise the same data split in the same way."""
+        """Hash of the values and of the number of test rows, to recognise the same data with the same split."""
         arrays = [self.X.starts, self.X.columns, self.X.values] if isinstance(self.X, CountRows) else [self.X]
         digest = hashlib.sha256(f"{self.X.shape} {arrays[-1].dtype.name} {len(self.test)};".encode())
         for array in arrays:
@@ -96,7 +94,7 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     Raises
     ------
     DataError
-        The data are missing, damaged, or of no use for what they are taken for.
+        The data are missing, damaged, or do not fit their kind.
     SettingsError
         The share of the test set does not suit them.
     """
@@ -129,7 +127,7 @@ def _is_file(name: str | None) -> bool:
 
 
 def whole(source: Source) -> Dataset | Table:
-    """The data that a source of a known kind names, all of whose rows are the test set, unless they bring one of their own."""
+    """The data that a source of a known kind names. All rows are the test set, unless the data have one of their own."""
     if source.kind == TABLE:
         found = find(replace(source, test_fraction=0.0))
         return found if isinstance(found, Dataset) or len(found.test) else replace(found, test=found.train)
@@ -138,12 +136,12 @@ def whole(source: Source) -> Dataset | Table:
 
 
 def _table_of_pictures(found: Rows | Dataset) -> Table:
-    """Pictures as a table of their pixels, scaled like any other numbers; with the test set that they bring.
+    """Pictures as a table of their pixels, scaled like any other numbers, with their own test set if they have one.
 
     Raises
     ------
     DataError
-        They are shards, of which no process reads all.
+        The pictures are shards, which no process reads as a whole.
     """
     if isinstance(found, Dataset) and isinstance(found.train, ShardedImages):
         raise DataError(
@@ -157,7 +155,7 @@ def _table_of_pictures(found: Rows | Dataset) -> Table:
 
 
 def _split(table: Table, test_fraction: float) -> Table:
-    """A table, of whose rows the test set is chosen as it is of pictures."""
+    """A table. Its test set is chosen as for pictures."""
     if test_fraction == 0:
         return table
     if len(table.X) < 2:
@@ -169,7 +167,7 @@ def _split(table: Table, test_fraction: float) -> Table:
 
 
 def _table(numbers: Numbers) -> Table:
-    """A table all of whose rows are to be trained on."""
+    """A table whose rows are all training rows."""
     about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)

@@ -1,4 +1,4 @@
-"""The data of a run as its engine, its figures and its files need them: one object for pictures and for tables."""
+"""The data of a run, for its engine, its figures and its files. Pictures and tables share one class."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
 from vaefast.tables.scaling import Inputs
 from vaefast.training.early_stopping import held_out
 
-# Rows of the training set that stand in for a test set, at most.
+# Without a test set, at most this many training rows are drawn in figures.
 DRAWN = 10_000
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows that are scored and drawn, but not trained on.
+    """Rows that are scored and drawn.
 
     Parameters
     ----------
     given
-        As they came, (n, X): a NumPy array, or rows of counts.
+        The rows as given, (n, X): a NumPy array, or rows of counts.
     values
-        As the networks see them, (n, X) uint8 or float32, or rows of counts.
+        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts.
     labels
-        (n,) where they are known.
+        (n,), if known.
     exact
-        Rows in float64 where some may be past what float32 holds, as for `trainer.train`.
+        Rows in float64, if some may exceed the range of float32; as for `trainer.train`.
     """
 
     given: Any
@@ -49,33 +49,33 @@ class Part:
         return len(self.values)
 
     def first(self, count: int) -> Part:
-        """So many rows from the first on."""
+        """The first rows."""
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, given=self.given[:count], values=self.values[:count], labels=labels)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredData:
-    """All that scores and figures need of data.
+    """The data that scores and figures need.
 
     Parameters
     ----------
     kind
         `pictures` or `table`.
     name, sha256
-        Of the data.
+        Name and hash of the data.
     inputs
-        What happens to each value on its way into the networks, and the likelihood.
+        The likelihood, and how values are scaled.
     drawn
-        The rows to score and to draw, at least one.
+        The rows to score and draw, at least one.
     rows_are
-        What these are: `test images`, `training rows`.
+        A name for these rows: `test images`, `training rows`.
     shape
-        Of the picture that a row is; None where it is none.
+        Shape of a picture, if a row is one; else None.
     names
-        Of the columns, where they have any.
+        Names of the columns, if they have any.
     classes
-        Names of the labels 0, 1, ..., where they have any.
+        Names of the labels 0, 1, ..., if they have any.
     notices
         Lines that a user must see.
     """
@@ -93,7 +93,7 @@ class ScoredData:
 
     @property
     def is_pictures(self) -> bool:
-        """Whether values are grey levels of pictures, as they are."""
+        """Whether the rows are pictures, whose values are unscaled grey levels."""
         return self.kind == PICTURES
 
     @property
@@ -103,28 +103,28 @@ class ScoredData:
 
     @property
     def unit(self) -> str:
-        """What an example is called."""
+        """The word for an example: image or row."""
         return "image" if self.is_pictures else "row"
 
     @property
     def labels(self) -> NDArray[Any] | None:
-        """Of the rows that are drawn, by their names where they have any."""
+        """Labels of the rows that are drawn, as names if they have any."""
         labels = self.drawn.labels
         return labels if labels is None or not self.classes else np.array(self.classes, dtype=object)[labels]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunData(ScoredData):
-    """All that a run knows of its data.
+    """The data of a training run.
 
     Parameters
     ----------
     train
-        Rows to train on, in their order, (N, X), as the networks see them.
+        Training rows in their order, (N, X), as the networks see them.
     test, validation
-        Rows to score after each epoch, where there are any. Without a test set the first rows that are trained on are drawn.
+        Rows to score after each epoch, or None. Without a test set the first training rows are drawn.
     choice
-        What was taken for what, and why, in one line; empty where there was no choice.
+        One line on what was chosen, and why; empty if nothing was.
     """
 
     train: Any
@@ -134,23 +134,23 @@ class RunData(ScoredData):
 
     @property
     def size(self) -> int:
-        """Rows to train and to validate on, from which settings are chosen."""
+        """Number of training and validation rows, by which settings are chosen."""
         return len(self.train) + (0 if self.validation is None else len(self.validation))
 
     def blamed(self) -> str:
-        """What to add to a divergence, where values of a column are large enough to be its cause."""
+        """What to add to the message of a divergence if values of a column are large enough to cause it."""
         return "" if self.is_pictures else advice.of_large_values(self.train, self.inputs.names)
 
 
 def for_pictures(found: Dataset, likelihood: str, validation: ValidationSettings, seed: int) -> RunData:
-    """Pictures: grey levels as they are.
+    """The data of a run on pictures, whose grey levels are not scaled.
 
     Parameters
     ----------
     likelihood
         `auto` is Bernoulli.
     validation, seed
-        What is held out of the training set, and by which seed.
+        The validation set to hold out of the training set, and its seed.
     """
     inputs = Inputs("bernoulli" if likelihood == "auto" else likelihood, bytes_are_grey=True)
     test = _pictures(found.test, found.test_labels)
@@ -180,7 +180,7 @@ def _pictures(images: Images, labels: NDArray[Any] | None = None) -> Part:
 
 
 def _held_out(data: Dataset, validation: ValidationSettings, seed: int) -> tuple[Dataset, Part | None]:
-    """The data without the part of the training set that is held out, and that part."""
+    """The data without the validation set, and the validation set."""
     if not validation.held_out:
         return data, None
     kept, out = held_out(len(data.train), validation.held_out, seed)
@@ -195,12 +195,12 @@ def _held_out(data: Dataset, validation: ValidationSettings, seed: int) -> tuple
 def for_table(
     found: Table, source: Source, validation: ValidationSettings, seed: int, inputs: Inputs | None = None
 ) -> RunData:
-    """A table: the same rows, in the same order, scaled in the same way as `vaefast.VAE` trains on.
+    """The data of a run on a table: the same rows, order and scaling as in `vaefast.VAE`.
 
     Parameters
     ----------
     inputs
-        Of a model to go on with, instead of what is chosen by the values.
+        Those of a model to continue from. Without it they are chosen by the values.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def for_table(
         held = _part(found, out, chosen)
     values = chosen.enter(X, prepared.rows, training=True, called=called)
     test = _part(found, found.test, chosen) if len(found.test) else None
-    # Rows that are trained on stand in for a test set in figures, in the order in which they came.
+    # Without a test set, figures show training rows in the order of the table.
     return RunData(
         kind=TABLE,
         name=found.name,
@@ -244,14 +244,14 @@ def for_table(
 
 
 def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredData:
-    """The test set of data, for a model that is trained.
+    """The test set of data, for a trained model.
 
     Parameters
     ----------
     inputs
-        Of the model.
+        Those of the model.
     rows_are
-        What these rows are, for people.
+        A name for these rows.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredDat
 
 
 def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
-    """These rows of a table.
+    """Some rows of a table.
 
     Raises
     ------
@@ -285,7 +285,7 @@ def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
 
 
 def _choice(found: Table, source: Source, inputs: Inputs) -> str:
-    """What likelihood and scaling are, and why."""
+    """One line on likelihood and scaling, and why they were chosen."""
     reason = why(source.likelihood, source.method, inputs.likelihood)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"

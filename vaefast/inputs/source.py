@@ -1,4 +1,4 @@
-"""What a command is told of its data, and what a run keeps of it, so that the same data are found again."""
+"""The description of data by the flags of a command, and its record in a run, by which the same data are found again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from vaefast.errors import SettingsError
 
-# The share of the rows that is the test set where nobody says another.
+# Default share of the rows for the test set.
 TEST_FRACTION = 0.1
 PICTURES, TABLE = "pictures", "table"
-# What `scaling` is on a command line for what is None in Python.
+# The value of `--scaling` that is None in Python.
 NO_SCALING = "none"
-# Data with these names are found without a path.
+# Names of data that need no path.
 NAMES = ("mnist", "digits")
 
 
@@ -26,23 +26,23 @@ class Source:
     Parameters
     ----------
     data
-        A name, or a path; None for MNIST or, where that is out of reach, the embedded digits.
+        A name or a path; None for MNIST or, if that is out of reach, the embedded digits.
     data_dir
         Folder of the MNIST files.
     likelihood, scaling
-        As `--likelihood` and `--scaling` have them, `auto` included.
+        Values of `--likelihood` and `--scaling`, including `auto`.
     test_fraction
-        Share of the rows that is the test set, where the data bring none; 0 for none of a table.
+        Share of the rows for the test set, if the data have none; 0 for no test set (tables only).
     label
-        Name or number, from 1, of the column of labels, which is never trained on.
+        Name, or number from 1, of the column of labels. It is never trained on.
     all_columns
-        Whether columns that look like labels are trained on like the others.
+        Whether columns that look like labels are trained on.
     color
-        Whether pictures keep their channels.
+        Whether pictures keep their colour channels.
     kind
-        `pictures` or `table` where that is known, as it is in a run that goes on; None to find out.
+        `pictures` or `table` if that is known, as in a resumed run; else None.
     columns, known
-        Number and names of the columns that a trained model of a table takes; 0 and none for all that there are.
+        Number and names of the columns of a trained model of a table; 0 and empty for all columns.
 
     Raises
     ------
@@ -70,46 +70,46 @@ class Source:
 
     @property
     def method(self) -> str | None:
-        """The scaling as `vaefast.VAE` takes it."""
+        """The scaling, as a parameter of `vaefast.VAE`."""
         return None if self.scaling == NO_SCALING else self.scaling
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How its files are read, as the functions of `vaefast.data` take it."""
+        """How files are read, as arguments of the functions of `vaefast.data`."""
         return {"label": self.label, "all_columns": self.all_columns, "color": self.color}
 
     def record(self, kind: str, name: str) -> dict[str, Any]:
-        """What a run keeps: plain JSON that holds from whatever folder it is read in.
+        """The record that a run keeps: plain JSON, valid in any working directory.
 
         Parameters
         ----------
         kind
-            What the data turned out to be.
+            `pictures` or `table`, as found.
         name
-            Of the data that were found.
+            Name of the data that were found.
         """
         data = self.data or ("mnist" if name == "mnist" else "digits")
         path = data if data in NAMES else os.path.abspath(data)
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
-        # Pictures that are read and split as they always were keep the record that they always had.
+        # Pictures that are read and split as in older versions keep the record of older versions.
         said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
         said = {name: value for name, value in said.items() if value != SPLIT[name]}
         return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
 
 
-# How data are read and split where a run says nothing of it.
+# How data are read and split if the record of a run does not say.
 SPLIT: dict[str, Any] = {
     "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False,
 }  # fmt: skip
 
 
 def recorded(record: Mapping[str, Any]) -> Source:
-    """The source that `Source.record` recorded; runs of older versions were of pictures.
+    """The source that `Source.record` recorded. Runs of older versions are of pictures.
 
     Raises
     ------
     KeyError, TypeError, SettingsError
-        It is no such record.
+        This is not such a record.
     """
     data_dir, kind = record["data_dir"], record.get("kind", PICTURES)
     said = {name: record.get(name, usual) for name, usual in SPLIT.items()}

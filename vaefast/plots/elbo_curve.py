@@ -21,7 +21,7 @@ from vaefast.plots.sheet import (
     write_beside,
 )
 
-# Blue and vermilion of Okabe & Ito (2008): told apart with any colour vision, and by their markers in print.
+# Blue and vermilion of Okabe & Ito (2008): any colour vision can tell them apart; in print their markers do.
 COLORS = {"train": "#0072b2", "test": "#d55e00"}
 MARKERS = {"train": "o", "test": "s"}
 
@@ -37,8 +37,8 @@ def draw_elbo_curve(
 ) -> Figure:
     """Draw the evidence lower bound on training and test images over the epochs.
 
-    The axis is made for the epochs that matter: where the first ones lie far below the rest they run out of the figure,
-    which then says how many do and how low.
+    The axis shows the epochs that matter. If the first epochs are far below the rest, they are outside the figure, which says
+    how many they are and how low.
 
     Parameters
     ----------
@@ -47,28 +47,28 @@ def draw_elbo_curve(
     train_elbo
         Mean ELBO of a training image, nats, (E,).
     test_elbo
-        Mean ELBO of a test image, nats, (E,) with NaN where it was not measured; or empty.
+        Mean ELBO of a test image, nats, (E,), with NaN for epochs without one; or empty.
     data_name, title
         Name of the data and heading, as for `draw_prior_samples`.
     unit
-        What an example is called.
+        The word for an example.
 
     Returns
     -------
     Figure
-        One axes with the line `train` and, where there is anything to draw, the line `test`.
+        One axes with the line `train` and, if there are values, the line `test`.
 
     Raises
     ------
     ValueError
-        An array has another length, an epoch is repeated or no whole number, or an ELBO is infinite.
+        An array has another length, an epoch is repeated or not a whole number, or an ELBO is infinite.
     """
     curves = _curves(epochs, train_elbo, test_elbo)
     shown_epochs = curves["train"][0]
     tags = {name: _final_tag(name, x, y, shown_epochs[-1]) for name, (x, y) in curves.items()}
     sheet, axes = curve_sheet(tags.values(), title, data_name, "elbo")
     for name, (x, y) in curves.items():
-        # Beyond 60 epochs markers would touch each other; a single point needs one to be seen.
+        # With more than 60 epochs markers would touch each other. A single point needs one to be visible.
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""
         size = 2.6 if len(x) > 1 else 4.5
         axes.plot(x, y, color=COLORS[name], marker=marker, markersize=size, linewidth=1.1, label=name)
@@ -121,9 +121,9 @@ def _limit_elbo(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
     """Set the y range, and say what lies below it."""
     values = np.concatenate([y for _, y in curves.values()])
     top, lowest = values.max(), values.min()
-    # Most of a run climbs slowly: four fifths of all values lie within `body` of the best. Where a few others lie so
-    # far below that they would press the rest into a thin line, the range is three times `body` instead, and more
-    # where a line ends lower.
+    # Most of a run climbs slowly: four fifths of all values are within `body` of the best. If the others are so far
+    # below that the rest would become a flat line, the range is three times `body` instead, or more if a line ends
+    # lower.
     body = top - np.quantile(values, 0.2)
     bottom = lowest
     if body > 0 and top - lowest > 4.5 * body:

@@ -1,4 +1,4 @@
-"""Figure: the paths between the posterior means of pairs of images."""
+"""Figure: interpolations between the posterior means of pairs of images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def draw_interpolations(
     title: str = "Interpolations between posterior means",
     data_name: str = "",
 ) -> Figure:
-    """Draw what the decoder makes of points on the line between the posterior means of two images a and b.
+    """Draw the decoder's images for points on the line between the posterior means of two images a and b.
 
-    Each row is a pair of images: the image a itself, apart from the rest; the path from the reconstruction of a, at
-    mixing weight 0, to that of b, at mixing weight 1; the image b itself. The weights stand under the columns.
+    Each row is a pair of images: on the left the image a, in the middle the path from the reconstruction of a (mixing
+    weight 0) to that of b (mixing weight 1), on the right the image b. The weights are below the columns.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def draw_interpolations(
 
 
 def _write_below(sheet: Sheet, top: int, names: list[tuple[float, str]], caption: str) -> None:
-    """Names under the middles of their columns, the outermost of which come first, and a caption under all."""
+    """Write names under the middles of their columns, outermost columns first, and a caption below all."""
     centred = {"horizontalalignment": "center", "verticalalignment": "top"}
     for middle, name in names:
         sheet.text(name, middle, top, **centred)
@@ -80,7 +80,7 @@ def _write_below(sheet: Sheet, top: int, names: list[tuple[float, str]], caption
 
 
 def _weight_labels(steps: int, step_x: int) -> list[tuple[int, str]]:
-    """Step and text of the mixing weights to mark: evenly spaced, as many as there is room for, 0 and 1 among them."""
+    """Step and text of the mixing weights to mark: evenly spaced, as many as fit, including 0 and 1."""
     intervals = steps - 1
     labels = [f"{step / intervals:.2f}".rstrip("0").rstrip(".") for step in range(steps)]
     room = max(text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP

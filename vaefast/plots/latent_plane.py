@@ -1,4 +1,4 @@
-"""Rows as points of a plane, by their posteriors."""
+"""Posterior means as points of a plane."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# At most so many points in a scatter.
+# At most this many points in a scatter plot.
 SCATTERED = 10_000
 
 
 def latent_plane(mean: NDArray[Any], log_std: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Images as points of a plane, (N, 2), and what its axes are, from their posteriors, (N, Z) each.
+    """Examples as points of a plane, (N, 2), and the names of its axes, from their posteriors, (N, Z) each.
 
-    Two latents are the plane themselves. More are projected on the two principal components of the posterior means; a single
-    one is drawn beside its standard deviation.
+    Two latents are the axes of the plane. More latents are projected on the two principal components of the posterior means.
+    A single latent is drawn against its standard deviation.
     """
     mean = mean.astype(np.float64)
     if mean.shape[1] == 1:

@@ -36,15 +36,15 @@ from vaefast.plots.sheet import (
 
 SQUARE = 1300
 GREY = "#b0b0b0"
-SEAM, SEAM_LEVEL = 3, 0.35  # between the images of a plane, and how bright
-FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
+SEAM, SEAM_LEVEL = 3, 0.35  # gap between the images of a plane, and its brightness
+FEWEST_BARS = 10  # bars for which the axis has room, so that two bars are not too wide
 # Of up to ten classes: the qualitative palette that matplotlib takes from Tableau, its yellow-green darkened.
 CLASSES = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
 )  # fmt: skip
 
 
-# Markers as letters, beside the names of classes; and what these names may take of the page.
+# Markers as letters, beside the names of classes, and the width that these names may have.
 GLYPHS = {"o": "\N{BLACK CIRCLE}", "s": "\N{BLACK SQUARE}", "^": "\N{BLACK UP-POINTING TRIANGLE}", "D": "\N{BLACK DIAMOND}",
           "v": "\N{BLACK DOWN-POINTING TRIANGLE}"}  # fmt: skip
 LONGEST_NAME = 500
@@ -58,7 +58,7 @@ def draw_latent_bars(
     title: str = "KL divergence of each latent",
     unit: str = "image",
 ) -> Figure:
-    """Draw the KL divergence of each latent as a bar, the largest first, active latents and others in two colours.
+    """Draw the KL divergence of each latent as a bar, largest first, with one colour for active latents and one for others.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ def draw_latent_bars(
     data_name, title
         Name of the data and heading.
     unit
-        What an example is called.
+        The word for an example.
 
     Raises
     ------
     ValueError
-        The two differ in length, or a divergence is not a finite number.
+        The arrays differ in length, or a divergence is not finite.
     """
     values, on = np.array(kl, dtype=np.float64), np.array(active, dtype=bool)
     if values.ndim != 1 or values.size == 0 or values.shape != on.shape or not np.isfinite(values).all():
@@ -104,14 +104,14 @@ def draw_latent_scatter(
     data_name: str = "",
     title: str = "Test images in latent space",
 ) -> Figure:
-    """Draw examples as points, (N, 2), told apart by their labels, (N,), where these are known and no more than ten.
+    """Draw examples as points, (N, 2), with a colour for each label, (N,), if labels are known and there are at most ten.
 
-    Up to five classes have colours that are told apart with any colour vision; in any case their markers differ, up to five.
+    Up to five classes have colours that any colour vision can tell apart, and markers that differ.
 
     Raises
     ------
     ValueError
-        A point is not finite, or there are not as many labels as points.
+        A point is not finite, or the numbers of points and labels differ.
     """
     places = np.array(points, dtype=np.float64)
     if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0 or not np.isfinite(places).all():
@@ -145,7 +145,7 @@ def draw_latent_scatter(
 def draw_manifold(
     probabilities: ArrayLike, image_shape: tuple[int, ...], title: str = "The plane of the two latents", data_name: str = ""
 ) -> Figure:
-    """Draw what the decoder makes of a square grid of points of a plane, the images side by side.
+    """Draw the decoder's images for a square grid of points of the latent plane, side by side.
 
     Parameters
     ----------
@@ -168,12 +168,12 @@ def draw_manifold(
     rows, columns, height, width = images.shape[:4]
     scale = max(1, (WIDEST_SHEET // max(rows, columns) - SEAM) // max(height, width))
     step_y, step_x = height * scale + SEAM, width * scale + SEAM
-    # One picture of all: hundreds of axes would take seconds to draw.
+    # All images in one axes: hundreds of axes would take seconds to draw.
     mosaic = np.full((rows * step_y - SEAM, columns * step_x - SEAM, *images.shape[4:]), SEAM_LEVEL)
     for row, column in np.ndindex(rows, columns):
         y, x = row * step_y, column * step_x
         mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)
-    caption = r"latent 0 to the right, latent 1 upwards, at even steps of their probability under $\mathcal{N}(0, 1)$"
+    caption = r"latent 0 to the right, latent 1 upwards, at equal steps of probability under $\mathcal{N}(0, 1)$"
     page = mosaic.shape[0] + GAP + line_height(LABEL_SIZE)
     sheet = Sheet(mosaic.shape[1], page, title, data_name, text_width(caption, LABEL_SIZE))
     sheet.panel(mosaic, 0, 0, 1, "manifold")
@@ -183,6 +183,6 @@ def draw_manifold(
 
 
 def _key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
-    """Names in their colours, one below the other, right of the axes."""
+    """Write names in their colours, one below the other, right of the axes."""
     for number, (name, color) in enumerate(entries):
         write_beside(axes, name, (1.0, 1.0), -(number + 0.5) * 1.4 * LABEL_SIZE, color)

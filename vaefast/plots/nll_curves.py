@@ -1,4 +1,4 @@
-"""Figure: the negative log-likelihood of a table's rows over their epochs, towards the published values."""
+"""Figure: the negative log-likelihood of the rows of a published table over their epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaefast.plots.sheet import DPI, LABEL_SIZE, SERIES, curve_sheet, label_axes
 
 @dataclass(frozen=True)
 class Curve:
-    """One row of a table: what was measured after some epochs, the bound after every epoch, and what was published."""
+    """One row of a table: estimates after some epochs, the bound after every epoch, and the published value."""
 
     epochs: Sequence[float]
     values: Sequence[float]  # negative log-likelihood in nats
@@ -27,15 +27,15 @@ class Curve:
 def draw_nll_curves(
     curves: Mapping[str, Curve], data_name: str = "", title: str = "Negative log-likelihood of test images"
 ) -> Figure:
-    """Draw each row's negative log-likelihood over its epochs, on a logarithmic axis, towards the published value.
+    """Draw the negative log-likelihood of each row over its epochs, on a logarithmic axis, with the published value.
 
-    Points are estimates by importance sampling, thin lines minus the test ELBO after each epoch, dashed lines what was
-    published.
+    Points are estimates by importance sampling. Thin lines are minus the test ELBO after each epoch. Dashed lines are
+    published values.
 
     Parameters
     ----------
     curves
-        By the name of the row, at most five; each with at least one value.
+        Curves by the name of the row, at most five, each with at least one value.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def draw_nll_curves(
 
 
 def _limit(axes: Axes, curves: Mapping[str, Curve]) -> None:
-    """All estimates and published values, with some room; the bounds of the first epochs may run out of the figure."""
+    """Limits that show all estimates and published values. The bounds of the first epochs may be outside."""
     axes.set_xscale("log")
     last = max(max((*curve.epochs, *curve.bound_epochs)) for curve in curves.values())
     ends = sorted({epoch for curve in curves.values() for epoch in curve.epochs})
@@ -78,7 +78,7 @@ def _limit(axes: Axes, curves: Mapping[str, Curve]) -> None:
 
 
 def _tag(axes: Axes, ends: Sequence[tuple[float, str]], colors: Sequence[str]) -> None:
-    """Write each text right of the axes at the height of its value, moved apart where they would touch."""
+    """Write each text right of the axes at the height of its value, moved apart if texts would touch."""
     low, high = axes.get_ylim()
     points = 72 / DPI
     places: list[float] = []

@@ -18,7 +18,7 @@ MOST_COLUMNS = 4
 SIDE, STEP, BESIDE, BELOW, BETWEEN = 210, 232, 130, 96, 90
 BINS = 24
 POINTS = 2000
-# In a column of few values, such as counts, points are moved by up to so much of the axis, not to hide each other.
+# In a column of few values, such as counts, points are moved by up to this share of the axis, so that all are visible.
 JITTER, FEW_VALUES = 0.018, 12
 
 
@@ -38,11 +38,11 @@ def draw_pairs(
     data, samples
         (n, k) and (m, k) finite numbers, k at most 4, in the unit of the data.
     names
-        Of the k columns.
+        Names of the k columns.
     data_name, title
         Name of the data and heading.
     columns
-        How many the table has, for the heading.
+        Number of columns of the table, for the heading.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def draw_pairs(
     Raises
     ------
     ValueError
-        The arrays do not fit each other, or hold what is not finite.
+        The arrays do not fit each other, or a value is not finite.
     """
     x, y = np.asarray(data, np.float64), np.asarray(samples, np.float64)
     k = len(names)
@@ -106,7 +106,7 @@ def _draw_half(
 
 
 def _apart(places: Array, column: int) -> Array:
-    """Places of points of few values moved a little, each time in the same way."""
+    """Places of points, moved a little if they have few values, in the same way each time."""
     if len(np.unique(places)) > FEW_VALUES:
         return places
     return places + np.random.default_rng(column).uniform(-JITTER, JITTER, len(places))

@@ -1,4 +1,4 @@
-"""Figure: a grid of what the decoder makes of draws from the prior."""
+"""Figure: a grid of decoded samples from the prior."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def draw_prior_samples(
     title: str = r"Samples from the prior: $p(x\,|\,z)$, $z \sim \mathcal{N}(0, I)$",
     data_name: str = "",
 ) -> Figure:
-    """Draw a near-square grid of what the decoder makes of draws from the prior, not binarised.
+    """Draw a near-square grid of decoded samples from the prior, not binarised.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def draw_prior_samples(
     title
         Heading, which may hold matplotlib mathtext; empty for none.
     data_name
-        What the images are, such as "digits 8x8", set beside the heading.
+        What the images are, such as "digits 8x8", for the heading.
 
     Returns
     -------

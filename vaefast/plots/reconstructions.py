@@ -1,4 +1,4 @@
-"""Figure: images in an upper row, and what the auto-encoder makes of each below."""
+"""Figure: images in an upper row, and their reconstructions below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def draw_reconstructions(
     title: str = "Reconstructions",
     data_name: str = "",
 ) -> Figure:
-    """Draw images in an upper row and what the auto-encoder makes of each in a lower row.
+    """Draw images in an upper row and their reconstructions in a lower row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The figures of a trained model: which images go through which network, with which noise; of tables: `table_figures.py`."""
+"""The figures of a trained model of pictures: their images, networks and noise. `table_figures.py` has those of tables."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def draw(
 ) -> None:
     """Write the figures of a model into `folder`, under `names(data, metrics)`.
 
-    Of pictures these are samples from the prior, reconstructions and interpolations, of a table its columns, pairs of them and
-    its rows in latent space; of both the curve of the bound.
+    For pictures these are samples from the prior, reconstructions and interpolations; for a table its columns, pairs of
+    columns and its rows in latent space; for both the curve of the ELBO.
     """
     drawn = (
         _figures(engine, data, model, binarize, seed) if data.is_pictures else of_table(engine, data, model, binarize, seed)
@@ -62,7 +62,7 @@ def draw(
 
 
 def names(data: ScoredData, metrics: Sequence[EpochMetrics]) -> list[str]:
-    """The files that `draw` writes: two images are needed for an interpolation, and one epoch for a curve."""
+    """The files that `draw` writes. An interpolation needs two images, and a curve one epoch."""
     if data.is_pictures:
         drawn = ["prior_samples", "reconstructions"]
         drawn += ["interpolations"] if len(data.drawn) >= 2 else []
@@ -73,7 +73,7 @@ def names(data: ScoredData, metrics: Sequence[EpochMetrics]) -> list[str]:
 
 
 def _figures(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
-    """Each figure of pictures with its name, drawn when it is asked for."""
+    """Yield each figure of pictures with its name, drawn on demand."""
     shown = as_seen(data.drawn.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
     assert data.shape is not None
     shape, data_name, kind = data.shape, printable(data.name), model.likelihood
@@ -89,7 +89,7 @@ def _figures(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
 
 
 def as_seen(values: NDArray[Any], binarize: str) -> NDArray[np.float32]:
-    """Images as a model trained with this binarisation takes them without noise: on from one half, unless `none`."""
+    """Images for a model with this binarisation, without noise: 1 from 0.5 on and 0 below, unless it is `none`."""
     levels = grey_levels(values)
     return levels if binarize == "none" else on_from_half(levels)
 
@@ -119,7 +119,7 @@ def interpolate(
 
 
 def manifold(engine: Engine, likelihood: str, side: int = MANIFOLD_SIDE) -> NDArray[np.float32]:
-    """What the decoder makes of a grid of two latents, (side, side, X), the second falling with the first index.
+    """Decoded points of a grid of two latents, (side, side, X). The second latent falls with the first index.
 
     The points are the quantiles (i + 0.5) / side of the prior, as in figure 4 of Kingma & Welling (2014).
     """
@@ -129,5 +129,5 @@ def manifold(engine: Engine, likelihood: str, side: int = MANIFOLD_SIDE) -> NDAr
 
 
 def _probabilities(engine: Engine, z: NDArray[Any], likelihood: str) -> NDArray[np.float32]:
-    """The mean of p(x | z), which for pixels that are 0 or 1 is a probability; a Gaussian's may leave [0, 1], paper cannot."""
+    """The mean of p(x | z), a probability for binary pixels. That of a Gaussian is clipped to [0, 1] for drawing."""
     return np.clip(expectation(likelihood, engine.decode(z)), 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Axes of any numbers: large, tiny, or all but equal. Values are brought to [0, 1], and the ticks say what they were."""
+"""Axes for any numbers: large, tiny or nearly equal. Values are scaled to [0, 1], and ticks give the original ones."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from numpy.typing import ArrayLike
 
 from vaefast.plots.sheet import INK, QUIET, Array, text_width
 
-# Of the values, the share that an axis shows: a few that lie far out would press the others together.
+# The share of the values that an axis shows. A few distant values would otherwise crowd the others.
 SHOWN = (0.005, 0.995)
 TICK_SIZE, NAME_SIZE = 5.5, 6.5
-# Digits of a tick before it is given as a difference from the first one.
+# A tick with more digits is given as a difference from the first one.
 MOST_DIGITS = 5
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where an axis begins and ends, in the unit of the values."""
+    """Start and end of an axis, in the unit of the values."""
 
     low: float
     high: float
 
     def place(self, values: ArrayLike) -> Array:
-        """Values as places on the axis, in [0, 1] where the axis holds them."""
+        """Values as places on the axis. Those on the axis are in [0, 1]."""
         array = np.asarray(values, np.float64)
-        # Halves, so that no difference of two large numbers overflows.
+        # Halved, so that no difference of two large numbers overflows.
         with np.errstate(over="ignore", invalid="ignore"):
             return (array / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 
     def ticks(self) -> tuple[list[float], list[str], str]:
-        """Two to six values to mark, their texts, and what is to be added to each text; empty where nothing is."""
+        """Two to six values to mark, their texts, and the number to add to each text (may be empty)."""
         step = _step(self.high / 2 - self.low / 2)
         values = [float(number * step) for number in np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1)]
         largest = max(abs(value) for value in values)
@@ -74,10 +74,10 @@ def mark(axes: Axes, which: Literal["x", "y"], scale: Scale, name: str, room: in
 
 
 def fitting(text: str, room: int, size: float) -> str:
-    """As much of the text as fits so many device pixels, with an ellipsis where something is left out in its middle."""
+    """The text, shortened to so many device pixels by an ellipsis in its middle."""
     if text_width(text, size, math=False) <= room:
         return text
-    # A first cut by the width of a narrow letter, for measuring takes long.
+    # First cut by the width of a narrow letter, because measuring takes long.
     kept = min(len(text) - 1, max(2, 2 * room // text_width("n", size)))
     while kept > 2:
         shortened = f"{text[: kept - kept // 3]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept // 3 :]}"

@@ -1,7 +1,7 @@
-"""What all figures share: the sheet in device pixels, its style, panels of images, axes, letters, and saving.
+"""What all figures share: the sheet in device pixels, its style, panels of images, axes, text, and saving.
 
-Key: X pixels of an image, H x W its shape. A pixel is a probability in [0, 1], drawn in grey: 0 is black, 1 white; with
-channels, H x W x C, it is three of them: red, green and blue.
+Key: X pixels of an image, H x W its shape. A pixel is a probability in [0, 1], drawn in grey: 0 is black, 1 is white.
+With channels, H x W x C, a pixel is three of them: red, green and blue.
 
 The image figures are laid out in device pixels. Every panel starts on a whole device pixel and every image pixel is a
 square of a whole number of them, so a saved PNG shows the image itself: nothing is resampled, no edge is smeared.
@@ -33,7 +33,7 @@ from vaefast.files import atomic
 DPI = 256  # a power of two: pixels -> inches -> pixels is exact in floating point
 
 # All lengths below are device pixels.
-CURVE_WIDTH, CURVE_HEIGHT, BELOW = 1300, 680, 110  # of axes with curves, and of what their labels take under them
+CURVE_WIDTH, CURVE_HEIGHT, BELOW = 1300, 680, 110  # of axes with curves, and of their labels below
 MARGIN = 40
 GAP = 14  # between neighbouring panels
 FRAME = 2  # around a panel, so that a bright pixel at its edge does not run into the page
@@ -49,7 +49,7 @@ INK = "#1a1a1a"
 QUIET = "#6b6b6b"
 FRAME_COLOR = "#8c8c8c"
 GRID_COLOR = "#e4e4e4"
-# Okabe & Ito (2008): told apart with any colour vision; markers tell them apart in print.
+# Okabe & Ito (2008): any colour vision can tell them apart; in print their markers do.
 SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"))
 
 # Level i of 256 is exactly byte i of the file: matplotlib truncates a colour to its byte, and with its own "gray" about
@@ -77,14 +77,14 @@ Array = NDArray[np.float64]
 
 @contextmanager
 def style() -> Iterator[None]:
-    """What every figure is drawn and saved under."""
+    """The style in which every figure is drawn and saved."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
 @contextmanager
 def missing_letters() -> Iterator[None]:
-    """A file named in letters that the font lacks gets boxes in its figures, and no line of warning for each."""
+    """Suppress warnings of letters that the font lacks. They are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
@@ -120,7 +120,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 class Sheet:
-    """A white page with a heading; what is below it is placed in device pixels from its upper left corner."""
+    """A white page with a heading. Below it, places are in device pixels from the upper left corner."""
 
     def __init__(self, width: int, height: int, title: str, data_name: str, least_width: int = 0) -> None:
         title_width, name_width = text_width(title, TITLE_SIZE), text_width(data_name, LABEL_SIZE, math=False)
@@ -151,7 +151,7 @@ class Sheet:
         frame = Rectangle((x, y), across, up, facecolor=FRAME_COLOR, antialiased=False, zorder=-1)
         frame.set_transform(self.figure.transFigure)
         self.figure.add_artist(frame)
-        # Drawn in by a millionth of a pixel: matplotlib 3.9 rounds an image's width up, and an error in its last bit
+        # Smaller by a millionth of a pixel: matplotlib 3.9 rounds an image's width up, and an error in its last bit
         # must not add a device pixel.
         inset = 1e-6
         axes = self.axes(left + inset, top + inset, width - 2 * inset, height - 2 * inset, label)
@@ -159,13 +159,13 @@ class Sheet:
         axes.imshow(image, cmap=GREYS, vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
 
     def _box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height in fractions of the page, which is how matplotlib places things."""
+        """Left, bottom, width and height in fractions of the page, as matplotlib needs them."""
         x, y = self._left + left, self._height - self._top - top - height
         return x / self._width, y / self._height, width / self._width, height / self._height
 
 
 def curve_sheet(names: Iterable[str], title: str, data_name: str, label: str) -> tuple[Sheet, Axes]:
-    """A sheet with one axes, and room right of it for names that are written there."""
+    """A sheet with one axes, and room for names on the right."""
     room = max(text_width(name, LABEL_SIZE) for name in names)
     sheet = Sheet(CURVE_WIDTH + TAG_GAP + room, CURVE_HEIGHT + BELOW, title, data_name)
     return sheet, sheet.axes(0, 0, CURVE_WIDTH, CURVE_HEIGHT, label)
@@ -180,12 +180,12 @@ def text_width(text: str, size: float, math: bool = True) -> int:
 
 
 def line_height(size: float) -> int:
-    """From one line of text to the next in device pixels."""
+    """Distance between lines of text in device pixels."""
     return int(np.ceil(1.4 * size * DPI / 72))
 
 
 def pixel_scale(image_shape: tuple[int, ...], columns: int) -> int:
-    """Device pixels to an image pixel, as many as fit the sheet; at least one, even where the sheet then grows."""
+    """Device pixels per image pixel, as many as fit the sheet. At least one, even if the sheet then grows."""
     height, width = image_shape[:2]
     available = WIDEST_SHEET - (columns - 1) * GAP
     return max(1, min(available // (columns * width), LARGEST_PANEL // max(height, width)))
@@ -219,7 +219,7 @@ def nats(value: float, decimals: int) -> str:
 
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    """What the axes are, with no more around them than lines across, behind everything."""
+    """Label the axes, and draw no frame, only horizontal lines behind everything."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -228,7 +228,7 @@ def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def write_beside(axes: Axes, text: str, corner: tuple[float, float], up: float, color: str) -> None:
-    """Write right of the axes, so many points up from one of their right corners, in fractions of the axes."""
+    """Write right of the axes, so many points above a place given in fractions of the axes."""
     axes.annotate(
         text,
         xy=corner,
@@ -241,7 +241,7 @@ def write_beside(axes: Axes, text: str, corner: tuple[float, float], up: float, 
 
 
 def move_labels_in(axes: Axes) -> None:
-    """Narrow the axes from the left by what its y labels take, however wide the numbers are."""
+    """Narrow the axes on the left by the width of its y labels."""
     labels = axes.yaxis.get_tightbbox()
     assert labels is not None  # the axis has a label
     box = axes.get_position()

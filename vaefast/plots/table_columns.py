@@ -1,4 +1,4 @@
-"""Figure: what a model makes of each column of a table, observed against reconstructed.
+"""Figure: observed against reconstructed values of each column of a table.
 
 Key: n rows, X columns. Lengths are device pixels.
 """
@@ -18,7 +18,7 @@ from vaefast.plots.sheet import LABEL_SIZE, QUIET, SERIES, Array, Sheet, line_he
 MOST_COLUMNS, ACROSS = 16, 4
 SIDE, BESIDE, BELOW, ABOVE = 320, 140, 92, 46
 BINS = 20
-# Points in one panel: more only cover each other.
+# Points in one panel. More would only cover each other.
 POINTS = 2000
 LINE_COLOR = "#8c8c8c"
 
@@ -32,21 +32,21 @@ def draw_column_reconstructions(
     rows_are: str = "test rows",
     counts: bool = False,
 ) -> Figure:
-    """Draw a panel for each column: its values in some rows, and what the model makes of them at the posterior mean.
+    """Draw a panel for each column: its values in some rows, and their reconstructions from the posterior mean.
 
-    Where a column holds only 0 and 1, the panel shows how the probabilities of the rows with a 0 and with a 1 are spread. Of
-    more than 16 columns the 16 that are reconstructed worst are drawn.
+    If a column holds only 0 and 1, the panel shows the distribution of the reconstructed probabilities of rows with a 0 and of
+    rows with a 1. Of more than 16 columns the 16 that are reconstructed worst are drawn.
 
     Parameters
     ----------
     observed, reconstructed
         (n, X) finite numbers each, n at least 1, in the unit of the data.
     names
-        Of the X columns.
+        Names of the X columns.
     data_name
         Name of the data.
     rows_are
-        What the rows are, for the heading.
+        A name for the rows, for the heading.
     counts
         Whether 0 and 1 are counts like any others, whose means are no probabilities.
 
@@ -58,7 +58,7 @@ def draw_column_reconstructions(
     Raises
     ------
     ValueError
-        The arrays differ in shape or hold what is not finite, or there are not as many names as columns.
+        The arrays differ in shape, a value is not finite, or the number of names is not that of columns.
     """
     x, y = _checked(observed, reconstructed, names)
     shares = explained(x, y)
@@ -95,7 +95,7 @@ def explained(observed: Array, reconstructed: Array) -> Array:
 
 
 def worst(shares: Array) -> list[int]:
-    """Which columns to draw, in their order: all, or those that are explained least; constant ones come last."""
+    """The columns to draw, in their order: all, or those with the smallest R^2. Constant columns come last."""
     if len(shares) <= MOST_COLUMNS:
         return [*range(len(shares))]
     order = np.argsort(np.where(np.isnan(shares), np.inf, shares), kind="stable")
@@ -127,7 +127,7 @@ def _draw(axes: Axes, x: Array, y: Array, counts: bool) -> None:
 
 
 def _draw_probabilities(axes: Axes, x: Array, y: Array) -> None:
-    """How the reconstructed probabilities of rows with a 0 and of rows with a 1 are spread."""
+    """Histograms of the reconstructed probabilities of rows with a 0 and of rows with a 1."""
     edges, top = np.linspace(0, 1, BINS + 1), 0.0
     for value, (color, _), dashes in ((0, SERIES[0], "-"), (1, SERIES[1], (0, (3, 1)))):
         rows = y[x == value]

@@ -1,4 +1,4 @@
-"""The figures of a model of a table: which rows go through which network, and the way back to the units of the data."""
+"""The figures of a model of a table: their rows, networks and noise, in the units of the data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_CELLS, FEWEST = 20_000_000, 50
 
 
 def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
-    """Each figure with its name, drawn when it is asked for."""
+    """Yield each figure with its name, drawn on demand."""
     name, labels = printable(data.name), column_names(data)
     mean, log_std = _encoded(engine, data, model, binarize)
     rows = min(SCATTERED, max(FEWEST, MOST_CELLS // data.columns))
@@ -52,14 +52,14 @@ def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
 
 
 def column_names(data: ScoredData) -> list[str]:
-    """What figures call the columns: their names, else their numbers from 0 on."""
+    """Names of the columns in figures: their own, or their numbers from 0."""
     return [printable(name) for name in data.names] or [f"column {i}" for i in range(data.columns)]
 
 
 def _encoded(
     engine: Engine, data: ScoredData, model: ModelSettings, binarize: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Posterior means and log standard deviations, (n, Z) each, of rows cut where they would be in training."""
+    """Posterior means and log standard deviations, (n, Z) each, of rows that are cut as in training."""
     if model.counts:
         return engine.encode(data.drawn.values[:SCATTERED])
     x = grey_levels(data.drawn.values[:SCATTERED])
@@ -97,5 +97,5 @@ def _numbers(given: Any) -> NDArray[np.float64]:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers that can be drawn: what float64 does not hold is the last that it does."""
+    """Numbers that can be drawn: infinite ones become the largest of float64."""
     return np.nan_to_num(np.asarray(values, np.float64))

@@ -1,4 +1,4 @@
-"""From a table of a person's to the inputs of the networks and back: checking, scaling, the order and the weights of rows.
+"""From a user's table to the inputs of the networks and back: checking, scaling, the order and the weights of rows.
 
 Files are read in `vaefast/data`; here everything is an array.
 """

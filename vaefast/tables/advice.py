@@ -1,4 +1,4 @@
-"""What should not be overlooked about a table and the model of it, in one line each, in words that fit both doors."""
+"""Warnings about a table and its model, one line each, in words for both the estimator and the command line."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray
 from vaefast.tables.scaling import Inputs
 
-# Values of this size that are not scaled are named where training diverges.
+# If training diverges, a column with values of this size is named.
 LARGE = 1e3
-# Below so many nats the latents tell rows apart by less than one bit in 14 rows.
+# In nats. A KL divergence below this is less than one bit per 14 rows.
 COLLAPSED = 0.05
 
 
 def of_strays(
     found: list[Stray], rows: NDArray[np.int64] | None, names: NDArray[Any] | None, robust: bool, called: str = "X"
 ) -> str | None:
-    """On all columns that a few values dominate, with the worst of them; `rows` are those in which they were found."""
+    """The warning on columns that a few values dominate, with the worst value. `rows` are those that were searched."""
     if not found:
         return None
     worst = max(found, key=lambda stray: abs(stray.value - stray.mean) / stray.spread)
     row = worst.row if rows is None else int(rows[worst.row])
     others = f", and {len(found) - 1} other columns have such values" if len(found) > 1 else ""
     cure = (
-        "such values are left out of the scaling and cut in training, and scored as they are"
+        "scaling leaves such values out, training cuts them, and scores take them as they are"
         if robust
-        else "the others are squeezed together; scaling auto leaves such values out"
+        else "such values dominate the scaling of the column; choose scaling auto, which leaves them out"
     )
     times = abs(worst.value - worst.mean) / worst.spread
     return (
@@ -39,7 +39,7 @@ def of_strays(
 
 
 def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str) -> str | None:
-    """On the value of X, (N, X), that is farthest from what training saw, if any is far."""
+    """The warning on the value of X, (N, X), that is farthest from the training data; None if no value is far."""
     found = inputs.far(X)
     if found is None:
         return None
@@ -51,18 +51,18 @@ def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str
 
 
 def of_collapse(kl: float) -> str | None:
-    """On a model whose latents hold next to nothing, `kl` being the divergence in the last epoch, nats."""
+    """The warning on a collapsed model. `kl` is its KL divergence in the last epoch, in nats."""
     if kl >= COLLAPSED:
         return None
     return (
-        f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents hold next to nothing of a row; train for "
-        "more epochs, with smaller minibatches, or with objective beta and a linear warm-up of the KL divergence; columns "
-        "that do not depend on each other have nothing to hold"
+        f"posterior collapse: the KL divergence is {kl:.2g} nats, so the latents carry almost no information; train for "
+        "more epochs, with smaller minibatches, or with objective beta and a linear warm-up of the KL divergence; if the "
+        "columns are independent of each other, there is nothing to encode"
     )
 
 
 def of_large_values(values: Any, names: NDArray[Any] | None) -> str:
-    """What to add to a divergence in which values, (N, X) as the networks see them, are large enough to be its cause."""
+    """What to add to the message of a divergence if values, (N, X) as the networks see them, are large enough to cause it."""
     is_scaled = isinstance(values, np.ndarray) and values.dtype == np.float32
     largest = np.abs(values).max(axis=0) if is_scaled else np.zeros(1)
     column = int(np.argmax(largest))

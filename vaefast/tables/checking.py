@@ -1,4 +1,4 @@
-"""What a person passes as X, as an array of finite numbers, or one line that names the row, the column and the remedy."""
+"""Turn X as given by a user into an array of finite numbers. Errors are one line with row, column and remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST = 40
 
 
 def place(row: int, column: int, names: NDArray[Any] | None) -> str:
-    """A cell in words, its column by name where there are names."""
+    """A cell in words, its column by name if there are names."""
     if names is not None:
         return f"row {row} (counted from 0), column {str(names[column])!r}"
     return f"row {row}, column {column} (both counted from 0)"
@@ -67,7 +67,7 @@ def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
 
 
 def _unmasked(X: Any, called: str) -> Any:
-    """The data of a masked array without a masked value."""
+    """The data of a masked array, if no value is masked."""
     if not isinstance(X, np.ma.MaskedArray):
         return X
     mask = np.ma.getmaskarray(X)
@@ -84,13 +84,13 @@ def _check_shape(X: Any, called: str) -> None:
         raise DataError(
             f"{called} has the shape {shape}, and a row must be one example: give {called}.reshape(len({called}), -1)"
         )
-    # sklearn would read a pair of tables as a table of two rows, and complain about its depth.
+    # scikit-learn would take a pair of tables for two rows and complain about the dimensions.
     if isinstance(X, tuple) and X and all(hasattr(part, "shape") for part in X):
         raise DataError(f"{called} is a tuple of {len(X)} arrays: give the rows alone, without labels")
 
 
 def _check_columns(X: Any, names: NDArray[Any], called: str) -> None:
-    """Refuse columns of a DataFrame that are no numbers."""
+    """Refuse columns of a DataFrame that are not numbers."""
     for at, (name, dtype) in enumerate(zip(names, X.dtypes, strict=True)):
         kind = getattr(dtype, "kind", "O")
         if kind in "mM":
@@ -117,7 +117,7 @@ def _check_objects(column: NDArray[Any], at: int, names: NDArray[Any], called: s
 
 
 def _is_missing(value: Any) -> bool:
-    """NaN of any kind, `pandas.NA` and `pandas.NaT`: what does not equal itself, or will not say."""
+    """Whether this is NaN of any kind, `pandas.NA` or `pandas.NaT`, which do not equal themselves."""
     try:
         return bool(value != value)
     except (TypeError, ValueError):
@@ -141,7 +141,7 @@ def _text(where: str, value: object) -> str:
 
 
 def _first_text(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> str:
-    """What is wrong with a table of objects that are no numbers."""
+    """What is wrong with a table of objects that are not numbers."""
     for row, values in enumerate(np.atleast_2d(X)):
         for column, value in enumerate(values):
             if isinstance(value, (str, bytes)) and not (isinstance(value, str) and _is_number(value)):
@@ -153,7 +153,7 @@ def _check_finite(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> N
     if X.dtype.kind not in "fO":
         return
     for rows in blocks(X):
-        # A sum is finite only if all its terms are, and makes no array; that of finite terms may overflow all the same.
+        # A sum needs no temporary array. It is finite only if all its terms are, though finite terms may overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(X[rows].sum()):
                 continue

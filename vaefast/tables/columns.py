@@ -1,4 +1,4 @@
-"""What the columns of a table are like: their centre and spread, and which columns a few values dominate."""
+"""Statistics of columns: mean, standard deviation, and which columns a few values dominate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Values in one go: the temporaries of a block stay in the cache.
+# Values per block, so few that temporaries stay in the cache.
 BLOCK = 1 << 18
-# One row in so many, at least one, may hold values that say nothing of the column's spread.
+# At most one row in this many (but at least one row) counts as few.
 ROWS_A_STRAY = 50
-# A few values dominate a column where the root mean square of all distances from the median is so many times that of the
-# others. From there on the others come near the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit.
+# A few values dominate a column if the root mean square of all distances from the median is this many times that of the other
+# values. The others then come near the smallest standard deviation of a Gaussian likelihood, 0.01 in the scaled unit.
 DOMINANCE = 10.0
-# Where few values dominate, the farthest lies at least so many standard deviations from the mean: they then hold 99 % of the
-# squares, and are one in 50 at most.
+# If few values dominate, the farthest is at least this many standard deviations from the mean: the few then have 99 % of the
+# squares, and are at most one in 50.
 FARTHEST = 7.0
 
 
@@ -28,21 +28,21 @@ class Stray:
     """A column that a few values dominate."""
 
     column: int
-    row: int  # of the value that is farthest away, among the rows that were taken
+    row: int  # of the farthest value, among the rows that were searched
     value: float
-    mean: float  # of the others
+    mean: float  # of the other values
     spread: float  # their standard deviation
 
 
 def blocks(X: NDArray[Any]) -> Iterator[slice]:
-    """The rows of X, (N, X), so many at a time."""
+    """The rows of X, (N, X), in blocks."""
     step = max(1, BLOCK // max(1, X.shape[1]))
     for start in range(0, len(X), step):
         yield slice(start, min(start + step, len(X)))
 
 
 def pieces(X: NDArray[Any], rows: NDArray[np.int64] | None) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """These rows of X, or all, so many at a time, and where each piece stands among them."""
+    """These rows of X, or all, in blocks, with the place of each block."""
     if rows is None:
         yield from ((part, X[part]) for part in blocks(X))
         return
@@ -60,7 +60,7 @@ def extremes(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> tuple[Ar
 
 
 def moments(X: NDArray[Any], rows: NDArray[np.int64] | None = None, weights: Array | None = None) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column, float64 (X,) each; a column that never changes has a deviation of 0.
+    """Mean and standard deviation of each column, float64 (X,) each. A constant column has a deviation of 0.
 
     Deviations are measured in units of the largest, so that no square overflows or underflows, whatever the column's unit.
 
@@ -83,7 +83,7 @@ def moments(X: NDArray[Any], rows: NDArray[np.int64] | None = None, weights: Arr
     for part, block in pieces(X, rows):
         squares += _sum(np.square((block - middle) / unit - mean), weights, part)
     centre, deviation = middle + mean * unit, np.sqrt(squares / count) * unit
-    # Rounding alone gives a constant column of large numbers a tiny spread.
+    # Rounding gives a constant column of large numbers a tiny spread.
     constant = (low == high) | (deviation <= 10 * np.finfo(np.float64).eps * np.abs(centre))
     return np.where(low == high, low, centre), np.where(constant, 0.0, deviation)
 
@@ -93,13 +93,13 @@ def _sum(block: Array, weights: Array | None, part: slice) -> Array:
 
 
 def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int64] | None = None) -> list[Stray]:
-    """The columns of these rows of X that a few values dominate, `mean` and `deviation` being theirs."""
+    """The columns of these rows of X that a few values dominate. `mean` and `deviation` are those of the rows."""
     length = len(X) if rows is None else len(rows)
     if length < 3:
         return []
     low, high = extremes(X, rows)
     farthest = np.maximum(high - mean, mean - low)
-    # Of n rows none lies farther than sqrt(n - 1) standard deviations from the mean, which is below `FARTHEST` for 50.
+    # None of n rows is farther than sqrt(n - 1) standard deviations from the mean, which is below `FARTHEST` for 50.
     suspects = np.flatnonzero(farthest > min(FARTHEST, 0.95 * np.sqrt(length - 1)) * deviation)
     found = []
     for column in suspects:
@@ -109,10 +109,10 @@ def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int6
 
 
 def _stray(values: Array, column: int) -> Stray | None:
-    """The column of these values, (N,), if few of them dominate its standard deviation."""
+    """The values, (N,), as a `Stray` if few of them dominate the standard deviation; else None."""
     median = np.median(values)
     distance = np.abs(values - median)
-    # Where most values are the same, as in a column of zeros with few other numbers, it is the others that are compared.
+    # If most values are equal, as in a column of zeros with few other numbers, only the others are compared.
     order = np.argsort(distance, kind="stable")
     compared = order[np.count_nonzero(distance == 0) :] if np.count_nonzero(distance == 0) > len(values) / 2 else order
     kept = len(compared) - max(1, len(compared) // ROWS_A_STRAY)
@@ -120,7 +120,7 @@ def _stray(values: Array, column: int) -> Stray | None:
         return None
     spread_of_all, spread = (_root_mean_square(distance[compared[:count]]) for count in (len(compared), kept))
     mean, others = moments(values[order[: len(order) - len(compared) + kept], None])
-    # A spread of zero is no scale: as in a column of zeros and ones, or one whose digits end before they differ.
+    # A spread of 0 is no scale. It occurs in a column of zeros and ones, and in one whose digits are too few to differ.
     if others[0] == 0 or spread_of_all <= DOMINANCE * spread:
         return None
     row = int(np.argmax(distance))
@@ -128,6 +128,6 @@ def _stray(values: Array, column: int) -> Stray | None:
 
 
 def _root_mean_square(values: Array) -> float:
-    """Of sorted values from 0 on; no square overflows or underflows."""
+    """Root mean square of sorted values that are not negative. No square overflows or underflows."""
     largest = float(values[-1])
     return largest * float(np.sqrt(np.mean(np.square(values / largest)))) if largest > 0 else 0.0

@@ -1,7 +1,7 @@
-"""The order in which training numbers the rows of a table: a function of the rows, not of the order in which they came.
+"""The order in which training numbers the rows of a table. It depends on the rows and not on their order in the table.
 
-Minibatches and noise go by a row's number. With this one, the same table sorted in another way, or held in another type, gives
-the same model bit for bit; and so, up to rounding, does one in other units, which change no order.
+Minibatches and noise depend on the number of a row. With this order a table that is sorted in another way, or has another
+type, gives the same model bit for bit. A table in other units gives the same model up to rounding.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from vaefast.models.count_rows import CountRows
 from vaefast.models.noise import row_keys
 from vaefast.tables.counting import AnyTable
 
-# Columns by which rows are told apart, those in which they differ at all; rows alike in so many are told apart by a hash.
+# Number of columns, among those that vary, by which rows are sorted. A hash sorts rows that are equal in all of these.
 COLUMNS = 64
 
 
 def row_order(X: AnyTable) -> NDArray[np.int64]:
     """The rows of X, (N, X), sorted by the first column, equal ones by the second, and so on: int64 (N,).
 
-    Rows that are equal may stand in any order. Rows of counts are sorted by a hash, which needs no look at their zeros.
+    Equal rows may be in any order. Rows of counts are sorted by a hash, which needs no look at their zeros.
     """
     if isinstance(X, CountRows):
         return X.order()
     order = np.argsort(X[:, 0], kind="stable")
-    # Which group of equal rows each place belongs to: the place of the group's first row.
+    # The group of equal rows of each place, given by the place of its first row.
     group = _groups(X[order, 0], np.zeros(len(X), np.int64), np.arange(len(X)))
     used = 1
     for column in range(1, X.shape[1]):
@@ -56,6 +56,6 @@ def _tied(group: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _groups(values: NDArray[Any], group: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups, (n,), split further where the sorted values in them differ."""
+    """Groups, (n,), split where the sorted values in them differ."""
     begins = np.concatenate(([True], (values[1:] != values[:-1]) | (group[1:] != group[:-1])))
     return places[np.maximum.accumulate(np.where(begins, np.arange(len(values)), 0))]

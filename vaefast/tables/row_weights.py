@@ -1,4 +1,4 @@
-"""What rows count for in training: copies where weights are whole numbers, a share of the minibatches where they are not."""
+"""Weights of rows in training: numbers of copies if they are whole, otherwise shares of the minibatches."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from numpy.typing import NDArray
 from vaefast.models import noise
 from vaefast.models.noise import Purpose
 
-# Whole numbers are numbers of copies as long as these make the table at most so many times as long.
+# Whole numbers are numbers of copies, unless these make the table more than this many times as long.
 LARGEST_GROWTH = 10
 
 
 def copies(weights: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """The numbers of copies, (N,), that weights of whole numbers stand for; None where they stand for shares."""
+    """The numbers of copies, (N,), for weights that are whole numbers; None if the weights are shares."""
     if weights.sum() > LARGEST_GROWTH * len(weights) or not (weights == np.floor(weights)).all():
         return None
     return weights.astype(np.int64)
 
 
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """The rows of one epoch, int64 (N,) in ascending order: row i stands there w_i times, rounded up or down at random.
+    """The rows of one epoch, int64 (N,) in ascending order. Row i occurs w_i times, rounded up or down at random.
 
-    Systematic resampling (Kitagawa, 1996): one uniform number u an epoch, and row i for each whole number between the running
-    sums of the weights before and after it, both shifted by u, the weights being brought to a mean of 1. Each row has w_i
-    places in the mean, and so the gradient of an epoch is that of the weighted loss in the mean.
+    This is systematic resampling (Kitagawa, 1996). The weights are scaled to a mean of 1, and a uniform number u is drawn for
+    the epoch. Row i occurs once for each whole number between the running sums of the weights before and after it, both
+    shifted by u. So row i occurs w_i times on average, and the expected gradient of an epoch is that of the weighted loss.
     """
     u = float(noise.uniforms(noise.words(seed, Purpose.EXAMPLE_ORDER, epoch, [0xFFFFFFFF], 1))[0, 0])
     ends = np.cumsum(weights)
     places = np.floor(ends * (len(weights) / ends[-1]) + u).astype(np.int64)
-    places[-1] = len(weights)  # what rounding or u would add
+    places[-1] = len(weights)  # rounding or u may add one
     return np.repeat(np.arange(len(weights)), np.diff(places, prepend=0))

@@ -1,13 +1,13 @@
-"""The kernels that Python calls: training steps, and forward passes over a set of images. Every worker runs the same one.
+"""The kernels that Python calls: training steps, and forward passes over a set of images. All workers run the same kernel.
 
-A training step is two phases with a meeting of all workers after each: rows, then weights.
+A training step has two phases, rows and weights, with a barrier for all workers after each.
 
-* rows: groups of workers take a share of the minibatch each. An even number of workers makes groups of two, each of which
-  takes half of the columns of every layer: then a core reads only the half of the weights that it wrote in the step before,
-  and what the two exchange are activations, half a megabyte instead of three at a minibatch of 200. They meet after each
-  layer. An odd number makes groups of one, which take both halves.
-* weights: tasks handed out by ticket counters, first those of the worker's own half. Who computes a task changes nothing in
-  its result. Weights of another type (gradients.py) take the gradient instead of Adam's step, and a third phase may follow.
+* rows: each group of workers takes a share of the minibatch. An even number of workers makes groups of two, in which each
+  worker computes half of the columns of every layer. So a core reads only the half of the weights that it wrote in the step
+  before, and the two exchange activations: half a megabyte instead of three at a minibatch of 200. They wait for each other
+  after each layer. An odd number of workers makes groups of one, which compute both halves.
+* weights: ticket counters give out tasks, first those of the worker's own half. The result of a task does not depend on the
+  worker. Weights of another type (gradients.py) take the gradient instead of Adam's step, and a third phase may follow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vaefast.engines.numba_cpu.weights import AdamStep, update_task
 from vaefast.engines.plan import HALVES, OUTPUT
 from vaefast.models.layout import PANEL
 
-# Shares of large minibatches begin at whole panels, as the products backward count rows; of small ones at small tiles.
+# Shares of large minibatches begin at whole panels, in which backward products count rows; shares of small ones at tiles.
 SMALL_SHARE = 4
 
 
@@ -67,7 +67,7 @@ def _adam_step(steps, s):
 
 @kernel
 def _rows_phase(worker, network, parameters, buffers, backward, examples, minibatch, terms):
-    """A worker's share of the rows of a minibatch. Rows of the encoder count images, those of the decoder samples."""
+    """The share of a worker in the rows of a minibatch. Rows of the encoder are images, rows of the decoder are samples."""
     share = _share(worker, minibatch.size)
     plan, objective, workspace = network.plan, network.objective, buffers.workspace
     first, last, halves = share.first, share.last, range(share.half_first, share.half_last)
@@ -91,7 +91,7 @@ def _rows_phase(worker, network, parameters, buffers, backward, examples, miniba
     )
     settle(objective, plan, worker, share, buffers, minibatch, terms)
     for i in range(plan.layers.shape[0] - 1, 0, -1):
-        # A part may be overwritten when its readers have met again: two sets of parts, in turn.
+        # A part may be overwritten only after the next barrier of its readers, so two sets of parts alternate.
         turn, each = i % 2, k if i >= top else 1
         for half in halves:
             partial_sources(plan, i, parameters, workspace, backward, turn, first * each, last * each, half)
@@ -113,7 +113,7 @@ def _encoder_layer(plan, i, parameters, buffers, sparse, first, last, half):
 
 @kernel
 def _weights_phase(worker, network, weights, buffers, scratch, tasks, sparse, adam, minibatch):
-    """Tasks until none is left, those of this worker's half first."""
+    """Compute tasks until none is left, those of this worker's half first."""
     groups, halves = _groups(worker.workers)
     for turn in range(HALVES):
         half = (worker.number % halves + turn) % HALVES
@@ -126,7 +126,7 @@ def _weights_phase(worker, network, weights, buffers, scratch, tasks, sparse, ad
 
 @kernel
 def _groups(workers):
-    """How many groups, and workers in each."""
+    """Number of groups, and of workers in each."""
     halves = HALVES if workers % HALVES == 0 else 1
     return workers // halves, halves
 
@@ -227,13 +227,13 @@ def decode_rows(plan, parameters, workspace, rows):
 
 @kernel
 def _next_block(counters, plan):
-    """The first example of the next block that no worker has taken."""
+    """The first example of the next free block."""
     return fetch_add(counters, MEETING, 1) * plan.rows
 
 
 @kernel
 def _from_panels(workspace, offset, rows, out):
-    """The first rows of a matrix in panels, to a plain one whose width is whole panels."""
+    """Copy the first rows of a matrix in panels to a plain matrix whose width is a multiple of a panel."""
     for r in range(out.shape[0]):
         for panel in range(out.shape[1] // PANEL):
             start = offset + (panel * rows + r) * PANEL
