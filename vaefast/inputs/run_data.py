@@ -216,7 +216,7 @@ def for_table(
     names = np.array(found.names, dtype=object) if found.names else None
     if inputs is None:
         with _placed(found, names):
-            prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names)
+            prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
     else:
         rows = chosen_rows(X, inputs.method, None, found.train)[0]
         prepared = Prepared(X, replace(inputs, names=names), rows)

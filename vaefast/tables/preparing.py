@@ -76,6 +76,7 @@ def prepare(
     sample_weight: NDArray[np.float64] | None = None,
     subset: NDArray[np.int64] | None = None,
     names: NDArray[Any] | None = None,
+    called: str = "X",
 ) -> Prepared:
     """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite, dense or sparse.
 
@@ -87,8 +88,8 @@ def prepare(
         What each row counts for, (N,).
     subset
         The rows of the table to look at, as if it held no others; all without it.
-    names
-        Of the columns, for messages.
+    names, called
+        Of the columns, and of the table, for messages.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def prepare(
     """
     natural = likelihood == "auto" and scaling == "auto" and looks_counted(X, subset)
     chosen = "negative-binomial" if natural else likelihood
-    X = counted(X, names) if chosen in COUNT_LIKELIHOODS else dense(X)
+    X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
     rows, weights = chosen_rows(X, scaling, sample_weight, subset)
     inputs, strays = choose(X, chosen, scaling, rows, weights, names)
     return Prepared(X, inputs, rows, weights, strays)
