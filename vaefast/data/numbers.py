@@ -10,6 +10,7 @@ import numpy as np
 
 from vaefast.data.images import Labels
 from vaefast.data.reading import new_array
+from vaefast.data.values import Cell
 from vaefast.data.wording import shown
 
 
@@ -35,6 +36,8 @@ class Numbers:
         What was left out or changed, one line each, without the source.
     shape
         Height and width, or height, width and channels, if a row is a picture; else None.
+    cell
+        Gives the name in messages of the value in a row and a column; None counts as NumPy does.
     """
 
     source: str | Path
@@ -45,6 +48,7 @@ class Numbers:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
+    cell: Cell | None = None
 
     def __len__(self) -> int:
         """Count the rows: N."""

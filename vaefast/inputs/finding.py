@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ class Table:
         Shape of a picture, if a row is one.
     notice
         One line that a user must see.
+    cell
+        Gives the name in messages of the value in a row and a column; None counts as NumPy does.
     """
 
     source: str | Path
@@ -67,6 +70,7 @@ class Table:
     classes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     notice: str | None = None
+    cell: Callable[[int, int], str] | None = None
 
     @property
     def name(self) -> str:
@@ -168,7 +172,7 @@ def _split(table: Table, test_fraction: float) -> Table:
 
 def _table(numbers: Numbers) -> Table:
     """A table whose rows are all training rows."""
-    about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice
+    about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice, numbers.cell
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
     X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values
