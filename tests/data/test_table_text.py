@@ -294,7 +294,7 @@ def test_text_in_columns_that_a_model_does_not_know_is_left_out(tmp_path):
     frame.insert(2, "species", SPECIES)
     frame.to_csv(tmp_path / "a.csv", index=False)
     found = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
-    holds(found, "columns left out, which the model does not know: species")
+    holds(found, "columns that the model does not know are left out: species")
     with pytest.raises(DataError, match="column 3 'species' holds text"):
         read_numbers(str(tmp_path / "a.csv"), 5, [*NAMES, "size"])
 
