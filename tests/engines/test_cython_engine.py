@@ -38,7 +38,8 @@ def everything(engine, case):
     """All that an engine returns for a case: terms, state, evaluation, codes and logits."""
     placed = engine.place(case.values())
     terms = engine.train(placed, np.random.default_rng(0).permutation(case.examples))
-    state, codes = engine.state(), engine.encode(np.random.default_rng(1).random((23, case.model.pixels)))
+    rows = np.random.default_rng(1).random((23, case.model.pixels))
+    state, codes = engine.state(), engine.encode(np.floor(9 * rows * rows) if case.model.counts else rows)
     result = [state.parameters, state.first_moments, state.second_moments, *terms, *engine.evaluate(placed), *codes]
     result.append(engine.decode(codes[0]))
     engine.close()
