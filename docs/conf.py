@@ -39,6 +39,7 @@ extensions = [
 exclude_patterns = ["_build", "jupyter_execute"]
 nitpicky = False
 default_role = "literal"  # `x` in a docstring is code
+smartquotes = False  # they would make one dash of the two of a flag
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

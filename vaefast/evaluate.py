@@ -218,6 +218,14 @@ def _source(path: Path) -> tuple[Source, str]:
         raise SettingsError(f"{folder} has no checkpoint that says what its data are: give --data") from error
 
 
+def is_in_color(path: Path) -> bool:
+    """Whether a run, as far as it says, kept the channels of its pictures."""
+    try:
+        return _source(path)[0].color
+    except SettingsError:
+        return False
+
+
 def _folder(options: Options) -> Path:
     """Where results go, made if it is not there."""
     from vaefast.files import atomic
@@ -327,7 +335,7 @@ def _draw(folder: Path, model: Network, data: ScoredData, found: Assessment) -> 
         sheet.save(latents.draw_latent_scatter(points, labels, axis_names, name), folder / "latents.png")
         if model.model.latent == 2 and data.shape is not None:
             plane = run_figures.manifold(model.engine, model.model.likelihood)
-            manifold = latents.draw_manifold(plane, (data.shape[0], data.shape[1]), data_name=name)
+            manifold = latents.draw_manifold(plane, data.shape, data_name=name)
             sheet.save(manifold, folder / "manifold.png")
 
 

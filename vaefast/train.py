@@ -169,6 +169,7 @@ def _train_in(
     """Train in a locked folder, from the beginning or from a checkpoint, and write the results."""
     from vaefast.runs import continuing
     from vaefast.runs.checkpointing import Keeper
+    from vaefast.tables import advice
     from vaefast.training.initial_state import initial_state
     from vaefast.training.trainer import Position
 
@@ -195,6 +196,8 @@ def _train_in(
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""
         raise DivergenceError(f"{error}{data.blamed()}{kept}") from error
     interruption.allow(f"a checkpoint is written: --resume {folder.path} continues the run")
+    if len(position.history) > before and (collapse := advice.of_collapse(position.history[-1].train_kl)):
+        complain(collapse)
     wall, settings = time.perf_counter() - begin, continuing.keep_best(folder, engine, position, record["settings"])
     if _write_results(folder, engine, data, options, settings, position):
         trained, resumed_at = position.history[before:], before if resumed else None
@@ -230,10 +233,9 @@ def _train(
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from vaefast.tables import advice
     from vaefast.training import trainer
 
-    training, trained = options.training, len(position.history)
+    training = options.training
     # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
     # ends the run with an error of our own, needs no warnings before it.
     display = training_report.Display(training.epochs, data.unit)
@@ -256,8 +258,6 @@ def _train(
             if board is not None:
                 board.write(line.as_dict())
             display.epoch(line)
-    if len(position.history) > trained and (collapse := advice.of_collapse(position.history[-1].train_kl)):
-        complain(collapse)
 
 
 def _write_results(

@@ -13,7 +13,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
-    data = numbers_of(read(name), known) if vae._inputs.are_pictures else read_numbers(name, wanted, known)
+    pictures = vae._inputs.are_pictures
+    data = numbers_of(read(name, color=is_in_color(options.model)), known) if pictures else read_numbers(name, wanted, known)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
     return replace(data, values=data.values[: options.limit]).dense()

@@ -337,6 +337,38 @@ def test_figures_are_those_of_a_table(name):
     assert run_figures.TABLE_FIGURES == ("columns", "pairs", "latents")
 
 
+def test_colour_is_kept_where_it_is_asked_for(capfd):
+    pictures = RNG.integers(0, 256, (30, 4, 5, 3)).astype(np.uint8)
+    np.save("rgb.npy", pictures)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    from vaefast import train as command
+
+    try:
+        assert command.main(["--data", "rgb.npy", "--color", *SETTINGS, "--engine", "reference", "--out", "run"]) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert model_file.read(Path("run/model.safetensors")).model.pixels == 60
+    assert "prior_samples.png" in {path.name for path in Path("run/figures").iterdir()}
+    code, out, _ = called(evaluate.main, capfd, "run", "--samples", "3", "--engine", "reference", "--json")
+    assert (code, json.loads(out)["evaluated"]) == (0, "3 test images")
+    assert called(transform.main, capfd, "run", "--data", "rgb.npy", "--out", "z.npy")[0] == 0
+    assert np.array_equal(np.load("z.npy")[:, :2].astype(np.float32), load("run").transform(pictures.reshape(30, -1)))
+
+
+def test_labels_are_kept_for_figures_and_never_trained_on():
+    table = REAL.assign(target=np.where(LATENT[:, 0] > 0, "yes", "no"))
+    table.to_csv("labelled.csv", index=False)
+    code, _, err = train("--data", "labelled.csv")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "--label target" in err
+    assert not Path("run").exists()
+    assert train("--data", "labelled.csv", "--label", "target")[0] == 0
+    assert json.loads(Path("run/settings.json").read_text())["inputs"]["feature_names_in"] == NAMES
+    same_model(VAE(**SAME, engine="reference").fit(trained_on("real.csv")))
+    assert runs.command("--resume", "run", "--epochs", "4")[0] == 0
+
+
 @mpi.with_mpi
 def test_two_ranks_train_on_a_table():
     code, _, err = mpi.train(

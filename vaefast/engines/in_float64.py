@@ -1,7 +1,7 @@
-"""The bound and log p(x) of rows that float32 cannot hold: the reference engine in float64, with the noise of the engine.
+"""The bound and log p(x) of rows that overflow float32: the reference engine in float64, with the noise of the engine.
 
-A value 1e20 times as far out as the others has a square that is no float32. Its score is what a detector of anomalies is for,
-so it is worked out again where it fits. Where float64 ends, too, it is minus infinity.
+The square of a value 1e20 times as far out as the others overflows float32. A detector of anomalies needs its score, so it is
+computed again in float64. If that overflows, too, it is minus infinity.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def reference(engine: Engine, model: ModelSettings, training: TrainingSettings) 
 
 @contextlib.contextmanager
 def one_by_one() -> Iterator[None]:
-    """NumPy on one thread and without warnings: a row alone, on one thread, has the same bits in any company."""
+    """NumPy on one thread and without warnings: a row that is computed alone on one thread has the same bits in any set."""
     from threadpoolctl import threadpool_limits
 
     with np.errstate(all="ignore"), threadpool_limits(1):

@@ -1,6 +1,6 @@
 """`VAE`, the scikit-learn estimator that most people use from Python, and `load`, which reads what it saved.
 
-The class stands in `vae.py`, what it does once trained in `trained.py`. No mathematics.
+The class is in `vae.py`, the methods of a trained model are in `trained.py`. No mathematics.
 """
 
 from vaefast.estimator.saving import load

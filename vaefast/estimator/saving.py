@@ -47,25 +47,26 @@ def load(path: str | Path, *, engine: str | None = None, n_jobs: int | None = No
 
     Parameters
     ----------
-    path
-        The file, or the run's folder.
-    engine, n_jobs
-        What computes, and on how many threads, as for `VAE`; None is as the model was saved, and for a run of the command
-        line the fastest engine that works here.
+    path : str or Path
+        The file, or the folder of the run.
+    engine : str or None, default=None
+        As for `VAE`. None is the engine that was saved, and for a run of the command line the fastest that works here.
+    n_jobs : int or None, default=None
+        Number of threads, as for `VAE`. None is the number that was saved.
 
     Returns
     -------
     VAE
-        The estimator, as it was saved, with these parameters.
+        The estimator as it was saved, with these parameters.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever run.
+        The file is missing, damaged, of another program or of a newer format. Nothing in it is ever executed.
     EngineUnavailable
-        The engine that is asked for, here or by the model, cannot run here; `engine="auto"` takes one that can.
+        The engine that the model or the call asks for cannot run here. `engine="auto"` takes one that can.
     SettingsError
-        There is no such engine, or `n_jobs` is no number of threads.
+        There is no such engine, or `n_jobs` is not a number of threads.
     """
     path = Path(path)
     chosen = {name: value for name, value in (("engine", engine), ("n_jobs", n_jobs)) if value is not None}

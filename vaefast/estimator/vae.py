@@ -1,4 +1,4 @@
-"""`VAE`: a variational auto-encoder with the manners of scikit-learn, on the engines and the loop of the command line."""
+"""`VAE`: a variational auto-encoder as a scikit-learn estimator, on the engines and the loop of the command line."""
 
 from __future__ import annotations
 
@@ -43,91 +43,96 @@ VALIDATION = ("test_elbo", "test_log_likelihood", "test_kl", "evaluation_seconds
 class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     """Variational auto-encoder: a latent representation, a density and a generator of the rows of a table.
 
-    An encoder network gives each row x a normal distribution q(z | x) over a few latents z, a decoder network gives z a
-    distribution p(x | z) over rows; both are trained to raise the evidence lower bound (ELBO) on log p(x) (Kingma & Welling,
-    2014). All bounds and likelihoods are in nats a row.
+    An encoder network maps each row x to a normal distribution q(z | x) over a few latents z. A decoder network maps z to a
+    distribution p(x | z) over rows. Both are trained to maximise the evidence lower bound (ELBO) on log p(x) (Kingma &
+    Welling, 2014). All bounds and likelihoods are in nats a row. Shapes: N rows, X columns, Z latents.
 
     Parameters
     ----------
     n_components : int, default=10
-        Number Z of latents.
+        Number of latents, Z.
     hidden_layer_sizes : int or sequence of int, default=(200, 200)
-        Hidden layers of the encoder; the decoder mirrors them. May be empty.
+        Sizes of the hidden layers of the encoder. The decoder mirrors them. May be empty.
     likelihood : {'auto', 'bernoulli', 'gaussian', 'continuous-bernoulli'}, default='auto'
-        p(x | z). `bernoulli` is for binary data and for grey levels in [0, 1], which `binarize` turns into binary data;
-        `gaussian` for any real numbers, with a learned variance for each feature; `continuous-bernoulli` for grey levels in
-        [0, 1] as they are. `auto` takes `bernoulli` if every value of the training data is 0 or 1 (or True or False), and
-        with `scaling="grey"`; else `gaussian`. `likelihood_` says which. Values that do not fit the likelihood are refused.
+        p(x | z). `bernoulli` is for binary data, and for grey levels in [0, 1], which `binarize` turns into binary data.
+        `gaussian` is for any real numbers, with a learned variance for each feature. `continuous-bernoulli` is for grey levels
+        in [0, 1] as they are. `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with
+        `scaling="grey"`; otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are refused.
     activation : {'relu', 'tanh'}, default='relu'
-        After every hidden layer.
+        Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
-        What is done to each feature on the way in, and undone on the way out: `standard` brings it to mean 0 and standard
-        deviation 1, `minmax` to [0, 1] with later values clipped, None leaves it alone. `grey` reads pictures of levels 0 to
-        255, of whatever type, as numbers in [0, 1], and so they come out. `auto` is `standard` for a Gaussian likelihood and
-        None for the others; where a few values make a feature's standard deviation more than ten times that of the rest
-        (one row in 50 at most), it leaves them out of mean and deviation and warns of them. In training, values more than
-        100 deviations out are cut there (10 in a feature with such values); scores are of the values as given, and so are
-        all log-densities. A Gaussian's learned standard deviation stays above 0.01 in the scaled unit, so without scaling
-        the unit should suit the data.
+        How each feature is scaled for the networks. All results are in the units of the data. `standard` scales to mean 0 and
+        standard deviation 1. `minmax` scales to [0, 1] and clips later values. None changes nothing. `grey` reads pictures
+        with levels from 0 to 255, of any type, as numbers in [0, 1]; results are in [0, 1], too. `auto` is `standard` for a
+        Gaussian likelihood and None for the others. If a few values, in one row of 50 at most, make the standard deviation of
+        a feature more than ten times that of the rest, `auto` leaves them out of mean and deviation and warns of them.
+
+        In training, values more than 100 deviations from the mean are cut there (10 in a feature with such values). Scores
+        and log-densities are of the values as given. The learned standard deviation of a Gaussian stays above 0.01 in the
+        scaled unit; without scaling, choose a unit that suits this.
     binarize : {'auto', 'dynamic', 'threshold', 'none'}, default='auto'
-        For the Bernoulli likelihood, what a value between 0 and 1 becomes in training: `dynamic` draws it afresh as 0 or 1
-        each time a row is seen, with the value as the probability of 1; `threshold` makes it 1 from one half; `none` leaves
-        it, and the log-likelihood is then a cross-entropy. `auto` is `dynamic` for Bernoulli and `none` for the others.
+        What a value between 0 and 1 becomes in training with a Bernoulli likelihood. `dynamic` draws it as 0 or 1 each time a
+        row is seen, with the value as the probability of 1. `threshold` makes it 1 from one half on, else 0. `none` leaves it,
+        and the log-likelihood is then a cross-entropy. `auto` is `dynamic` for Bernoulli and `none` for the others.
     epochs : int or 'auto', default='auto'
-        Passes over the data, at most. `auto` goes by the number of rows, and by whether `binarize` draws them afresh in each
-        pass, and so do the defaults of the command line: `vaefast.models.defaults` has the table.
+        Passes over the data, at most. `auto` depends on the number of rows, and on whether `binarize` is `dynamic`, as it does
+        on the command line (`vaefast.models.defaults.usual_length`).
     batch_size : int or 'auto', default='auto'
-        Rows a minibatch. `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
+        Rows in a minibatch. `auto` makes about 100 minibatches an epoch, of 20 to 200 rows.
     learning_rate : float or 'auto', default='auto'
-        Adam's step size. `auto` is 0.001 up to 3000 features, and falls as one over their number from there: each step moves
-        every weight by about as much, and a unit of the first layer adds up as many as there are features.
-    beta1, beta2, epsilon : float
-        Adam's.
+        Adam's step size. `auto` is 0.001 up to 3000 features, and falls as one over their number from there.
+    beta1, beta2 : float, default=0.9, 0.999
+        Decay rates of Adam's first and second moments.
+    epsilon : float, default=1e-8
+        Added to the root of Adam's second moments.
     learning_rate_schedule : {'constant', 'steps', 'cosine', 'staged'}, default='constant'
-        How the learning rate changes over the epochs: not; at those of `learning_rate_steps`; along half a cosine over
-        `epochs`, down to `final_learning_rate`; or 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al., 2015).
+        How the learning rate changes over the epochs. `constant` keeps it. `steps` changes it at `learning_rate_steps`.
+        `cosine` lowers it along half a cosine over `epochs` to `final_learning_rate`. `staged` multiplies it by 10^(-i/7) for
+        3^i epochs, i = 0, 1, ... (Burda et al., 2015).
     learning_rate_steps : sequence of (int, float) or None, default=None
-        For `steps`: `[(20, 0.1), (30, 0.01)]` is a tenth of `learning_rate` after 20 epochs and a hundredth after 30.
+        For `steps`: with `[(20, 0.1), (30, 0.01)]` the rate is a tenth of `learning_rate` after 20 epochs and a hundredth of
+        it after 30.
     final_learning_rate : float, default=0.0
-        For `cosine`.
+        For `cosine`: the rate at the end.
     clip_norm : float or None, default=None
-        Longest gradient, of all parameters together, that Adam is given; longer ones are scaled to it.
+        Largest norm of the gradient of all parameters together. Longer gradients are scaled to it before Adam uses them.
     objective : {'elbo', 'beta', 'free-bits', 'iwae', 'dreg'}, default='elbo'
-        What training maximises: the ELBO; the ELBO with a weight on the KL divergence (beta-VAE); the ELBO with `free_nats` a
-        latent; the importance-weighted bound of `samples` samples; or that with the doubly reparameterised gradient. Scores
-        are ELBOs and likelihoods whatever it is.
+        What training maximises. `elbo` is the ELBO. `beta` puts a weight on the KL divergence (beta-VAE). `free-bits` leaves
+        each latent `free_nats` without cost. `iwae` is the importance-weighted bound of `samples` samples. `dreg` is the same
+        bound with the doubly reparameterised gradient. The objective does not change the meaning of scores.
     samples : int or None, default=None
-        Samples of the latents a row and step; None is 1, and 5 for `iwae` and `dreg`.
+        Samples of the latents for each row and step. None is 1, and 5 for `iwae` and `dreg`.
     beta : float, default=1.0
         For `beta`: weight of the KL divergence.
     kl_warm_up : {'none', 'linear', 'cyclic'}, default='none'
-        For `beta`: raise the weight from 0 over `warm_up_epochs`, once or again and again.
+        For `beta`: raise the weight from 0 over `warm_up_epochs`, once (`linear`) or repeatedly (`cyclic`).
     warm_up_epochs : int, default=10
-        Of the warm-up, or of one cycle.
+        Length of the linear warm-up, or of one cycle.
     free_nats : float, default=0.0
-        For `free-bits`: nats a latent, as a mean over the minibatch, that cost nothing.
+        For `free-bits`: nats of each latent, as a mean over the minibatch, that cost nothing.
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
-        Initial weights.
+        Initial weights. Section 10 of the derivation describes each.
     early_stopping : bool, default=False
-        In `fit`: set a part of the data aside, stop when its ELBO no longer rises, and keep the best epoch's model.
+        Whether `fit` sets a part of the data aside, stops when its ELBO no longer rises, and keeps the model of the best
+        epoch.
     validation_fraction : float, default=0.1
-        That part.
+        The share of the rows that is set aside.
     n_iter_no_change : int, default=10
         Epochs without an improvement by `tol` before stopping.
     tol : float, default=0.01
         The smallest improvement that counts, in nats.
     callbacks : sequence of callable or None, default=None
-        Called as `callback(vae, metrics)` after each epoch, with the last values of `history_`; the estimator can be used
-        as it is then. One that returns something true stops the training.
+        Called as `callback(vae, metrics)` after each epoch, with the last values of `history_`. The estimator can be used in a
+        callback. A callback that returns a true value stops the training.
     engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
-        What computes; `auto` takes the fastest that works here.
+        The engine. `auto` is the fastest one for the CPU that works here.
     n_jobs : int or None, default=None
-        Threads; changes the time and no result. None: `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
-        `NUMBA_NUM_THREADS`, else all cores granted; -1: all of them.
+        Number of threads, which changes no result. None takes `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
+        `NUMBA_NUM_THREADS`, else all cores that the process may use. -1 takes all of these cores.
     random_state : int, RandomState or None, default=None
-        An int is the seed of every random number, as `--seed` is on the command line.
+        An int is the seed of every random number, like `--seed` on the command line.
     verbose : int, default=0
-        1 shows a progress bar, in a notebook, too; 2 a line an epoch beside it.
+        1 shows a progress bar, also in a notebook. 2 adds a line for each epoch.
 
     Attributes
     ----------
@@ -143,7 +148,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     batch_size_, epochs_, learning_rate_, seed_, engine_, n_threads_
         What the training used.
     n_features_in_, feature_names_in_
-        As everywhere in scikit-learn.
+        As in every estimator of scikit-learn.
 
     Examples
     --------
@@ -238,20 +243,20 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> VAE:
         """Train on the rows of X.
 
-        The model depends on the values of X, not on their type nor, but for `scaling="grey"`, on the order of the rows. If
-        training fails, the estimator stays what it was before.
+        The model depends on the values of X and not on their type. Unless `scaling` is `grey`, it does not depend on the order
+        of the rows. If training fails, the estimator stays as it was.
 
         Parameters
         ----------
-        X
-            (N, X) numbers: a NumPy array, a pandas DataFrame, nested lists.
-        y
+        X : array-like of shape (N, X)
+            Numbers: a NumPy array, a pandas DataFrame, nested lists.
+        y : None
             Ignored.
-        validation_data
-            Rows to score after each epoch, and to stop by; without it, early stopping sets a part of X aside.
-        sample_weight
-            What each row counts for, (N,), not negative. Whole numbers are numbers of copies, as if X held them, as long as
-            it would not be ten times as long; of other weights only the ratios count, and a row is seen more or less often.
+        validation_data : array-like of shape (M, X) or None, default=None
+            Rows to score after each epoch, and to stop by. Without them, early stopping sets a part of X aside.
+        sample_weight : array-like of shape (N,) or None, default=None
+            What each row counts for, not negative. Whole numbers count copies of a row, as long as this makes X less than ten
+            times as long. Of other weights only the ratios count, and a row is seen more or less often.
 
         Returns
         -------
@@ -293,22 +298,34 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
-        """Train on for one epoch over the rows of X; the first call decides likelihood, scaling and minibatch by its X.
+        """Train for one more epoch, on the rows of X. The first call chooses likelihood, scaling and batch size by its X.
 
-        Parameters of training that were changed since (learning rate, `batch_size`, `n_jobs`, ...) hold from now on;
-        changed parameters of the model are refused. A column that had one value only so far is scaled by the first X
-        in which it has more. Nothing is set aside: `early_stopping` and what belongs to it are for `fit` alone. If training
-        fails, the estimator stays what it was before.
+        Changed parameters of training (learning rate, `batch_size`, `n_jobs`, ...) take effect. Changed parameters of the
+        model are refused. A column that has had only one value is scaled by the first X in which it has more. Early stopping
+        is for `fit` only. If training fails, the estimator stays as it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            As for `fit`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        VAE
+            The estimator itself.
 
         Raises
         ------
         DataError, SettingsError, DivergenceError
-            As for `fit`; SettingsError also for a changed parameter of the model.
+            As for `fit`. Also SettingsError for a changed parameter of the model.
 
         Warns
         -----
         DataWarning
-            As for `fit`; a value is far outside of what was seen before; or the model was loaded without its optimizer.
+            As for `fit`. Also if a value is far outside of those seen before, or if the model was loaded without its
+            optimizer.
         """
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
@@ -497,12 +514,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     # --- Files
 
     def save(self, path: str | Path, *, optimizer: bool = True) -> None:
-        """Write the trained model as safetensors, whole or not at all; `vaefast.load` reads it, and no pickle is involved.
+        """Write the trained model as safetensors, whole or not at all. `vaefast.load` reads it. Nothing is pickled.
 
         Parameters
         ----------
-        optimizer
-            Whether Adam's moments are kept, with which `partial_fit` goes on as if the model had never left memory; without
+        path : str or Path
+            The file. An existing one is replaced.
+        optimizer : bool, default=True
+            Whether Adam's moments are kept. With them `partial_fit` continues as if the model had never left memory. Without
             them the file is a third as large.
 
         Raises

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from vaefast.data.wording import shown as printable
+from vaefast.plots.scales import fitting
 from vaefast.plots.sheet import (
     BELOW,
     CURVE_WIDTH,
@@ -40,6 +42,12 @@ FEWEST_BARS = 10  # that the axis has room for, so that two are no walls
 CLASSES = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#a0a010", "#17becf",
 )  # fmt: skip
+
+
+# Markers as letters, beside the names of classes; and what these names may take of the page.
+GLYPHS = {"o": "\N{BLACK CIRCLE}", "s": "\N{BLACK SQUARE}", "^": "\N{BLACK UP-POINTING TRIANGLE}", "D": "\N{BLACK DIAMOND}",
+          "v": "\N{BLACK DOWN-POINTING TRIANGLE}"}  # fmt: skip
+LONGEST_NAME = 500
 
 
 @style()
@@ -96,7 +104,9 @@ def draw_latent_scatter(
     data_name: str = "",
     title: str = "Test images in latent space",
 ) -> Figure:
-    """Draw images as points, (N, 2), coloured by their labels, (N,), where these are known and no more than ten.
+    """Draw examples as points, (N, 2), told apart by their labels, (N,), where these are known and no more than ten.
+
+    Up to five classes have colours that are told apart with any colour vision; in any case their markers differ, up to five.
 
     Raises
     ------
@@ -111,15 +121,22 @@ def draw_latent_scatter(
         raise ValueError(f"labels: expected shape ({len(places)},), got {kinds.shape}")
     classes = np.unique(kinds)
     known = labels is not None and len(classes) <= len(CLASSES)
-    groups = [(str(kind), kinds == kind) for kind in classes] if known else [("", np.ones(len(places), bool))]
-    room = max(text_width(name, LABEL_SIZE) for name, _ in groups)
+    groups = [(printable(kind), kinds == kind) for kind in classes] if known else [("", np.ones(len(places), bool))]
+    styles = SERIES if len(groups) <= len(SERIES) else [(color, SERIES[i % 5][1]) for i, color in enumerate(CLASSES)]
+    names = [
+        fitting(f"{GLYPHS[marker]} {name}", LONGEST_NAME, LABEL_SIZE)
+        for (name, _), (_, marker) in zip(groups, styles, strict=False)
+    ]
+    names = names if known else [""]
+    room = max(text_width(name, LABEL_SIZE, math=False) for name in names)
     sheet = Sheet(SQUARE + TAG_GAP + room, SQUARE + BELOW, title, data_name)
     axes = sheet.axes(0, 0, SQUARE, SQUARE, "latents")
     size = float(np.clip(12_000 / len(places), 1.5, 12))
-    for (name, chosen), color in zip(groups, CLASSES, strict=False):
-        axes.scatter(places[chosen, 0], places[chosen, 1], s=size, color=color, alpha=0.7, linewidths=0, label=name)
+    for (name, chosen), (color, marker) in zip(groups, styles, strict=False):
+        points_at = places[chosen, 0], places[chosen, 1]
+        axes.scatter(*points_at, s=size, color=color, marker=marker, alpha=0.7, linewidths=0, label=name)
     label_axes(axes, *axis_names)
-    _key(axes, [(name, color) for (name, _), color in zip(groups, CLASSES, strict=False) if name])
+    _key(axes, [(name, color) for name, (color, _) in zip(names, styles, strict=False) if name])
     move_labels_in(axes)
     return sheet.figure
 

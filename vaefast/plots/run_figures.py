@@ -76,7 +76,7 @@ def _figures(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
     """Each figure of pictures with its name, drawn when it is asked for."""
     shown = as_seen(data.drawn.values[: max(RECONSTRUCTIONS, 2 * INTERPOLATIONS)], binarize)
     assert data.shape is not None
-    shape, data_name, kind = (data.shape[0], data.shape[1]), printable(data.name), model.likelihood
+    shape, data_name, kind = data.shape, printable(data.name), model.likelihood
     samples = prior_samples(engine, model.latent, seed, likelihood=kind)
     yield "prior_samples", draw_prior_samples(samples, shape, data_name=data_name)
     first = shown[:RECONSTRUCTIONS]

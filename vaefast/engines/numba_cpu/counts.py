@@ -11,7 +11,7 @@ half 0 first:
     GRADIENT  the gradient of the outputs (52), (54)
 
 Loops run over the lanes of some rows of a panel, which lie together, so that LLVM vectorises them; what belongs to a row or
-to a column is written out for all of them first. CHUNK rows at a time keep this in a first-level cache.
+to a column is written out for all of them first.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from vaefast.engines.numba_cpu.objectives import sample_weight
 from vaefast.engines.numba_cpu.rising import (
     HIGHEST,
     LOWEST,
-    PAIR,
+    SLOPES,
     TABLED,
+    beyond_table,
     dispersion,
     log1p,
-    log_rising,
-    rising_slope,
+    place_in_table,
     tabulate,
 )
 from vaefast.engines.plan import OUTPUT, ROWS
@@ -43,8 +43,9 @@ from vaefast.models.layout import PANEL
 
 MAXIMUM, SUM, DENSITY, GRADIENT = 0, 1, 2, 3
 STAGES = 4
-# Rows of a panel that are worked on together: their lanes and those of what is written out for them are 18 KB.
-CHUNK = 32
+# Rows that take all passes before the next do: at 2,000 columns what the passes leave to each other is 0.5 MB, which stays in
+# a second-level cache. With all 128 rows of a minibatch at once it goes by the third.
+CHUNK_ROWS = 32
 # Arrays that are written out for the lanes of a chunk.
 WRITTEN_OUT = 6
 SMALLEST = np.float32(-3e38)
@@ -66,7 +67,7 @@ class Counts(NamedTuple):
     maxima: NDArray[np.float32]  # (2, rows k): of each half of the outputs
     sums: NDArray[np.float64]  # (2, rows k): of exp(a - maximum)
     slopes: NDArray[np.float64]  # (2, rows k): of g
-    table: NDArray[np.float32]  # (X * TABLED * 2,): `rising.tabulate`; empty without a dispersion
+    table: NDArray[np.float32]  # `rising.tabulate`; empty without a dispersion
     lanes: NDArray[np.float32]  # (2, rows k * WRITTEN_OUT * 16): each half's arrays of a chunk, one after the other
 
 
@@ -106,34 +107,34 @@ def _choose_offset(likelihood):
 @kernel
 def tabulate_share(offset, plan, parameters, counts, worker, workers):
     """This worker's columns of the table; offset is that of x_log_dispersion."""
-    t = parameters[offset : offset + plan.pixels]
-    tabulate(t, counts.table, plan.pixels * worker // workers, plan.pixels * (worker + 1) // workers)
+    panels = (plan.pixels + PANEL - 1) // PANEL
+    t = parameters[offset : offset + panels * PANEL]
+    tabulate(t, counts.table, panels * worker // workers, panels * (worker + 1) // workers)
 
 
 @kernel
-def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood, first, last, half):
-    """One pass over rows first to last - 1 of half of the columns.
+def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood, first, start, stop, half):
+    """One pass over rows start to stop - 1, CHUNK_ROWS at most, of half of the columns.
 
-    offset: that of x_log_dispersion, -1 without one; scale: what the gradient of log p(x | z) counts for in the loss. After
-    DENSITY log_likelihood, (rows k,) float64, holds the half's part in nats; after GRADIENT the outputs are their gradients,
-    and the target that of x_log_dispersion for each row.
+    offset: that of x_log_dispersion, -1 without one; scale: what the gradient of log p(x | z) counts for in the loss; first:
+    the row of the workspace's rates from which on e of these rows stands. After DENSITY log_likelihood, (rows k,) float64,
+    holds the half's part in nats; after GRADIENT the outputs are their gradients, and the target that of x_log_dispersion for
+    each row.
     """
-    workspace, pixels, counts, twins = buffers.workspace, buffers.pixels, buffers.pixels, plan.twins
-    for start in range(first, last, CHUNK):
-        stop = min(start + CHUNK, last)
-        if stage == MAXIMUM:
-            _maximum(twins, plan, workspace, counts, start, stop, half)
-        elif stage == SUM:
-            _sum(twins, plan, workspace, counts, start, stop, half)
-        elif stage == DENSITY:
-            if offset < 0:
-                _share_density(plan, workspace, pixels, counts, scale, log_likelihood, start, stop, half)
-            else:
-                _place_counts(twins, plan, workspace, pixels, counts, start, stop, half)
-                _dispersed_density(twins, offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half)
-                _add_rising(twins, offset, plan, parameters, workspace, pixels, counts, log_likelihood, start, stop, half)
-        elif offset >= 0:
-            _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half)
+    workspace, counts = buffers.workspace, buffers.pixels
+    if stage == MAXIMUM:
+        _maximum(plan, workspace, counts, start, stop, half)
+    elif stage == SUM:
+        _sum(plan, workspace, counts, first, start, stop, half)
+    elif stage == DENSITY:
+        if offset < 0:
+            _share_density(plan, workspace, counts, scale, log_likelihood, first, start, stop, half)
+        else:
+            _place_counts(plan, workspace, counts, start, stop, half)
+            _dispersed_density(offset, plan, parameters, workspace, counts, log_likelihood, first, start, stop, half)
+            _add_rising(offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half)
+    elif offset >= 0:
+        _dispersed_gradient(plan, workspace, counts, scale, first, start, stop, half)
 
 
 @kernel
@@ -143,8 +144,8 @@ def _columns(twins, layer, half):
 
 
 @kernel
-def _maximum(twins, plan, workspace, counts, start, stop, half):
-    layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
+def _maximum(plan, workspace, counts, start, stop, half):
+    twins, layer, rows = plan.twins, plan.layers[plan.layers.shape[0] - 1], stop - start
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
     lanes = counts.lanes[half, at : at + size]
     fill(lanes, SMALLEST)
@@ -173,9 +174,9 @@ def _largest(counts, q):
 
 
 @kernel
-def _sum(twins, plan, workspace, counts, start, stop, half):
+def _sum(plan, workspace, counts, first, start, stop, half):
     """e = exp(a - maximum), to the rates of the workspace, and its sum over the half."""
-    layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
+    twins, layer, rows = plan.twins, plan.layers[plan.layers.shape[0] - 1], stop - start
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
     total, largest = counts.lanes[half, at : at + size], counts.lanes[half, at + size : at + 2 * size]
     fill(total, ZERO)
@@ -184,7 +185,7 @@ def _sum(twins, plan, workspace, counts, start, stop, half):
     begin, end = _columns(twins, layer, half)
     for panel in range(begin, end):
         place = layer[OUTPUT] + panel * twins * stride + start * PANEL
-        rate = plan.rates + panel * stride + start * PANEL
+        rate = plan.rates + panel * stride + first * PANEL
         a, e = workspace[place : place + rows * PANEL], workspace[rate : rate + rows * PANEL]
         for j in range(a.size):
             e[j] = exp_of_negative(a[j] - largest[j])
@@ -209,7 +210,7 @@ def _add_up(lanes, sums, start):
 
 
 @kernel
-def _share_density(plan, workspace, pixels, counts, scale, log_likelihood, start, stop, half):
+def _share_density(plan, workspace, counts, scale, log_likelihood, first, start, stop, half):
     """log p(x | z) = sum(x log s) + constant (50), (51); the outputs become d_a = (l s - x) scale (52)."""
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
@@ -218,40 +219,40 @@ def _share_density(plan, workspace, pixels, counts, scale, log_likelihood, start
         r = q // k
         log_sum = np.float64(_largest(counts, q)) + math.log(counts.sums[0, q] + counts.sums[1, q])
         value = counts.constants[r] if half == 0 else 0.0
-        begin, end = _entries(pixels, r, half)
+        begin, end = _entries(counts, r, half)
         base = layer[OUTPUT] + q * PANEL
         for entry in range(begin, end):
-            column = np.int64(pixels.indices[entry])
+            column = np.int64(counts.indices[entry])
             a = workspace[base + (column // PANEL) * stride + column % PANEL]
             value += np.float64(counts.counts[entry]) * (np.float64(a) - log_sum)
         log_likelihood[q] = value
         share = np.float64(counts.totals[r]) / (counts.sums[0, q] + counts.sums[1, q])
         fill(factor[(q - start) * PANEL : (q - start + 1) * PANEL], np.float32(share * scale))
     for panel in range(half_begin(layer, half), half_end(layer, half)):
-        shift = panel * stride + start * PANEL
-        a = workspace[layer[OUTPUT] + shift : layer[OUTPUT] + shift + rows * PANEL]
-        e = workspace[plan.rates + shift : plan.rates + shift + rows * PANEL]
+        output, rate = layer[OUTPUT] + panel * stride + start * PANEL, plan.rates + panel * stride + first * PANEL
+        a, e = workspace[output : output + rows * PANEL], workspace[rate : rate + rows * PANEL]
         for j in range(a.size):
             a[j] = e[j] * factor[j]
     for q in range(start, stop):
-        begin, end = _entries(pixels, q // k, half)
+        begin, end = _entries(counts, q // k, half)
         base = layer[OUTPUT] + q * PANEL
         for entry in range(begin, end):
-            column = np.int64(pixels.indices[entry])
+            column = np.int64(counts.indices[entry])
             workspace[base + (column // PANEL) * stride + column % PANEL] -= counts.counts[entry] * scale
 
 
 @kernel
-def _entries(pixels, r, half):
+def _entries(counts, r, half):
     """The entries of row r in a half of the columns: the first, and the one after the last."""
-    start = r * pixels.capacity
-    middle = start + pixels.middles[r]
-    return (middle, start + pixels.lengths[r]) if half == 1 else (start, middle)
+    start = r * counts.capacity
+    middle = start + counts.middles[r]
+    return (middle, start + counts.lengths[r]) if half == 1 else (start, middle)
 
 
 @kernel
-def _place_counts(twins, plan, workspace, pixels, counts, start, stop, half):
+def _place_counts(plan, workspace, counts, start, stop, half):
     """x of these rows, half of its columns, to the target of the workspace."""
+    twins = plan.twins
     layer = plan.layers[plan.layers.shape[0] - 1]
     stride = layer[ROWS] * PANEL
     begin, end = _columns(twins, layer, half)
@@ -259,20 +260,21 @@ def _place_counts(twins, plan, workspace, pixels, counts, start, stop, half):
         place = plan.target + panel * stride
         fill(workspace[place + start * PANEL : place + stop * PANEL], ZERO)
     for q in range(start, stop):
-        first, last = _entries(pixels, q // plan.samples, half)
+        first, last = _entries(counts, q // plan.samples, half)
         base = plan.target + q * PANEL
         for entry in range(first, last):
-            column = np.int64(pixels.indices[entry])
+            column = np.int64(counts.indices[entry])
             workspace[base + (column // PANEL) * stride + column % PANEL] = counts.counts[entry]
 
 
 @kernel
-def _dispersed_density(twins, offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half):
+def _dispersed_density(offset, plan, parameters, workspace, counts, log_likelihood, first, start, stop, half):
     """What of log p(x | z) (48), (49) and of its slopes (53), (55), (56) has the same form for every count.
 
     The outputs become g, or with zero inflation w g, the target the gradient of x_log_dispersion but for the rising
     factorial's, the zero_logits their slope.
     """
+    twins = plan.twins
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
     lanes = counts.lanes[half, at : at + WRITTEN_OUT * size]
@@ -294,7 +296,8 @@ def _dispersed_density(twins, offset, plan, parameters, workspace, counts, log_l
         place = panel * stride + start * PANEL
         output = layer[OUTPUT] + panel * twins * stride + start * PANEL
         a = workspace[output : output + rows * PANEL]
-        e = workspace[plan.rates + place : plan.rates + place + rows * PANEL]
+        rate = plan.rates + panel * stride + first * PANEL
+        e = workspace[rate : rate + rows * PANEL]
         x = workspace[plan.target + place : plan.target + place + rows * PANEL]
         if twins == 1:
             _negative_binomial(a, x, e, factor, shift, theta, inverse_theta, total, slope)
@@ -373,30 +376,32 @@ def _zero_inflated(a, h, x, e, factor, shift, theta, inverse_theta, total, slope
 
 
 @kernel
-def _add_rising(twins, offset, plan, parameters, workspace, pixels, counts, log_likelihood, start, stop, half):
+def _add_rising(offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half):
     """R of every non-zero count to log p(x | z) (48), and S to the gradient of its dispersion (55)."""
     layer = plan.layers[plan.layers.shape[0] - 1]
     stride, table = layer[ROWS] * PANEL, counts.table
     for q in range(start, stop):
-        begin, end = _entries(pixels, q // plan.samples, half)
+        begin, end = _entries(counts, q // plan.samples, half)
         base, value = plan.target + q * PANEL, 0.0
         for entry in range(begin, end):
-            column, x = np.int64(pixels.indices[entry]), counts.counts[entry]
+            column, x = np.int64(counts.indices[entry]), counts.counts[entry]
             place = base + (column // PANEL) * stride + column % PANEL
-            if x <= TABLED:
-                pair = (column * TABLED + np.int64(x) - 1) * PAIR
-                value += np.float64(table[pair])
-                workspace[place] += table[pair + 1]
-            else:
+            in_table = place_in_table(column, min(np.int64(x), TABLED))
+            value += np.float64(table[in_table])
+            slope = table[in_table + SLOPES]
+            if x > TABLED:
                 theta = np.float64(dispersion(parameters[offset + column]))
-                value += log_rising(np.float64(x), theta)
-                workspace[place] += np.float32(rising_slope(np.float64(x), theta))
+                more, more_slope = beyond_table(np.float64(x), theta)
+                value += more
+                slope += np.float32(more_slope)
+            workspace[place] += slope
         log_likelihood[q] += value
 
 
 @kernel
-def _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half):
+def _dispersed_gradient(plan, workspace, counts, scale, first, start, stop, half):
     """The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way."""
+    twins = plan.twins
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
     factor = counts.lanes[half, at : at + size]
@@ -408,7 +413,8 @@ def _dispersed_gradient(twins, plan, workspace, counts, scale, start, stop, half
     for panel in range(begin, end):
         place, output = panel * stride + start * PANEL, layer[OUTPUT] + panel * twins * stride + start * PANEL
         a = workspace[output : output + rows * PANEL]
-        e = workspace[plan.rates + place : plan.rates + place + rows * PANEL]
+        rate = plan.rates + panel * stride + first * PANEL
+        e = workspace[rate : rate + rows * PANEL]
         x = workspace[plan.target + place : plan.target + place + rows * PANEL]
         for j in range(a.size):
             a[j] = fma(e[j], factor[j], -a[j]) * scale

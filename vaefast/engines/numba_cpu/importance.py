@@ -2,7 +2,7 @@
 
 C samples a chunk, X pixels, Z latents. A number in parentheses is an equation of DERIVATION.md. The decoder has a row for each
 sample of one image, so that its weights are read once for C of them and everything stays in a second-level cache. Chunks
-begin at multiples of C, whatever the images beside: neither the threads nor the set change a bit.
+begin at multiples of C for every image, so neither the number of threads nor the other images change a bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Layers forward and backward, half of their columns at a time.
 
 B minibatch, r counts its rows; J the columns of one half of a layer. A number in parentheses is an equation of
-DERIVATION.md. Sums run in one fixed order for each element, so a row's result depends neither on the rows beside it nor on
-the number of workers.
+DERIVATION.md. Each element is summed in one fixed order. So the output of a row depends neither on the other rows nor on the
+number of workers.
 
 Backward, d_source = d_output @ W^T is taken as W @ d_output^T, whose left operand is W as it stands: a copy of all weights
 that is transposed in every step would be 1 MB written by one core and read by the other. The small d_output is transposed

@@ -18,6 +18,7 @@ from numba.extending import overload
 from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.counts import (
+    CHUNK_ROWS,
     GRADIENT,
     STAGES,
     NegativeBinomial,
@@ -116,12 +117,14 @@ def _choose_phase(network, worker, share, parameters, buffers, sparse, scale, lo
     def counts(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
         plan, k, offset = network.plan, network.plan.samples, dispersion_offset(network.likelihood)
         first, last = share.first * k, share.last * k
-        for stage in range(STAGES):
-            if stage > 0:
-                meet(worker.counters, share.meeting, share.partners)
-            for half in range(share.half_first, share.half_last):
-                out = log_likelihood[half, begin:end]
-                counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, last, half)
+        for start in range(first, last, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, last)
+            for stage in range(STAGES):
+                if stage > 0:
+                    meet(worker.counters, share.meeting, share.partners)
+                for half in range(share.half_first, share.half_last):
+                    out = log_likelihood[half, begin:end]
+                    counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, start, stop, half)
 
     likelihood = network.types[network.fields.index("likelihood")]
     return counts if _kind(likelihood) in COUNTS else images
@@ -159,10 +162,12 @@ def _choose_forward(likelihood, plan, parameters, buffers, log_likelihood, begin
 
     def counts(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
         offset = dispersion_offset(likelihood)
-        for stage in range(GRADIENT):
-            for half in range(HALVES):
-                out = log_likelihood[half, begin : begin + rows]
-                counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, rows, half)
+        for start in range(0, rows, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, rows)
+            for stage in range(GRADIENT):
+                for half in range(HALVES):
+                    out = log_likelihood[half, begin : begin + rows]
+                    counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, start, stop, half)
 
     return counts if _kind(likelihood) in COUNTS else images
 

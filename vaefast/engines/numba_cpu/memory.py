@@ -10,7 +10,7 @@ from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import Pixels
 from vaefast.engines.numba_cpu.products import GROUP
-from vaefast.engines.numba_cpu.rising import PAIR, TABLED
+from vaefast.engines.numba_cpu.rising import PANEL_OF_TABLE
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import Scratch
 from vaefast.engines.plan import BLOCK_PIXELS, HALVES, Plan, aligned, half_widths, pixel_blocks, shared_parts
@@ -37,7 +37,7 @@ def lists_of(plan: Plan, model: ModelSettings, longest: int) -> Pixels | Counts:
     if not model.counts:
         return pixels_of(plan)
     rows, index = plan.rows, np.uint16 if plan.pixels <= NARROW else np.uint32
-    decoded, tabled = rows * plan.samples, plan.pixels if model.likelihood == "negative-binomial" else 0
+    decoded, panels = rows * plan.samples, padded(plan.pixels) // PANEL
     return Counts(
         capacity=longest,
         indices=np.empty(rows * longest, index),
@@ -52,7 +52,7 @@ def lists_of(plan: Plan, model: ModelSettings, longest: int) -> Pixels | Counts:
         maxima=np.zeros((HALVES, decoded), np.float32),
         sums=np.zeros((HALVES, decoded)),
         slopes=np.zeros((HALVES, decoded)),
-        table=np.zeros(tabled * TABLED * PAIR, np.float32),
+        table=aligned(panels * PANEL_OF_TABLE if model.likelihood == "negative-binomial" else 0),
         lanes=np.zeros((HALVES, decoded * WRITTEN_OUT * PANEL), np.float32),
     )
 

@@ -1,4 +1,4 @@
-"""What differs between objectives in a step: what a sample counts for, and how the KL divergence enters the gradient.
+"""The differences between objectives in a step: the weight of a sample, and how the KL divergence enters the gradient.
 
 B minibatch, k samples of the latents an image, Z latents, padded to panels; r counts images, q = k r + s samples. A number in
 parentheses is an equation of DERIVATION.md. An objective is a *type*, as a likelihood is (`likelihoods.py`): a run compiles
@@ -32,7 +32,7 @@ SMALLEST_WEIGHT = 1e-12
 
 
 class Averaged(NamedTuple):
-    """The samples count alike, and the KL divergence is in closed form: `elbo` and `beta`."""
+    """The samples have equal weights, and the KL divergence is in closed form: `elbo` and `beta`."""
 
     samples: int
 
@@ -55,7 +55,7 @@ class Weighted(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a call leaves of its examples, in nats, float64."""
+    """The terms of the examples of a call, in nats, float64."""
 
     log_likelihood: NDArray[np.float64]  # (2, n k): the halves of the pixels apart
     kl: NDArray[np.float64]  # (n,), in closed form
@@ -76,7 +76,7 @@ def objective_of(settings: ObjectiveSettings, plan: Plan) -> Averaged | FreeBits
 
 
 def make_terms(objective: Averaged | FreeBits | Weighted, examples: int, steps: int) -> Terms:
-    """Room for what a call leaves."""
+    """Memory for the terms of a call."""
     samples = examples * objective.samples
     return Terms(
         log_likelihood=np.empty((2, samples)),
@@ -89,7 +89,7 @@ def make_terms(objective: Averaged | FreeBits | Weighted, examples: int, steps: 
 def bound_terms(
     objective: Averaged | FreeBits | Weighted, terms: Terms, kl_weights: NDArray[np.float64], batch_size: int
 ) -> BoundTerms:
-    """What a call tells of its examples, (n,), in minibatches whose KL had these weights, (steps,)."""
+    """The bound terms of the examples of a call, (n,), in minibatches whose KL had these weights, (steps,)."""
     log_p = terms.log_likelihood.sum(axis=0).reshape(-1, objective.samples)  # (n, k)
     average = log_p.mean(axis=1)
     if isinstance(objective, Weighted):
@@ -111,7 +111,7 @@ def kind_of(objective: Any) -> Any:
 
 
 def keep_kl(objective, plan, workspace, r):
-    """After the heads of image r: what is needed of its KL divergence."""
+    """After the heads of image r: keep the terms of its KL divergence."""
 
 
 @overload(keep_kl, jit_options=AS_KERNELS)
@@ -177,7 +177,7 @@ def log_ratio(plan, workspace, noise, lanes, r, s):
 
 
 def is_weighted(objective):
-    """Whether samples count by their importance."""
+    """Whether samples are weighted by their importance."""
 
 
 @overload(is_weighted, jit_options=AS_KERNELS)

@@ -13,16 +13,16 @@ import math
 import numpy as np
 
 from vaefast.engines.numba_cpu.compiler import kernel
-from vaefast.engines.numba_cpu.elementwise import ONE, exp, log
+from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, exp, log
+from vaefast.models.layout import PANEL
 from vaefast.models.settings import LOG_DISPERSION_BOUNDS
 
 # Counts that have an entry in the table: 98 in 100 of the non-zero counts of single cells.
 TABLED = 16
-# R and S of one count.
-PAIR = 2
+# Elements of the table for a panel of columns, and where S begins among them.
+SLOPES = TABLED * PANEL
+PANEL_OF_TABLE = 2 * SLOPES
 LOWEST, HIGHEST = (np.float32(bound) for bound in LOG_DISPERSION_BOUNDS)
-# Stirling's series is taken from here on: the first terms left out are under 1e-10 there.
-STIRLING_FROM = 8.0
 
 
 @kernel
@@ -44,59 +44,60 @@ def log1p(r, u, inverse):
 
 @kernel
 def tabulate(x_log_dispersion, table, first, last):
-    """R and S of the counts 1 to TABLED in columns first to last - 1; table, (X * TABLED * 2,)."""
-    for column in range(first, last):
-        inverse_theta = ONE / dispersion(x_log_dispersion[column])
-        row = table[column * TABLED * PAIR : (column + 1) * TABLED * PAIR]
-        for k in range(TABLED):
-            ratio = np.float32(k) * inverse_theta
-            u = ONE + ratio
-            slope = ONE / u
-            row[PAIR * k] = log1p(ratio, u, slope)
-            row[PAIR * k + 1] = slope
-        logarithm, slope_sum = 0.0, 0.0
-        for k in range(TABLED):
-            logarithm += np.float64(row[PAIR * k])
-            slope_sum += np.float64(row[PAIR * k + 1])
-            row[PAIR * k] = logarithm
-            row[PAIR * k + 1] = slope_sum
+    """R and S of the counts 1 to TABLED in panels first to last - 1 of columns; x_log_dispersion, (padded X,).
+
+    table, (panels, 2, TABLED, 16): the same count of neighbouring columns lies together, for most counts are the smallest.
+    """
+    for panel in range(first, last):
+        t = x_log_dispersion[panel * PANEL : (panel + 1) * PANEL]
+        rows = table[panel * PANEL_OF_TABLE : (panel + 1) * PANEL_OF_TABLE]
+        logarithms, slopes = rows[:SLOPES], rows[SLOPES:]
+        for j in range(PANEL):
+            logarithms[j] = ZERO
+            slopes[j] = ONE
+        for k in range(1, TABLED):
+            place, before, ratio = k * PANEL, (k - 1) * PANEL, np.float32(k)
+            summed, next_sum = logarithms[before:place], logarithms[place : place + PANEL]
+            added, next_added = slopes[before:place], slopes[place : place + PANEL]
+            for j in range(PANEL):
+                of_theta = ratio / dispersion(t[j])
+                u = ONE + of_theta
+                slope = ONE / u
+                next_sum[j] = summed[j] + log1p(of_theta, u, slope)
+                next_added[j] = added[j] + slope
 
 
 @kernel
-def _stirling_rest(z):
-    """log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2."""
-    inverse = 1.0 / z
+def place_in_table(column, x):
+    """Where R of a count from 1 to TABLED stands in the table; S stands SLOPES behind it."""
+    return (column // PANEL) * PANEL_OF_TABLE + (x - 1) * PANEL + column % PANEL
+
+
+@kernel
+def beyond_table(x, theta):
+    """What R and S of a count above TABLED have beyond those of TABLED, float64.
+
+    With z = theta + TABLED and d = x - TABLED, R grows by log Gamma(z + d) - log Gamma(z) - d log theta, and S by theta times
+    digamma(z + d) - digamma(z). Both are differences of Stirling series, whose leading terms share one logarithm; z is at
+    least 16, where the first terms left out are under 1e-11.
+    """
+    z, d = theta + TABLED, x - TABLED
+    end, growth = z + d, math.log1p(d / z)
+    inverse, inverse_end = 1.0 / z, 1.0 / end
+    raised = (end - 0.5) * growth - d + _stirling_rest(inverse_end) - _stirling_rest(inverse)
+    slope = theta * (growth + _digamma_rest(inverse_end) - _digamma_rest(inverse))
+    return raised + d * math.log1p(TABLED / theta), slope
+
+
+@kernel
+def _stirling_rest(inverse):
+    """log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2, of 1 / z."""
     square = inverse * inverse
     return inverse * (1.0 / 12 - square * (1.0 / 360 - square * (1.0 / 1260)))
 
 
 @kernel
-def _digamma_rest(z):
-    """digamma(z) - log z."""
-    inverse = 1.0 / z
+def _digamma_rest(inverse):
+    """digamma(z) - log z, of 1 / z."""
     square = inverse * inverse
     return -0.5 * inverse - square * (1.0 / 12 - square * (1.0 / 120 - square * (1.0 / 252)))
-
-
-@kernel
-def log_rising(x, theta):
-    """R of a count above TABLED, float64."""
-    below, n = 0.0, 0
-    while theta + n < STIRLING_FROM:
-        below += math.log((theta + n) / theta)
-        n += 1
-    z, d = theta + n, x - n
-    # log Gamma(z + d) - log Gamma(z) - d log z; what is left of d log z - x log theta is zero where nothing was raised
-    raised = (z + d - 0.5) * math.log1p(d / z) - d + _stirling_rest(z + d) - _stirling_rest(z)
-    return raised + below + (d * math.log(z / theta) if n > 0 else 0.0)
-
-
-@kernel
-def rising_slope(x, theta):
-    """S of a count above TABLED, float64."""
-    below, n = 0.0, 0
-    while theta + n < STIRLING_FROM:
-        below += 1.0 / (theta + n)
-        n += 1
-    z, d = theta + n, x - n
-    return theta * (math.log1p(d / z) + _digamma_rest(z + d) - _digamma_rest(z) + below)
