@@ -15,9 +15,7 @@
  * vaefast/engines/numba_cpu/counts.py, and so are the bits.
  */
 
-/* Rows of a panel that are worked on together: their lanes and those of what is written out for them are 18 KB. */
-#define CHUNK 32
-#define CHUNK_LANES (CHUNK * PANEL)
+#define CHUNK_LANES (CHUNK_ROWS * PANEL)
 #define SMALLEST -3e38f
 
 /* Row q of the entries of a half: the first of them, and the one after the last. */
@@ -35,9 +33,7 @@ static inline index_t place_of(const CountRows *c, index_t q, uint32_t column) {
     return (index_t)(column / PANEL) * c->stride + q * PANEL + column % PANEL;
 }
 
-static inline float *outputs_of(const CountRows *c, index_t panel, index_t start) {
-    return c->outputs + panel * c->twins * c->stride + start * PANEL;
-}
+static inline float *outputs_of(const CountRows *c, index_t panel) { return c->outputs + panel * c->twins * c->stride; }
 
 static inline float largest_of(const CountRows *c, index_t q) {
     return c->maxima[0][q] > c->maxima[1][q] ? c->maxima[0][q] : c->maxima[1][q];
@@ -60,21 +56,21 @@ static inline void larger_lanes(const float *restrict a, index_t size, float *re
     for (index_t j = 0; j < size; j++) lanes[j] = a[j] > lanes[j] ? a[j] : lanes[j];
 }
 
-static void find_maxima(const CountRows *c, index_t start, index_t rows) {
+static void find_maxima(const CountRows *c) {
     float lanes[CHUNK_LANES];
-    fill(lanes, rows * PANEL, SMALLEST);
+    fill(lanes, c->rows * PANEL, SMALLEST);
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        const float *a = outputs_of(c, panel, start);
+        const float *a = outputs_of(c, panel);
         index_t real = smaller(PANEL, c->pixels - panel * PANEL);
         if (real == PANEL)
-            larger_lanes(a, rows * PANEL, lanes);
+            larger_lanes(a, c->rows * PANEL, lanes);
         else
-            for (index_t r = 0; r < rows * PANEL; r += PANEL) larger_lanes(a + r, real, lanes + r);
+            for (index_t r = 0; r < c->rows * PANEL; r += PANEL) larger_lanes(a + r, real, lanes + r);
     }
-    for (index_t r = 0; r < rows; r++) {
+    for (index_t r = 0; r < c->rows; r++) {
         float largest = SMALLEST;
         for (int j = 0; j < PANEL; j++) largest = lanes[r * PANEL + j] > largest ? lanes[r * PANEL + j] : largest;
-        c->maxima[c->half][start + r] = largest;
+        c->maxima[c->half][r] = largest;
     }
 }
 
@@ -86,19 +82,19 @@ static inline void add_lanes_to(const float *restrict e, index_t size, float *re
     for (index_t j = 0; j < size; j++) total[j] += e[j];
 }
 
-static void sum_exponentials(const CountRows *c, index_t start, index_t rows) {
+static void sum_exponentials(const CountRows *c) {
     float total[CHUNK_LANES], largest[CHUNK_LANES];
-    fill(total, rows * PANEL, 0.0f);
-    for (index_t r = 0; r < rows; r++) fill(largest + r * PANEL, PANEL, largest_of(c, start + r));
+    fill(total, c->rows * PANEL, 0.0f);
+    for (index_t r = 0; r < c->rows; r++) fill(largest + r * PANEL, PANEL, largest_of(c, r));
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        float *e = c->rates + panel * c->stride + start * PANEL;
+        float *e = c->rates + panel * c->stride;
         index_t real = smaller(PANEL, c->pixels - panel * PANEL);
-        exponentials(outputs_of(c, panel, start), largest, rows * PANEL, e);
+        exponentials(outputs_of(c, panel), largest, c->rows * PANEL, e);
         if (real < PANEL) /* Padded columns have a = 0, and would count. */
-            for (index_t r = 0; r < rows * PANEL; r += PANEL) fill(e + r + real, PANEL - real, 0.0f);
-        add_lanes_to(e, rows * PANEL, total);
+            for (index_t r = 0; r < c->rows * PANEL; r += PANEL) fill(e + r + real, PANEL - real, 0.0f);
+        add_lanes_to(e, c->rows * PANEL, total);
     }
-    add_up(total, rows, c->sums[c->half] + start);
+    add_up(total, c->rows, c->sums[c->half]);
 }
 
 /* ---- counts of which only the shares depend on z: poisson and multinomial, which differ in their constants ---- */
@@ -116,17 +112,17 @@ static double share_log_likelihood(const CountRows *c, index_t q) {
     return value;
 }
 
-/* The same of some rows, whose outputs become d_a = (l s - x) scale (52). */
-static void share_density(const CountRows *c, index_t start, index_t rows) {
+/* The same of all rows, whose outputs become d_a = (l s - x) scale (52). */
+static void share_density(const CountRows *c) {
     float factor[CHUNK_LANES];
-    for (index_t q = start; q < start + rows; q++) {
+    for (index_t q = 0; q < c->rows; q++) {
         c->log_likelihood[q] = share_log_likelihood(c, q);
         double share = (double)c->totals[q] / sum_of(c, q);
-        fill(factor + (q - start) * PANEL, PANEL, (float)(share * (double)c->scale));
+        fill(factor + q * PANEL, PANEL, (float)(share * (double)c->scale));
     }
     for (index_t panel = c->begin; panel < c->end; panel++)
-        multiply(c->rates + panel * c->stride + start * PANEL, factor, rows * PANEL, outputs_of(c, panel, start));
-    for (index_t q = start; q < start + rows; q++) {
+        multiply(c->rates + panel * c->stride, factor, c->rows * PANEL, outputs_of(c, panel));
+    for (index_t q = 0; q < c->rows; q++) {
         Entries entries = entries_of(c, q);
         for (index_t i = entries.begin; i < entries.end; i++)
             c->outputs[place_of(c, q, c->columns[i])] -= c->counts[i] * c->scale;
@@ -136,10 +132,10 @@ static void share_density(const CountRows *c, index_t start, index_t rows) {
 /* ---- counts with a dispersion a column: the negative binomial, with zero inflation or without ---- */
 
 /* x of these rows, a half of its columns, to the target. */
-static void place_counts(const CountRows *c, index_t start, index_t rows) {
+static void place_counts(const CountRows *c) {
     for (index_t panel = c->begin; panel < c->end; panel++)
-        fill(c->target + panel * c->stride + start * PANEL, rows * PANEL, 0.0f);
-    for (index_t q = start; q < start + rows; q++) {
+        fill(c->target + panel * c->stride, c->rows * PANEL, 0.0f);
+    for (index_t q = 0; q < c->rows; q++) {
         Entries entries = entries_of(c, q);
         for (index_t i = entries.begin; i < entries.end; i++) c->target[place_of(c, q, c->columns[i])] = c->counts[i];
     }
@@ -152,9 +148,9 @@ typedef struct {
 } Lanes;
 
 /* mu = e * factor, and log mu = a + shift (45); a row of zeros has no rates, and nothing to multiply their logarithms by. */
-static void write_rates(const CountRows *c, index_t start, index_t rows, Lanes *lanes) {
-    for (index_t r = 0; r < rows; r++) {
-        index_t q = start + r;
+static void write_rates(const CountRows *c, Lanes *lanes) {
+    for (index_t r = 0; r < c->rows; r++) {
+        index_t q = r;
         double sum = sum_of(c, q), size = (double)c->sizes[q];
         double log_size = size > 0.0 ? log(size) : 0.0, log_share = -(double)largest_of(c, q) - log(sum);
         fill(lanes->factor + r * PANEL, PANEL, (float)(size / sum));
@@ -228,45 +224,45 @@ static void zero_inflated(float *restrict a, float *restrict h, float *restrict 
 /* What of log p(x | z) (48), (49) and of its slopes (53), (55), (56) has the same form for every count: the outputs become g, or
  * with zero inflation w g, the target the gradient of x_log_dispersion but for the rising factorial's, the zero_logits their
  * slope. */
-static void dispersed_density(const CountRows *c, index_t start, index_t rows) {
+static void dispersed_density(const CountRows *c) {
     Lanes lanes;
-    fill(lanes.total, rows * PANEL, 0.0f);
-    fill(lanes.slope, rows * PANEL, 0.0f);
-    write_rates(c, start, rows, &lanes);
+    fill(lanes.total, c->rows * PANEL, 0.0f);
+    fill(lanes.slope, c->rows * PANEL, 0.0f);
+    write_rates(c, &lanes);
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        index_t place = panel * c->stride + start * PANEL;
-        float *a = outputs_of(c, panel, start), *x = c->target + place;
-        write_dispersions(c->x_log_dispersion + panel * PANEL, rows, &lanes);
+        index_t place = panel * c->stride;
+        float *a = outputs_of(c, panel), *x = c->target + place;
+        write_dispersions(c->x_log_dispersion + panel * PANEL, c->rows, &lanes);
         if (c->twins == 1)
-            negative_binomial(a, x, c->rates + place, rows * PANEL, &lanes);
+            negative_binomial(a, x, c->rates + place, c->rows * PANEL, &lanes);
         else
-            zero_inflated(a, a + c->stride, x, c->rates + place, rows * PANEL, &lanes);
+            zero_inflated(a, a + c->stride, x, c->rates + place, c->rows * PANEL, &lanes);
     }
-    for (index_t r = 0; r < rows; r++) {
-        double value = c->half == 0 ? c->constants[start + r] : 0.0;
+    for (index_t r = 0; r < c->rows; r++) {
+        double value = c->half == 0 ? c->constants[r] : 0.0;
         for (int j = 0; j < PANEL; j++) value += (double)lanes.total[r * PANEL + j];
-        c->log_likelihood[start + r] = value;
+        c->log_likelihood[r] = value;
     }
-    add_up(lanes.slope, rows, c->slopes[c->half] + start);
+    add_up(lanes.slope, c->rows, c->slopes[c->half]);
 }
 
 /* R of every non-zero count to log p(x | z) (48), and S to the gradient of its dispersion (55). */
-static void add_rising(const CountRows *c, index_t start, index_t rows) {
-    for (index_t q = start; q < start + rows; q++) {
+static void add_rising(const CountRows *c) {
+    for (index_t q = 0; q < c->rows; q++) {
         Entries entries = entries_of(c, q);
         double value = 0.0;
         for (index_t i = entries.begin; i < entries.end; i++) {
             uint32_t column = c->columns[i];
-            float x = c->counts[i], *gradient = c->target + place_of(c, q, column);
-            if (x <= TABLED) {
-                const float *pair = c->table + ((index_t)column * TABLED + (index_t)x - 1) * PAIR;
-                value += (double)pair[0];
-                *gradient += pair[1];
-            } else {
-                double theta = (double)dispersion(c->x_log_dispersion[column]);
-                value += log_rising((double)x, theta);
-                *gradient += (float)rising_slope((double)x, theta);
+            float x = c->counts[i];
+            const float *entry = c->table + place_in_table(column, smaller((index_t)x, TABLED));
+            float slope = entry[SLOPES];
+            value += (double)entry[0];
+            if (x > TABLED) {
+                Rising more = beyond_table((double)x, (double)dispersion(c->x_log_dispersion[column]));
+                value += more.logarithm;
+                slope += (float)more.slope;
             }
+            c->target[place_of(c, q, column)] += slope;
         }
         c->log_likelihood[q] += value;
     }
@@ -281,39 +277,36 @@ static inline void share_out(float *restrict a, const float *restrict e, const f
 }
 
 /* The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way. */
-static void dispersed_gradient(const CountRows *c, index_t start, index_t rows) {
+static void dispersed_gradient(const CountRows *c) {
     float factor[CHUNK_LANES];
-    for (index_t r = 0; r < rows; r++) {
-        index_t q = start + r;
+    for (index_t r = 0; r < c->rows; r++) {
+        index_t q = r;
         fill(factor + r * PANEL, PANEL, (float)((c->slopes[0][q] + c->slopes[1][q]) / sum_of(c, q)));
     }
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        index_t place = panel * c->stride + start * PANEL;
-        float *a = outputs_of(c, panel, start);
-        share_out(a, c->rates + place, factor, rows * PANEL, c->scale);
-        scale_lanes(c->target + place, rows * PANEL, -c->scale);
-        if (c->twins > 1) scale_lanes(a + c->stride, rows * PANEL, -c->scale);
+        index_t place = panel * c->stride;
+        float *a = outputs_of(c, panel);
+        share_out(a, c->rates + place, factor, c->rows * PANEL, c->scale);
+        scale_lanes(c->target + place, c->rows * PANEL, -c->scale);
+        if (c->twins > 1) scale_lanes(a + c->stride, c->rows * PANEL, -c->scale);
     }
 }
 
 /* ---- what the engine calls ---- */
 
 static void counts_pass(int stage, const CountRows *c) {
-    for (index_t start = 0; start < c->rows; start += CHUNK) {
-        index_t rows = smaller(CHUNK, c->rows - start);
-        if (stage == MAXIMUM) {
-            find_maxima(c, start, rows);
-        } else if (stage == SUM) {
-            sum_exponentials(c, start, rows);
-        } else if (stage == DENSITY && !c->x_log_dispersion) {
-            share_density(c, start, rows);
-        } else if (stage == DENSITY) {
-            place_counts(c, start, rows);
-            dispersed_density(c, start, rows);
-            add_rising(c, start, rows);
-        } else if (c->x_log_dispersion) {
-            dispersed_gradient(c, start, rows);
-        }
+    if (stage == MAXIMUM) {
+        find_maxima(c);
+    } else if (stage == SUM) {
+        sum_exponentials(c);
+    } else if (stage == DENSITY && !c->x_log_dispersion) {
+        share_density(c);
+    } else if (stage == DENSITY) {
+        place_counts(c);
+        dispersed_density(c);
+        add_rising(c);
+    } else if (c->x_log_dispersion) {
+        dispersed_gradient(c);
     }
 }
 

@@ -89,45 +89,46 @@ cdef class Counts(Pixels):
     # ---- the likelihood ----
 
     cdef int _tabulate(self, index_t worker, index_t workers) except -1 nogil:
-        """This worker's columns of what small counts need of the dispersions."""
-        cdef index_t first = self.pixels * worker // workers, last = self.pixels * (worker + 1) // workers
-        cdef index_t entry = TABLED * PAIR
+        """This worker's panels of what small counts need of the dispersions."""
+        cdef index_t panels = panels_of(self.pixels)
         self.kernels.tabulate(
-            self.weight(self.own, self.pixels), self.buffer(self.table, 0, self.pixels * entry), first, last
+            self.weight(self.own, panels * PANEL), self.buffer(self.table, 0, panels * PANEL_OF_TABLE),
+            panels * worker // workers, panels * (worker + 1) // workers,
         )
         return 0
 
     cdef int _counts_pass(
-        self, int stage, float scale, index_t begin, index_t first, index_t last, index_t half
+        self, int stage, float scale, index_t begin, index_t rates, index_t first, index_t last, index_t half
     ) except -1 nogil:
-        """A pass over rows first to last - 1 of half of the columns; scale is what log p(x | z) counts for in the loss."""
+        """A pass over rows first to last - 1, CHUNK_ROWS at most, of half of the columns.
+
+        scale is what log p(x | z) counts for in the loss, rates the row from which on their rates stand.
+        """
         cdef CountRows rows
-        cdef index_t half_of_it
-        if last <= first:
-            return 0
+        cdef index_t other
         rows.rows, rows.half, rows.pixels, rows.capacity = last - first, half, self.pixels, self.capacity
         rows.stride, rows.twins, rows.scale = self.stride, self.twins, scale
         rows.begin, rows.end = self._half_begin(self.top, half) // self.twins, self._half_end(self.top, half) // self.twins
-        self._take_matrices(&rows, first)
+        self._take_matrices(&rows, first, rates)
         self._take_lists(&rows, first)
-        for half_of_it in range(HALVES):
-            rows.maxima[half_of_it], rows.sums[half_of_it] = &self.maxima[half_of_it, first], &self.sums[half_of_it, first]
-            rows.slopes[half_of_it] = &self.slopes[half_of_it, first]
+        for other in range(HALVES):
+            rows.maxima[other], rows.sums[other] = &self.maxima[other, first], &self.sums[other, first]
+            rows.slopes[other] = &self.slopes[other, first]
         if CHECKED:
             inside(begin + first, rows.rows, self.log_likelihood.shape[1])
         rows.log_likelihood = &self.log_likelihood[half, begin + first]
         rows.x_log_dispersion = rows.table = NULL
         if self.likelihood == NEGATIVE_BINOMIAL:
             rows.x_log_dispersion = self.weight(self.own, panels_of(self.pixels) * PANEL)
-            rows.table = self.buffer(self.table, 0, self.pixels * TABLED * PAIR)
+            rows.table = self.buffer(self.table, 0, panels_of(self.pixels) * PANEL_OF_TABLE)
         self.kernels.counts_pass(stage, &rows)
         return 0
 
-    cdef int _take_matrices(self, CountRows* rows, index_t first) except -1 nogil:
+    cdef int _take_matrices(self, CountRows* rows, index_t first, index_t rates) except -1 nogil:
         """Where the outputs, the rates and x of some rows stand."""
         cdef index_t panels = panels_of(self.pixels), shift = first * PANEL
         rows.outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, self.twins * panels, rows.rows)
-        rows.rates = self.matrix(self.rates + shift, panels, rows.rows)
+        rows.rates = self.matrix(self.rates + rates * PANEL, panels, rows.rows)
         rows.target = self.matrix(self.x + shift, panels, rows.rows)
         return 0
 

@@ -7,6 +7,10 @@ from vaefast.engines import plan as _plan
 
 
 cdef extern from "kernels.h" nogil:
+    enum:
+        CHUNK_ROWS
+        TABLED
+        PANEL_OF_TABLE
     ctypedef int64_t index_t
     ctypedef struct Adam:
         float beta1, beta2, rest1, rest2, epsilon, size, correction
@@ -110,9 +114,6 @@ cdef enum:
     # Passes over the likelihood of counts that have a meeting before them, and GRADIENT, which only training takes.
     GRADIENT = 3
     STAGES = 4
-    # Counts that have an entry in the table of a column, and the numbers in it; rising.h.
-    TABLED = 16
-    PAIR = 2
     # Slots of the counters, each group's in a cache line of its own: where all meet, whether a worker failed, where the groups
     # meet, ticket counters.
     MEETING = 0

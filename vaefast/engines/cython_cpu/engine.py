@@ -43,7 +43,7 @@ LIKELIHOOD_CODES = {
     "bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2, "poisson": 3, "multinomial": 3, "negative-binomial": 4,
 }  # fmt: skip
 OWN_PARAMETERS = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}
-# Numbers in the table of a column's dispersion; rising.h.
+# Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
 
 
@@ -240,7 +240,7 @@ def _pixel_lists(plan: Plan) -> tuple[NDArray[Any], ...]:
 
 def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, ...]:
     """What `Memory.take_lists` wants of counts: so many entries a row, and what the passes over a row leave to each other."""
-    rows, tabled = plan.rows, plan.pixels if model.likelihood == "negative-binomial" else 0
+    rows, tabled = plan.rows, padded(plan.pixels) if model.likelihood == "negative-binomial" else 0
     return (
         capacity,
         np.empty(rows * capacity, np.uint32),
@@ -255,7 +255,7 @@ def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, 
         np.zeros((HALVES, rows), np.float32),
         np.zeros((HALVES, rows)),
         np.zeros((HALVES, rows)),
-        np.zeros(tabled * TABLED, np.float32),
+        aligned(tabled * TABLED),
     )
 
 

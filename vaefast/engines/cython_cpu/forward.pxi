@@ -87,12 +87,14 @@ cdef class Forward(Counts):
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:
         """log p(x | z) of the first rows in nats; what becomes of the outputs is not said."""
-        cdef index_t half
+        cdef index_t half, first = 0
         cdef int stage
         if self.counted:
-            for stage in range(GRADIENT):
-                for half in range(HALVES):
-                    self._counts_pass(stage, 1.0, begin, 0, rows, half)
+            while first < rows:
+                for stage in range(GRADIENT):
+                    for half in range(HALVES):
+                        self._counts_pass(stage, 1.0, begin, 0, first, smaller(first + CHUNK_ROWS, rows), half)
+                first += CHUNK_ROWS
         else:
             for half in range(HALVES):
                 self._likelihood_rows(1.0, begin, 0, rows, half)

@@ -9,6 +9,12 @@
 #include <stdint.h>
 
 #define PANEL 16
+/* Rows of counts that take all passes before the next do: at 2,000 columns what the passes leave to each other is 0.5 MB, which
+ * stays in a second-level cache. */
+#define CHUNK_ROWS 32
+/* Counts that have an entry in the table of a dispersion, and the elements of the table for a panel of columns. */
+#define TABLED 16
+#define PANEL_OF_TABLE (2 * TABLED * PANEL)
 
 typedef int64_t index_t;
 
@@ -27,7 +33,7 @@ typedef struct {
 /* Some rows of counts and a half of their columns, as the passes of counts.h see them; pointers are to the first of the rows. A
  * matrix of B rows has one element a column, in panels, but for the outputs, of which a column may have two. */
 typedef struct {
-    index_t rows;       /* B */
+    index_t rows;       /* B, CHUNK_ROWS at most */
     index_t begin, end; /* the panels of columns of this half: the first, and the one after the last */
     index_t half, pixels, capacity;
     index_t stride; /* from a panel of a matrix to the next */
@@ -107,7 +113,8 @@ typedef struct {
     index_t (*list)(const float *row, const uint16_t *pixel, index_t size, uint16_t *indices, float *values);
     /* What the encoder sees of the counts of a row. */
     void (*see_counts)(const float *x, index_t size, int encoder_input, float *values);
-    /* What counts up to 16 need of a dispersion, columns first to last - 1 of the table, (X * 32,) (47), (55). */
+    /* What counts up to TABLED need of a dispersion (47), (55), for panels first to last - 1 of columns; the table is
+     * (panels, PANEL_OF_TABLE). */
     void (*tabulate)(const float *x_log_dispersion, float *table, index_t first, index_t last);
     /* One pass over rows of counts: MAXIMUM to GRADIENT. */
     void (*counts_pass)(int stage, const CountRows *counts);

@@ -52,13 +52,15 @@ cdef class Rows(Forward):
         self, float scale, index_t begin, index_t first, index_t last, index_t half_first, index_t half_last, index_t meeting
     ) except -1 nogil:
         """log p(x | z) of counts, whose outputs become their gradients; the halves of a group meet between the passes."""
-        cdef index_t half
+        cdef index_t half, start = first
         cdef int stage
-        for stage in range(STAGES):
-            if stage > 0:
-                self._meet(meeting, self.partners)
-            for half in range(half_first, half_last):
-                self._counts_pass(stage, scale, begin, first, last, half)
+        while start < last:
+            for stage in range(STAGES):
+                if stage > 0:
+                    self._meet(meeting, self.partners)
+                for half in range(half_first, half_last):
+                    self._counts_pass(stage, scale, begin, first, start, smaller(start + CHUNK_ROWS, last), half)
+            start += CHUNK_ROWS
         return 0
 
     cdef index_t _group_begin(self, index_t rows, index_t group) noexcept nogil:
