@@ -28,7 +28,7 @@ FLOORS: dict[str, set[str]] = {
     "models": {"errors", "models"},
     "files": {"errors", "files", "models"},
     "data": {"data", "errors", "models.noise"},
-    "tables": {"errors", "models.noise", "tables"},
+    "tables": {"errors", "models.count_rows", "models.noise", "models.settings", "tables"},
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},

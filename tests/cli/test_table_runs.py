@@ -234,11 +234,11 @@ def test_a_run_starts_from_another_with_its_scaling():
 @pytest.mark.parametrize(
     ("data", "flags", "words"),
     [
-        ("bits.csv", (), "trained on the column 'height' where bits.csv has another"),
-        ("real.csv", ("--scaling", "minmax"), "has scaling standard, this run minmax"),
-        ("real.csv", ("--likelihood", "bernoulli"), "has likelihood gaussian, this run bernoulli"),
-        ("grey.npy", (), "was trained on a table, and grey.npy holds pictures"),
-        ("real.csv", ("--latent", "3"), "has latent 2, this run 3"),
+        ("bits.csv", (), "has the column 'height' where bits.csv has another"),
+        ("real.csv", ("--scaling", "minmax"), "has scaling standard, but this run minmax"),
+        ("real.csv", ("--likelihood", "bernoulli"), "has likelihood gaussian, but this run bernoulli"),
+        ("grey.npy", (), "was trained on a table, but grey.npy holds pictures"),
+        ("real.csv", ("--latent", "3"), "has latent 2, but this run 3"),
     ],
 )
 def test_a_start_that_does_not_fit(data, flags, words):

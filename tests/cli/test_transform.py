@@ -240,7 +240,7 @@ def test_numbers_that_do_not_fit(command, table):
     np.savez("x.npz", TABLE, TABLE)
     refused(command, 3, ("table.safetensors", "--data", "x.npz", "--out", "z.csv"), "holds 2 arrays")
     np.save("x.npy", TABLE[:, :4])
-    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "has 4 columns, and the model 5")
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "has 4 columns, but the model has 5")
 
 
 def test_scores_that_are_no_finite_numbers_are_said(command, table):
@@ -249,7 +249,7 @@ def test_scores_that_are_no_finite_numbers_are_said(command, table):
     np.save("x.npy", wrong)
     code, _, err = command("table.safetensors", "--data", "x.npy", "--out", "z.csv")
     assert code == 0
-    assert "1 rows have a score that is no finite number" in err
+    assert "rows with a score that is not finite: 1;" in err
     assert np.isfinite(written_table("z.csv")["elbo"]).sum() == 39
 
 
@@ -269,10 +269,10 @@ def test_scores_that_are_no_finite_numbers_are_said(command, table):
         (("--out", "a\0.csv"), 2, "null character"),
         (("--out", "deep/z.csv"), 6, "the folder deep of --out deep/z.csv does not exist: make it"),
         (("--out", "run"), 6, "run is a folder: give --out the name of a file"),
-        (("--out", "grey.npy", "--force"), 2, "grey.npy is a file that is read"),
+        (("--out", "grey.npy", "--force"), 2, "grey.npy is a file that this command reads"),
         (("--out", "there.csv"), 2, "there.csv exists: choose another --out, or replace it with --force"),
         (("--data", "nowhere.csv"), 3, "nowhere.csv"),
-        (("--data", "wide.npy"), 3, "wide.npy has 31 columns, and the model 30: give other --data"),
+        (("--data", "wide.npy"), 3, "wide.npy has 31 columns, but the model has 30: give other --data"),
     ],
 )
 def test_flags_and_files_that_are_refused(command, run, flags, code, words):

@@ -136,7 +136,7 @@ def test_windows_letters_are_read_and_said(tmp_path):
 
 def test_damaged_text_of_either_encoding(tmp_path):
     wide = FRAME.to_csv(sep="\t", index=False).encode("utf-16")
-    refused(written(tmp_path, wide[:300] + b"\x00\xd8\x00\xd8" + wide[300:], "a.txt"), "damaged, or no text of UTF-16")
+    refused(written(tmp_path, wide[:300] + b"\x00\xd8\x00\xd8" + wide[300:], "a.txt"), "damaged, or is not UTF-16 text")
     refused(written(tmp_path, b"a,b\n1.5,2\n\x90,3\n"), "line 3, column 1 'a'")  # no letter in Windows-1252
 
 
@@ -268,10 +268,10 @@ def test_a_chosen_label_is_kept_and_not_trained_on(tmp_path):
 def test_real_numbers_can_be_kept_out_of_training_too(tmp_path):
     FRAME.assign(target=VALUES[:, 0]).to_csv(tmp_path / "a.csv", index=False)
     table = table_in(tmp_path / "a.csv", label="target")
-    holds(table, "column 5 'target' is not trained on, and its numbers are no labels of classes: figures do without them")
+    holds(table, "column 5 'target' is not trained on, and its numbers are not class labels: figures do not show them")
     assert table.labels is None
     assert table_in(tmp_path / "a.csv").values.shape == (30, 5)  # it does not look like labels
-    assert table_in(tmp_path / "a.csv").notes == ("column target holds no labels: trained on like the others",)
+    assert table_in(tmp_path / "a.csv").notes == ("column target does not look like labels: trained on like the others",)
 
 
 @pytest.mark.parametrize("name", ["label", "Class", "target", "y"])

@@ -1,4 +1,4 @@
-"""Parquet and feather files, by pyarrow: the columns of numbers, the index of pandas left out."""
+"""Parquet and feather files, read by pyarrow: all columns of numbers except the index of pandas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
 
 
 def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
-    """All columns of numbers of a `.parquet` or `.feather` file, of one type that holds them all.
+    """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
     Left out, with a note, are the index that pandas has written, and a first column that is one (see `without_index`).
 
@@ -40,8 +40,7 @@ def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
     Raises
     ------
     DataError
-        pyarrow is not installed, the file is damaged, holds text, dates or other things among the numbers, values that are
-        missing, or nothing.
+        pyarrow is not installed; the file is damaged or empty; or it holds text, dates, other objects or missing values.
     """
     origin = shown(path)
     with _pyarrow(path) as reader:
@@ -70,7 +69,7 @@ def _table(held: pa.Table, label: str | None, origin: str) -> Table:
 
 @contextmanager
 def _pyarrow(path: Path) -> Iterator[Any]:
-    """The package, with its failures as ours."""
+    """The package pyarrow, with its errors turned into DataErrors."""
     try:
         import pyarrow
         import pyarrow.feather
@@ -104,12 +103,12 @@ def _watched(names: list[str], label: str | None, all_names: list[str]) -> set[i
 
 
 def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDArray[Any]:
-    """A column as numbers, NaN where it may hold text and does.
+    """A column as numbers. Text in a column that may hold text becomes NaN.
 
     Raises
     ------
     DataError
-        It holds something else, or values are missing.
+        The column holds something else, or values are missing.
     """
     import pyarrow as pa
 

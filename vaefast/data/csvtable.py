@@ -1,6 +1,6 @@
-"""A table of numbers out of a text file, as spreadsheets, pandas and R write it.
+"""A table of numbers from a text file, as spreadsheets, pandas and R write it.
 
-Lines of plain numbers go through NumPy's reader as they are; only columns that may hold text are looked at value by value.
+NumPy's reader takes the lines of plain numbers. Only columns that may hold text are read value by value.
 """
 
 from __future__ import annotations
@@ -27,42 +27,44 @@ from vaefast.data.values import row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# So many different labels of a column are kept once each.
+# At most this many different labels of a column share one string each.
 MOST_SHARED = 1000
-# What text is read as that is no UTF-8: what European Windows writes.
+# The encoding of text that is not UTF-8: the one that Windows uses in Europe and America.
 OTHER_ENCODING = "cp1252"
-# Bytes that the encoding is told from.
+# Bytes from which the encoding is found.
 SNIFFED = 4096
 
 
 def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike], label: str | None = None) -> Table:
-    """All columns of numbers but the index of the rows.
+    """All columns of numbers except the index of the rows.
 
-    Left out, with a note, is a leading column without a name (`Unnamed: 0`, or where the header has one name fewer than the
-    rows have fields) that holds the rows' names or whole numbers that all differ; a first column named like an index that
-    counts the rows, numbers ten of them or more, each differently, or names them; and one without a header that counts ten
-    rows or more.
+    A first column is taken as an index and left out, with a note, in three cases:
+
+    - It has no name (or `Unnamed: 0`, or the header has one name fewer than the rows have fields), and it holds names of the
+      rows or whole numbers that all differ.
+    - It is named like an index, and it counts the rows, names them, or holds different whole numbers for ten rows or more.
+    - The file has no header, and it counts ten rows or more.
 
     Parameters
     ----------
     path
         A text file, which may be packed (gzip, xz, bz2, or a zip archive of one file).
     dtype
-        Of the values, or what gives it from the names and the number of the columns.
+        Type of the values, or a function that gives it from the names and the number of the columns.
     label
         Name or number, from 1, of a column that may hold text.
 
     Raises
     ------
     DataError
-        Lines of different length, text among the numbers, a value that is missing, no numbers, a column without a name that
-        is no index, or a file that is damaged or no text.
+        Lines differ in length, a value is text or missing, there are no numbers, a column without a name is not an index, or
+        the file is damaged or is not text.
     """
     try:
         return _read(path, dtype, label, None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
-            raise DataError(f"{shown(path)} is damaged, or no text of UTF-16: save it as CSV in UTF-8") from error
+            raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
         found = _read(path, dtype, label, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
@@ -91,7 +93,7 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
 
 
 def header_of(path: Path) -> list[str]:
-    """Names of the columns of a text file; none without a header."""
+    """Names of the columns of a text file; empty without a header."""
     try:
         with _lines(path, None) as lines:
             return lines.header()[0]
@@ -101,12 +103,12 @@ def header_of(path: Path) -> list[str]:
 
 
 def check_no_gaps(table: Table, origin: str) -> None:
-    """Refuse values that are missing.
+    """Refuse missing values.
 
     Raises
     ------
     DataError
-        One is; the message holds the place of the first, what is there instead, and how many there are.
+        A value is missing. The message gives the place of the first, what stands there, and how many are missing.
     """
     count, first = 0, (0, 0)
     for start, stop in row_blocks(*table.values.shape):
@@ -124,7 +126,7 @@ def check_no_gaps(table: Table, origin: str) -> None:
 
 @contextmanager
 def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
-    """The lines of a file, in this encoding or the one that it seems to have."""
+    """The lines of a file, in this encoding, or in the one that its first bytes show."""
     with reading(path) as file, unpacked(file, path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
         encoding = encoding or encoding_of(buffered.peek(SNIFFED)[:SNIFFED])
@@ -143,7 +145,7 @@ def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype:
     converters: dict[int | str, Callable[[str], float]] = {at: column.take for at, column in texts.items()}
     converters |= dict.fromkeys(truths, _truth)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # no data: an error of our own follows
+        warnings.simplefilter("ignore", UserWarning)  # no data: our own error follows
         return np.loadtxt(
             lines, dtype, comments=None, delimiter=lines.dialect.separator, quotechar=QUOTE, ndmin=2,
             converters=converters or None, encoding=None,
@@ -157,7 +159,7 @@ def _truth(field: str) -> float:
 
 
 class _Texts(list[str]):
-    """What one column holds, gathered while it is read; equal labels are one string."""
+    """Collects the texts of one column while it is read. Equal labels share one string."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +174,7 @@ class _Texts(list[str]):
 
 
 def _watched(names: Sequence[str], columns: int, label: str | None) -> list[int]:
-    """Columns that may hold text: the first, where they are unnamed or named like an index, and labels."""
+    """Columns that may hold text: labels, and a first column that is unnamed or named like an index."""
     leading = unnamed(names) or [0] * (len(names) > 0 and names[0].lower() in COUNTERS)
     chosen = None if label is None else column_of(label, names, columns)
     named = [i for i, name in enumerate(names) if name.lower() in LABELS]

@@ -1,4 +1,4 @@
-"""Columns that number or name the rows: recognised, and left out."""
+"""Recognise columns that number or name the rows, and leave them out."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from vaefast.data.table import Table
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# Names of the columns that `to_csv` of pandas and `write.csv` of R put in front, the second of a file read and written again.
+# Names of the index columns of `to_csv` in pandas and `write.csv` in R, also after a file was read and written again.
 UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
-# Names of a first column that is left out where it counts the rows, or numbers many of them differently.
+# Names of a first column that is left out if it counts the rows, or gives many rows different numbers.
 COUNTERS = ("index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "__index_level_0__")
-# So many rows with whole numbers that all differ, in a column called `id`, are numbers of the rows and no data.
+# From this many rows on, different whole numbers in a column such as `id` are taken as row numbers.
 MANY = 10
 
 
 def unnamed(names: Sequence[str]) -> list[int]:
-    """Numbers of the columns in front that have no name of their own."""
+    """Numbers of the leading columns without a name of their own."""
     end = next((i for i, name in enumerate(names) if not UNNAMED.fullmatch(name)), len(names))
     return list(range(end))
 
 
 def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Table:
-    """The table without the columns in front that are no data, and notes on them.
+    """The table without its leading index columns, and notes on them.
 
     Parameters
     ----------
     lacks_a_name
-        Whether the header has one name fewer than the rows have fields.
+        Whether the header has one name fewer than a row has fields.
 
     Raises
     ------
     DataError
-        A column has no name and is no index.
+        A column has no name and is not an index.
     """
     for at in unnamed(table.names):
         held = _index_held(table.texts[at])
@@ -49,8 +49,8 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Tabl
             raise disagreement(origin, len(table.names) - 1, len(table.names))
         if not held:
             raise DataError(
-                f"{origin}: its first column has no name and is no index of the rows, for its numbers are not whole and all "
-                "different: name it in the header to train on it, or remove it"
+                f"{origin}: its first column has no name and is not an index of the rows, because its numbers are not whole "
+                "or not all different: name it in the header to train on it, or remove it"
             )
         table = table.noted(f"the first column has no name and holds the rows' {held}: left out")
     nameless = unnamed(table.names)
@@ -64,7 +64,7 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Tabl
 
 
 def _numbering(table: Table) -> str:
-    """What a first column holds that numbers or names the rows; nothing for one that holds data."""
+    """What a first column that is an index holds, in words; empty for a column of data."""
     if not table.names:
         return " counts the rows" if _counts_on(table.values) else ""
     if table.names[0].lower() not in COUNTERS or len(table.at) < 2:
@@ -79,14 +79,14 @@ def _numbering(table: Table) -> str:
 
 
 def _counts_on(values: NDArray[Any]) -> bool:
-    """Whether the first column counts the rows, ten or more, from 0 or from 1."""
+    """Whether the first column counts ten rows or more from 0 or from 1."""
     if len(values) < MANY or values.shape[1] < 2 or values[0, 0] not in (0, 1):
         return False
     return bool(np.array_equal(values[:, 0], np.arange(len(values)) + values[0, 0]))
 
 
 def _index_held(texts: list[str]) -> str:
-    """Names or numbers, if these can be those of the rows, else nothing."""
+    """`names` or `numbers`, if the values can be those of the rows; otherwise empty."""
     if not all(is_number(field) for field in texts):
         return "names" if any(field.lower() not in MISSING and not is_number(field) for field in texts) else ""
     numbers = [number_in(field) for field in texts]

@@ -59,6 +59,8 @@ def choose(name: str, needed: Collection[str] = ()) -> str:
     EngineUnavailable
         It cannot run here, or lacks what is needed; the message holds the reason and the remedy.
     """
+    if SEVERAL_RANKS in needed and (counts := [need for need in needed if need in COUNTS]):
+        raise EngineUnavailable(f"{SEVERAL_RANKS} has no {counts[0]}: train counts in one process, on all its cores")
     if name == "auto":
         return _best(needed)
     if name not in ENGINES:

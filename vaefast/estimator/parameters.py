@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from vaefast.engines.threads import granted_cores, thread_count
 from vaefast.errors import DataError, SettingsError, VaefastError
-from vaefast.models.defaults import usual_learning_rate, usual_samples
+from vaefast.models.defaults import usual_encoder_input, usual_learning_rate, usual_samples
 from vaefast.models.settings import (
     AdamSettings,
     ModelSettings,
@@ -38,7 +38,9 @@ def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings
     """Settings of a model of so many columns and of its training, by the parameters as they are now."""
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
-    model = ModelSettings(columns, hidden, whole(vae.n_components), vae.activation, vae.likelihood_)
+    seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
+    about = vae.activation, vae.likelihood_, vae.zero_inflation, seen
+    model = ModelSettings(columns, hidden, whole(vae.n_components), *about)
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
     steps = _rate_steps(vae)

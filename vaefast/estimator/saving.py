@@ -34,6 +34,7 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
         "n_iter": vae.n_iter_,
         "history": vae.history_,
         "step": state.step,
+        **({"size_quantiles": vae.size_quantiles_} if inputs.are_counts else {}),
     }
     training = asdict(network.training)
     tensors, vector = saved_inputs.tensors(inputs), state.parameters.astype(np.float32)
@@ -91,6 +92,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
+        zero_inflation=model.zero_inflation, encoder_input=model.encoder_input,
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
         init=training.initialization, random_state=training.seed, **asdict(training.adam),
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
@@ -110,6 +112,8 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
     vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
     vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None
+    if about.get("size_quantiles"):
+        vae.size_quantiles_ = [float(size) for size in about["size_quantiles"]]
     if about.get("feature_names_in"):
         vae.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
     return vae

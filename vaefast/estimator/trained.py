@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from vaefast.errors import DataError
+from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.inference.network import Network
 from vaefast.models import noise
+from vaefast.models.counts import draw as draw_counts
 from vaefast.models.likelihoods import draw, expectation
 from vaefast.models.noise import Purpose
 from vaefast.tables import checking
@@ -27,6 +28,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     _network: Network
     _inputs: Inputs
     likelihood_: str
+    size_quantiles_: list[float]
 
     @property
     def _n_features_out(self) -> int:
@@ -86,7 +88,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray of shape (N, X)
-            Probabilities for a Bernoulli likelihood, otherwise numbers in the units of the data.
+            Probabilities for a Bernoulli likelihood; for counts the rates of a row of total 1; otherwise numbers in the
+            units of the data.
 
         Raises
         ------
@@ -97,10 +100,40 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         z = check_array(Z, dtype=[np.float32, np.float64])
         if z.shape[1] != self._n_features_out:
             raise DataError(f"Z has {z.shape[1]} columns: give the {self._n_features_out} latents of this model")
-        return self._inputs.leave(expectation(self.likelihood_, self._network.decode(z)))
+        return self._means(z)
+
+    def _means(self, z: NDArray[Any]) -> NDArray[Any]:
+        """Means of p(x | z), (N, X), in the units of the data; of counts for rows of size 1."""
+        outputs = self._network.decode(z)
+        return self._inputs.leave(expectation(self.likelihood_, outputs, self._network.model.zero_inflation))
+
+    def normalized(self, X: ArrayLike) -> NDArray[Any]:
+        """Rates of each column for rows of counts of total 1, from the posterior's means: what is left when depths are equal.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, X)
+            Rows of counts.
+
+        Returns
+        -------
+        ndarray of shape (N, X), float32
+            Not negative; the rates of a row add up to 1, or to less with zero inflation.
+
+        Raises
+        ------
+        SettingsError
+            The model is not one of counts.
+        DataError
+            X does not fit the model.
+        """
+        check_is_fitted(self)
+        if not self._inputs.are_counts:
+            raise SettingsError(f"likelihood {self.likelihood_} has no rates: normalized is for a likelihood of counts")
+        return self._means(self._posterior(X)[0])
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
-        """Reconstructions of the rows: `inverse_transform(transform(X))`.
+        """Reconstructions of the rows: `inverse_transform(transform(X))`; of counts, times the total of each row.
 
         Parameters
         ----------
@@ -117,7 +150,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         DataError
             X does not fit the model.
         """
-        return self.inverse_transform(self._posterior(X)[0])
+        check_is_fitted(self)
+        X, entered = self._entered(X)
+        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0])
+        return means * entered.totals()[:, None].astype(means.dtype) if self._inputs.are_counts else means
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11) -> NDArray[Any]:
         """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
@@ -156,6 +192,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     ) -> NDArray[Any]:
         """New rows: latents z drawn from the prior N(0, I), and sent through the decoder.
 
+        Rows of counts have totals drawn from those of the training data.
+
         Parameters
         ----------
         n_samples : int, default=1
@@ -182,9 +220,21 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         seed = int(random_state) if seeded else int(generator.randint(2**31))  # type: ignore[arg-type]
         z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
         outputs = self._network.decode(z)
+        if self._inputs.are_counts:
+            return self._sampled_counts(outputs, generator, noise_in_x)
         if not noise_in_x:
             return self._inputs.leave(expectation(self.likelihood_, outputs))
         return self._inputs.leave(draw(self.likelihood_, outputs, self._network.parameters.get("x_log_std"), generator))
+
+    def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
+        """Rows whose totals are spread as those of the training data are."""
+        zeros, quantiles = self._network.model.zero_inflation, np.asarray(self.size_quantiles_)
+        at = generator.random_sample(len(outputs)) * (len(quantiles) - 1)
+        size = np.rint(np.interp(at, np.arange(len(quantiles)), quantiles)).astype(np.int64)
+        if not noise_in_x:
+            return expectation(self.likelihood_, outputs, zeros) * size[:, None].astype(outputs.dtype)
+        t = self._network.parameters.get("x_log_dispersion")
+        return draw_counts(outputs, size, self.likelihood_, generator, t, zeros)
 
     def score_samples(self, X: ArrayLike, *, n_samples: int = 10, per_feature: bool = False) -> NDArray[np.float64]:
         """The ELBO of each row in nats: a lower bound on log p(x). Low scores mark rows unlike the training data.
@@ -286,12 +336,12 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         X, entered = self._entered(X)
         return self._network.posterior(entered, self._exact_rows(X))
 
-    def _entered(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _entered(self, X: ArrayLike) -> tuple[Any, Any]:
         """X checked, and as the networks see it."""
-        X = checking.table(self, X)
-        return X, self._inputs.enter(X)
+        table = self._inputs.table(checking.table(self, X))
+        return table, self._inputs.enter(table)
 
-    def _exact_rows(self, X: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    def _exact_rows(self, X: Any) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
         return lambda rows: self._inputs.exact(X[rows])
 
     def to_onnx(self, folder: str | Path) -> tuple[Path, Path]:

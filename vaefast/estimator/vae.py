@@ -20,7 +20,7 @@ from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
-from vaefast.models.settings import LIKELIHOODS, check_binarization
+from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
 from vaefast.training import progress_bar, trainer
@@ -32,8 +32,11 @@ from vaefast.training.trainer import EpochMetrics
 # Settings of the model, which training cannot change, and the parameters that they come from.
 MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
+    "zero_inflation": "zero_inflation", "encoder_input": "encoder_input",
 }  # fmt: skip
 
+# Quantiles of the totals of rows of counts that a model keeps, for its samples: from the smallest to the largest.
+SIZES = 101
 # What comes of a validation row that is far out.
 OUTWEIGHS = "its score outweighs those of the others"
 # What an epoch's metrics hold for `history_` only where there are validation data.
@@ -53,11 +56,24 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Number of latents, Z.
     hidden_layer_sizes : int or sequence of int, default=(200, 200)
         Sizes of the hidden layers of the encoder. The decoder mirrors them. May be empty.
-    likelihood : {'auto', 'bernoulli', 'gaussian', 'continuous-bernoulli'}, default='auto'
+    likelihood : str, default='auto'
         p(x | z). `bernoulli` is for binary data, and for grey levels in [0, 1], which `binarize` turns into binary data.
         `gaussian` is for any real numbers, with a learned variance for each feature. `continuous-bernoulli` is for grey levels
-        in [0, 1] as they are. `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with
-        `scaling="grey"`; otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are refused.
+        in [0, 1] as they are.
+
+        For whole counts, of cells by genes, users by items or documents by words, sparse or dense: `negative-binomial`, with
+        a learned dispersion for each feature; `poisson`; `multinomial`, for which only the shares of a row matter. The rates
+        of a row are a softmax over its features, times the row's total count (DERIVATION.md, section 13).
+
+        `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with `scaling="grey"`. It
+        is `negative-binomial` for whole numbers of which two in three are 0, unless they are bytes or end at 255, and for
+        sparse tables of whole numbers. Otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are
+        refused.
+    zero_inflation : bool, default=False
+        For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
+    encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
+        What the encoder sees of counts x: x itself, log(1 + x), or x over the Euclidean norm of its row. `auto` is `l2` for
+        `multinomial` and `log1p` for the other counts.
     activation : {'relu', 'tanh'}, default='relu'
         Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
@@ -141,6 +157,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     history_ : dict of list
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
         validation data `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
+    size_quantiles_ : list of float
+        For counts: 101 quantiles of the totals of the rows, from which `sample` draws.
     n_iter_ : int
         Epochs trained.
     best_epoch_ : int
@@ -168,6 +186,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         *,
         hidden_layer_sizes: int | Sequence[int] = (200, 200),
         likelihood: str = "auto",
+        zero_inflation: bool = False,
+        encoder_input: str = "auto",
         activation: str = "relu",
         scaling: str | None = "auto",
         binarize: str = "auto",
@@ -201,6 +221,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.likelihood = likelihood
+        self.zero_inflation = zero_inflation
+        self.encoder_input = encoder_input
         self.activation = activation
         self.scaling = scaling
         self.binarize = binarize
@@ -284,15 +306,16 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self._fit(values, validation, weights)
         return self
 
-    def _fit(self, X: NDArray[Any], validation: NDArray[Any] | None, sample_weight: NDArray[np.float64] | None) -> None:
+    def _fit(self, X: Any, validation: Any, sample_weight: NDArray[np.float64] | None) -> None:
         prepared = self._begin(X, sample_weight)
         if validation is not None:
+            validation = self._inputs.table(validation, "validation_data")
             warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
-            kept, out = self._split(len(X) if prepared.rows is None else len(prepared.rows))
-            prepared, out = prepared.held_out(X, kept, out, self.seed_)
-            validation = X[out]
-        values = prepared.values(X)
+            kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
+            prepared, out = prepared.held_out(kept, out, self.seed_)
+            validation = prepared.X[out]
+        values = prepared.values()
         self._network.state = initial_state(self._network.model, self._network.training, values)
         self._train(values, validation, self._network.training.epochs, prepared.weights)
         warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
@@ -331,8 +354,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             first = not hasattr(self, "_network")
             values = checking.table(self, X, reset=first)
             if first:
-                entered = self._begin(values, None).values(values)
+                entered = self._begin(values, None).values()
             else:
+                values = self._inputs.table(values)
                 self._go_on(values)
                 entered = self._inputs.enter(values, chosen_rows(values, self.scaling)[0], training=True)
             if first:
@@ -355,18 +379,21 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 self._network.state = state
             raise
 
-    def _begin(self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Prepared:
+    def _begin(self, X: Any, sample_weight: NDArray[np.float64] | None) -> Prepared:
         """Everything that settings and data decide; nothing is trained yet."""
-        if self.likelihood not in ("auto", *LIKELIHOODS):
-            raise SettingsError(f"likelihood is {self.likelihood!r}: choose auto, {', '.join(LIKELIHOODS)}")
+        if self.likelihood not in ("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS):
+            choices = ", ".join(("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS))
+            raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         names = getattr(self, "feature_names_in_", None)
         prepared = prepare(X, self.likelihood, self.scaling, sample_weight=sample_weight, names=names)
         self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
+        if self._inputs.are_counts:
+            self.size_quantiles_ = np.quantile(prepared.X.totals(), np.linspace(0, 1, SIZES)).tolist()
         self.seed_ = parameters.seed_of(self)
-        size = len(X) if prepared.rows is None else len(prepared.rows)
+        size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
         self._network = self._new_network(X.shape[1])
         self._network.state = State.zeros(self._network.layout.size)
@@ -390,7 +417,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.engine_, self.n_threads_ = network.engine_name, network.threads
         return network
 
-    def _go_on(self, X: NDArray[Any]) -> None:
+    def _go_on(self, X: Any) -> None:
         """Bring what has changed since the last call into the training that goes on with X, (N, X).
 
         Raises
@@ -455,8 +482,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     def _train(
         self,
-        values: NDArray[Any],
-        validation: NDArray[Any] | None,
+        values: Any,
+        validation: Any,
         epochs: int,
         weights: NDArray[np.float64] | None,
     ) -> None:
@@ -538,10 +565,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.sparse = True
         return tags
 
 
-def _blaming(lines: Iterator[EpochMetrics], values: NDArray[Any], names: NDArray[Any] | None) -> Iterator[EpochMetrics]:
+def _blaming(lines: Iterator[EpochMetrics], values: Any, names: NDArray[Any] | None) -> Iterator[EpochMetrics]:
     """The epochs; a divergence names a column of the values, (N, X), that is large enough to be its cause."""
     try:
         yield from lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from vaefast.engines.objectives import latent_kl
 from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
 from vaefast.inference.network import Network
-from vaefast.models import noise
+from vaefast.models.count_rows import keys_of
 from vaefast.models.settings import TrainingSettings
 
 # Images in one block.
@@ -143,11 +144,9 @@ def _from(exact_rows: ExactRows | None, start: int) -> ExactRows | None:
     return None if exact_rows is None else lambda rows: exact_rows(rows + start)
 
 
-def _terms(
-    model: Network, block: NDArray[np.generic], samples: int, moments: _Moments, exact_rows: ExactRows | None
-) -> NDArray[np.float64]:
+def _terms(model: Network, block: Any, samples: int, moments: _Moments, exact_rows: ExactRows | None) -> NDArray[np.float64]:
     """ELBO, its two terms, log p(x) and the effective sample size of each image of a block, (5, B)."""
-    engine, keys = model.engine, noise.row_keys(block)
+    engine, keys = model.engine, keys_of(block)
     placed = engine.place(block)
     if exact_rows is None:
         bounds, importance = engine.evaluate(placed, keys), engine.importance_sample(placed, samples, keys)
@@ -158,7 +157,7 @@ def _terms(
     if exact_rows is not None and model.model.likelihood == "gaussian":
         moments.add(*model.posterior(block, exact_rows))
     else:
-        moments.add(*engine.encode(drawn(block, model.training, keys)))
+        moments.add(*engine.encode(block if model.model.counts else drawn(block, model.training, keys)))
     return np.stack((bounds.elbo, bounds.log_likelihood, bounds.kl, *importance))
 
 

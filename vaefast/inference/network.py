@@ -16,7 +16,7 @@ from vaefast import engines
 from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
 from vaefast.engines.in_float64 import ExactRows
-from vaefast.models import noise
+from vaefast.models.count_rows import keys_of
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -92,7 +92,7 @@ class Network:
         mean, log_std = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with self.quiet():
             for rows in _blocks(len(values)):
-                x = grey_levels(values[rows])
+                x = values[rows] if self.model.counts else grey_levels(values[rows])
                 if self.training.binarize == "threshold":
                     x = on_from_half(x)
                 mean[rows], log_std[rows] = self.engine.encode(x)
@@ -106,8 +106,8 @@ class Network:
         return mean, log_std
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        """The decoder's output, (N, X), for z (N, Z)."""
-        outputs = np.empty((len(z), self.model.pixels), np.float32)
+        """The decoder's output, (N, X), for z (N, Z); with zero inflation (N, 2 X), the zero_logits behind the logits."""
+        outputs = np.empty((len(z), self.model.pixels * (2 if self.model.zero_inflation else 1)), np.float32)
         with self.quiet():
             for rows in _blocks(len(z)):
                 outputs[rows] = self.engine.decode(z[rows])
@@ -126,7 +126,7 @@ class Network:
     def log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,), by importance sampling with the encoder's posterior as proposal (26)."""
         with self.quiet():
-            placed, keys = self.engine.place(values), noise.row_keys(values)
+            placed, keys = self.engine.place(values), keys_of(values)
             about = self.model, self.training, placed, samples, keys, exact_rows
             return in_float64.importance_sample(self.engine, *about).log_likelihood
 
@@ -136,7 +136,8 @@ class Network:
         total = np.zeros(values.shape)
         with self.quiet():
             for rows in _blocks(len(values)):
-                block = values[rows] if values.dtype == np.uint8 else exact_rows(np.arange(rows.start, rows.stop))
+                as_they_are = self.model.counts or values.dtype == np.uint8
+                block = values[rows] if as_they_are else exact_rows(np.arange(rows.start, rows.stop))
                 for keys in _sample_keys(values[rows], samples):
                     terms = reference.column_log_likelihoods(block, keys)
                     total[rows] += np.where(np.isnan(terms), -np.inf, terms) / samples
@@ -166,7 +167,7 @@ class Network:
 
 def _sample_keys(values: NDArray[Any], samples: int) -> Iterator[NDArray[np.int64]]:
     """For each sample the number under which each row, (N, X), draws its noise: its key, and steps from there."""
-    keys = noise.row_keys(values)
+    keys = keys_of(values)
     for sample in range(samples):
         yield (keys + sample * SAMPLE_STEP) % 2**32
 

@@ -56,7 +56,7 @@ def encoder_model(network: Network, inputs: Inputs) -> Any:
         x = graph.node("Clip", x, graph.array(0), graph.array(1))
     if network.training.binarize == "threshold":
         x = graph.node("Cast", graph.node("GreaterOrEqual", x, graph.array(0.5)), to=graph.float_type)
-    h = graph.hidden_layers("encoder", x)
+    h = graph.hidden_layers("encoder", graph.seen(x))
     graph.dense("mean", h, output="mean")
     lowest, highest = (graph.array(bound) for bound in LOG_STD_BOUNDS)
     graph.node("Clip", graph.dense("log_std", h), lowest, highest, output="log_std")
@@ -67,12 +67,17 @@ def encoder_model(network: Network, inputs: Inputs) -> Any:
 def decoder_model(network: Network, inputs: Inputs) -> Any:
     """An ONNX model: z (N, Z) to x_mean, the mean of p(x | z) in the units of the data, and logits, (N, X) each."""
     graph, pixels = _Graph(network), network.model.pixels
-    a = graph.dense("logits", graph.hidden_layers("decoder", "z"), output="logits")
+    g, model = graph.hidden_layers("decoder", "z"), network.model
+    a = graph.dense("logits", g, output="logits")
     x = graph.expectation(a)
+    results = [("x_mean", pixels), ("logits", pixels)]
+    if model.zero_inflation:
+        x = graph.node("Mul", x, graph.node("Sigmoid", graph.node("Neg", graph.dense("zero_logits", g, output="zero_logits"))))
+        results.append(("zero_logits", pixels))
     if inputs.shift is not None and inputs.scale is not None:
         x = graph.node("Add", graph.node("Mul", x, graph.array(inputs.scale)), graph.array(inputs.shift))
     graph.node("Identity", x, output="x_mean")
-    return graph.model("decoder", ("z", network.model.latent), [("x_mean", pixels), ("logits", pixels)])
+    return graph.model("decoder", ("z", model.latent), results)
 
 
 class _Graph:
@@ -110,8 +115,21 @@ class _Graph:
             source = self.node(activation, self.dense(f"{part}.{i}", source))
         return source
 
+    def seen(self, x: str) -> str:
+        """What the encoder sees of x, as `vaefast.models.counts.seen` has it."""
+        encoder_input = self._network.model.encoder_input
+        if encoder_input == "log1p":
+            return self.node("Log", self.node("Add", x, self.array(1)))
+        if encoder_input == "l2":
+            norm = self.node("ReduceL2", x, axes=[1], keepdims=1)
+            is_empty = self.node("Equal", norm, self.array(0))
+            return self.node("Div", x, self.node("Where", is_empty, self.array(1), norm))
+        return x
+
     def expectation(self, a: str) -> str:
-        """The mean of p(x | z), as `vaefast.likelihoods.expectation` has it."""
+        """The mean of p(x | z), as `vaefast.likelihoods.expectation` has it; of counts, of rows of total 1."""
+        if self._network.model.counts:
+            return self.node("Softmax", a, axis=1)
         if self._network.model.likelihood == "bernoulli":
             return self.node("Sigmoid", a)
         return a if self._network.model.likelihood == "gaussian" else self._continuous_bernoulli_mean(a)

@@ -28,6 +28,8 @@ from vaefast.data.split import split_rows
 from vaefast.data.wording import shown
 from vaefast.errors import DataError, SettingsError
 from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
+from vaefast.models.count_rows import CountRows
+from vaefast.tables.counting import counted, looks_counted
 
 ALL_TRAINED = (
     "--test-fraction 0 leaves no picture to test on, and figures of pictures are of the test set: give a share above 0"
@@ -59,7 +61,7 @@ class Table:
     """
 
     source: str | Path
-    X: NDArray[Any]
+    X: NDArray[Any] | CountRows
     train: NDArray[np.int64]
     test: NDArray[np.int64]
     labels: NDArray[Any] | None = None
@@ -76,8 +78,10 @@ class Table:
     @property
     def sha256(self) -> str:
         """Over the values and the number of rows to test on, to recognise the same data split in the same way."""
-        digest = hashlib.sha256(f"{self.X.shape} {self.X.dtype.name} {len(self.test)};".encode())
-        digest.update(np.ascontiguousarray(self.X).data)
+        arrays = [self.X.starts, self.X.columns, self.X.values] if isinstance(self.X, CountRows) else [self.X]
+        digest = hashlib.sha256(f"{self.X.shape} {arrays[-1].dtype.name} {len(self.test)};".encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -166,6 +170,8 @@ def _split(table: Table, test_fraction: float) -> Table:
 
 def _table(numbers: Numbers) -> Table:
     """A table all of whose rows are to be trained on."""
-    dense, none = numbers.dense(), np.empty(0, np.int64)
-    about = dense.labels, dense.names, dense.classes, dense.shape, dense.notice
-    return Table(dense.source, dense.values, np.arange(len(dense)), none, *about)
+    about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice
+    # Sparse counts stay lists of what is not zero, from the file to the kernel.
+    stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
+    X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values
+    return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about)

@@ -30,17 +30,17 @@ class Part:
     Parameters
     ----------
     given
-        As they came, (n, X).
+        As they came, (n, X): a NumPy array, or rows of counts.
     values
-        As the networks see them, (n, X) uint8 or float32.
+        As the networks see them, (n, X) uint8 or float32, or rows of counts.
     labels
         (n,) where they are known.
     exact
         Rows in float64 where some may be past what float32 holds, as for `trainer.train`.
     """
 
-    given: NDArray[Any]
-    values: NDArray[Any]
+    given: Any
+    values: Any
     labels: NDArray[Any] | None = None
     exact: ExactRows | None = None
 
@@ -212,15 +212,15 @@ def for_table(
     X, called = found.X, shown(found.name)
     names = np.array(found.names, dtype=object) if found.names else None
     if inputs is None:
-        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names)
+        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
     else:
         rows = chosen_rows(X, inputs.method, None, found.train)[0]
-        prepared = Prepared(replace(inputs, names=names), rows)
+        prepared = Prepared(X, replace(inputs, names=names), rows)
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
     chosen, held = prepared.inputs, None
     if validation.held_out:
         assert prepared.rows is not None
-        prepared, out = prepared.held_out(X, *held_out(len(prepared.rows), validation.held_out, seed), seed)
+        prepared, out = prepared.held_out(*held_out(len(prepared.rows), validation.held_out, seed), seed)
         held = _part(found, out, chosen)
     values = chosen.enter(X, prepared.rows, training=True, called=called)
     test = _part(found, found.test, chosen) if len(found.test) else None

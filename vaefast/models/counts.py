@@ -7,7 +7,7 @@ is said; t = x_log_dispersion, (X,). Everything is in nats.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,3 +133,41 @@ def seen(x: Array, encoder_input: str) -> Array:
         norm = np.sqrt(np.sum(x.astype(np.float64) ** 2, axis=1, keepdims=True)).astype(x.dtype)
         return x / np.where(norm > 0, norm, 1)
     return x
+
+
+def mean_shares(outputs: Array, zero_inflation: bool = False) -> Array:
+    """Mean counts of rows of size 1, (N, X), from what the decoder says: shares, times the probability of no other zero.
+
+    With zero inflation the outputs are (N, 2 X), the zero_logits behind the logits.
+    """
+    if not zero_inflation:
+        return np.exp(log_shares(outputs))
+    a, h = np.split(outputs, 2, axis=1)
+    return np.exp(log_shares(a)) * _sigmoid(-h)
+
+
+def draw(
+    outputs: Array,
+    size: NDArray[np.int64],
+    likelihood: str,
+    generator: np.random.RandomState,
+    t: Array | None = None,
+    zero_inflation: bool = False,
+) -> NDArray[np.int64]:
+    """One draw x from p(x | z), int64 (N, X), for outputs as `mean_shares` takes them and rows of these sizes, (N,).
+
+    A negative binomial is a Poisson whose rate is drawn from a gamma distribution.
+    """
+    a, h = np.split(outputs, 2, axis=1) if zero_inflation else (outputs, None)
+    shares = np.exp(log_shares(a.astype(np.float64)))
+    if likelihood == "multinomial":
+        rows = [generator.multinomial(total, row / row.sum()) for total, row in zip(size, shares, strict=True)]
+        return np.stack(rows).astype(np.int64)
+    rates: NDArray[Any] = size[:, None] * shares
+    if t is not None:
+        theta = dispersion(t.astype(np.float64))
+        rates = generator.gamma(np.broadcast_to(theta, rates.shape), rates / theta)
+    drawn: NDArray[np.int64] = generator.poisson(rates).astype(np.int64)
+    if h is not None:
+        drawn[generator.random_sample(drawn.shape) < _sigmoid(h)] = 0
+    return drawn

@@ -81,3 +81,9 @@ def usual_samples(objective: str) -> int:
 def usual_binarization(likelihood: str) -> str:
     """What becomes of numbers between 0 and 1 in training."""
     return "dynamic" if likelihood == "bernoulli" else "none"
+
+
+def usual_encoder_input(likelihood: str) -> str:
+    """What the encoder sees of counts: their logarithms, which tame the largest; for a multinomial, whose rows differ in their
+    totals alone, counts over the row's norm (Liang et al., 2018)."""
+    return {"negative-binomial": "log1p", "poisson": "log1p", "multinomial": "l2"}.get(likelihood, "none")

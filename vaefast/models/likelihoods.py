@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.models.settings import SMALLEST_VARIANCE
+from vaefast.models.counts import mean_shares
+from vaefast.models.settings import COUNT_LIKELIHOODS, SMALLEST_VARIANCE
 
 Array = NDArray[np.floating]
 
@@ -38,8 +39,13 @@ def continuous_bernoulli_mean(a: Array) -> Array:
     return np.where(u < SERIES_BELOW, 0.5 + small * series, mean)
 
 
-def expectation(likelihood: str, outputs: Array) -> Array:
-    """The mean of p(x | z) of each pixel, in the shape of the outputs: a probability, a mean, or a mean grey level."""
+def expectation(likelihood: str, outputs: Array, zero_inflation: bool = False) -> Array:
+    """The mean of p(x | z) of each pixel: a probability, a mean, a mean grey level; of counts that of a row of size 1.
+
+    In the shape of the outputs, which with zero inflation are (N, 2 X), the zero_logits behind the logits: then (N, X).
+    """
+    if likelihood in COUNT_LIKELIHOODS:
+        return mean_shares(outputs, zero_inflation)
     if likelihood == "bernoulli":
         return sigmoid(outputs)
     return outputs if likelihood == "gaussian" else continuous_bernoulli_mean(outputs)

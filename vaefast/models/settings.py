@@ -40,6 +40,8 @@ LOG_STD_BOUNDS = (-40.0, 5.0)
 # The log dispersion of the negative binomial holds between these, theta from 1e-4 to 1e6. Below, all but every count is 0;
 # above, a count of 100 is as likely as under a Poisson to 1 part in 100.
 LOG_DISPERSION_BOUNDS = (-9.21, 13.81)
+# Settings of a model that older versions did not have, as they are where nothing is said.
+ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none"}
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
 # density, and with it a bound, that grows without end.
 SMALLEST_VARIANCE = 1e-4
@@ -96,7 +98,10 @@ class ModelSettings:
         if self.zero_inflation and self.likelihood != "negative-binomial":
             raise SettingsError(f"likelihood {self.likelihood} has no zero inflation: choose negative-binomial")
         if self.encoder_input != "none" and not self.counts:
-            raise SettingsError(f"encoder_input is {self.encoder_input!r}, which is for counts: choose none")
+            raise SettingsError(
+                f"encoder_input is {self.encoder_input!r}, which is for counts, and likelihood {self.likelihood} is not: "
+                "choose auto"
+            )
 
     @property
     def counts(self) -> bool:
@@ -106,8 +111,7 @@ class ModelSettings:
     def as_values(self) -> dict[str, Any]:
         """The settings by name. What older versions did not have stands there only where it is not as by default, so that
         a model that needs nothing new is saved in the same bytes."""
-        added = {"zero_inflation": False, "encoder_input": "none"}
-        return {name: value for name, value in asdict(self).items() if name not in added or value != added[name]}
+        return {name: value for name, value in asdict(self).items() if name not in ADDED or value != ADDED[name]}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def draw_column_reconstructions(
     names: Sequence[str],
     data_name: str = "",
     rows_are: str = "test rows",
+    counts: bool = False,
 ) -> Figure:
     """Draw a panel for each column: its values in some rows, and what the model makes of them at the posterior mean.
 
@@ -46,6 +47,8 @@ def draw_column_reconstructions(
         Name of the data.
     rows_are
         What the rows are, for the heading.
+    counts
+        Whether 0 and 1 are counts like any others, whose means are no probabilities.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def draw_column_reconstructions(
     for number, column in enumerate(chosen):
         left, top = number % across * step_x + BESIDE, number // across * step_y + ABOVE
         axes = sheet.axes(left, top, SIDE, SIDE, f"column {column}")
-        _draw(axes, x[:, column], y[:, column], names[column])
+        _draw(axes, x[:, column], y[:, column], counts)
         share = "constant" if np.isnan(shares[column]) else rf"$R^2$ = {shares[column]:.2f}".replace("-", "\N{MINUS SIGN}")
         sheet.text(share, left + SIDE, top - 10, horizontalalignment="right", fontsize=NAME_SIZE, color=QUIET)
         name = fitting(names[column], SIDE - text_width(share, NAME_SIZE) - 20, NAME_SIZE)
@@ -110,8 +113,8 @@ def _checked(observed: ArrayLike, reconstructed: ArrayLike, names: Sequence[str]
     return x, y
 
 
-def _draw(axes: Axes, x: Array, y: Array, name: str) -> None:
-    if ((x == 0) | (x == 1)).all():
+def _draw(axes: Axes, x: Array, y: Array, counts: bool) -> None:
+    if not counts and ((x == 0) | (x == 1)).all():
         _draw_probabilities(axes, x, y)
         return
     chosen = np.arange(len(x)) if len(x) <= POINTS else np.linspace(0, len(x) - 1, POINTS).astype(int)

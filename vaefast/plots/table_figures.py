@@ -12,6 +12,8 @@ from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
 from vaefast.inputs import ScoredData
 from vaefast.models import noise
+from vaefast.models.count_rows import CountRows
+from vaefast.models.counts import draw as draw_counts
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
 from vaefast.models.likelihoods import draw, expectation
@@ -25,15 +27,21 @@ NAMES = ("columns", "pairs", "latents")
 # Rows in one call of an engine.
 BLOCK = 1024
 SAMPLES = 1000
+# Cells of a table that are drawn, in this many rows at least: one of 50,000 columns needs no gigabytes for its figures.
+MOST_CELLS, FEWEST = 20_000_000, 50
 
 
 def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
     """Each figure with its name, drawn when it is asked for."""
     name, labels = printable(data.name), column_names(data)
     mean, log_std = _encoded(engine, data, model, binarize)
-    given = _finite(data.drawn.given[:SCATTERED].astype(np.float64))
-    made = _finite(data.inputs.leave(expectation(model.likelihood, _in_blocks(engine.decode, mean))))
-    yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are)
+    rows = min(SCATTERED, max(FEWEST, MOST_CELLS // data.columns))
+    given = _finite(_numbers(data.drawn.given[:rows]))
+    outputs = _in_blocks(engine.decode, mean[:rows])
+    made = _finite(data.inputs.leave(expectation(model.likelihood, outputs, model.zero_inflation)))
+    if model.counts:
+        made *= given.sum(axis=1, keepdims=True)
+    yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are, model.counts)
     first = min(MOST_COLUMNS, data.columns)
     samples = _finite(_samples(engine, data, model, seed)[:, :first])
     yield "pairs", draw_pairs(given[:, :first], samples, labels[:first], name, data.columns)
@@ -52,6 +60,8 @@ def _encoded(
     engine: Engine, data: ScoredData, model: ModelSettings, binarize: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Posterior means and log standard deviations, (n, Z) each, of rows cut where they would be in training."""
+    if model.counts:
+        return engine.encode(data.drawn.values[:SCATTERED])
     x = grey_levels(data.drawn.values[:SCATTERED])
     if data.inputs.cut is not None:
         x = np.clip(x, -data.inputs.cut, data.inputs.cut).astype(np.float32)
@@ -68,11 +78,22 @@ def _in_blocks(decode: Callable[[Any], NDArray[Any]], z: NDArray[Any]) -> NDArra
 
 def _samples(engine: Engine, data: ScoredData, model: ModelSettings, seed: int) -> NDArray[np.float64]:
     """Draws of x from p(x | z), z from the prior, (SAMPLES, X), in the units of the data."""
-    z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(SAMPLES), model.latent)
-    outputs = _in_blocks(engine.decode, z)
-    x_log_std = Layout(model).views(engine.state().parameters).get("x_log_std")
+    rows = min(SAMPLES, max(FEWEST, MOST_CELLS // data.columns))
+    z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(rows), model.latent)
+    outputs, own = _in_blocks(engine.decode, z), Layout(model).views(engine.state().parameters)
+    x_log_std = own.get("x_log_std")
     generator = np.random.RandomState(seed % 2**32)
+    if model.counts:
+        # Rows as large as those beside which they are drawn.
+        sizes = generator.choice(data.drawn.values.totals(), rows).astype(np.int64)
+        about = model.likelihood, generator, own.get("x_log_dispersion"), model.zero_inflation
+        return draw_counts(outputs, sizes, *about).astype(np.float64)
     return data.inputs.leave(draw(model.likelihood, outputs, x_log_std, generator))
+
+
+def _numbers(given: Any) -> NDArray[np.float64]:
+    """Rows as they came, (n, X)."""
+    return given.dense(np.float64) if isinstance(given, CountRows) else given.astype(np.float64)
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:

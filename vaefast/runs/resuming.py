@@ -12,7 +12,7 @@ from typing import Any
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.inputs.source import SPLIT
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
-from vaefast.models.settings import AUTO, TrainingSettings
+from vaefast.models.settings import ADDED, AUTO, TrainingSettings
 from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
 from vaefast.runs.run_folder import RunFolder, newest_run
 
@@ -51,7 +51,7 @@ class Resumed:
         run = self.checkpoint.run
         try:
             model, training, source = run["settings"]["model"], _completed(run["settings"]["training"]), run["source"]
-            values = {flag: model[name] for flag, name in MODEL.items()}
+            values = {flag: {**ADDED, **model}[name] for flag, name in MODEL.items()}
             values |= {flag: training[name] for flag, name in TRAINING.items()}
             values |= {flag: training["adam"][name] for flag, name in ADAM.items()}
             values |= {flag: training["objective"][name] for flag, name in OBJECTIVE.items()}
@@ -89,6 +89,8 @@ class Resumed:
         now = {name: given.get(name, value) for name, value in then.items()}
         if now["likelihood"] == AUTO:  # the data are the same, and so is what they decide
             now["likelihood"] = then["likelihood"]
+        if now["encoder_input"] == AUTO:
+            now["encoder_input"] = then["encoder_input"]
         now["hidden"] = list(now["hidden"])
         then |= {"engine": values["engine"], "pixels": run["settings"]["model"].get("pixels")}
         then["data"] = f"SHA-256 {str(run['environment'].get('data_sha256'))[:12]}"

@@ -61,9 +61,10 @@ def of_collapse(kl: float) -> str | None:
     )
 
 
-def of_large_values(values: NDArray[Any], names: NDArray[Any] | None) -> str:
+def of_large_values(values: Any, names: NDArray[Any] | None) -> str:
     """What to add to a divergence in which values, (N, X) as the networks see them, are large enough to be its cause."""
-    largest = np.abs(values).max(axis=0) if values.dtype == np.float32 else np.zeros(1)
+    is_scaled = isinstance(values, np.ndarray) and values.dtype == np.float32
+    largest = np.abs(values).max(axis=0) if is_scaled else np.zeros(1)
     column = int(np.argmax(largest))
     if largest[column] < LARGE:
         return ""

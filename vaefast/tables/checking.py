@@ -22,8 +22,8 @@ def place(row: int, column: int, names: NDArray[Any] | None) -> str:
     return f"row {row}, column {column} (both counted from 0)"
 
 
-def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> NDArray[Any]:
-    """X, (N, X), as numbers that are finite; no copy of an array that is so already.
+def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> Any:
+    """X, (N, X), as numbers that are finite; no copy of an array that is so already. A sparse table comes back in CSR.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     DataError
         X is no table, or holds text, dates, or values that are missing, masked or infinite.
     """
+    if hasattr(X, "tocsr"):
+        return _sparse_table(estimator, X, reset, called)
     X = _unmasked(X, called)
     _check_shape(X, called)
     names = None
@@ -51,6 +53,17 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
         raise DataError(_first_text(np.asarray(X, dtype=object), names, called)) from error
     _check_finite(values, names, called)
     return values
+
+
+def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
+    X = validate_data(estimator, X, reset=reset, dtype="numeric", accept_sparse="csr", ensure_all_finite=False)
+    if X.data.dtype.kind == "f" and not np.isfinite(X.data).all():
+        entry = int(np.argmin(np.isfinite(X.data)))
+        row, column = int(np.searchsorted(X.indptr, entry, side="right")) - 1, int(X.indices[entry])
+        value = X.data[entry]
+        what = f"missing (NaN): {MISSING}" if np.isnan(value) else f"infinite ({value}): give a finite number"
+        raise DataError(f"{called}: {place(row, column, None)} is {what}")
+    return X
 
 
 def _unmasked(X: Any, called: str) -> Any:

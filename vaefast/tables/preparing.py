@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.columns import Stray
+from vaefast.tables.counting import AnyTable, counted, dense, looks_counted
 from vaefast.tables.row_order import row_order
 from vaefast.tables.row_weights import copies, weighted_rows
 from vaefast.tables.scaling import Inputs, choose
@@ -23,6 +25,8 @@ class Prepared:
 
     Parameters
     ----------
+    X
+        The table: a NumPy array, or rows of counts.
     inputs
         Likelihood and scaling, chosen where they were left to choose.
     rows
@@ -33,24 +37,23 @@ class Prepared:
         The columns that few values dominate.
     """
 
+    X: Any
     inputs: Inputs
     rows: NDArray[np.int64] | None
     weights: NDArray[np.float64] | None = None
     strays: list[Stray] = field(default_factory=list)
 
-    def values(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The rows to train on as the networks see them: bytes or float32.
+    def values(self) -> Any:
+        """The rows to train on as the networks see them: bytes or float32, or counts.
 
         Raises
         ------
         DataError
             A value does not fit the likelihood.
         """
-        return self.inputs.enter(X, self.rows, training=True)
+        return self.inputs.enter(self.X, self.rows, training=True)
 
-    def held_out(
-        self, X: NDArray[Any], kept: NDArray[np.int64], out: NDArray[np.int64], seed: int
-    ) -> tuple[Prepared, NDArray[np.int64]]:
+    def held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64], seed: int) -> tuple[Prepared, NDArray[np.int64]]:
         """The same without the rows to validate on, and which rows of the table these are.
 
         Parameters
@@ -58,7 +61,7 @@ class Prepared:
         kept, out
             Places among `rows`. A row to validate on stands there as often as it counts.
         """
-        rows, weights = np.arange(len(X)) if self.rows is None else self.rows, self.weights
+        rows, weights = np.arange(len(self.X)) if self.rows is None else self.rows, self.weights
         if weights is not None:
             out = out[weighted_rows(weights[out], seed, 0)]
             weights = weights[kept]
@@ -66,15 +69,16 @@ class Prepared:
 
 
 def prepare(
-    X: NDArray[Any],
+    X: Any,
     likelihood: str,
     scaling: str | None,
     *,
     sample_weight: NDArray[np.float64] | None = None,
     subset: NDArray[np.int64] | None = None,
     names: NDArray[Any] | None = None,
+    called: str = "X",
 ) -> Prepared:
-    """Choose rows, their order, likelihood and scaling for a table, (N, X).
+    """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite, dense or sparse.
 
     Parameters
     ----------
@@ -84,21 +88,26 @@ def prepare(
         What each row counts for, (N,).
     subset
         The rows of the table to look at, as if it held no others; all without it.
-    names
-        Of the columns, for messages.
+    names, called
+        Of the columns, and of the table, for messages.
 
     Raises
     ------
     SettingsError
         There is no such scaling, or it does not go with the likelihood.
+    DataError
+        A number is no count under a likelihood of counts.
     """
+    natural = likelihood == "auto" and scaling == "auto" and looks_counted(X, subset)
+    chosen = "negative-binomial" if natural else likelihood
+    X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
     rows, weights = chosen_rows(X, scaling, sample_weight, subset)
-    inputs, strays = choose(X, likelihood, scaling, rows, weights, names)
-    return Prepared(inputs, rows, weights, strays)
+    inputs, strays = choose(X, chosen, scaling, rows, weights, names)
+    return Prepared(X, inputs, rows, weights, strays)
 
 
 def chosen_rows(
-    X: NDArray[Any],
+    X: AnyTable,
     scaling: str | None,
     sample_weight: NDArray[np.float64] | None = None,
     subset: NDArray[np.int64] | None = None,
@@ -126,4 +135,6 @@ def why(likelihood: str, scaling: str | None, chosen: str) -> str:
         return ""
     if scaling in ("grey", "minmax", "standard"):
         return f"scaling {scaling}"
+    if chosen == "negative-binomial":
+        return "whole numbers, most of them zero"
     return {"bernoulli": "every value is 0 or 1", "gaussian": "not every value is 0 or 1"}[chosen]

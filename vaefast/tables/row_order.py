@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.models.count_rows import CountRows
 from vaefast.models.noise import row_keys
+from vaefast.tables.counting import AnyTable
 
 # Columns by which rows are told apart, those in which they differ at all; rows alike in so many are told apart by a hash.
 COLUMNS = 64
 
 
-def row_order(X: NDArray[Any]) -> NDArray[np.int64]:
+def row_order(X: AnyTable) -> NDArray[np.int64]:
     """The rows of X, (N, X), sorted by the first column, equal ones by the second, and so on: int64 (N,).
 
-    Rows that are equal may stand in any order.
+    Rows that are equal may stand in any order. Rows of counts are sorted by a hash, which needs no look at their zeros.
     """
+    if isinstance(X, CountRows):
+        return X.order()
     order = np.argsort(X[:, 0], kind="stable")
     # Which group of equal rows each place belongs to: the place of the group's first row.
     group = _groups(X[order, 0], np.zeros(len(X), np.int64), np.arange(len(X)))

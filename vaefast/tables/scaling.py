@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError, SettingsError
+from vaefast.models.count_rows import CountRows
+from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray, blocks, extremes, moments, pieces, strays
+from vaefast.tables.counting import AnyTable, counted, dense
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
@@ -75,10 +78,23 @@ class Inputs:
         """The same for each column, (X,); grey levels are the numbers level / 255."""
         return 0.0 if self.scale is None or self.likelihood == "bernoulli" else np.log(self.scale)
 
-    def enter(
-        self, X: NDArray[Any], order: NDArray[np.int64] | None = None, *, training: bool = False, called: str = "X"
-    ) -> NDArray[Any]:
-        """The values, (N, X), as the networks see them: C-contiguous bytes or float32, infinite where float32 ends.
+    @property
+    def are_counts(self) -> bool:
+        """Whether the likelihood is one of counts."""
+        return self.likelihood in COUNT_LIKELIHOODS
+
+    def table(self, X: Any, called: str = "X") -> Any:
+        """A checked table, (N, X), dense or sparse, as the other methods take it: rows of counts, or a NumPy array.
+
+        Raises
+        ------
+        DataError
+            A number is no count under a likelihood of counts; or it is sparse and too large for another likelihood.
+        """
+        return counted(X, self.names, called) if self.are_counts else dense(X, called)
+
+    def enter(self, X: AnyTable, order: NDArray[np.int64] | None = None, *, training: bool = False, called: str = "X") -> Any:
+        """The values, (N, X), as the networks see them: C-contiguous bytes or float32, infinite where float32 ends; or counts.
 
         Parameters
         ----------
@@ -94,6 +110,10 @@ class Inputs:
         DataError
             A value does not fit the likelihood; the message holds its row and its column.
         """
+        if self.are_counts:
+            counts = counted(X, self.names, called)
+            return counts if order is None else counts[order]
+        X = dense(X, called)
         if self.shift is None and self._are_levels(X) and _are_bytes(X):
             return np.ascontiguousarray(X if order is None else X[order], np.uint8)
         unchanged = self.shift is None and not self._are_levels(X)
@@ -113,8 +133,10 @@ class Inputs:
                 x[rows] = block
         return x
 
-    def exact(self, X: NDArray[Any]) -> NDArray[np.float64]:
+    def exact(self, X: AnyTable) -> NDArray[np.float64]:
         """Some rows of the values, (n, X), as the networks would see them in float64."""
+        if isinstance(X, CountRows):
+            return X.dense(np.float64)
         return np.asarray(self._scaled(X), np.float64)
 
     def leave(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -211,6 +233,10 @@ def choose(
     """
     if scaling not in SCALINGS:
         raise SettingsError(f"scaling is {scaling!r}: choose 'auto', 'standard', 'minmax', 'grey' or None")
+    if likelihood in COUNT_LIKELIHOODS:
+        if scaling not in ("auto", None):
+            raise SettingsError(f"scaling is {scaling!r}, but likelihood {likelihood} takes counts as they are: choose None")
+        return Inputs(likelihood, None, names=names), []
     if likelihood == "auto":
         real = scaling == "standard" or (scaling not in ("minmax", "grey") and not are_binary(X, rows))
         likelihood = "gaussian" if real else "bernoulli"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.engines.in_float64 import ExactRows, evaluate
 from vaefast.models import noise
+from vaefast.models.count_rows import keys_of
 from vaefast.models.settings import TrainingSettings
 from vaefast.tables.row_weights import weighted_rows
 from vaefast.training.divergence import Guard
@@ -95,8 +96,8 @@ class Position:
 
 def train(
     engine: Engine,
-    train_values: NDArray[Any],
-    test_values: NDArray[Any] | None,
+    train_values: Any,
+    test_values: Any,
     training: TrainingSettings,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -114,7 +115,7 @@ def train(
     Parameters
     ----------
     train_values, test_values
-        Images, (N, X), uint8 or float32. Without a test set its metrics are NaN.
+        Images, (N, X), uint8 or float32, or rows of counts (`CountRows`). Without a test set its metrics are NaN.
     validation_values
         More images to score after each epoch.
     until
@@ -225,7 +226,7 @@ class _TestSet:
         self._engine, self._training, self.exists = engine, training, values is not None
         self._exact_rows, self.has_any_values = exact_rows, exact_rows is not None
         self._placed = None if values is None else engine.place(values)
-        self._keys = None if values is None else noise.row_keys(values)
+        self._keys = None if values is None else keys_of(values)
 
     def terms(self) -> BoundTerms:
         if self._keys is None:
