@@ -127,11 +127,13 @@ def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], Non
     """The arrays to write, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,)."""
     import numpy as np
 
+    from vaefast.inputs import in_file
+
     X = data.values
     try:
         mean, std = vae.posterior(X)  # looks at every value
     except DataError as error:
-        raise DataError(f"{data.name} as {error}") from error
+        raise DataError(f"{data.name} as {in_file(str(error), data.cell, X.shape[1], vae._inputs.names)}") from error
     arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
     arrays["elbo"] = np.empty(len(X))
     if options.samples is not None:

@@ -166,7 +166,7 @@ def test_stray_values_and_collapse_are_lines():
     table.to_csv("stray.csv", index=False)
     code, _, err = train("--data", "stray.csv", "--test-fraction", "0", "--epochs", "1")
     assert code == 0
-    assert "stray.csv: row 11 (counted from 0), column 'income' is 1e+15" in err
+    assert "stray.csv: line 13, column 3 'income' is 1e+15" in err
     noise = pd.DataFrame(RNG.normal(size=(200, 3)), columns=list("abc"))
     noise.to_csv("noise.csv", index=False)
     code, _, err = train("--data", "noise.csv", "--objective", "beta", "--beta", "100", "--epochs", "40", "--out", "flat")

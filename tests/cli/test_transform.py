@@ -184,15 +184,23 @@ def test_columns_are_found_by_their_names(command, table):
     frame = pd.DataFrame(TABLE, columns=NAMES)
     mixed = frame[["c", "a", "e", "b", "d"]].assign(kind="text", y=1)
     mixed.to_csv("x.csv", index=False)
-    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "column 6 'kind'", "'text'")
-    mixed.drop(columns="kind").to_csv("x.csv", index=False)
     code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
-    assert err.endswith("x.csv: columns left out, which the model does not know: y\n")
+    assert err.endswith("x.csv: columns left out, which the model does not know: kind, y\n")
     assert latents("z.csv").tobytes() == table.transform(frame).tobytes()
     frame.rename(columns={"d": "D"}).to_csv("x.csv", index=False)
     words = "lacks the column 'd', which the model was trained on"
     refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "y.csv"), words)
+
+
+def test_a_value_that_does_not_fit_is_named_by_its_place_in_the_file(command):
+    frame = pd.DataFrame(np.round(np.random.default_rng(0).random((20, 3))), columns=["a", "b", "c"])
+    vae = VAE(2, likelihood="bernoulli", hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0)
+    vae.fit(frame).save("bits.safetensors")
+    frame.loc[7, "b"] = 5.0
+    frame.to_csv("x.csv", index=False)
+    words = "line 9, column 2 'b' is 5.0, but likelihood bernoulli takes"
+    refused(command, 3, ("bits.safetensors", "--data", "x.csv", "--out", "z.csv"), words)
 
 
 def test_a_model_without_names_leaves_out_labels(command):

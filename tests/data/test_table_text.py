@@ -261,8 +261,42 @@ def test_a_chosen_label_is_kept_and_not_trained_on(tmp_path):
     assert table.classes == ()
     assert table.labels is not None
     assert table.labels.tolist() == frame["species"].tolist()
-    refused(tmp_path / "a.csv", "no column 'spezies' for --label: its columns are age, höhe, species", label="spezies")
+    refused(tmp_path / "a.csv", "for --label: did you mean 'species'? Its columns are age, höhe, species", label="spezies")
     refused(tmp_path / "a.csv", "no column '6' for --label", label="6")
+
+
+def test_a_wrong_label_is_said_before_text_is(tmp_path):
+    FRAME.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "no column 'Species' for --label: did you mean 'species'?", label="Species")
+
+
+def test_a_first_column_of_different_words_names_the_rows(tmp_path):
+    frame = FRAME.copy()
+    frame.insert(0, "gene", [f"ENSG{i:05}" for i in range(30)])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = table_in(tmp_path / "a.csv")
+    holds(table, "the first column, gene, names the rows: left out")
+    assert table.row_names[:2] == ("ENSG00000", "ENSG00001")
+    as_labels = table_in(tmp_path / "a.csv", label="gene")
+    assert as_labels.notes == ("column 1 'gene' holds labels (30 different): not trained on",)
+    frame.loc[7, "gene"] = "ENSG00006"
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 1 'gene' holds text, such as 'ENSG00000' in line 2", "--label gene")
+    frame.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 1 'gene' holds text")  # the first column of text, not the last
+    frame["gene"] = [f"ENSG{i:05}" for i in range(30)]
+    frame.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 6 'species' holds text, such as 'setosa' in line 2")
+
+
+def test_text_in_columns_that_a_model_does_not_know_is_left_out(tmp_path):
+    frame = FRAME.copy()
+    frame.insert(2, "species", SPECIES)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    found = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
+    holds(found, "columns left out, which the model does not know: species")
+    with pytest.raises(DataError, match="column 3 'species' holds text"):
+        read_numbers(str(tmp_path / "a.csv"), 5, [*NAMES, "size"])
 
 
 def test_real_numbers_can_be_kept_out_of_training_too(tmp_path):

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import TextIO
 
-from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_header, is_number
 from vaefast.data.dialect import EXCEL_SEPARATOR, Dialect, dialect_of
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
@@ -89,6 +89,11 @@ class Lines:
         rows = [fields_of(line, self.dialect.separator) for _, line in self._pending]
         width = len(rows[0]) if rows else 0
         return [at for at in range(width) if all(at < len(row) and row[at].lower() in TRUTHS for row in rows)]
+
+    def begins_with_a_word(self) -> bool:
+        """Whether the first field of the next line may name its row: it begins with a letter, and is no number."""
+        field = fields_of(self._pending[0][1], self.dialect.separator)[0].lower() if self._pending else ""
+        return field[:1].isalpha() and field not in MISSING and field not in TRUTHS and not is_number(field)
 
     def width(self) -> int:
         """Number of fields in the next line; 0 at the end."""

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vaefast.data.csvfaults import complaint, missing_values
-from vaefast.data.csvfields import QUOTE, TRUTHS, counted, number_in
+from vaefast.data.csvfields import QUOTE, TRUTHS, counted, fields_of, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.dialect import encoding_of
-from vaefast.data.indexes import COUNTERS, unnamed, without_index
-from vaefast.data.labels import LABELS, column_of
+from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
+from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked
 from vaefast.data.table import Table
 from vaefast.data.values import row_blocks
@@ -35,14 +35,20 @@ OTHER_ENCODING = "cp1252"
 SNIFFED = 4096
 
 
-def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike], label: str | None = None) -> Table:
+def read_table(
+    path: Path,
+    dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike],
+    label: str | None = None,
+    known: Sequence[str] = (),
+) -> Table:
     """All columns of numbers except the index of the rows.
 
-    A first column is taken as an index and left out, with a note, in three cases:
+    A first column is taken as an index and left out, with a note, in four cases:
 
     - It has no name (or `Unnamed: 0`, or the header has one name fewer than the rows have fields), and it holds names of the
       rows or whole numbers that all differ.
     - It is named like an index, and it counts the rows, names them, or holds different whole numbers for ten rows or more.
+    - It holds a different word for each of ten rows or more.
     - The file has no header, and it counts ten rows or more.
 
     Parameters
@@ -53,27 +59,32 @@ def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTy
         Type of the values, or a function that gives it from the names and the number of the columns.
     label
         Name or number, from 1, of a column that may hold text.
+    known
+        Names of the columns that are wanted: where all are there, the others may hold text.
 
     Raises
     ------
     DataError
-        Lines differ in length, a value is text or missing, there are no numbers, a column without a name is not an index, or
-        the file is damaged or is not text.
+        There is no such column of labels, lines differ in length, a value is text or missing, there are no numbers, a column
+        without a name is not an index, or the file is damaged or is not text.
     """
     try:
-        return _read(path, dtype, label, None)
+        return _read(path, dtype, label, known, None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
             raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
-        found = _read(path, dtype, label, OTHER_ENCODING)
+        found = _read(path, dtype, label, known, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
-def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Table:
+def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], encoding: str | None) -> Table:
     origin = shown(path)
     with _lines(path, encoding) as lines:
         names, lacks_a_name = lines.header()
-        texts = {at: _Texts() for at in _watched(names, lines.width(), label)}
+        chosen = None if label is None else column_of(label, names, lines.width(), origin)
+        watched = may_hold_text(names, chosen, known) | ({0} if names and names[0].lower() in COUNTERS else set())
+        begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
+        texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
         lines.has_texts = bool(texts)
         kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
@@ -82,14 +93,19 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
         except (DataError, UnicodeDecodeError):
             raise
         except ValueError as error:
+            if begins_with_a_word and not _names_rows(path, encoding):
+                del texts[0]
             raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
+        if begins_with_a_word and not are_names(texts[0]):
+            del texts[0]
+            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}")
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
     table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
     if truths:
         table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
-    return without_index(table, origin, lacks_a_name)
+    return without_index(table, origin, lacks_a_name, chosen)
 
 
 def header_of(path: Path) -> list[str]:
@@ -135,6 +151,12 @@ def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             yield Lines(text, shown(path))
 
 
+def _names_rows(path: Path, encoding: str | None) -> bool:
+    with _lines(path, encoding) as lines:
+        lines.header()
+        return are_names([fields_of(lines.raw, lines.dialect.separator)[0] for _ in lines])
+
+
 def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
     with _lines(path, encoding) as lines:
         names, _ = lines.header()
@@ -171,11 +193,3 @@ class _Texts(list[str]):
             self._known.setdefault(field, field)
         self.append(self._known.get(field, field))
         return number_in(field)
-
-
-def _watched(names: Sequence[str], columns: int, label: str | None) -> list[int]:
-    """Columns that may hold text: labels, and a first column that is unnamed or named like an index."""
-    leading = unnamed(names) or [0] * (len(names) > 0 and names[0].lower() in COUNTERS)
-    chosen = None if label is None else column_of(label, names, columns)
-    named = [i for i, name in enumerate(names) if name.lower() in LABELS]
-    return sorted({*leading, *named} | ({chosen} if chosen is not None else set()))

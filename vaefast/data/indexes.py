@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vaefast.data.csvfields import MISSING, is_number, number_in
 from vaefast.data.csvlines import disagreement
+from vaefast.data.labels import LABELS
 from vaefast.data.table import Table
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
@@ -30,13 +31,30 @@ def unnamed(names: Sequence[str]) -> list[int]:
     return list(range(end))
 
 
-def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Table:
+def may_hold_text(names: Sequence[str], label: int | None, known: Sequence[str] = ()) -> set[int]:
+    """Columns that are no data, whatever they hold: the unnamed ones in front, labels, and those that nobody wants.
+
+    Parameters
+    ----------
+    label
+        The column of labels, if it is chosen.
+    known
+        Names of the columns that are wanted, if they are known; only where all are there can the others be told.
+    """
+    others = {i for i, name in enumerate(names) if name not in known} if known and {*known} <= {*names} else set[int]()
+    named = {i for i, name in enumerate(names) if name.lower() in LABELS}
+    return {*unnamed(names)} | named | others | (set() if label is None else {label})
+
+
+def without_index(table: Table, origin: str, lacks_a_name: bool = False, label: int | None = None) -> Table:
     """The table without its leading index columns, and notes on them.
 
     Parameters
     ----------
     lacks_a_name
         Whether the header has one name fewer than a row has fields.
+    label
+        The column of labels, if it is chosen: it is no index.
 
     Raises
     ------
@@ -56,7 +74,7 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Tabl
     nameless = unnamed(table.names)
     if nameless:
         return replace(table.without(nameless), row_names=tuple(table.texts[nameless[0]]))
-    said = _numbering(table)
+    said = "" if label == 0 else _numbering(table)
     if not said:
         return table
     texts = table.texts.get(0)
@@ -67,15 +85,23 @@ def _numbering(table: Table) -> str:
     """What a first column that is an index holds, in words; empty for a column of data."""
     if not table.names:
         return " counts the rows" if _counts_on(table.values) else ""
-    if table.names[0].lower() not in COUNTERS or len(table.at) < 2:
+    if 0 not in table.texts or len(table.at) < 2:
         return ""
     texts, called = table.texts[0], f", {shown(table.names[0])},"
+    if table.names[0].lower() not in COUNTERS:
+        return f"{called} names the rows" if are_names(texts) else ""
     held = _index_held(texts)
     if _counts_rows(texts):
         return f"{called} counts the rows"
     if held == "numbers" and len(texts) >= MANY:
         return f"{called} numbers the rows"
     return f"{called} names the rows" if held == "names" and len({*texts}) == len(texts) else ""
+
+
+def are_names(texts: list[str]) -> bool:
+    """Whether these are words, ten or more, no two of them the same."""
+    words = len(texts) >= MANY and not any(field.lower() in MISSING or is_number(field) for field in texts)
+    return words and len({*texts}) == len(texts)
 
 
 def _counts_on(values: NDArray[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,26 @@ LABEL, Y, X = "label", "y", "x"
 MOST_CLASSES = 100
 
 
-def column_of(label: str, names: Sequence[str], columns: int) -> int | None:
-    """The column with this name, else with this number from 1; None if there is none."""
+def column_of(label: str, names: Sequence[str], columns: int, origin: str) -> int:
+    """The column of this name, else of this number from 1 on.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
     if label in names:
         return list(names).index(label)
-    return int(label) - 1 if label.isdecimal() and 1 <= int(label) <= columns else None
+    if label.isdecimal() and 1 <= int(label) <= columns:
+        return int(label) - 1
+    raise _no_column(label, names, columns, origin)
+
+
+def _no_column(label: str, names: Sequence[str], columns: int, origin: str) -> DataError:
+    near = get_close_matches(label.lower(), {name.lower(): name for name in names}, n=1)
+    meant = next((f"did you mean {shown(repr(name))}? Its" for name in names if [name.lower()] == near), "its")
+    held = f"{meant} columns are {shortened(shown(', '.join(names)))}" if names else f"it has {columns}"
+    return DataError(f"{origin} has no column {shown(repr(label))} for --label: {held}")
 
 
 def choose_label(table: Table, origin: str, label: str) -> Table:
@@ -37,8 +53,7 @@ def choose_label(table: Table, origin: str, label: str) -> Table:
     number = int(label) - 1 if label.isdecimal() and label not in table.names else -1
     column = table.names.index(label) if label in table.names else table.at.index(number) if number in table.at else None
     if column is None:
-        names = f"its columns are {shortened(shown(', '.join(table.names)))}" if table.names else f"it has {len(table.at)}"
-        raise DataError(f"{origin} has no column {shown(repr(label))} for --label: {names}")
+        raise _no_column(label, table.names, len(table.at), origin)
     return _labelled(table, column, origin)
 
 
@@ -94,9 +109,10 @@ def refuse_text(table: Table, origin: str) -> None:
         for row, text in enumerate(texts):
             if text.lower() not in MISSING and np.isnan(number_in(text)):
                 example = f"such as {shown(repr(text[:40]))} in {table.places.row(row)}"
+                label = table.names[column] if table.names and table.names[column] else table.at[column] + 1
                 raise DataError(
                     f"{origin}: {table.called(column)} holds text, {example}: leave the column out, or, if these are labels, "
-                    f"give --label {table.at[column] + 1}"
+                    f"give --label {shown(label)}"
                 )
 
 

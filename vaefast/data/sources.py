@@ -173,7 +173,7 @@ def read_numbers(
         return numbers_of(read(name, color=color), known)
     if kind not in COLUMNS:
         return read_numbers_file(path, kind, label)
-    table = read_columns(path, kind, label)
+    table = read_columns(path, kind, label, known)
     return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
 
 
