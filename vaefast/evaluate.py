@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -378,10 +378,8 @@ def _build_parser() -> Parser:
     add("--out", metavar="FOLDER", help=f"folder for {RESULTS} and the figures (default: evaluation, in the run folder)")
     add("--no-figures", dest="figures", action="store_false", help="write no figures")
     add("--json", action="store_true", help=f"print {RESULTS} instead of text")
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
+    add_engine(parser, default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
         "a kernel for importance sampling)")  # fmt: skip
-    add_threads(add)
     add_help(parser)
     return parser
 

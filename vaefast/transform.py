@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, model_of
 from vaefast.runs.interruption import Interruption
@@ -201,9 +201,7 @@ def _build_parser() -> Parser:
     add("--std", action="store_true", help="add the standard deviations of the latents")
     add("--samples", metavar="S", type=int, help="add log p(x), estimated from this many samples per row")
     add("--force", action="store_true", help="replace --out if it exists")
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load)")
-    add_threads(add)
+    add_engine(parser, help="cython, numba or reference (default: as for vaefast.load)")
     add_help(parser)
     return parser
 

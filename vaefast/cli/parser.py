@@ -184,6 +184,13 @@ def add_threads(add: Callable[..., Any]) -> None:
         "else the cores that this process may use)")  # fmt: skip
 
 
+def add_engine(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """The group of flags on what computes; `settings` are those of `--engine`."""
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", metavar="NAME", **settings)
+    add_threads(add)
+
+
 def add_help(parser: argparse.ArgumentParser) -> None:
     """The flags of every command that are about the command itself, as the last group of its help."""
     add = parser.add_argument_group("help").add_argument

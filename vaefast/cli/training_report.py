@@ -110,7 +110,11 @@ def summary(
     part = "test" if is_tested(last) else "train"
     elbo, log_likelihood, kl = (getattr(last, f"{part}_{term}") for term in ("elbo", "log_likelihood", "kl"))
     rate = size * len(metrics) / seconds
-    epochs = f"{len(metrics)} epochs" if resumed_at is None else f"epochs {resumed_at + 1} to {last.epoch}"
+    epochs = (
+        f"{len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"
+        if resumed_at is None
+        else f"epochs {resumed_at + 1} to {last.epoch}"
+    )
     return (
         f"{name}: {part} ELBO {elbo:.2f} nats (log-likelihood {log_likelihood:.2f}, KL {kl:.2f}) | {epochs} in {wall:.1f} s, "
         f"{seconds:.1f} s of it training, {rate:,.0f} {unit}s/s | {computing} | {path}"

@@ -34,10 +34,8 @@ def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[
     ----------
     kind
         `parquet` or `feather`.
-    label
-        Name or number, from 1, of a column that may hold text.
-    known
-        Names of the columns that are wanted: where all are there, the others may hold text.
+    label, known
+        As for `read_table`.
 
     Raises
     ------
