@@ -69,7 +69,9 @@ FLOORS: dict[str, set[str]] = {
         "cli", "data", "engines", "errors", "evaluation", "files", "inference", "inputs", "models", "plots", "runs", "tables",
         "training", "version",
     },
-    "transform": {"cli", "data", "engines", "errors", "estimator", "evaluate", "files", "inference", "runs", "version"},
+    "transform": {
+        "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "inference", "inputs", "runs", "version",
+    },
     "reproduce": {
         "cli", "data", "engines", "errors", "evaluation", "files", "plots", "runs", "train", "training", "version",
     },

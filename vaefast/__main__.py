@@ -1,4 +1,4 @@
-"""`vaefast COMMAND` and `python -m vaefast COMMAND`: find the command and hand it the rest of the line."""
+"""`vaefast COMMAND` and `python -m vaefast COMMAND`: find the command and pass it the other arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHOICE = ", ".join([*COMMANDS][:-1]) + f" or {[*COMMANDS][-1]}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that the arguments name, those of this process by default; returns its exit code."""
+    """Run the command that the arguments name, by default those of this process, and return its exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("--help", "-h"):
         console.say(_help())
@@ -79,7 +79,7 @@ def _help() -> str:
 
 
 def _complaint(name: str) -> str:
-    """Why this is no command, and which one was probably meant."""
+    """Why this is not a command, and which one was probably meant."""
     if not name:
         return f"no command is given: choose {CHOICE}; {called('--help')} describes them"
     if name.startswith("-"):
@@ -90,7 +90,7 @@ def _complaint(name: str) -> str:
 
 
 def _meant(name: str) -> str:
-    """The command that a mistyped name is near to; empty where there is none."""
+    """The command with the most similar name; empty if none is similar."""
     import difflib
 
     words = {word: command for command, others in SYNONYMS.items() for word in others} | {name: name for name in COMMANDS}

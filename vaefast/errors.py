@@ -20,7 +20,7 @@ class DataError(VaefastError, ValueError):
 
 
 class CheckpointError(VaefastError, ValueError):
-    """A run cannot be resumed: no checkpoint verifies, or it is another run than the one asked for."""
+    """A run cannot be resumed: no checkpoint is intact, or the run in the folder has other settings."""
 
     exit_code = 4
 
@@ -38,7 +38,7 @@ class OutputError(VaefastError, OSError):
 
 
 class EngineUnavailable(SettingsError):
-    """An engine asked for by name cannot run here; the message holds the reason and the remedy."""
+    """An engine chosen by name cannot run here. The message gives the reason and the remedy."""
 
 
 class DataWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""`vaefast evaluate RUN`: how good a trained model is on test images, in numbers and figures."""
+"""`vaefast evaluate RUN`: measure a trained model on test data, in numbers and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 MODEL, RESULTS = "model.safetensors", "evaluation.json"
 MOST_SAMPLES = 10**7
-# Shares of the images and of the latents from which on a warning is due.
+# A warning is due above this share of collapsed images, and below this share of active latents.
 COLLAPSED_WEIGHTS, ACTIVE_LATENTS = 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The command line, parsed."""
 
     run: Path
     samples: int
@@ -50,13 +50,13 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for; errors are those of `values`."""
+    """Parse the flags. Errors are those of `values`."""
     largest = {"samples": MOST_SAMPLES, "limit": None}
     return Options(**values(_build_parser(), arguments, paths=("run", "out", "data_dir"), largest=largest))
 
 
 def run(options: Options, interruption: Interruption) -> None:
-    """Evaluate the model, write what was found, and say it."""
+    """Evaluate the model, and write and print the results."""
     from vaefast.engines.threads import thread_count
     from vaefast.evaluation import measures
 
@@ -92,22 +92,22 @@ def run(options: Options, interruption: Interruption) -> None:
 
 
 def model_of(path: Path) -> Path:
-    """The model's file of a run, or this file itself.
+    """The model file in a run folder, or the path itself if it is a file.
 
     Raises
     ------
     DataError
-        The run's folder has none.
+        The run folder has no model.
     """
     if path.is_dir() and not (path / MODEL).exists():
         begun = (path / "checkpoint").is_dir()
-        remedy = f"finish it with {called('train')} --resume {path}" if begun else "give the folder of a run, or its model"
+        remedy = f"finish it with {called('train')} --resume {path}" if begun else "give a run folder or a model file"
         raise DataError(f"{path} holds no {MODEL}: {remedy}")
     return path / MODEL if path.is_dir() else path
 
 
 def _read_model(path: Path) -> SavedModel:
-    """The model of a run, or of a file."""
+    """The model of a run folder or of a file."""
     from vaefast.files import model_file
 
     return model_file.read(model_of(path))
@@ -119,7 +119,7 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
     Raises
     ------
     DataError
-        They are not those of the run, or have another number of columns than the model.
+        They are not the data of the run, or have another number of columns than the model.
     """
     from vaefast.data import Dataset
     from vaefast.inference import saved_inputs
@@ -133,7 +133,7 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
     columns = (found.test.values if isinstance(found, Dataset) else found.X).shape[1]
     what, unit = ("pixels an image", "image") if isinstance(found, Dataset) else ("columns", "row")
     if columns != saved.model.pixels:
-        raise DataError(f"{found.name} has {columns} {what}, and the model {saved.model.pixels}: give other --data")
+        raise DataError(f"{found.name} has {columns} {what}, but the model has {saved.model.pixels}: give other --data")
     count, rows = len(found.test), "rows" if is_all else f"test {unit}s"
     data = to_score(found, inputs, f"{'all ' if is_all else ''}{count:,} {rows}")
     if options.limit is None or options.limit >= count:
@@ -142,8 +142,10 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
 
 
 def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Dataset | Table, bool]:
-    """The data that --data names, and whether all their rows are the test set: where they bring none and are not the run's
-    own, whose training rows must not be among them."""
+    """The data that --data names, and whether all their rows are the test set.
+
+    They are if the data have no test set of their own and are not those of the run, whose training rows must be left out.
+    """
     from vaefast.data import Dataset, Rows, read, split, unsplit
     from vaefast.inputs import finding
     from vaefast.inputs.source import TABLE, Source
@@ -173,12 +175,12 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Da
 
 
 def is_table(saved: SavedModel, inputs: Inputs) -> bool:
-    """Whether a model is one of a table, and not of pictures."""
+    """Whether a model was trained on a table instead of pictures."""
     return bool(saved.estimator) and not inputs.are_pictures
 
 
 def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
-    """The run's own data, which are recognised by their hash.
+    """The data of the run, which are recognised by their hash.
 
     Raises
     ------
@@ -192,7 +194,7 @@ def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
     if found.sha256 != sha256:
         raise DataError(
             f"{source.data} is not what {options.run} was trained on (SHA-256 {found.sha256[:12]} instead of {sha256[:12]}): "
-            "give --data to evaluate on it all the same"
+            "give --data to evaluate on it anyway"
         )
     if not len(found.test):
         raise DataError(f"{options.run} was trained on all rows of {source.data} (--test-fraction 0): give --data to test on")
@@ -200,12 +202,12 @@ def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
 
 
 def _source(path: Path) -> tuple[Source, str]:
-    """What a run recorded of its data, and their hash.
+    """The source of the data that a run recorded, and their hash.
 
     Raises
     ------
     SettingsError
-        This is a model without its run, or the run does not say.
+        The model has no run folder, or the run has no record of its data.
     """
     from vaefast.inputs.source import recorded
     from vaefast.runs.checkpoint import CheckpointFolder
@@ -215,11 +217,11 @@ def _source(path: Path) -> tuple[Source, str]:
         _, checkpoint, _ = CheckpointFolder(folder / "checkpoint").newest()
         return recorded(checkpoint.run["source"]), str(checkpoint.run["environment"]["data_sha256"])
     except (CheckpointError, KeyError, TypeError) as error:
-        raise SettingsError(f"{folder} has no checkpoint that says what its data are: give --data") from error
+        raise SettingsError(f"{folder} has no checkpoint that records its data: give --data") from error
 
 
 def is_in_color(path: Path) -> bool:
-    """Whether a run, as far as it says, kept the channels of its pictures."""
+    """Whether a run kept the colour channels of its pictures; False without a record."""
     try:
         return _source(path)[0].color
     except SettingsError:
@@ -227,7 +229,7 @@ def is_in_color(path: Path) -> bool:
 
 
 def _folder(options: Options) -> Path:
-    """Where results go, made if it is not there."""
+    """The folder for the results, made if need be."""
     from vaefast.files import atomic
 
     beside = options.run / "evaluation" if options.run.is_dir() else options.run.with_name(f"{options.run.stem}-evaluation")
@@ -239,11 +241,11 @@ def _folder(options: Options) -> Path:
     return folder
 
 
-# --- What is said
+# --- What is printed
 
 
 def _report(options: Options, found: Assessment, data: ScoredData, model: Network, seconds: float) -> dict[str, Any]:
-    """Everything, as JSON."""
+    """All results, for JSON."""
     return {
         "vaefast": __version__,
         "model": str(options.run),
@@ -286,22 +288,20 @@ def _largest(kl: list[float], count: int = 5) -> str:
 
 
 def _warnings(found: Assessment, model: Network, unit: str = "image") -> list[str]:
-    """What should not be overlooked, with what helps."""
+    """Warnings about the model, each with its remedy."""
     latents, said = len(found.latent_kl), []
     if found.collapsed > COLLAPSED_WEIGHTS:
         said.append(
-            f"fewer than 2 of {found.samples:,} samples decide log p(x) of {100 * found.collapsed:.1f} % of the {unit}s, for "
-            "which it is too low: more --samples help slowly, training further or on data like these helps the encoder"
+            f"log p(x) is too low for {100 * found.collapsed:.1f} % of the {unit}s, where fewer than 2 of {found.samples:,} "
+            "samples decide it: train for longer or on data like these, or, with less effect, give more --samples"
         )
     if found.active_units < max(1, ACTIVE_LATENTS * latents):
-        advice = (
-            "raise the KL's weight slowly (--objective beta --kl-warm-up linear) or leave each latent some nats for nothing"
-        )
+        advice = "warm up the weight of the KL divergence (--objective beta --kl-warm-up linear) or give each latent free nats"
         advice += " (--objective free-bits --free-nats 0.1)"
         if model.model.activation == "relu":
-            advice += "; --init data-mean is known to end so with relu, take another --init or --activation tanh"
+            advice += "; with relu, --init data-mean is known to collapse: choose another --init or --activation tanh"
         said.append(
-            f"posterior collapse: {found.active_units} of {latents} latents tell {unit}s apart, the others are ignored; "
+            f"posterior collapse: {found.active_units} of {latents} latents are active, and the decoder ignores the others: "
             f"{advice}"
         )
     return said
@@ -314,7 +314,7 @@ def _write(folder: Path, report: dict[str, Any]) -> None:
 
 
 def _draw(folder: Path, model: Network, data: ScoredData, found: Assessment) -> None:
-    """The figures of training but its curve, and those of the latents."""
+    """The figures of `vaefast train` except the curve of the ELBO, and those of the latents."""
     from vaefast.data.wording import shown
     from vaefast.evaluation.measures import ACTIVE_VARIANCE
     from vaefast.plots import latents, run_figures, sheet
@@ -340,7 +340,7 @@ def _draw(folder: Path, model: Network, data: ScoredData, found: Assessment) -> 
 
 
 class Display:
-    """A bar over the images, or rows, on a terminal."""
+    """A progress bar over the examples, on a terminal."""
 
     def __init__(self, count: int, unit: str) -> None:
         from tqdm import tqdm
@@ -355,7 +355,7 @@ class Display:
         self._bar.close()
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Show that `done` examples are done."""
         self._bar.update(done - self._bar.n)
 
 
@@ -367,21 +367,19 @@ def _build_parser() -> Parser:
         "are in use. Numbers and figures go to a folder.",
     )
     add = parser.add_argument_group("model and data").add_argument
-    add("run", metavar="RUN", help="the run folder, or a model.safetensors")
-    add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or a file or folder; on the "
-        "test set that they bring, else on all of them")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
-    add("--limit", metavar="N", type=int, help="only the first N examples")
+    add("run", metavar="RUN", help="a run folder or a model.safetensors")
+    add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or the path of a file or "
+        "folder; on its test set if it has one, else on all of it")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
+    add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument
-    add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) of each example; more are closer and "
-        "slower (default: %(default)s)")  # fmt: skip
-    add("--out", metavar="FOLDER", help=f"where {RESULTS} and the figures go (default: evaluation, in the run folder)")
+    add("--samples", metavar="S", type=int, default=5000, help="samples per example for log p(x); more samples are more "
+        "accurate and slower (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", help=f"folder for {RESULTS} and the figures (default: evaluation, in the run folder)")
     add("--no-figures", dest="figures", action="store_false", help="write no figures")
-    add("--json", action="store_true", help=f"print {RESULTS} instead of a text")
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", default="auto", help="cython, numba or reference (default: %(default)s, the fastest that "
-        "has a kernel for importance sampling)")  # fmt: skip
-    add_threads(add)
+    add("--json", action="store_true", help=f"print {RESULTS} instead of text")
+    add_engine(parser, default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
+        "a kernel for importance sampling)")  # fmt: skip
     add_help(parser)
     return parser
 

@@ -1,7 +1,7 @@
-"""`vaefast reproduce iwae-table1`: train and evaluate the rows of a published table, beside what was published.
+"""`vaefast reproduce iwae-table1`: train and evaluate the rows of a published table, and compare them with it.
 
-Each row is a run of `vaefast train` in a folder of its own, made longer stage by stage and evaluated after each; so
-the command can be stopped at any moment, and the same command goes on.
+Each row is a run of `vaefast train` in its own folder. It is continued stage by stage and evaluated after each stage. So the
+command can be stopped at any moment, and the same command continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vaefast import train
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1
 from vaefast.runs.interruption import Interrupted, Interruption
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 TABLES = ("iwae-table1",)
 RESULTS, FIGURE = "results.json", "nll.png"
 MOST_SAMPLES = 1 << 24
-# What makes another reproduction of the same folder.
+# Settings that must stay the same in one folder.
 FIXED = ("variant", "beta1", "kl", "seed", "data")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The command line, parsed."""
 
     table: str
     stages: int
@@ -57,12 +57,12 @@ class Options:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What the results depend on."""
+        """The settings on which the results depend."""
         return {name: getattr(self, name) for name in FIXED}
 
 
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for; errors are those of `values`, and one for the rows."""
+    """Parse the flags. Errors are those of `values`, and one for the rows."""
     largest = {"stages": iwae_table1.STAGES, "samples": MOST_SAMPLES, "stage_samples": MOST_SAMPLES}
     given = values(_build_parser(), arguments, paths=("out",), largest=largest)
     rows = tuple(name.strip() for name in given["rows"].split(",") if name.strip())
@@ -75,13 +75,13 @@ def parse(arguments: list[str]) -> Options:
 
 
 def run(options: Options, interruption: Interruption) -> None:
-    """Train and evaluate what is missing of the rows and stages, then say how they compare."""
+    """Train and evaluate the missing rows and stages, then print the comparison."""
     from vaefast.data import load
     from vaefast.files import atomic
     from vaefast.runs.folder_lock import FolderLock
 
     for name in options.rows:
-        checked(_flags(options, name, 1))  # a wrong value is said before any work
+        checked(_flags(options, name, 1))  # reports a wrong value before any work
     try:
         atomic.make_folder(options.out)
     except OSError as error:
@@ -96,7 +96,7 @@ def run(options: Options, interruption: Interruption) -> None:
         _draw(options, results, data.name)
         say(_table(options, results))
     except Interrupted as interrupted:
-        raise Interrupted(interrupted.signal, "what is done is kept: the same command goes on") from interrupted
+        raise Interrupted(interrupted.signal, "finished work is kept: the same command continues") from interrupted
     finally:
         lock.release()
 
@@ -104,7 +104,7 @@ def run(options: Options, interruption: Interruption) -> None:
 def _advance(
     options: Options, results: dict[str, Any], name: str, stage: int, data: Dataset, interruption: Interruption
 ) -> None:
-    """Bring a row to the end of a stage and evaluate it there, unless that is done."""
+    """Train a row to the end of a stage and evaluate it, unless that has been done."""
     stages = results["rows"].setdefault(name, {"stages": {}})["stages"]
     samples = options.samples if stage == options.stages else options.stage_samples
     if stages.get(str(stage), {}).get("samples", 0) >= samples:
@@ -112,7 +112,7 @@ def _advance(
     folder, epochs = options.out / name, stage_end(stage - 1)
     begun = _begun_epochs(folder)
     if begun > epochs:
-        complain(f"{name} is past stage {stage} already, which stays {'as it is' if str(stage) in stages else 'unevaluated'}")
+        complain(f"{name} is already past stage {stage}, which stays {'as it is' if str(stage) in stages else 'unevaluated'}")
         return
     say(f"{name}: stage {stage} of {iwae_table1.STAGES}, to epoch {epochs}")
     train.run(checked(_flags(options, name, epochs)), interruption)
@@ -123,7 +123,7 @@ def _advance(
 
 
 def _flags(options: Options, name: str, epochs: int) -> dict[str, Any]:
-    """The run of a row, by the names of the flags of `vaefast train`."""
+    """The settings of the run of a row, by the names of the flags of `vaefast train`."""
     row = iwae_table1.settings(iwae_table1.ROWS[name], options.variant, options.beta1, options.kl)
     whole = {
         **row, "epochs": epochs, "seed": options.seed, "data": options.data, "data_dir": options.data_dir,
@@ -145,7 +145,7 @@ def _begun_epochs(folder: Path) -> int:
 
 
 def _evaluated(options: Options, folder: Path, data: Dataset, stage: int, samples: int) -> dict[str, Any]:
-    """A row's model as it stands at the end of a stage, on the whole test set."""
+    """Evaluate the model of a row at the end of a stage, on the whole test set."""
     from vaefast.engines.threads import thread_count
     from vaefast.evaluation import measures
     from vaefast.files import model_file
@@ -181,12 +181,12 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read_results(options: Options) -> dict[str, Any]:
-    """What an earlier call has left, or a beginning.
+    """The results of an earlier call, or empty ones.
 
     Raises
     ------
     CheckpointError
-        It is damaged, or of other settings.
+        The file is damaged, or has other settings.
     """
     path = options.out / RESULTS
     if not path.exists():
@@ -201,7 +201,7 @@ def _read_results(options: Options) -> dict[str, Any]:
     if not intact:
         raise CheckpointError(f"{path} is damaged: {remedy}")
     now = options.fixed
-    differences = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    differences = [f"{name} was {then.get(name)}, is now {now[name]}" for name in now if then.get(name) != now[name]]
     if differences:
         raise CheckpointError(f"{options.out} holds another reproduction: {'; '.join(differences)}: choose another --out")
     return dict(results)
@@ -220,11 +220,11 @@ def _write_results(options: Options, results: Mapping[str, Any]) -> None:
     atomic.write_bytes(options.out / RESULTS, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-# --- What is shown
+# --- What is printed and drawn
 
 
 def _published(options: Options, name: str) -> iwae_table1.Row | None:
-    """The row of the table, where it is about these data."""
+    """The published row, if the data are those of the table."""
     return iwae_table1.ROWS[name] if options.data == "mnist" else None
 
 
@@ -239,7 +239,7 @@ def _line(name: str, entry: Mapping[str, Any], stage: int, published: iwae_table
 
 
 def _table(options: Options, results: Mapping[str, Any]) -> str:
-    """All rows that have been evaluated, each at its last stage, beside the published ones."""
+    """All evaluated rows at their last stages, beside the published rows."""
     head = ("row", "stage", "epochs", "samples", "NLL", "published", "difference", "active units", "published", "test ELBO")
     lines = [head]
     for name, row in results["rows"].items():
@@ -261,18 +261,18 @@ def _table(options: Options, results: Mapping[str, Any]) -> str:
 
 
 def _differences(options: Options) -> list[str]:
-    """What is not as it was published, a line each."""
+    """How this reproduction differs from the published one, one line each."""
     stages = f"{options.stages} of the {iwae_table1.STAGES} stages" if options.stages < iwae_table1.STAGES else ""
     used = iwae_table1.settings(iwae_table1.ROWS["vae-1"], options.variant, options.beta1, options.kl)
     notes = [
-        stages and f"trained for {stages} only, so above the published values",
-        "NLL and ELBO in nats an image of the test set, +- what other samples of the estimate would change",
-        f"as in the {options.variant}: beta1 {used['beta1']:g}, KL of the VAE rows {used['kl']}; epsilon 1e-4 on a gradient "
-        f"summed over 20 images is {used['epsilon']:g} on ours, their mean",
-        "published runs trained on 59,600 of the 60,000 images and drew the test images black or white by another seed",
+        stages and f"trained for only {stages}, so the NLL is above the published values",
+        "NLL and ELBO are in nats per test image; +- is the Monte Carlo standard error of the estimate",
+        f"as in the {options.variant}: beta1 {used['beta1']:g}, KL of the VAE rows {used['kl']}; the published epsilon "
+        f"is 1e-4 for a gradient summed over 20 images, which is {used['epsilon']:g} for the mean gradient used here",
+        "published runs trained on 59,600 of the 60,000 images and binarised the test images with another seed",
     ]
     if options.data != "mnist":
-        notes = [*notes[:3], "the published values are of MNIST, these of other data"]
+        notes = [*notes[:3], "the published values are for MNIST, these for other data"]
     return [f"- {note}" for note in notes if note]
 
 
@@ -303,35 +303,36 @@ def _build_parser() -> Parser:
     parser = command_parser(
         "reproduce",
         "TABLE [--rows ROWS] [--stages N]",
-        "Train and evaluate the rows of a published table, and compare them with it. The same command goes on "
-        "where it was stopped; more --stages make it longer.",
+        "Train and evaluate the rows of a published table, and compare them with it. The same command continues "
+        "where it was stopped, and with more --stages it trains longer.",
     )
     add = parser.add_argument_group("what to reproduce").add_argument
     add("table", metavar="TABLE", choices=TABLES, help="iwae-table1: table 1 of Burda et al. (2015), Importance Weighted "
         "Autoencoders, one stochastic layer, MNIST")  # fmt: skip
-    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="rows of the table (default: %(default)s)")
-    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="stages of training, of 1, 3, 9, ... 2187 "
-        "epochs: the first 4 are 40 epochs, all 8 are 3280 (default: %(default)s)")  # fmt: skip
-    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="where the run folder of each row, results.json and "
-        "nll.png go (default: %(default)s)")  # fmt: skip
+    add("--rows", metavar="ROWS", default=",".join(iwae_table1.ROWS), help="rows of the table, separated by commas (default: "
+        "%(default)s)")  # fmt: skip
+    add("--stages", metavar="N", type=int, default=iwae_table1.STAGES, help="number of training stages, which have 1, "
+        "3, 9, ... 2187 epochs: 4 stages are 40 epochs, all 8 are 3280 (default: %(default)s)")  # fmt: skip
+    add("--out", metavar="FOLDER", default="runs/iwae-table1", help="folder for the run folder of each row, results.json "
+        "and nll.png (default: %(default)s)")  # fmt: skip
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="WHAT", default="mnist", help="other data have no published values (default: %(default)s)")
-    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files")
+    add("--data", metavar="WHAT", default="mnist", help="data to train on; only mnist has published values (default: "
+        "%(default)s)")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
     add = parser.add_argument_group("training and evaluation").add_argument
-    add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="Adam and its rates as in the paper, or as in its "
-        "authors' code: beta1 0.99, second moments from 1 on, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
-    add("--beta1", metavar="B1", type=float, help="instead of the variant's: 0.9 in the paper, 0.99 in the code")
+    add("--variant", choices=iwae_table1.VARIANTS, default="paper", help="hyperparameters of the paper, or of its authors' "
+        "code: beta1 0.99, second moments that start at 1, rounded rates, sampled KL (default: %(default)s)")  # fmt: skip
+    add("--beta1", metavar="B1", type=float, help="decay rate of Adam's first moments (default: the variant's; 0.9 in the "
+        "paper, 0.99 in the code)")  # fmt: skip
     add("--kl", choices=("closed", "sampled"), help="KL divergence of the VAE rows, in closed form or estimated from the "
         "samples (default: the variant's; closed in the paper, sampled in the code)")  # fmt: skip
-    add("--seed", metavar="S", type=int, default=0, help="decides every random number (default: %(default)s)")
+    add("--seed", metavar="S", type=int, default=0, help="seed of all random numbers (default: %(default)s)")
     add("--samples", metavar="S", type=int, default=5000, help="samples for log p(x) after the last stage (default: "
         "%(default)s)")  # fmt: skip
     add("--stage-samples", metavar="S", type=int, default=500, help="samples for log p(x) after the other stages (default: "
         "%(default)s)")  # fmt: skip
     add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast train (default: %(default)s)")
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", help="as for vaefast train (default: auto)")
-    add_threads(add)
+    add_engine(parser, help="as for vaefast train (default: auto)")
     add_help(parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""`vaefast train`: one run, its folder and its figures, and what the exit code is."""
+"""`vaefast train`: train one model and write its run folder and figures."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code of `console.command`."""
+    """Run the command line and return the exit code of `console.command`."""
     job = Job()
     return console.command(parse, lambda options, interruption: _run_in(job, options, interruption), arguments, job)
 
 
 def _run_in(job: Job, options: Options, interruption: Interruption) -> None:
-    """Lead the job, which may be this process alone, or follow its leader."""
+    """Lead the job, or follow its leader. The job may be this process alone."""
     job.join(asked=options.distributed == "mpi")
     if job.leads:
         run(options, interruption, job)
@@ -44,7 +44,7 @@ def _run_in(job: Job, options: Options, interruption: Interruption) -> None:
 
 
 def run(options: Options, interruption: Interruption, job: Job | None = None) -> None:
-    """Load the data, train or go on training, and leave a complete run folder; of a job, what its leader does."""
+    """Load the data, train or continue training, and leave a complete run folder. In a job only the leader calls this."""
     from vaefast.runs import resuming
 
     resumed = None if options.resume is None else resuming.find(options.resume, options.out)
@@ -73,7 +73,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         _check_tensorboard()
     started_from = _read_start(options.start_from)
     if resumed is not None and started_from is not None:
-        raise SettingsError("--start-from begins a new run, and --resume goes on with one: give one of them")
+        raise SettingsError("--start-from begins a new run, and --resume continues one: give one of them")
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
     options = suited(options, data.size, data.columns, data.inputs.likelihood)
@@ -83,7 +83,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     if resumed is not None:
         resumed.check(options.given, engine_name, data.columns, data.sha256)
         for change in resumed.changed_software(surroundings):
-            complain(f"{change}: the last bits of the result may differ from those of an unbroken run")
+            complain(f"{change}: the last bits of the result may differ from those of an uninterrupted run")
     record = {
         "settings": _settings(options, data), "environment": surroundings, "source": source.record(data.kind, data.name),
     }  # fmt: skip
@@ -109,7 +109,7 @@ def _choose_engine(options: Options, job: Job) -> str:
 
 
 def _source(options: Options, resumed: Resumed | None) -> Source:
-    """What the flags say of the data; what they are, a run that goes on knows."""
+    """The source that the flags describe. A resumed run knows whether it is pictures or a table."""
     from vaefast.inputs import source
 
     fraction = source.TEST_FRACTION if options.test_fraction is None else options.test_fraction
@@ -119,7 +119,7 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
 
 
 def _data(source: Source, options: Options, resumed: Resumed | None, started_from: SavedModel | None, job: Job) -> RunData:
-    """The data of the run, scaled as they were where it goes on with a model.
+    """The data of the run. If it continues from a model, they are scaled as for that model.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _data(source: Source, options: Options, resumed: Resumed | None, started_fro
     validation, seed = options.training.validation, options.training.seed
     if isinstance(found, Dataset):
         if started_from is not None and started_from.scaling:
-            raise SettingsError(f"--start-from {options.start_from} was trained on a table, and {found.name} holds pictures")
+            raise SettingsError(f"--start-from {options.start_from} was trained on a table, but {found.name} holds pictures")
         return for_pictures(found, options.likelihood, validation, seed)
     inputs = None
     if started_from is not None:
@@ -210,7 +210,7 @@ def _train_in(
 
 
 def _take_up(resumed: Resumed, engine: Engine, data: RunData, options: Options) -> Position:
-    """Bring the engine to where the run stands, and say where that is."""
+    """Load the state of the checkpoint into the engine, and print where training continues."""
     from vaefast.runs import continuing
 
     size = len(data.train)
@@ -236,8 +236,8 @@ def _train(
     from vaefast.training import trainer
 
     training = options.training
-    # The reference engine is NumPy: its matrix products take as many threads as the run was given, and an overflow, which
-    # ends the run with an error of our own, needs no warnings before it.
+    # The reference engine is NumPy: its matrix products use as many threads as the run was given. An overflow ends the run
+    # with our own error, so NumPy's warnings are off.
     display = training_report.Display(training.epochs, data.unit)
     with threadpool_limits(engine.threads), np.errstate(all="ignore"), display:
         epochs = trainer.train(
@@ -263,7 +263,7 @@ def _train(
 def _write_results(
     folder: RunFolder, engine: Engine, data: RunData, options: Options, settings: dict[str, Any], position: Position
 ) -> bool:
-    """Write the model and its figures, unless just these are there already; returns whether there was anything to write."""
+    """Write the model and its figures unless the same ones exist already; return whether anything was written."""
     from vaefast.plots import run_figures
 
     metrics, training = position.history, options.training
@@ -273,7 +273,7 @@ def _write_results(
         if all(figure.exists() for figure in figures):
             return False
     else:
-        # Figures of an earlier model would look like those of this one, if this were to end before they are drawn.
+        # Remove figures of an earlier model: if the run ended before drawing, they would pass for those of this model.
         for figure in figures:
             figure.unlink(missing_ok=True)
         folder.write("model.safetensors", content)
@@ -284,7 +284,7 @@ def _write_results(
 
 
 def _model_content(engine: Engine, data: RunData, options: Options, training: dict[str, Any], epochs: int) -> bytes:
-    """The bytes of model.safetensors, which for a table hold how it is scaled, as `vaefast.VAE` writes it."""
+    """The bytes of model.safetensors. For a table they include its scaling, as `vaefast.VAE` writes it."""
     from vaefast.files import model_file
     from vaefast.inference import saved_inputs
 
@@ -299,7 +299,7 @@ def _model_content(engine: Engine, data: RunData, options: Options, training: di
 
 
 def _read_start(path: Path | None) -> SavedModel | None:
-    """A saved model, a run's or the estimator's."""
+    """The model that --start-from names: of a run, or saved by the estimator."""
     if path is None:
         return None
     from vaefast.files import model_file
@@ -308,7 +308,7 @@ def _read_start(path: Path | None) -> SavedModel | None:
 
 
 def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Options) -> None:
-    """Refuse columns that are not those which a model was trained on, or another scaling than it had.
+    """Refuse other columns, another scaling or another likelihood than those of the saved model.
 
     Raises
     ------
@@ -317,32 +317,33 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     """
     path, names = options.start_from, [] if inputs.names is None else [*inputs.names]
     if not saved.estimator:
-        raise SettingsError(f"--start-from {path} was trained on pictures, and {found.name} is a table")
+        raise SettingsError(f"--start-from {path} was trained on pictures, but {found.name} is a table")
     if names and found.names and names != [*found.names]:
         at = next((i for i, pair in enumerate(zip(names, found.names, strict=False)) if pair[0] != pair[1]), 0)
-        raise SettingsError(f"--start-from {path} was trained on the column {names[at]!r} where {found.name} has another")
+        raise SettingsError(f"--start-from {path} has the column {names[at]!r} where {found.name} has another")
     if found.X.shape[1] != saved.model.pixels:
         raise SettingsError(
-            f"--start-from {path} has {saved.model.pixels} columns, and {found.name} {found.X.shape[1]}: give the same"
+            f"--start-from {path} has {saved.model.pixels} columns, but {found.name} has {found.X.shape[1]}: give data with "
+            "the same columns"
         )
     for name, had in (("scaling", inputs.method or "none"), ("likelihood", inputs.likelihood)):
         if (wanted := getattr(options, name)) not in ("auto", had):
-            raise SettingsError(f"--start-from {path} has {name} {had}, this run {wanted}: give the same")
+            raise SettingsError(f"--start-from {path} has {name} {had}, but this run {wanted}: give the same {name}")
 
 
 def _start(saved: SavedModel, options: Options) -> State:
-    """The parameters of a saved model, without moments.
+    """The state to start from: the parameters of a saved model, and no moments.
 
     Raises
     ------
     SettingsError
-        It is a model of other settings.
+        The model has other settings.
     """
     from vaefast.engines.contract import State
 
     for field, wanted in asdict(options.model).items():
         if (found := getattr(saved.model, field)) != wanted:
-            raise SettingsError(f"--start-from {options.start_from} has {field} {found}, this run {wanted}: give the same")
+            raise SettingsError(f"--start-from {options.start_from} has {field} {found}, but this run {wanted}: give the same")
     return State.initial(saved.parameters)
 
 
@@ -359,7 +360,7 @@ def _board(folder: RunFolder) -> TensorBoard:
 
 
 def _settings(options: Options, data: RunData) -> dict[str, Any]:
-    """What settings.json holds."""
+    """The content of settings.json."""
     from vaefast.inference import saved_inputs
 
     settings = {"data": data.name, "model": options.model.as_values(), "training": asdict(options.training)}

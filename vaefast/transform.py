@@ -1,4 +1,4 @@
-"""`vaefast transform MODEL`: what a trained model makes of each row of a file, in the file's order, as a table."""
+"""`vaefast transform MODEL`: write latents and scores of each row of a file, in the order of the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, model_of
 from vaefast.runs.interruption import Interruption
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from vaefast.estimator import VAE
 
 SUFFIXES = (".csv", ".npy", ".npz")
-# Rows whose scores are computed in one go: between two of them a signal is heard.
+# Rows whose scores are computed at once. Signals are handled between two blocks.
 BLOCK = 1000
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The command line, parsed."""
 
     model: Path
     data: str
@@ -44,7 +44,7 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options:
-    """What the flags ask for; errors are those of `values`, and one for the ending of --out."""
+    """Parse the flags. Errors are those of `values`, and one for the ending of --out."""
     largest = {"samples": MOST_SAMPLES, "limit": None}
     options = Options(**values(_build_parser(), arguments, paths=("model", "out"), largest=largest))
     if options.out.suffix.lower() not in ("", *SUFFIXES):
@@ -55,7 +55,7 @@ def parse(arguments: list[str]) -> Options:
 
 
 def run(options: Options, interruption: Interruption) -> None:
-    """Read the rows, compute, write the table, and say where it is."""
+    """Read the rows, compute, write the table, and print where it is."""
     from vaefast.engines.threads import thread_count
     from vaefast.estimator import load
     from vaefast.files import atomic
@@ -74,21 +74,19 @@ def run(options: Options, interruption: Interruption) -> None:
     atomic.write_bytes(options.out, _content(arrays, options.out.suffix.lower()))
     strange = _strange(arrays)
     if strange:
-        complain(
-            f"{strange:,} rows have a score that is no finite number: they lie too far from what this model was trained on"
-        )
+        complain(f"rows with a score that is not finite: {strange:,}; they are too far from the training data")
     say(f"{data.name}: {len(data.values):,} rows | {', '.join(_columns(arrays))} | {options.out}")
 
 
 def _check_out(options: Options) -> None:
-    """Refuse, before anything is computed, a place that cannot be written or that holds something.
+    """Refuse, before anything is computed, an --out that cannot be written or that exists.
 
     Raises
     ------
     SettingsError
-        A file is there and not to be replaced, or is one that is read.
+        The file exists without --force, or is one that this command reads.
     OutputError
-        There is no such folder, or it is one.
+        Its folder does not exist, or it is a folder itself.
     """
     out = options.out
     if out.is_dir():
@@ -99,19 +97,18 @@ def _check_out(options: Options) -> None:
         return
     read = (Path(options.data).expanduser(), model_of(options.model))
     if any(path.exists() and os.path.samefile(path, out) for path in read):
-        raise SettingsError(f"--out {out} is a file that is read: choose another --out")
+        raise SettingsError(f"--out {out} is a file that this command reads: choose another --out")
     if not options.force:
         raise SettingsError(f"{out} exists: choose another --out, or replace it with --force")
 
 
 def _rows(vae: VAE, options: Options) -> Numbers:
-    """The rows to transform: as pixels for a model that takes bytes as grey levels, which all of the command line do, and
-    else as plain numbers.
+    """The rows to transform: as pixels for a model of pictures, else as plain numbers.
 
     Raises
     ------
     DataError
-        They cannot be read, or have another number of columns than the model.
+        The rows cannot be read, or have another number of columns than the model.
     """
     from vaefast.data import numbers_of, read, read_numbers
 
@@ -122,19 +119,21 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     pictures = vae._inputs.are_pictures
     data = numbers_of(read(name, color=is_in_color(options.model)), known) if pictures else read_numbers(name, wanted, known)
     if data.values.shape[1] != wanted:
-        raise DataError(f"{data.name} has {data.values.shape[1]} columns, and the model {wanted}: give other --data")
+        raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
     return replace(data, values=data.values[: options.limit]).dense()
 
 
 def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:
-    """What is asked for, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,)."""
+    """The arrays to write, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,)."""
     import numpy as np
+
+    from vaefast.inputs import in_file
 
     X = data.values
     try:
         mean, std = vae.posterior(X)  # looks at every value
     except DataError as error:
-        raise DataError(f"{data.name} as {error}") from error
+        raise DataError(f"{data.name} as {in_file(str(error), data.cell, X.shape[1], vae._inputs.names)}") from error
     arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
     arrays["elbo"] = np.empty(len(X))
     if options.samples is not None:
@@ -153,7 +152,7 @@ def _blocks(rows: int) -> Iterator[slice]:
 
 
 def _strange(arrays: dict[str, NDArray[Any]]) -> int:
-    """How many rows have a score that is no finite number."""
+    """How many rows have a score that is not finite."""
     import numpy as np
 
     scores = np.stack([array for array in arrays.values() if array.ndim == 1])
@@ -164,13 +163,13 @@ def _strange(arrays: dict[str, NDArray[Any]]) -> int:
 
 
 def _columns(arrays: dict[str, NDArray[Any]]) -> list[str]:
-    """The arrays' names, with the number of their columns where these are several."""
+    """Names of the arrays, with the number of columns of those that have several."""
     return [f"{array.shape[1]} {name}" if array.ndim == 2 else name for name, array in arrays.items()]
 
 
 def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
-    """The bytes of a file: `.npz` has the arrays by name, `.npy` and `.csv` all their columns beside each other in float64,
-    which holds every float32."""
+    """The bytes of a file: `.npz` has the arrays by name, `.npy` and `.csv` have all columns side by side in float64, which
+    holds every float32."""
     import numpy as np
 
     file = io.BytesIO()
@@ -190,21 +189,19 @@ def _build_parser() -> Parser:
     parser = command_parser(
         "transform",
         "MODEL --data FILE --out FILE",
-        "Write what a trained model makes of each row of a file: its latents, ELBO and log p(x), in the order of the file.",
+        "Write the latents, the ELBO and, with --samples, log p(x) of each row of a file, in the order of the file.",
     )
     add = parser.add_argument_group("model and data").add_argument
-    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file that vaefast.VAE has saved")
-    add("--data", metavar="FILE", required=True, help="the rows: .csv, .npy, .npz, IDX, or a folder of pictures; any real "
-        "numbers if the model was trained on such")  # fmt: skip
-    add("--limit", metavar="N", type=int, help="only the first N rows")
+    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE")
+    add("--data", metavar="FILE", required=True, help="the rows: a file or folder of any format that vaefast train "
+        "reads")  # fmt: skip
+    add("--limit", metavar="N", type=int, help="transform only the first N rows")
     add = parser.add_argument_group("table").add_argument
     add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")
     add("--std", action="store_true", help="add the standard deviations of the latents")
-    add("--samples", metavar="S", type=int, help="add log p(x), by this many samples for each row")
-    add("--force", action="store_true", help="replace --out if it is there")
-    add = parser.add_argument_group("engine").add_argument
-    add("--engine", metavar="NAME", help="cython, numba or reference (default: as for vaefast.load, the model's own)")
-    add_threads(add)
+    add("--samples", metavar="S", type=int, help="add log p(x), estimated from this many samples per row")
+    add("--force", action="store_true", help="replace --out if it exists")
+    add_engine(parser, help="cython, numba or reference (default: as for vaefast.load)")
     add_help(parser)
     return parser
 

@@ -100,7 +100,7 @@ def test_other_data(command, run, tmp_path):
     runs.tiny_images(tmp_path / "wide.npy", 50, 31)
     code, _, err = command("run", *QUICK, "--data", "wide.npy")
     assert code == 3
-    assert err == "vaefast: wide.npy has 31 pixels an image, and the model 30: give other --data\n"
+    assert err == "vaefast: wide.npy has 31 pixels an image, but the model has 30: give other --data\n"
 
 
 def test_all_rows_of_other_data_and_the_test_set_of_the_runs_own(command, run, tmp_path):
@@ -138,7 +138,7 @@ def test_a_model_file_alone(command, run):
     shutil.copy("run/model.safetensors", "mine.safetensors")
     code, _, err = command("mine.safetensors", *QUICK)
     assert code == 2
-    assert "no checkpoint that says what its data are: give --data" in err
+    assert "no checkpoint that records its data: give --data" in err
     code, out, _ = command("mine.safetensors", *QUICK, "--json", "--data", "grey.npy", "--no-figures")
     assert code == 0
     assert Path("mine-evaluation/evaluation.json").exists()
@@ -174,7 +174,7 @@ def test_a_run_without_a_model(command, run):
     Path("empty").mkdir()
     code, _, err = command("empty", *QUICK)
     assert code == 3
-    assert "give the folder of a run, or its model" in err
+    assert "give a run folder or a model file" in err
     code, _, err = command("nowhere", *QUICK)
     assert code == 3
     assert err.count("\n") == 1
@@ -267,7 +267,7 @@ def test_posterior_collapse_is_said_with_what_helps():
 
 def test_collapsed_weights_are_said():
     assert warned(collapsed=0.001) == ""
-    assert "fewer than 2 of 50 samples decide log p(x) of 20.0 %" in warned(collapsed=0.2)
+    assert "log p(x) is too low for 20.0 % of the images, where fewer than 2 of 50 samples decide it" in warned(collapsed=0.2)
 
 
 def test_a_collapsed_run_is_warned_of(command, run):
@@ -297,5 +297,5 @@ def test_it_takes_no_part_in_a_job(command, run, monkeypatch):
     monkeypatch.setenv("PMI_RANK", "0")
     code, out, err = command("run", *QUICK)
     assert (code, out) == (2, "")
-    assert err == "vaefast: this command takes no part in a job, and 2 processes were started: start it without mpiexec\n"
+    assert err == "vaefast: this command runs as one process, but 2 were started: start it without mpiexec\n"
     assert not Path("run/evaluation").exists()

@@ -188,7 +188,7 @@ def test_stopped_and_gone_on_with(command, monkeypatch, place):
         monkeypatch.setattr(measures, "assess", interrupted(real_assess))
     code, _, err = small(command)
     assert code == 130
-    assert err == "vaefast: stopped by SIGINT; what is done is kept: the same command goes on\n"
+    assert err == "vaefast: stopped by SIGINT; finished work is kept: the same command continues\n"
     assert list(stages_of()) == ["1"]
     assert not Path("t/.lock").exists()
     monkeypatch.setattr(train, "run", real_train)
@@ -213,7 +213,7 @@ def test_a_stage_that_was_not_evaluated_stays_so_and_is_named(command):
     Path("t/results.json").unlink()
     code, _, err = small(command, stages="2")
     assert code == 0
-    assert err == "vaefast: vae-1 is past stage 1 already, which stays unevaluated\n"
+    assert err == "vaefast: vae-1 is already past stage 1, which stays unevaluated\n"
     assert list(stages_of()) == ["2"]
 
 
@@ -263,7 +263,7 @@ def test_other_settings_are_another_reproduction(command, flags):
     code, _, err = small(command, *flags, stages="1")
     assert code == 4
     assert err.startswith("vaefast: t holds another reproduction: ")
-    assert f"is {flags[1]}" in err
+    assert f"is now {flags[1]}" in err
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_stray_values_and_collapse_are_lines():
     table.to_csv("stray.csv", index=False)
     code, _, err = train("--data", "stray.csv", "--test-fraction", "0", "--epochs", "1")
     assert code == 0
-    assert "stray.csv: row 11 (counted from 0), column 'income' is 1e+15" in err
+    assert "stray.csv: line 13, column 3 'income' is 1e+15" in err
     noise = pd.DataFrame(RNG.normal(size=(200, 3)), columns=list("abc"))
     noise.to_csv("noise.csv", index=False)
     code, _, err = train("--data", "noise.csv", "--objective", "beta", "--beta", "100", "--epochs", "40", "--out", "flat")
@@ -234,11 +234,11 @@ def test_a_run_starts_from_another_with_its_scaling():
 @pytest.mark.parametrize(
     ("data", "flags", "words"),
     [
-        ("bits.csv", (), "trained on the column 'height' where bits.csv has another"),
-        ("real.csv", ("--scaling", "minmax"), "has scaling standard, this run minmax"),
-        ("real.csv", ("--likelihood", "bernoulli"), "has likelihood gaussian, this run bernoulli"),
-        ("grey.npy", (), "was trained on a table, and grey.npy holds pictures"),
-        ("real.csv", ("--latent", "3"), "has latent 2, this run 3"),
+        ("bits.csv", (), "has the column 'height' where bits.csv has another"),
+        ("real.csv", ("--scaling", "minmax"), "has scaling standard, but this run minmax"),
+        ("real.csv", ("--likelihood", "bernoulli"), "has likelihood gaussian, but this run bernoulli"),
+        ("grey.npy", (), "was trained on a table, but grey.npy holds pictures"),
+        ("real.csv", ("--latent", "3"), "has latent 2, but this run 3"),
     ],
 )
 def test_a_start_that_does_not_fit(data, flags, words):

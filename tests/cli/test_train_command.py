@@ -584,7 +584,7 @@ def test_a_configuration_file_that_cannot_be_read(command, name):
 def test_a_configuration_file_that_is_a_fifo_or_a_device_is_not_waited_for(command, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for name in ("fifo", "/dev/zero"):
-        refused(command, 2, ("--config", name), f"cannot read {name}: it is no file", "--config")
+        refused(command, 2, ("--config", name), f"cannot read {name}: it is not a file", "--config")
 
 
 def test_a_configuration_file_that_is_no_such_thing_is_not_read_to_its_end(command, tmp_path):
@@ -704,7 +704,7 @@ def test_out_that_cannot_be_written_is_known_before_anything_is_trained(command,
     [
         (errno.ENOSPC, "free space or choose another --out"),
         (errno.EROFS, "choose another --out, for that place is read-only"),
-        (errno.EACCES, "choose another --out, or give yourself the right to write there"),
+        (errno.EACCES, "choose another --out, or give yourself permission to write there"),
         (errno.ENOENT, "make the folder that it would be in, or choose another --out"),
         (errno.EIO, "choose another --out"),
     ],

@@ -184,15 +184,23 @@ def test_columns_are_found_by_their_names(command, table):
     frame = pd.DataFrame(TABLE, columns=NAMES)
     mixed = frame[["c", "a", "e", "b", "d"]].assign(kind="text", y=1)
     mixed.to_csv("x.csv", index=False)
-    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "column 6 'kind'", "'text'")
-    mixed.drop(columns="kind").to_csv("x.csv", index=False)
     code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
-    assert err.endswith("x.csv: columns left out, which the model does not know: y\n")
+    assert err.endswith("x.csv: columns left out, which the model does not know: kind, y\n")
     assert latents("z.csv").tobytes() == table.transform(frame).tobytes()
     frame.rename(columns={"d": "D"}).to_csv("x.csv", index=False)
     words = "lacks the column 'd', which the model was trained on"
     refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "y.csv"), words)
+
+
+def test_a_value_that_does_not_fit_is_named_by_its_place_in_the_file(command):
+    frame = pd.DataFrame(np.round(np.random.default_rng(0).random((20, 3))), columns=["a", "b", "c"])
+    vae = VAE(2, likelihood="bernoulli", hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0)
+    vae.fit(frame).save("bits.safetensors")
+    frame.loc[7, "b"] = 5.0
+    frame.to_csv("x.csv", index=False)
+    words = "line 9, column 2 'b' is 5.0, but likelihood bernoulli takes"
+    refused(command, 3, ("bits.safetensors", "--data", "x.csv", "--out", "z.csv"), words)
 
 
 def test_a_model_without_names_leaves_out_labels(command):
@@ -240,7 +248,7 @@ def test_numbers_that_do_not_fit(command, table):
     np.savez("x.npz", TABLE, TABLE)
     refused(command, 3, ("table.safetensors", "--data", "x.npz", "--out", "z.csv"), "holds 2 arrays")
     np.save("x.npy", TABLE[:, :4])
-    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "has 4 columns, and the model 5")
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "has 4 columns, but the model has 5")
 
 
 def test_scores_that_are_no_finite_numbers_are_said(command, table):
@@ -249,7 +257,7 @@ def test_scores_that_are_no_finite_numbers_are_said(command, table):
     np.save("x.npy", wrong)
     code, _, err = command("table.safetensors", "--data", "x.npy", "--out", "z.csv")
     assert code == 0
-    assert "1 rows have a score that is no finite number" in err
+    assert "rows with a score that is not finite: 1;" in err
     assert np.isfinite(written_table("z.csv")["elbo"]).sum() == 39
 
 
@@ -269,10 +277,10 @@ def test_scores_that_are_no_finite_numbers_are_said(command, table):
         (("--out", "a\0.csv"), 2, "null character"),
         (("--out", "deep/z.csv"), 6, "the folder deep of --out deep/z.csv does not exist: make it"),
         (("--out", "run"), 6, "run is a folder: give --out the name of a file"),
-        (("--out", "grey.npy", "--force"), 2, "grey.npy is a file that is read"),
+        (("--out", "grey.npy", "--force"), 2, "grey.npy is a file that this command reads"),
         (("--out", "there.csv"), 2, "there.csv exists: choose another --out, or replace it with --force"),
         (("--data", "nowhere.csv"), 3, "nowhere.csv"),
-        (("--data", "wide.npy"), 3, "wide.npy has 31 columns, and the model 30: give other --data"),
+        (("--data", "wide.npy"), 3, "wide.npy has 31 columns, but the model has 30: give other --data"),
     ],
 )
 def test_flags_and_files_that_are_refused(command, run, flags, code, words):

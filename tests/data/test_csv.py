@@ -210,7 +210,7 @@ def test_two_columns_of_labels(tmp_path):
 
 
 def test_columns_that_only_are_named_like_labels(tmp_path):
-    other = "column {} holds no labels: trained on like the others"
+    other = "column {} does not look like labels: trained on like the others"
     holds(
         rows_of(written(tmp_path, "a,target\n0,0.5\n1,1\n")), np.array([[0, 0.5], [1, 1]], np.float32), other.format("target")
     )
@@ -278,20 +278,20 @@ def test_quoted_numbers(tmp_path):
         ("a,b\n0,1\nNA,0\n", ("line 3, column 1 'a'", "'NA': a value is missing")),
         ("a,b\n0,1\n0,NaN\n", ("line 3, column 2 'b'", "nan': a value is missing")),
         ("a,b\n0,#N/A\n", ("line 2, column 2 'b'", "a value is missing")),
-        ("a,b\n0,1\n0,red\n", ("line 3, column 2 'b'", "'red' and no number: give a number")),
+        ("a,b\n0,1\n0,red\n", ("line 3, column 2 'b'", "'red', which is not a number: give a number")),
         (",a,b\nn1,0,1\nn2,0,red\n", ("line 3, column 3 'b'", "'red'")),
         ("name,a\nn1,0\nn2,1\n", ("column 1 'name' holds text, such as 'n1' in line 2", "--label name")),
         ("0.5,1,Iris-setosa\n1,2,Iris-setosa\n", ("column 3 holds text, such as 'Iris-setosa' in line 1", "--label 3")),
         ("a,b\n,1\n\n0,NA\n1,?\n-,2\n", ("line 2, column 1 'a'", "the first of 4", "fill them in")),
         ("a;b\n1.5;1\n2,5;2\n", ("line 3, column 1 'a' is '2,5'", "write decimals with a point")),
-        ('a,b\n"1,234.5",1\n', ("line 2, column 1 'a' is '1,234.5'", "without separators between thousands")),
-        ('a,b\n"1,234",1\n', ("line 2, column 1 'a' is '1,234'", "without separators between thousands")),
-        ("a\tb\n1,234\t1\n2,345\t1\n", ("line 2, column 1 'a' is '1,234'", "without separators between thousands")),
-        ("a;b\n1.234,5;1\n2,5;1\n", ("line 2, column 1 'a' is '1.234,5'", "without separators between thousands")),
-        ("a,b\n5%,1\n", ("line 2, column 1 'a' is '5%'", "without signs of per cent")),
+        ('a,b\n"1,234.5",1\n', ("line 2, column 1 'a' is '1,234.5'", "without thousands separators")),
+        ('a,b\n"1,234",1\n', ("line 2, column 1 'a' is '1,234'", "without thousands separators")),
+        ("a\tb\n1,234\t1\n2,345\t1\n", ("line 2, column 1 'a' is '1,234'", "without thousands separators")),
+        ("a;b\n1.234,5;1\n2,5;1\n", ("line 2, column 1 'a' is '1.234,5'", "without thousands separators")),
+        ("a,b\n5%,1\n", ("line 2, column 1 'a' is '5%'", "without per cent or currency signs")),
         ('a,b\n"0,5",1\n', ("line 2, column 1 'a'", "write decimals with a point")),
         ("a,b\n0,1\nTRUE,0\n", ("line 3, column 1 'a'", "'TRUE': write 1 for true")),
-        ('a,b\n0,1\n"1,0\n', ("line 3 has a quote without its partner",)),
+        ('a,b\n0,1\n"1,0\n', ("line 3 has an unmatched quote",)),
         ("a,b\n0,1\n0,1,0\n", ("line 3 has 3 values where line 2 has 2",)),
     ],
 )

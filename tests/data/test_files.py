@@ -55,7 +55,7 @@ def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("name", "content"), [("a.npy", b"not numpy"), ("a.xyz", b"hello"), ("empty", b"")])
 def test_unknown_format(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    refused(tmp_path / name, str(tmp_path / name), "no known format", ".npz", "folder of pictures")
+    refused(tmp_path / name, str(tmp_path / name), "unknown format", ".npz", "folder of pictures")
 
 
 def test_content_goes_before_the_name(tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ IDX = idx_bytes(GREY.reshape(5, 3, 4))
         (idx_bytes(GREY), "2 dimensions"),
         (b"\0\0\x08\x03" + b"\xff" * 12 + bytes(60), "too short"),
         (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12 + bytes(60)), "too short"),
-        (idx_bytes(np.zeros((5, 0, 4), np.uint8)), "holds nothing"),
-        (idx_bytes(np.zeros((0, 3, 4), np.uint8)), "holds nothing"),
-        (b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8, "holds nothing"),
+        (idx_bytes(np.zeros((5, 0, 4), np.uint8)), "is empty"),
+        (idx_bytes(np.zeros((0, 3, 4), np.uint8)), "is empty"),
+        (b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8, "is empty"),
         (idx_bytes(np.zeros((1, 3, 4), np.uint8)), "1 image:"),
     ],
 )
@@ -148,7 +148,7 @@ def test_idx_folder_refusals(tmp_path: Path) -> None:
     refused(four(tmp_path / "a", train_labels=GREY[0, :4]), str(tmp_path / "a"), "5 images and 4 labels")
     refused(four(tmp_path / "b", t10k_labels=GREY[0, :4]), "2 images and 4 labels")
     refused(four(tmp_path / "c", t10k_images=GREY[:2].reshape(2, 4, 3)), "3 by 4 of uint8, the test images 4 by 3")
-    refused(four(tmp_path / "d", t10k_images=GREY[:0].reshape(0, 3, 4), t10k_labels=GREY[0, :0]), "holds nothing")
+    refused(four(tmp_path / "d", t10k_images=GREY[:0].reshape(0, 3, 4), t10k_labels=GREY[0, :0]), "is empty")
     refused(four(tmp_path / "e", train_images=GREY[0, :5]), "holds labels, where images")
     folder = four(tmp_path / "g")
     (folder / "t10k-images-idx3-ubyte.gz").unlink()

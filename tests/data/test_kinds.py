@@ -47,7 +47,7 @@ FILES = {
     "a.xlsx": (workbook, ("office program", "export it as CSV")),
     "b.csv": (workbook, ("office program", "export it as CSV")),
     "a.ods": (opened, ("office program", "export it as CSV")),
-    "a.pt": (torch, ("file of PyTorch", "numpy.save")),
+    "a.pt": (torch, ("PyTorch file", "numpy.save")),
     "a.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), ("an Excel workbook", "export it as CSV")),
     "a.json": (json.dumps([{"a": 1, "b": 2}]).encode(), ("JSON", "export it as CSV")),
     "records": (json.dumps([{"a": 1, "b": 2}]).encode(), ("JSON", "export it as CSV")),
@@ -65,7 +65,7 @@ FILES = {
     "a.h5": (b"\x89HDF\r\n\x1a\n", ("an HDF5 file", "numpy.save")),
     "a.arff": (b"@relation iris\n", ("a file of Weka", "export it as CSV")),
     "a.safetensors": (b"\x08\0\0\0\0\0\0\0{}      ", ("a file of tensors", "numpy.save")),
-    "a.xyz": (b"\x01\x02\x03", ("no known format", "give .csv")),
+    "a.xyz": (b"\x01\x02\x03", ("unknown format", "give .csv")),
 }
 
 

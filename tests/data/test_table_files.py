@@ -242,7 +242,7 @@ def test_labels_of_h5ad(tmp_path, values):
     assert numbered.labels.tolist() == [*range(12)]
     refused(path, "row 1 (counted from 0), column 'm' of obs: a label is missing", label="m")
     refused(path, "no column 'celltype' in obs: it has", "cell_type", label="celltype")
-    refused(path, "column 'depth' of obs holds no labels but real numbers", label="depth")
+    refused(path, "column 'depth' of obs holds real numbers, not labels", label="depth")
 
 
 def test_h5ad_refusals(tmp_path):
@@ -319,7 +319,7 @@ def test_arrays_with_holes(tmp_path):
 
 def test_pictures_only_where_pictures_are_asked_for(tmp_path):
     scipy.sparse.save_npz(tmp_path / "a.npz", scipy.sparse.csr_array(COUNTS))
-    with pytest.raises(DataError, match="holds a table and no pictures"):
+    with pytest.raises(DataError, match="holds a table, not pictures"):
         read(str(tmp_path / "a.npz"))
 
 

@@ -136,7 +136,7 @@ def test_windows_letters_are_read_and_said(tmp_path):
 
 def test_damaged_text_of_either_encoding(tmp_path):
     wide = FRAME.to_csv(sep="\t", index=False).encode("utf-16")
-    refused(written(tmp_path, wide[:300] + b"\x00\xd8\x00\xd8" + wide[300:], "a.txt"), "damaged, or no text of UTF-16")
+    refused(written(tmp_path, wide[:300] + b"\x00\xd8\x00\xd8" + wide[300:], "a.txt"), "damaged, or is not UTF-16 text")
     refused(written(tmp_path, b"a,b\n1.5,2\n\x90,3\n"), "line 3, column 1 'a'")  # no letter in Windows-1252
 
 
@@ -261,17 +261,51 @@ def test_a_chosen_label_is_kept_and_not_trained_on(tmp_path):
     assert table.classes == ()
     assert table.labels is not None
     assert table.labels.tolist() == frame["species"].tolist()
-    refused(tmp_path / "a.csv", "no column 'spezies' for --label: its columns are age, höhe, species", label="spezies")
+    refused(tmp_path / "a.csv", "for --label: did you mean 'species'? Its columns are age, höhe, species", label="spezies")
     refused(tmp_path / "a.csv", "no column '6' for --label", label="6")
+
+
+def test_a_wrong_label_is_said_before_text_is(tmp_path):
+    FRAME.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "no column 'Species' for --label: did you mean 'species'?", label="Species")
+
+
+def test_a_first_column_of_different_words_names_the_rows(tmp_path):
+    frame = FRAME.copy()
+    frame.insert(0, "gene", [f"ENSG{i:05}" for i in range(30)])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = table_in(tmp_path / "a.csv")
+    holds(table, "the first column, gene, names the rows: left out")
+    assert table.row_names[:2] == ("ENSG00000", "ENSG00001")
+    as_labels = table_in(tmp_path / "a.csv", label="gene")
+    assert as_labels.notes == ("column 1 'gene' holds labels (30 different): not trained on",)
+    frame.loc[7, "gene"] = "ENSG00006"
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 1 'gene' holds text, such as 'ENSG00000' in line 2", "--label gene")
+    frame.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 1 'gene' holds text")  # the first column of text, not the last
+    frame["gene"] = [f"ENSG{i:05}" for i in range(30)]
+    frame.assign(species=SPECIES).to_csv(tmp_path / "a.csv", index=False)
+    refused(tmp_path / "a.csv", "column 6 'species' holds text, such as 'setosa' in line 2")
+
+
+def test_text_in_columns_that_a_model_does_not_know_is_left_out(tmp_path):
+    frame = FRAME.copy()
+    frame.insert(2, "species", SPECIES)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    found = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
+    holds(found, "columns left out, which the model does not know: species")
+    with pytest.raises(DataError, match="column 3 'species' holds text"):
+        read_numbers(str(tmp_path / "a.csv"), 5, [*NAMES, "size"])
 
 
 def test_real_numbers_can_be_kept_out_of_training_too(tmp_path):
     FRAME.assign(target=VALUES[:, 0]).to_csv(tmp_path / "a.csv", index=False)
     table = table_in(tmp_path / "a.csv", label="target")
-    holds(table, "column 5 'target' is not trained on, and its numbers are no labels of classes: figures do without them")
+    holds(table, "column 5 'target' is not trained on, and its numbers are not class labels: figures do not show them")
     assert table.labels is None
     assert table_in(tmp_path / "a.csv").values.shape == (30, 5)  # it does not look like labels
-    assert table_in(tmp_path / "a.csv").notes == ("column target holds no labels: trained on like the others",)
+    assert table_in(tmp_path / "a.csv").notes == ("column target does not look like labels: trained on like the others",)
 
 
 @pytest.mark.parametrize("name", ["label", "Class", "target", "y"])

@@ -2,23 +2,31 @@
 
 import decimal
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import COUNT_CASES
 
+import vaefast
 from vaefast import engines
 from vaefast.engines.contract import State
-from vaefast.engines.numba_cpu import NumbaEngine, rising
+from vaefast.engines.numba_cpu import rising
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.models import counts
 from vaefast.models.count_rows import CountRows
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import PANEL, Layout
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import LOG_DISPERSION_BOUNDS, ModelSettings, TrainingSettings
 
 THETAS = np.exp(np.linspace(math.log(1e-4), math.log(1e6), 25))
 LARGE = (17, 18, 40, 999, 10**5, 10**7)
+FOR_CPU = [
+    pytest.param(name, marks=pytest.mark.skipif(engines.why_not(name) is not None, reason=f"{name}: {engines.why_not(name)}"))
+    for name in ("numba", "cython")
+]
+by_engine = pytest.mark.parametrize("name", FOR_CPU)
 
 
 def exact_rising(x, theta):
@@ -68,8 +76,8 @@ def test_stirlings_difference_is_right_for_the_largest_counts():
             assert high_slope - low_slope == pytest.approx(theta / (theta + x), rel=1e-6, abs=1e-15 * theta * math.log1p(x))
 
 
-def of_one_row(model, x, outputs, log_theta, zero_logits=None):
-    """log p(x | z) of a row by the Numba engine, whose decoder says these outputs whatever z."""
+def of_one_row(name, model, x, outputs, log_theta, zero_logits=None):
+    """log p(x | z) of a row by the engine of this name, whose decoder says these outputs whatever z."""
     layout = Layout(model)
     vector = np.zeros(layout.size, np.float32)
     views = layout.views(vector)
@@ -78,7 +86,7 @@ def of_one_row(model, x, outputs, log_theta, zero_logits=None):
         views["x_log_dispersion"][...] = log_theta
     if zero_logits is not None:
         views["zero_logits.bias"][...] = zero_logits
-    engine = NumbaEngine(model, TrainingSettings(batch_size=1, binarize="none"), 1)
+    engine = engines.create(name, model, TrainingSettings(batch_size=1, binarize="none"), 1)
     engine.load_state(State.initial(vector))
     terms = engine.evaluate(engine.place(x[None]))
     engine.train(engine.place(x[None]), np.array([0]))
@@ -87,17 +95,18 @@ def of_one_row(model, x, outputs, log_theta, zero_logits=None):
     return float(terms.log_likelihood[0]), gradient
 
 
+@by_engine
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("largest", [1, 30, 10**4, 10**7])
 @pytest.mark.parametrize("theta", [1e-4, 1.0, 1e3, 1e6])
-def test_one_row_over_the_full_range_against_float64(theta, largest, zeros):
+def test_one_row_over_the_full_range_against_float64(name, theta, largest, zeros):
     rng = np.random.default_rng(0)
     x = (rng.random(40) * largest * (rng.random(40) < 0.5)).astype(np.int64)
     x[3] = largest
     outputs, log_theta = rng.normal(0, 2, 40).astype(np.float32), np.full(40, math.log(theta), np.float32)
     h = rng.normal(0, 3, 40).astype(np.float32) if zeros else None
     model = ModelSettings(40, (), 2, likelihood="negative-binomial", zero_inflation=zeros, encoder_input="log1p")
-    got, gradient = of_one_row(model, x, outputs, log_theta, h)
+    got, gradient = of_one_row(name, model, x, outputs, log_theta, h)
     exact = [part if part is None else part[None].astype(np.float64) for part in (x, outputs, h)]
     size = exact[0].sum(axis=1, keepdims=True)
     terms = counts.log_likelihood_terms(exact[0], size, exact[1], "negative-binomial", log_theta.astype(np.float64), exact[2])
@@ -105,28 +114,29 @@ def test_one_row_over_the_full_range_against_float64(theta, largest, zeros):
     tolerance = 1e-6 * (np.abs(terms).sum() + x.sum())
     assert got == pytest.approx(float(terms.sum()), abs=tolerance)
     slopes = counts.slopes(exact[0], size, exact[1], "negative-binomial", log_theta.astype(np.float64), exact[2])
-    for name, slope in (("logits.bias", slopes.outputs), ("x_log_dispersion", slopes.x_log_dispersion)):
+    for tensor, slope in (("logits.bias", slopes.outputs), ("x_log_dispersion", slopes.x_log_dispersion)):
         slope = -slope[0]
-        if name == "x_log_dispersion":
+        if tensor == "x_log_dispersion":
             slope = counts.held_dispersion_gradient(slope, log_theta)
         # Both are differences of numbers of the size of the count and its rate, each rounded once.
         rates = size[0] * np.exp(counts.log_shares(exact[1]))[0]
-        assert (np.abs(gradient[name] - slope) < 2e-6 * np.abs(slope).max() + 1e-6 * (x + rates)).all(), name
+        assert (np.abs(gradient[tensor] - slope) < 2e-6 * np.abs(slope).max() + 1e-6 * (x + rates)).all(), tensor
 
 
+@by_engine
 @pytest.mark.parametrize("case", COUNT_CASES, ids=lambda case: case.name)
-def test_a_row_of_zeros_has_the_log_probability_it_must_have_and_no_gradient(case):
+def test_a_row_of_zeros_has_the_log_probability_it_must_have_and_no_gradient(name, case):
     model = case.model
     empty = np.zeros((3, model.pixels), np.int64)
-    engine = NumbaEngine(model, TrainingSettings(batch_size=3, binarize="none"), 2)
+    engine = engines.create(name, model, TrainingSettings(batch_size=3, binarize="none"), 2)
     vector = initial_parameters(Layout(model), "fan-in", 0)
     engine.load_state(State.initial(vector))
     assert np.array_equal(engine.evaluate(engine.place(empty)).log_likelihood, np.zeros(3))
     engine.train(engine.place(empty), np.arange(3))
     gradient = engine.layout.views(engine.state().first_moments)
     # Rates of zero: no output, and no cause of a zero, is better than another.
-    for name in ("logits.weight", "logits.bias", "x_log_dispersion", "zero_logits.bias"):
-        assert not gradient.get(name, np.zeros(1)).any(), name
+    for tensor in ("logits.weight", "logits.bias", "x_log_dispersion", "zero_logits.bias"):
+        assert not gradient.get(tensor, np.zeros(1)).any(), tensor
     engine.close()
 
 
@@ -136,8 +146,9 @@ def test_a_dispersion_stops_at_its_bounds_and_comes_back(direction):
     layout = Layout(model)
     vector = np.zeros(layout.size)
     layout.views(vector)["x_log_dispersion"][...] = 30.0 * direction
-    for engine in (NumbaEngine(model, TrainingSettings(batch_size=200, binarize="none"), 1),
-                   ReferenceEngine(model, TrainingSettings(batch_size=200, binarize="none"), 1, np.float64)):  # fmt: skip
+    training = TrainingSettings(batch_size=200, binarize="none")
+    fast = [engines.create(name, model, training, 1) for name in ("numba", "cython") if engines.why_not(name) is None]
+    for engine in (*fast, ReferenceEngine(model, training, 1, np.float64)):
         engine.load_state(State.initial(vector, np.float64))
         rng = np.random.default_rng(0)
         theta = 1.0
@@ -148,6 +159,12 @@ def test_a_dispersion_stops_at_its_bounds_and_comes_back(direction):
         # The data are overdispersed, and not without end: from either side the gradient leads back.
         assert (np.sign(engine.layout.views(engine.state().first_moments)["x_log_dispersion"]) == direction).all()
         engine.close()
+
+
+def test_the_c_header_has_the_bounds_of_the_settings():
+    text = (Path(vaefast.__file__).parent / "engines/cython_cpu/rising.h").read_text()
+    for name, bound in zip(("LOWEST_LOG_DISPERSION", "HIGHEST_LOG_DISPERSION"), LOG_DISPERSION_BOUNDS, strict=True):
+        assert np.float32(re.search(rf"#define {name} (\S+)f$", text, re.MULTILINE)[1]) == np.float32(bound), name
 
 
 def test_sparse_and_dense_tables_of_any_type_are_the_same_rows():

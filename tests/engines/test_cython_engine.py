@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import CASES, TOLERANCES
+from cases import CASES, COUNT_CASES, TOLERANCES, Case
 
 from vaefast import engines
 from vaefast.engines.contract import State
@@ -21,8 +21,12 @@ needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reas
 # What the engine can do.
 OWN_CASES = [case for case in CASES if f"likelihood {case.model.likelihood}" not in engines.LACKING["cython"]]
 by_case = pytest.mark.parametrize("case", OWN_CASES, ids=lambda case: case.name)
-# Wide enough for every tile, small, grey and of odd sizes; each likelihood.
+# Wide enough for every tile, small, grey and of odd sizes; each likelihood, of counts without the longest.
 SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
+SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
+WIDE = Case(
+    "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"
+)
 
 
 def engine_of(name, case, threads=2):
@@ -38,7 +42,8 @@ def everything(engine, case):
     """All that an engine returns for a case: terms, state, evaluation, codes and logits."""
     placed = engine.place(case.values())
     terms = engine.train(placed, np.random.default_rng(0).permutation(case.examples))
-    state, codes = engine.state(), engine.encode(np.random.default_rng(1).random((23, case.model.pixels)))
+    rows = np.random.default_rng(1).random((23, case.model.pixels))
+    state, codes = engine.state(), engine.encode(np.floor(9 * rows * rows) if case.model.counts else rows)
     result = [state.parameters, state.first_moments, state.second_moments, *terms, *engine.evaluate(placed), *codes]
     result.append(engine.decode(codes[0]))
     engine.close()
@@ -58,15 +63,107 @@ def units():
     return found
 
 
-@needs_extension
-@by_case
-def test_the_numba_engine_gives_the_same_bits(case, monkeypatch):
-    """Two compilers, one order of operations. The Numba engine's unit is asked for, as a fused multiply-add rounds once."""
+@pytest.fixture
+def unit_of_numba(monkeypatch):
+    """The Numba engine's unit is asked for, as a fused multiply-add rounds once."""
     target = pytest.importorskip("vaefast.engines.numba_cpu.target", reason="Numba is not installed")
     monkeypatch.setenv("VAEFAST_VECTOR_UNIT", {"NEON": "base", "SSE": "base"}.get(target.UNIT.name, target.UNIT.name))
+
+
+@needs_extension
+@by_case
+def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
+    """Two compilers, one order of operations."""
     ours, theirs = everything(engine_of("cython", case), case), everything(engine_of("numba", case), case)
     for got, expected in zip(ours, theirs, strict=True):
         assert np.array_equal(got, expected)
+
+
+@needs_extension
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("case", COUNT_CASES, ids=lambda case: case.name)
+def test_counts_have_the_bits_of_the_numba_engine_whatever_its_threads(case, threads, unit_of_numba):
+    ours, theirs = (
+        everything(engine_of("cython", case, threads), case),
+        everything(engine_of("numba", case, 4 - threads), case),
+    )
+    for got, expected in zip(ours, theirs, strict=True):
+        assert np.array_equal(got, expected)
+
+
+def extreme_counts(case):
+    """Counts from 0 to 1e7, a row and a column of zeros."""
+    rng = np.random.default_rng(2)
+    counts = np.floor(10.0 ** rng.uniform(0, 7, (case.examples, case.model.pixels))).astype(np.int64)
+    counts *= rng.random(counts.shape) < 0.5
+    counts[3], counts[:, 5] = 0, 0
+    counts[0, 0] = 10**7
+    return counts
+
+
+@needs_extension
+@pytest.mark.parametrize("zeros", [False, True])
+def test_extreme_counts_have_the_bits_of_the_numba_engine(zeros, unit_of_numba):
+    """Dispersions past both bounds, outputs far apart, counts to 1e7."""
+    model = ModelSettings(40, (9,), 3, likelihood="negative-binomial", zero_inflation=zeros, encoder_input="log1p")
+    case, results = Case("extreme", model, 16, 37, 0.5, "none"), []
+    counts = extreme_counts(case)
+    for name, threads in (("cython", 1), ("cython", 2), ("numba", 2)):
+        engine = engine_of(name, case, threads)
+        state, rng = engine.state(), np.random.default_rng(3)
+        tensors = engine.layout.views(state.parameters)
+        tensors["x_log_dispersion"][...] = np.linspace(-11, 15, 40)
+        for tensor in ("logits.bias", "zero_logits.bias") if zeros else ("logits.bias",):
+            tensors[tensor][...] = rng.normal(0, 20, 40)
+        engine.load_state(state)
+        placed = engine.place(counts)
+        terms = [*engine.evaluate(placed), *engine.train(placed, np.arange(case.examples)), *engine.evaluate(placed)]
+        results.append([*terms, engine.state().first_moments, engine.state().parameters])
+        engine.close()
+    assert np.isfinite(results[0][0]).all()
+    for other in results[1:]:
+        for got, expected in zip(results[0], other, strict=True):
+            assert np.array_equal(got, expected, equal_nan=True)
+
+
+@needs_extension
+def test_columns_past_65_535_have_the_bits_of_the_numba_engine(unit_of_numba, monkeypatch):
+    theirs, released = everything(engine_of("numba", WIDE), WIDE), everything(engine_of("cython", WIDE), WIDE)
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    for ours in (released, everything(engine_of("cython", WIDE, 3), WIDE)):
+        for got, expected in zip(ours, theirs, strict=True):
+            assert np.array_equal(got, expected)
+
+
+@needs_extension
+def test_rows_of_counts_may_grow_longer_from_call_to_call(monkeypatch):
+    """The lists of a minibatch begin without room, and are made anew for a set with longer rows."""
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    case = next(case for case in COUNT_CASES if case.name == "negative-binomial tanh")
+    values = case.values()
+    sparse = np.where(np.arange(case.model.pixels) < 3, values, 0)
+    states = []
+    for sets in ((sparse, values), (values, sparse, np.zeros_like(values))):
+        engine = engine_of("cython", case, 2)
+        for rows in sets:
+            engine.load_state(engine_of("cython", case).state())
+            engine.train(engine.place(rows), np.arange(case.examples))
+            states.append(engine.state().parameters)
+        engine.close()
+    assert np.array_equal(states[0], states[3])
+    assert np.array_equal(states[1], states[2])
+
+
+@needs_extension
+def test_a_column_that_is_not_there_is_caught_in_the_checked_build(monkeypatch):
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    case = next(case for case in COUNT_CASES if case.name == "multinomial tanh")
+    engine = engine_of("cython", case, threads=1)
+    placed = engine.place(case.values())
+    placed.images.pixels[-1] = case.model.pixels
+    with pytest.raises(IndexError, match="elements"):
+        engine.train(placed, np.arange(case.examples))
+    engine.close()
 
 
 @needs_extension

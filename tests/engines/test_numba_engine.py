@@ -10,11 +10,13 @@ import threading
 import numpy as np
 import pytest
 from cases import CASES
+from llvmlite.binding import Linkage
 
 from vaefast.engines import kept_kernels
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine, compiler, tiles, weights
 from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.products import Panels, product
 from vaefast.engines.numba_cpu.target import AVX2, AVX512, UNIT, vector_unit
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import PANEL, Layout
@@ -28,6 +30,7 @@ import hashlib, json, sys
 import numpy as np
 sys.path.insert(0, "tests")
 from cases import CASES
+from llvmlite.binding import Linkage
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.target import UNIT
@@ -55,6 +58,21 @@ def in_a_process(script=SCRIPT, **environment):
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout), result.stderr
+
+
+@kernel
+def multiply(A, out):
+    matrix = Panels(A, 0, PANEL)
+    product(matrix, matrix, Panels(A, 0, 0), Panels(out, 0, PANEL), PANEL, 0, PANEL, 1)
+
+
+def test_no_kernel_can_take_the_pieces_of_another():
+    """A piece that two kernels on disk both call by one name was another piece in the process that compiled the other."""
+    multiply(np.zeros(PANEL * PANEL, np.float32), np.zeros(PANEL * PANEL, np.float32))
+    module = next(iter(multiply.overloads.values())).library._final_module
+    defined = [function for function in module.functions if not function.is_declaration]
+    assert len(defined) > 2  # tiles that LLVM did not put into their callers
+    assert not [function.name for function in defined if function.linkage == Linkage.linkonce_odr]
 
 
 @pytest.mark.skipif(UNIT not in (AVX2, AVX512), reason="needs an x86 CPU with AVX2")
@@ -100,6 +118,7 @@ import hashlib, json, sys
 import numpy as np
 sys.path.insert(0, "tests")
 from cases import CASES
+from llvmlite.binding import Linkage
 from vaefast.engines.numba_cpu import (
     NumbaEngine, barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
 )

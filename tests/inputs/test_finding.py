@@ -109,10 +109,14 @@ def test_parts_of_a_table_hold_what_was_given_and_what_the_networks_see():
 def test_a_value_that_does_not_fit_is_named_by_its_row_in_the_file():
     values = np.round(GREY)
     values[4, 1] = 2.0
-    with pytest.raises(
-        DataError, match=r"t\.csv: row 4 \(counted from 0\), column 'income' is 2\.0, but likelihood bernoulli"
-    ):
+    with pytest.raises(DataError, match=r"t\.csv: line 6, column 2 'income' is 2\.0, but likelihood bernoulli"):
         prepared(Source(csv(values), likelihood="bernoulli"))
+    np.savetxt("t.csv", values, delimiter=",")  # no header
+    with pytest.raises(DataError, match=r"t\.csv: line 5, column 2 is 2\.0, but likelihood bernoulli"):
+        prepared(Source("t.csv", likelihood="bernoulli", scaling="none"))
+    np.save("t.npy", values)
+    with pytest.raises(DataError, match=r"t\.npy: row 4, column 1 \(both counted from 0\) is 2\.0, but likelihood"):
+        prepared(Source("t.npy", likelihood="bernoulli", scaling="none"))
 
 
 def test_what_was_chosen_is_one_line_and_why():
@@ -131,7 +135,7 @@ def test_stray_values_are_said():
     values = np.random.default_rng(1).normal(size=(200, 4))
     values[17, 2] = 1e9
     (notice,) = prepared(Source(csv(values), test_fraction=0.0)).notices
-    assert notice.startswith("t.csv: row 17 (counted from 0), column 'height' is 1e+09")
+    assert notice.startswith("t.csv: line 19, column 3 'height' is 1e+09")
     assert "left out of the scaling" in notice
 
 

@@ -201,10 +201,10 @@ def test_a_model_of_the_estimator_is_trained_on_by_the_command_line(command, tmp
     assert command(*flags, "--epochs", 2, "--out", "further") == 0
     assert vaefast.load(tmp_path / "further").score(levels) > vae.score(levels)
     assert command(*flags, "--latent", 4, "--out", "other") == 2
-    assert "has latent 3, this run 4" in capsys.readouterr().err
+    assert "has latent 3, but this run 4" in capsys.readouterr().err
     VAE(3, **QUICK, scaling="minmax").fit(levels).save(tmp_path / "scaled")
     assert command(*flags[:-1], "scaled", "--out", "other") == 2
-    assert "was trained on a table, and both.npz holds pictures" in capsys.readouterr().err
+    assert "was trained on a table, but both.npz holds pictures" in capsys.readouterr().err
 
 
 def test_the_command_line_refuses_to_binarise_for_a_likelihood_of_grey_levels(command, capsys):

@@ -90,7 +90,7 @@ def test_the_model_kept_is_that_of_the_best_epoch(command, engine):
     assert len(found) == best + 3 < 60
     last = out.splitlines()[-1]
     assert last.startswith(
-        f"stopped after epoch {best + 3}, the validation ELBO not having risen for 3 epochs; the model is that"
+        f"stopped after epoch {best + 3}: the validation ELBO has not risen for 3 epochs; the model is that"
     )
     assert f"of epoch {best}, validation ELBO {found[best - 1]:.2f}" in last
     kept = json.loads(Path("run/settings.json").read_text())["kept"]
@@ -127,7 +127,7 @@ def test_stopped_and_resumed_it_ends_the_same(command, signal_at):
         runs.check_same(whole, Path(f"run{pause}"), f"stopped at pause {pause}")
     code, out, _ = command("--resume", "whole")
     assert code == 0
-    assert f"nothing to do: whole has stopped after epoch {epochs}" in out
+    assert f"nothing to do: whole has stopped early, after epoch {epochs}" in out
     runs.check_same(whole, Path("whole"), "nothing to do")
     assert command("--resume", "whole", "--epochs", "90")[0] == 0
     assert len(bounds("whole")) == epochs  # more epochs do not start it again

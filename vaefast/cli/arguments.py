@@ -36,7 +36,7 @@ Add: TypeAlias = Callable[..., Any]
 
 
 def build_parser() -> Parser:
-    """The parser of all flags; those that are not given leave nothing behind."""
+    """The parser of all flags. A flag that is not given is absent from the result."""
     parser = command_parser(
         "train",
         "[--data WHAT] [--epochs N] [--out FOLDER]",
@@ -62,23 +62,24 @@ def build_parser() -> Parser:
 def _add_data(add: Add) -> None:
     """Where examples come from, and what their values become."""
     training = TrainingSettings()
-    add("--data", metavar="WHAT", help="mnist, digits (8x8 pixels, always at hand), or the path of a file or folder of your "
-        "own (default: mnist, or digits where MNIST cannot be had)")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="the folder of the four MNIST files (default: $VAEFAST_DATA_DIR, then the cache, "
+    add("--data", metavar="WHAT", help="mnist, digits (8x8 pixels, always available), or the path of your own file or folder "
+        "(default: mnist, or digits if MNIST cannot be found or downloaded)")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files (default: $VAEFAST_DATA_DIR, then the cache, "
         "then a download)")  # fmt: skip
-    add("--scaling", choices=SCALINGS, help="of the columns of a table: standard, to mean 0 and standard deviation 1; minmax, "
-        "to [0, 1]; none. Bounds stay those of the numbers as given. grey takes the data as pictures (default: auto, which is "
-        "grey for pictures; for tables it is standard, stray values left out, for gaussian, else none)")  # fmt: skip
-    add("--label", metavar="COLUMN", help="name, or number from 1, of a table's column of labels: kept for figures, never "
-        "trained on")  # fmt: skip
-    add("--all-columns", action="store_true", help="train on columns that look like labels, too")
-    add("--color", action="store_true", help="keep the channels of pictures, which otherwise become grey")
-    add("--test-fraction", metavar="F", type=float, help="share of the rows that is held out as the test set, where the data "
-        "bring none, the same rows each time; 0 trains on all rows of a table, as vaefast.VAE does, and leaves out what the "
-        "test set is for (default: 0.1)")  # fmt: skip
-    add("--binarize", choices=BINARIZATIONS, help="what a grey pixel becomes in training: dynamic draws it as 0 or 1 each "
-        "time an image is seen, threshold makes it 1 from one half on, none leaves it grey "
-        f"(default: {training.binarize}; none for a likelihood of grey levels)")  # fmt: skip
+    add("--scaling", choices=SCALINGS, help="how the columns of a table are scaled: standard (mean 0, standard deviation 1), "
+        "minmax (to [0, 1]), none; grey reads the values as grey levels of pictures. ELBO and log p(x) always refer to the "
+        "numbers as given (default: auto, which is grey for pictures; for tables it is standard without outliers for the "
+        "gaussian likelihood, else none)")  # fmt: skip
+    add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
+        "never trained on")  # fmt: skip
+    add("--all-columns", action="store_true", help="also train on columns that look like labels")
+    add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
+    add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
+        "none; it is the same rows each time. 0 trains on all rows of a table, as vaefast.VAE does, and reports no test ELBO "
+        "(default: 0.1)")  # fmt: skip
+    add("--binarize", choices=BINARIZATIONS, help="what happens to grey pixels in training: dynamic draws them as 0 or 1 each "
+        "time an image is seen, threshold makes them 1 from 0.5 on and 0 below, none keeps them "
+        f"(default: {training.binarize}; none for likelihoods other than bernoulli)")  # fmt: skip
 
 
 def _add_model(add: Add) -> None:
@@ -90,50 +91,50 @@ def _add_model(add: Add) -> None:
     add("--likelihood", choices=(AUTO, *LIKELIHOODS, *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of "
         "0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for "
         "numbers from 0 to 1; for whole counts negative-binomial, with a learned dispersion for each column, poisson, or "
-        "multinomial, which is for their shares alone (default: auto, which is bernoulli for pictures and for tables of 0 "
+        "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
         "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
-    add("--zero-inflation", action="store_true", help="for negative-binomial: a count may also be 0 for a reason of its own, "
-        "with a probability that the decoder gives")  # fmt: skip
-    add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="what the encoder sees of counts x: log1p, log(1 + x); l2, "
-        "x over the Euclidean norm of the row; none, x (default: auto, which is l2 for multinomial and log1p for the other "
-        "counts)")  # fmt: skip
-    add("--activation", choices=ACTIVATIONS, help=f"after every hidden layer (default: {model.activation})")
-    add("--init", choices=INITIALIZATIONS, help=f"initial weights (default: {training.initialization})")
+    add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
+        "count is 0 for another reason")  # fmt: skip
+    add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
+        "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
+        "other counts)")  # fmt: skip
+    add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
+    add("--init", choices=INITIALIZATIONS, help=f"initialisation of the weights (default: {training.initialization})")
 
 
 def _add_training(add: Add) -> None:
-    """How long training goes on, what stops it, and its random numbers."""
+    """The length of training, early stopping, and the seed."""
     training, validation = TrainingSettings(), ValidationSettings()
-    suits = "auto goes by the number of training examples"
+    suits = "auto, which depends on the number of training examples"
     add("--epochs", metavar="N", type=_whole_or_auto, help=f"passes over the training set (default: {suits}; "
         f"{training.epochs} for MNIST)")  # fmt: skip
     add("--batch-size", metavar="B", type=_whole_or_auto, help=f"examples in a minibatch (default: {suits}; "
         f"{training.batch_size} for MNIST)")  # fmt: skip
-    add("--seed", metavar="S", type=int, help="decides every random number; the same seed gives the same model "
+    add("--seed", metavar="S", type=int, help="seed of all random numbers; the same seed gives the same model "
         f"(default: {training.seed})")  # fmt: skip
-    add("--validation", metavar="N", type=float, help="hold out this many training examples, or this share of them, and "
-        f"report their ELBO (default: {validation.held_out:g})")  # fmt: skip
+    add("--validation", metavar="N", type=float, help="number or share of the training examples to hold out for "
+        f"validation; their ELBO is reported after each epoch (default: {validation.held_out:g})")  # fmt: skip
     add("--patience", metavar="P", type=int, help="stop when the validation ELBO has not risen for this many epochs, and keep "
-        "the model of the best epoch (default: never)")  # fmt: skip
-    add("--min-improvement", metavar="D", type=float, help="for --patience: the smallest rise that counts, in nats "
+        "the model of the best epoch (default: do not stop early)")  # fmt: skip
+    add("--min-improvement", metavar="D", type=float, help="for --patience: smallest rise of the ELBO that counts, in nats "
         f"(default: {validation.min_improvement:g})")  # fmt: skip
 
 
 def _add_objective(add: Add) -> None:
     """What is maximised."""
     objective = ObjectiveSettings()
-    add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the same with "
-        "a weight on the KL divergence; free-bits, the same with a floor under the KL divergence of each latent; iwae, the "
-        "importance-weighted bound; dreg, that bound with the doubly reparameterised gradient "
+    add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the ELBO with "
+        "a weight on the KL divergence; free-bits, the ELBO with some nats of each latent free of cost; iwae, the "
+        "importance-weighted bound; dreg, the same bound with the doubly reparameterised gradient "
         f"(default: {objective.name})")  # fmt: skip
-    add("--samples", metavar="K", type=int, help="samples of the latents for each example and step "
+    add("--samples", metavar="K", type=int, help="samples of the latents per example and step "
         f"(default: {objective.samples}; {IMPORTANCE_SAMPLES} for iwae and dreg)")  # fmt: skip
     add("--beta", metavar="B", type=float, help=f"for beta: weight of the KL divergence (default: {objective.beta:g})")
-    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once (linear) or again and again (cyclic) "
+    add("--kl-warm-up", choices=WARM_UPS, help="for beta: raise the weight from 0, once (linear) or repeatedly (cyclic) "
         f"(default: {objective.warm_up})")  # fmt: skip
-    add("--warm-up-epochs", metavar="N", type=int, help="for beta: length of the linear warm-up, or of one cycle "
+    add("--warm-up-epochs", metavar="N", type=int, help="for beta: epochs of the linear warm-up, or of one cycle "
         f"(default: {objective.warm_up_epochs})")  # fmt: skip
-    add("--free-nats", metavar="N", type=float, help="for free-bits: nats of each latent that cost nothing "
+    add("--free-nats", metavar="N", type=float, help="for free-bits: nats of each latent that are free of cost "
         f"(default: {objective.free_nats:g})")  # fmt: skip
     add("--kl", choices=KL_ESTIMATORS, help="for elbo: the KL divergence in closed form, or estimated from the samples "
         f"(default: {objective.kl})")  # fmt: skip
@@ -142,49 +143,49 @@ def _add_objective(add: Add) -> None:
 def _add_optimiser(add: Add) -> None:
     """Adam, and its step size over the epochs."""
     adam, schedule, training = AdamSettings(), RateSchedule(), TrainingSettings()
-    add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto is "
+    add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto, which is "
         f"{adam.learning_rate:g}, and less for examples of more than {WIDEST_AT_FULL_RATE} values)")  # fmt: skip
     add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how the learning rate changes: constant; steps, at the "
         "epochs of --learning-rate-steps; cosine, along half a cosine over all epochs; staged, as in Burda et al. (2015), "
-        f"10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (default: {schedule.name})")  # fmt: skip
-    add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 is 0.1 times the first "
-        "rate after 20 epochs, and 0.01 times it after 30")  # fmt: skip
-    add("--final-learning-rate", metavar="R", type=float, help="for cosine: the rate at the end "
+        f"times 10^(-i/7) for 3^i epochs, i = 0, 1, ... (default: {schedule.name})")  # fmt: skip
+    add("--learning-rate-steps", metavar="EPOCH:FACTOR", nargs="*", help="for steps: 20:0.1 30:0.01 means 0.1 times the "
+        "initial rate after 20 epochs, and 0.01 times the initial rate after 30")  # fmt: skip
+    add("--final-learning-rate", metavar="R", type=float, help="for cosine: learning rate at the end "
         f"(default: {schedule.final:g})")  # fmt: skip
-    add("--clip-norm", metavar="C", type=float, help="scale a step's gradient, of all parameters together, to this norm where "
-        "it is longer (default: never)")  # fmt: skip
-    add("--beta1", metavar="B1", type=float, help=f"decay of Adam's first moments (default: {adam.beta1})")
-    add("--beta2", metavar="B2", type=float, help=f"decay of Adam's second moments (default: {adam.beta2})")
+    add("--clip-norm", metavar="C", type=float, help="scale the gradient of all parameters together down to this norm if it "
+        "is longer (default: no clipping)")  # fmt: skip
+    add("--beta1", metavar="B1", type=float, help=f"decay rate of Adam's first moments (default: {adam.beta1})")
+    add("--beta2", metavar="B2", type=float, help=f"decay rate of Adam's second moments (default: {adam.beta2})")
     add("--epsilon", metavar="E", type=float, help="added to the square root of Adam's second moments "
         f"(default: {adam.epsilon})")  # fmt: skip
-    add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; above 0 the "
-        f"first steps are small (default: {training.second_moments:g})")  # fmt: skip
+    add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; a value "
+        f"above 0 makes the first steps smaller (default: {training.second_moments:g})")  # fmt: skip
 
 
 def _add_run(add: Add) -> None:
-    """What a run writes, and what it goes on from."""
-    add("--out", metavar="FOLDER", help="the run folder, new or empty (default: runs/<data>-<date>-<time>)")
-    add("--config", metavar="FILE", help="settings from a TOML file with the names of these flags; flags win")
-    add("--resume", metavar="PATH", help="go on with the run in this folder from its newest intact checkpoint, to the result "
-        "that it would have had without the stop; auto takes the run in --out, or the newest in runs/, or starts "
+    """What a run writes, and what it continues from."""
+    add("--out", metavar="FOLDER", help="run folder, new or empty (default: runs/<data>-<date>-<time>)")
+    add("--config", metavar="FILE", help="TOML file of settings, named like these flags; a flag overrides the file")
+    add("--resume", metavar="PATH", help="continue the run in this folder from its newest intact checkpoint, to the same "
+        "result as without the stop; auto continues the run in --out, or the newest one in runs/, or starts a new "
         "one")  # fmt: skip
-    add("--checkpoint-every", metavar="WHEN", help="5 is every 5 epochs, 10m every 10 minutes; auto is twice a minute, but "
-        "never for more than 1/200 of the time; never is only at the start, at the end, and after SIGINT or SIGTERM "
-        "(default: auto)")  # fmt: skip
-    add("--start-from", metavar="FILE", help="start with the weights of this model.safetensors, or run folder, of the same "
-        "settings; Adam starts anew")  # fmt: skip
-    add("--tensorboard", action="store_true", help="write TensorBoard event files, too (needs the extra tensorboard)")
+    add("--checkpoint-every", metavar="WHEN", help="when to write a checkpoint: 5 is every 5 epochs, 10m every 10 minutes; "
+        "never is only at the start, at the end, and after SIGINT or SIGTERM (default: auto, which is twice a minute, or "
+        "less often if that takes more than 1/200 of the time)")  # fmt: skip
+    add("--start-from", metavar="FILE", help="start with the weights of this model.safetensors or run folder, which must have "
+        "the same model settings; Adam starts anew")  # fmt: skip
+    add("--tensorboard", action="store_true", help="also write TensorBoard event files (needs the extra tensorboard)")
 
 
 def _add_engine(add: Add) -> None:
     """What computes."""
     training = TrainingSettings()
     add("--engine", metavar="NAME", help="cython, numba, cuda (one GPU) or reference (plain NumPy, slow) (default: auto, the "
-        "fastest of the CPU that works here)")  # fmt: skip
+        "fastest CPU engine that works here)")  # fmt: skip
     add_threads(add)
-    add("--precision", choices=PRECISIONS, help="of the factors in matrix products; tf32 is for the tensor cores of engine "
-        f"cuda (default: {training.precision})")  # fmt: skip
-    add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does where mpiexec has started "
+    add("--precision", choices=PRECISIONS, help="precision of the factors in matrix products; tf32 is for the tensor cores of "
+        f"engine cuda (default: {training.precision})")  # fmt: skip
+    add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does so if mpiexec has started "
         "several (default: auto; needs the extra mpi)")  # fmt: skip
     add("--deterministic-reduction", action="store_true", help="add the gradients in the order of the ranks, so that the same "
         "number of ranks gives the same bits with any MPI library")  # fmt: skip

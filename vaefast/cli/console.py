@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, errors in one line, and streams that may be closed."""
+"""What the commands share: exit codes, one-line errors, and standard streams that may be closed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from vaefast.runs.interruption import EXIT_CODES, Interrupted, Interruption
 
 
 class HasDebug(Protocol):
-    """Options, of which one is whether tracebacks are shown."""
+    """Options of a command that has --debug."""
 
     @property
     def debug(self) -> bool:
-        """Whether they are."""
+        """Whether to show the traceback of an error."""
 
 
 Parsed = TypeVar("Parsed", bound=HasDebug)
 
 
 class Main(Protocol):
-    """A command: it takes its arguments, those of this process by default, and returns its exit code."""
+    """A command. It takes its arguments, by default those of this process, and returns its exit code."""
 
     def __call__(self, arguments: list[str] | None = None) -> int: ...
 
 
 def main_of(parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None]) -> Main:
-    """The command, for a single process, that parses its arguments and runs."""
+    """A command for a single process, made of its parser and its function."""
 
     def main(arguments: list[str] | None = None) -> int:
         return command(parse, run, arguments)
@@ -48,10 +48,10 @@ def command(
     arguments: list[str] | None,
     job: Job | None = None,
 ) -> int:
-    """Parse the arguments, those of this process by default, and do what they ask; returns the exit code (0 done, 1 internal
-    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM).
+    """Parse the arguments, by default those of this process, run the command, and return the exit code: 0 done, 1 internal
+    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM.
 
-    A command that hands in no job is one for a single process, and ends with code 2 where a launcher has started several.
+    A command without a job is for a single process. It ends with code 2 if a launcher has started several.
     """
     if job is None:
         job, run = Job(), _alone(run)
@@ -59,14 +59,12 @@ def command(
 
 
 def _alone(run: Callable[[Parsed, Interruption], None]) -> Callable[[Parsed, Interruption], None]:
-    """The same for one process: several would do the same work and write the same files."""
+    """The same, but refused for several processes, which would do the same work and write the same files."""
 
     def run_alone(options: Parsed, interruption: Interruption) -> None:
         processes = launched()[1]
         if processes > 1:
-            raise SettingsError(
-                f"this command takes no part in a job, and {processes} processes were started: start it without mpiexec"
-            )
+            raise SettingsError(f"this command runs as one process, but {processes} were started: start it without mpiexec")
         run(options, interruption)
 
     return run_alone
@@ -106,7 +104,7 @@ def _attempt(
 
 
 def refuse(error: VaefastError) -> int:
-    """Say what is wrong with the command line before any command has begun; returns the exit code."""
+    """Report a wrong command line before any command has begun; return the exit code."""
     complain(str(error), Job())
     return error.exit_code
 
@@ -115,13 +113,13 @@ def exit_with(main: Callable[[], int]) -> None:
     """End this process with the exit code of a command."""
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may hold what the terminal's encoding cannot; stderr shows it so by itself.
+        # A file name may hold characters that the terminal's encoding lacks. stderr escapes them by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
 def complain(message: str, job: Job | None = None) -> None:
-    """A line on stderr, and where in a job it comes from."""
+    """Print one line on stderr, with its rank in a job."""
     if sys.stderr is not None and (job is None or job.speaks):
         place = "" if job is None else job.place
         with contextlib.suppress(OSError):
@@ -129,7 +127,7 @@ def complain(message: str, job: Job | None = None) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stdout. A reader that has gone (`| head`) is no error of ours: the run goes on without it."""
+    """Print a line on stdout. If its reader has gone (`| head`), the run continues without it."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -145,7 +143,7 @@ def _report(error: BaseException, message: str, debug: bool, job: Job) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Where a stream was closed (`>&-`), the next file that is opened would get its number, and foreign output with it."""
+    """Open closed streams (`>&-`). Otherwise the next opened file would get the number, and so the output of libraries."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,6 +1,6 @@
-"""This process's place in a job: alone, or one of several that an MPI launcher has started, of which rank 0 leads.
+"""The place of this process in a job. An MPI launcher may have started several processes, of which rank 0 leads.
 
-Nothing of MPI is imported where no launcher and no flag asks for it.
+MPI is imported only if a launcher or a flag asks for it.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ class Job:
 
     @property
     def several(self) -> bool:
-        """Whether the engine is that of all ranks."""
+        """Whether the job has joined MPI, so that one engine uses all ranks."""
         return self._ranks is not None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the engine must be able to do for it, in the words of `engines.needs`."""
+        """What the engine must support for this job, in the words of `engines.needs`."""
         from vaefast import engines
 
         return (engines.SEVERAL_RANKS,) if self.several else ()
 
     @property
     def speaks(self) -> bool:
-        """A follower says nothing of what all ranks meet, such as a wrong flag."""
+        """Whether this process prints errors. Until the job starts only the leader does: all ranks meet the same ones."""
         return self.leads or self.several
 
     @property
     def place(self) -> str:
-        """Where a message comes from, unless it is the leader."""
+        """The rank that a message comes from; empty for the leader."""
         return "" if self.leads or self._ranks is None else f"rank {self._ranks.rank}: "
 
     def listen(self, interruption: Interruption) -> None:
-        """The leader alone answers to signals, which a launcher sends to all."""
+        """Handle signals on the leader alone. A launcher sends them to all ranks."""
         if self.leads:
             interruption.listen()
         else:
             interruption.ignore()
 
     def join(self, *, asked: bool) -> None:
-        """Start MPI, if it is asked for or a launcher has started several processes.
+        """Start MPI if it is asked for, or if a launcher has started several processes.
 
         Raises
         ------
         EngineUnavailable
-            It is not installed.
+            MPI is not installed.
         """
         if asked or mpi_launcher.launched()[1] > 1:
             from vaefast.engines import distributed
@@ -68,14 +68,14 @@ class Job:
             self.leads = self._ranks.rank == 0
 
     def follow(self) -> None:
-        """Take part in what the leader does until it ends."""
+        """Do what the leader asks until it ends."""
         from vaefast.engines import distributed
 
         assert self._ranks is not None
         distributed.follow(self._ranks)
 
     def thread_count(self, requested: int | None) -> int:
-        """Threads of this process: with several ranks on a node, each takes its share of the cores."""
+        """Threads of this process. Several ranks on a node share its cores."""
         from vaefast.engines.threads import thread_count
 
         if self._ranks is None:
@@ -85,7 +85,7 @@ class Job:
         return distributed.threads_of_a_rank(self._ranks, requested)
 
     def engine(self, name: str, model: ModelSettings, options: Options) -> Engine:
-        """The engine of this name for this process, or of all ranks."""
+        """The engine of this name for this process, or the engine of all ranks."""
         from vaefast import engines
 
         if self._ranks is None:
@@ -96,13 +96,13 @@ class Job:
         return distributed.lead(self._ranks, model, options.training, options.threads, reduction)
 
     def description(self, in_order: bool) -> dict[str, object]:
-        """What of the job decides the last bits of a result."""
+        """The properties of the job that decide the last bits of a result."""
         if self._ranks is None:
             return {}
         return {"ranks": self._ranks.size, "reduction": self._ranks.reduction(in_order)}
 
     def end(self, code: int) -> int:
-        """End the job with this process: in peace, or at once where the others wait for it in vain."""
+        """End the job with this process. If the other ranks still wait for this one, abort them."""
         if self._ranks is not None:
             from vaefast.engines import distributed
 

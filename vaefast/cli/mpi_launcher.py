@@ -1,4 +1,4 @@
-"""What an MPI launcher such as `mpiexec` says of this process in its environment: asked before anything of MPI is imported."""
+"""Rank and number of processes, as an MPI launcher such as `mpiexec` sets them in the environment. Imports no MPI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANKS = (
 
 
 def launched() -> tuple[int, int]:
-    """This process's rank and the number of ranks: (0, 1) where no launcher has started several."""
+    """Rank of this process and number of ranks; (0, 1) if no launcher has started several."""
     for size, rank in RANKS:
         numbers = os.environ.get(rank, ""), os.environ.get(size, "")
         if all(text.isdecimal() for text in numbers) and int(numbers[1]) > 1:

@@ -1,4 +1,4 @@
-"""What a run says before it begins: what it will do, and which wishes have no effect."""
+"""Lines that a run prints before it begins: what it will do, and which flags have no effect."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def unused_data_dir(data: str | None, data_dir: object) -> list[str]:
-    """That --data-dir has no effect, where other data than MNIST are named."""
+    """Say that --data-dir has no effect if --data names other data than MNIST."""
     if data_dir is None or data in (None, "mnist"):
         return []
     return [f"--data-dir {data_dir} is not used: it is the folder of the MNIST files, and --data is {data}"]
 
 
 def plan(data: str, rows: int, columns: int, options: Options, engine: Any) -> str:
-    """The first line of a run: the data, and the settings that decide how long it takes and what comes out."""
+    """The first line of a run: its data, its main settings and its engine."""
     settings = options.training
     return (
         f"{data}: {rows:,} training examples of {columns:,} values | {_length(settings, options.automatic)}, learning "
@@ -26,7 +26,7 @@ def plan(data: str, rows: int, columns: int, options: Options, engine: Any) -> s
 
 
 def _length(settings: TrainingSettings, automatic: frozenset[str]) -> str:
-    """Batch size and epochs, and which of them the data have decided."""
+    """Batch size and epochs, and which of them were chosen by the number of examples."""
     chosen = [name for name in ("batch_size", "epochs") if name in automatic]
     text = f"batch size {settings.batch_size}, {settings.epochs} epoch{'' if settings.epochs == 1 else 's'}"
     if not chosen:
@@ -36,6 +36,6 @@ def _length(settings: TrainingSettings, automatic: frozenset[str]) -> str:
 
 
 def team(engine: Any) -> str:
-    """What computes: the engine, its threads, and its ranks where there are several."""
+    """The engine, its threads, and its ranks if there are several."""
     ranks, threads = getattr(engine, "ranks", 1), f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
     return f"engine {engine.name}, {threads if ranks == 1 else f'{ranks} ranks with {threads} each'}"

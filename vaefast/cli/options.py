@@ -1,4 +1,4 @@
-"""The command line of `vaefast train`: flags over a TOML file over the defaults, checked."""
+"""The command line of `vaefast train`, checked. Flags override a TOML file, which overrides the defaults."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from vaefast.models.settings import (
 )
 from vaefast.runs.checkpoint_policy import Schedule
 
-# Settings that the data decide where they are not given, or given as `auto`.
+# Settings that depend on the data if they are not given, or given as `auto`.
 AUTOMATIC = ("batch_size", "epochs", "learning_rate")
-# Of a configuration file: far above any, and soon read.
+# Bytes of a configuration file: far more than any needs, and still quick to read.
 LARGEST_CONFIG = 1 << 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that flags and the configuration file decide."""
+    """All that flags and the configuration file decide."""
 
     model: ModelSettings
     training: TrainingSettings
@@ -68,7 +68,7 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options:
-    """Flags over the configuration file over the defaults.
+    """Parse the flags. They override the configuration file, which overrides the defaults.
 
     Raises
     ------
@@ -137,12 +137,12 @@ def checked(given: Mapping[str, Any]) -> Options:
 
 
 def suited(options: Options, rows: int, columns: int, likelihood: str) -> Options:
-    """The options with what suits so many training rows of so many columns under this likelihood, where it is not given.
+    """The options, completed for so many training rows of so many columns under this likelihood where they are not given.
 
     Raises
     ------
     SettingsError
-        What is given does not go with the likelihood.
+        A given setting does not go with the likelihood.
     """
     binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
     check_binarization(likelihood, binarize)
@@ -160,19 +160,19 @@ def suited(options: Options, rows: int, columns: int, likelihood: str) -> Option
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by their own names, taken out of the values by the names of their flags."""
+    """Take some settings out of the values, which have the names of flags, and give them their own names."""
     return {settings[flag]: values.pop(flag) for flag in [*values] if flag in settings}
 
 
 def _objective(values: dict[str, Any]) -> ObjectiveSettings:
-    """Taken out of the values; without a number of samples it has that of its objective."""
+    """Take the objective out of the values. The number of samples, if not given, depends on the objective."""
     given = _taken(values, OBJECTIVE)
     given.setdefault("samples", usual_samples(given.get("name", OBJECTIVES[0])))
     return ObjectiveSettings(**given)
 
 
 def _rate_schedule(values: dict[str, Any]) -> RateSchedule:
-    """Taken out of the values; what belongs to one schedule alone chooses it."""
+    """Take the schedule out of the values. A setting that belongs to one schedule alone chooses it."""
     given = _taken(values, SCHEDULE)
     if "steps" in given:
         given["steps"] = tuple((epoch, factor) for epoch, factor in given["steps"])
@@ -189,7 +189,7 @@ def _rate_step(text: object) -> list[int | float]:
     Raises
     ------
     SettingsError
-        It is no such pair.
+        The text is not such a pair.
     """
     epoch, _, factor = text.partition(":") if isinstance(text, str) else ("", "", "")
     try:
@@ -199,7 +199,7 @@ def _rate_step(text: object) -> list[int | float]:
 
 
 def _read_config(name: str, parser: Parser) -> dict[str, Any]:
-    """The keys of a TOML file, spelt with hyphens or underscores, checked like flags."""
+    """Read the keys of a TOML file, spelt with hyphens or underscores, and check them like flags."""
     try:
         content = tomllib.loads(_config_text(name))
     except OSError as error:
@@ -224,9 +224,9 @@ def _read_config(name: str, parser: Parser) -> dict[str, Any]:
 
 def _config_text(name: str) -> str:
     status = os.stat(name)
-    # Asked before opening: to open a FIFO waits for its writer, and to open a device may act on it.
+    # Checked before opening: opening a FIFO waits for its writer, and opening a device may act on it.
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise SettingsError(f"cannot read {name}: it is no file; give --config an existing TOML file")
+        raise SettingsError(f"cannot read {name}: it is not a file; give --config an existing TOML file")
     if status.st_size > LARGEST_CONFIG:
         raise SettingsError(f"cannot read {name}: it has more than {LARGEST_CONFIG} bytes; give --config a TOML file")
     return Path(name).read_text(encoding="utf-8")
@@ -250,7 +250,7 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
 
 
 def _expanded(text: str | None) -> str | None:
-    """The text with `~` for a home folder, which a shell replaces in few places and TOML nowhere."""
+    """Expand `~` to the home folder. A shell does so only in some places, and TOML nowhere."""
     return None if text is None else os.path.expanduser(text)
 
 

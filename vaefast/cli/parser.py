@@ -1,4 +1,4 @@
-"""The parser that all commands share: one line for a wrong flag, with the right one where it can be told."""
+"""The parser that all commands share. A wrong flag gets one line, with the flag that was probably meant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaefast.cli.program import called
 from vaefast.errors import SettingsError
 from vaefast.version import __version__
 
-# What other tools call these flags; of two words the second is the value that is meant.
+# What other tools call these flags. In a key of two words the second word is the value that is meant.
 SYNONYMS = {
     "data": "dataset, input, inputs, data-file, data-path, file, images, train-data, x",
     "data-dir": "data-root, data-folder, root, mnist, mnist-dir",
@@ -61,7 +61,7 @@ SYNONYMS = {
     "force": "overwrite",
     "debug": "verbose, traceback",
 }  # fmt: skip
-# What other tools have and this one has not.
+# What other tools have and vaefast does not.
 ABSENT = {
     "dropout": "there is no dropout: --validation with --patience stops before the model overfits",
     "weight-decay": "there is no weight decay: --validation with --patience stops before the model overfits",
@@ -78,8 +78,8 @@ NEAR = 0.75
 
 
 def meant(name: str, names: Collection[str]) -> str:
-    """Of these names, all without their dashes in front, the one that was probably meant; with a value where a word stands
-    for both, such as `engine cuda`. Empty where there is none."""
+    """The one of these names that was probably meant; empty if none was. No name has its dashes in front. A word that stands
+    for a flag and its value gives both, such as `engine cuda`."""
     name = name.strip("-").replace("_", "-").lower()
     if name in names:
         return name
@@ -91,12 +91,12 @@ def meant(name: str, names: Collection[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for a wrong flag, with the right one where it can be told."""
+    """Answers a wrong flag in one line, with the flag that was probably meant."""
 
     _given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the base class does it; the arguments are kept for the sake of a good message."""
+        """Parse as the base class does, and keep the arguments for error messages."""
         self._given = [*args] if args is not None else sys.argv[1:]
         return super().parse_known_args(args, namespace)
 
@@ -110,13 +110,13 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}{hint and f' ({hint})'}; {self.prog} --help lists the flags")
 
     def _flagless(self, known: Collection[str]) -> str:
-        """How to give the data, where a first word without a flag may be their name."""
+        """How to give the data, if the first word, which has no flag, may name them."""
         first = self._given[0] if self._given else "-"
         takes_words = any(not action.option_strings for action in self._actions)
         return "" if first.startswith("-") or takes_words or "--data" not in known else f"data are given as --data {first}"
 
     def _dashed(self, message: str, strange: list[str]) -> str:
-        """How to give a value that begins with a dash, where one stands in the place of what is lacking."""
+        """How to give a value that begins with a dash, if one stands where a value is missing."""
         for flag, value in pairwise(["", *self._given]):
             if value in strange and message.startswith(f"argument {flag}: expected"):
                 return f"a value that begins with a dash is given as {flag}={value}"
@@ -133,7 +133,7 @@ def command_parser(command: str, usage: str, description: str, **settings: Any) 
     command
         Its name, such as `train`.
     usage
-        What follows the name in the usage line: what everybody gives, not every flag.
+        What follows the name in the usage line: the most used flags.
     settings
         More settings of `ArgumentParser`.
     """
@@ -151,19 +151,19 @@ def command_parser(command: str, usage: str, description: str, **settings: Any) 
 def values(
     parser: Parser, arguments: list[str], *, paths: Collection[str] = (), largest: Mapping[str, int | None] | None = None
 ) -> dict[str, Any]:
-    """What the flags hold by name, checked.
+    """The values of the flags by name, checked.
 
     Parameters
     ----------
     paths
-        Flags that name a file or a folder; they come back as a `Path`, with `~` for the home folder.
+        Flags that name a file or a folder. Their values become a `Path`, with `~` as the home folder.
     largest
-        Flags that are whole numbers from 1, and the largest number each may be; None is no bound.
+        Flags that are whole numbers from 1, and the largest number allowed; None is no limit.
 
     Raises
     ------
     SettingsError
-        A flag is unknown, a number is out of its range, or a path is none.
+        A flag is unknown, a number is out of its range, or a path is not valid.
     """
     given = vars(parser.parse_args(arguments))
     for name, most in (largest or {}).items():
@@ -180,20 +180,27 @@ def values(
 
 def add_threads(add: Callable[..., Any]) -> None:
     """The flag for the number of threads, which every command has."""
-    add("--threads", metavar="T", type=int, help="threads; they change no result (default: $VAEFAST_NUM_THREADS, else the "
-        "cores that this process may use)")  # fmt: skip
+    add("--threads", metavar="T", type=int, help="number of threads, which changes no result (default: $VAEFAST_NUM_THREADS, "
+        "else the cores that this process may use)")  # fmt: skip
+
+
+def add_engine(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """The group of flags on what computes; `settings` are those of `--engine`."""
+    add = parser.add_argument_group("engine").add_argument
+    add("--engine", metavar="NAME", **settings)
+    add_threads(add)
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:
     """The flags of every command that are about the command itself, as the last group of its help."""
     add = parser.add_argument_group("help").add_argument
     add("-h", "--help", action="help", help="show this help")
-    add("--version", action="version", version=f"vaefast {__version__}")
+    add("--version", action="version", version=f"vaefast {__version__}", help="show the version")
     add("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _hint(flag: str, known: Collection[str]) -> str:
-    """What was meant by a flag that there is not, or that there is nothing of the kind."""
+    """The flag that was probably meant by an unknown one, or the line that says what vaefast does not have."""
     near = meant(flag, [name.strip("-") for name in known])
     if near:
         return f"did you mean --{near}?"

@@ -1,4 +1,4 @@
-"""How this process was called, so that help and advice name a command as the reader typed it."""
+"""How this process was started, so that help and advice name a command as the user typed it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 
 def called(command: str) -> str:
-    """What to type for a command of vaefast, in the way that this process was started.
+    """What to type for a command of vaefast, in the form in which this process was started.
 
-    `vaefast train` from the console script and from Python; `python -m vaefast train` and `python -m vaefast.train` where
-    Python was given that module.
+    `vaefast train` from the console script and from Python; `python -m vaefast train` or `python -m vaefast.train` if that
+    module was run.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = "" if spec is None else spec.name

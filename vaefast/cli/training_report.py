@@ -1,4 +1,4 @@
-"""What `vaefast train` says of its training: a bar or a line an epoch, and one line at the end."""
+"""What `vaefast train` prints about training: a progress bar or one line per epoch, and one line at the end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """A bar on a terminal, one plain line an epoch elsewhere.
+    """A progress bar on a terminal; elsewhere one plain line per epoch.
 
     Parameters
     ----------
     epochs
-        How many there will be.
+        Number of epochs.
     unit
         What an example is called.
     """
@@ -43,14 +43,14 @@ class Display:
         self._bar.close()
 
     def progress(self, progress: Progress) -> None:
-        """Called several times a second."""
+        """Move the bar. This is called several times a second."""
         if not self._bar.disable:
             done = (progress.epoch - 1 + progress.images / progress.size) / progress.epochs
             self._bar.set_description_str(f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:8.2f}", False)
             self._bar.update(done - self._bar.n)
 
     def epoch(self, line: EpochMetrics) -> None:
-        """An epoch has ended."""
+        """Print the line of an epoch that has ended."""
         text = f"epoch {line.epoch:{len(str(self._epochs))}d}/{self._epochs}  train ELBO {line.train_elbo:8.2f}  "
         if is_tested(line):
             text += (
@@ -71,9 +71,9 @@ def is_tested(line: EpochMetrics) -> bool:
 
 
 def nothing_to_do(path: Path, position: Position, epochs: int) -> str:
-    """Why nothing was trained, where all that a run leaves behind is there already."""
+    """Why nothing was trained: the run is complete."""
     if position.is_over:
-        return f"nothing to do: {path} has stopped after epoch {position.epoch - 1}"
+        return f"nothing to do: {path} has stopped early, after epoch {position.epoch - 1}"
     return f"nothing to do: all {epochs} epochs of {path} are trained; --epochs makes the run longer"
 
 
@@ -81,7 +81,7 @@ def stopped(stopping: Stopping, position: Position) -> str:
     """Why training ended and which model is kept."""
     rise = f" by {stopping.tolerance:g} nats" if stopping.tolerance else ""
     waited = (
-        f"stopped after epoch {position.epoch - 1}, the validation ELBO not having risen{rise} for {stopping.patience} epochs"
+        f"stopped after epoch {position.epoch - 1}: the validation ELBO has not risen{rise} for {stopping.patience} epochs"
     )
     why = waited if stopping.is_over else f"all {position.epoch - 1} epochs are trained"
     if not stopping.best_epoch:
@@ -101,16 +101,20 @@ def summary(
     path: Path,
     resumed_at: int | None = None,
 ) -> str:
-    """What was trained this time, on `size` examples of the data of this name, into the folder `path`."""
+    """The last line: what was trained in this call, on `size` examples of the named data, and the run folder `path`."""
     computing = team(engine)
     if not metrics:
-        text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train, the results are written"
+        text = "nothing trained (0 epochs)" if resumed_at is None else "no epoch was left to train; the results are written"
         return f"{name}: {text} | {computing} | {path}"
     last, seconds = metrics[-1], sum(line.seconds for line in metrics)
     part = "test" if is_tested(last) else "train"
     elbo, log_likelihood, kl = (getattr(last, f"{part}_{term}") for term in ("elbo", "log_likelihood", "kl"))
     rate = size * len(metrics) / seconds
-    epochs = f"{len(metrics)} epochs" if resumed_at is None else f"epochs {resumed_at + 1} to {last.epoch}"
+    epochs = (
+        f"{len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"
+        if resumed_at is None
+        else f"epochs {resumed_at + 1} to {last.epoch}"
+    )
     return (
         f"{name}: {part} ELBO {elbo:.2f} nats (log-likelihood {log_likelihood:.2f}, KL {kl:.2f}) | {epochs} in {wall:.1f} s, "
         f"{seconds:.1f} s of it training, {rate:,.0f} {unit}s/s | {computing} | {path}"

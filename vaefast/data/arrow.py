@@ -1,9 +1,9 @@
-"""Parquet and feather files, by pyarrow: the columns of numbers, the index of pandas left out."""
+"""Parquet and feather files, read by pyarrow: all columns of numbers except the index of pandas."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.csvfaults import missing_values
-from vaefast.data.indexes import COUNTERS, unnamed, without_index
-from vaefast.data.labels import LABELS, column_of
+from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
+from vaefast.data.labels import column_of
 from vaefast.data.reading import new_array, reading
 from vaefast.data.table import Places, Table
 from vaefast.data.wording import reason, shown
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
 
 
-def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
-    """All columns of numbers of a `.parquet` or `.feather` file, of one type that holds them all.
+def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[str] = ()) -> Table:
+    """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
     Left out, with a note, are the index that pandas has written, and a first column that is one (see `without_index`).
 
@@ -34,28 +34,29 @@ def read_arrow(path: Path, kind: str, label: str | None = None) -> Table:
     ----------
     kind
         `parquet` or `feather`.
-    label
-        Name or number, from 1, of a column that may hold text.
+    label, known
+        As for `read_table`.
 
     Raises
     ------
     DataError
-        pyarrow is not installed, the file is damaged, holds text, dates or other things among the numbers, values that are
-        missing, or nothing.
+        pyarrow is not installed; the file is damaged or empty; or it holds text, dates, other objects or missing values.
     """
     origin = shown(path)
     with _pyarrow(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
-        return without_index(_table(held, label, origin), origin)
+        return _table(held, label, known, origin)
 
 
-def _table(held: pa.Table, label: str | None, origin: str) -> Table:
-    """The columns without the index that pandas has written."""
+def _table(held: pa.Table, label: str | None, known: Sequence[str], origin: str) -> Table:
+    """The columns without an index."""
     names, indexes = [str(name) for name in held.column_names], _indexes(held)
     kept = [i for i, name in enumerate(names) if name not in indexes]
     if not kept or not held.num_rows:
         raise DataError(f"{origin} holds no numbers: give at least one row and one column of them")
-    watched = _watched([names[i] for i in kept], label, names)
+    at = None if label is None else column_of(label, names, len(names), origin)
+    chosen = kept.index(at) if at in kept else None
+    watched = may_hold_text([names[i] for i in kept], chosen, known) | ({0} if _may_name_rows(held, kept[0]) else set())
     texts: dict[int, list[str]] = {}
     table = Table(tuple(names[i] for i in kept), np.empty((0, len(kept))), texts, tuple(kept), Places())
     columns: list[NDArray[Any]] = []
@@ -65,12 +66,13 @@ def _table(held: pa.Table, label: str | None, origin: str) -> Table:
         columns.append(_numbers(held.column(old), table, new, origin))
     row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
     table = table.with_values(_joined(columns, origin), tuple(row_names))
-    return table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
+    table = table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
+    return without_index(table, origin, label=chosen)
 
 
 @contextmanager
 def _pyarrow(path: Path) -> Iterator[Any]:
-    """The package, with its failures as ours."""
+    """The package pyarrow, with its errors turned into DataErrors."""
     try:
         import pyarrow
         import pyarrow.feather
@@ -95,21 +97,24 @@ def _indexes(held: pa.Table) -> list[str]:
     return [name for name in said if isinstance(name, str) and name in held.column_names]
 
 
-def _watched(names: list[str], label: str | None, all_names: list[str]) -> set[int]:
-    """Columns that may hold text, among those that are kept."""
-    at = None if label is None else column_of(label, all_names, len(all_names))
-    chosen = {names.index(all_names[at])} if at is not None and all_names[at] in names else set()
-    leading = unnamed(names) or [0] * (names[0].lower() in COUNTERS)
-    return {*leading, *(i for i, name in enumerate(names) if name.lower() in LABELS)} | chosen
+def _may_name_rows(held: pa.Table, column: int) -> bool:
+    """Whether a first column is named like an index, or holds words that name the rows."""
+    import pyarrow as pa
+
+    kind = held.column(column).type
+    if str(held.column_names[column]).lower() in COUNTERS:
+        return True
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return is_text and are_names([value or "" for value in held.column(column).to_pylist()])
 
 
 def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDArray[Any]:
-    """A column as numbers, NaN where it may hold text and does.
+    """A column as numbers. Text in a column that may hold text becomes NaN.
 
     Raises
     ------
     DataError
-        It holds something else, or values are missing.
+        The column holds something else, or values are missing.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Pictures with channels: kept where that is asked for, else made grey."""
+"""Pictures with channels. The channels are kept if asked for; otherwise the pictures become grey."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ KEEP = "taken as grey (--color keeps the channels)"
 
 
 def check_channels(shape: tuple[int, ...], origin: str) -> None:
-    """Refuse an array (N, H, W, C) without a possible number of channels.
+    """Refuse an array (N, H, W, C) whose number of channels is not possible.
 
     Raises
     ------
     DataError
-        C is not 1, 3 or 4, and H is no number of channels either.
+        Neither C nor H is 1, 3 or 4.
     """
     if shape[3] not in (1, 3, 4) and shape[1] not in (1, 3):
         raise DataError(
-            f"{origin} has shape {shape}, and its last axis no 1, 3 or 4 channels: give (N, height, width, channels)"
+            f"{origin} has shape {shape}, but its last axis is not 1, 3 or 4 channels: give (N, height, width, channels)"
         )
 
 
 def with_channels(pixels: Pixels, shape: tuple[int, ...], color: bool, origin: str) -> tuple[Images, str]:
-    """Images of pixels (N, H * W * C), or (N, C * H * W) where that is the shape, and a note on what was done to them.
+    """Images of the pixels (N, H * W * C) or (N, C * H * W), and a note on what was done to them.
 
     Parameters
     ----------
     shape
-        (H, W, C), or (C, H, W) as PyTorch has it where the last of them is no number of channels.
+        (H, W, C), or (C, H, W) as in PyTorch if the last one is not a number of channels.
     color
         Whether channels are kept.
     """

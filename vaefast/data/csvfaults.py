@@ -1,4 +1,4 @@
-"""What is wrong with a text file that NumPy's reader has refused: a second pass over its lines, field by field."""
+"""What is wrong with a text file that NumPy's reader has refused, found in a second pass, field by field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILL_ALL = "fill them in, or leave their rows or columns out"
 
 @dataclass
 class _Text:
-    """A column in which fields are no numbers."""
+    """A column with fields that are not numbers."""
 
     row: int  # of the first
     field: str
@@ -25,12 +25,12 @@ class _Text:
 
 
 def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], truths: Collection[int], stopped: int) -> str:
-    """The first line that is not as long as the others, else the first column of text, else how many values are missing.
+    """The fault: the first line of another length, else the first column of text, else the number of missing values.
 
     Parameters
     ----------
     lines
-        All of the file, its header read.
+        The lines of the file after its header.
     names
         Of the columns, if they have any.
     watched
@@ -64,7 +64,7 @@ def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], trut
 
 
 def missing_values(count: int, where: str, field: str) -> str:
-    """The message on values that are missing, the first of them standing there, in the shape of this field."""
+    """The message on missing values: place and spelling of the first one, and how many there are."""
     shape = f"empty ({field!r})" if not field else shown(repr(field))
     if count == 1:
         return f"{where} is {shape}: a value is missing: {FILL}"
@@ -89,7 +89,7 @@ def _ragged(lines: Lines, count: int) -> str:
 
 
 def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers: int, is_truth: bool) -> str:
-    """What to do about fields that are no numbers and not missing."""
+    """What to do about fields that are neither numbers nor missing."""
     where, field = _column(lines, names, column), shown(repr(text.field[:40]))
     cell = f"{lines.places.row(text.row)}, {where} is {field}"
     remedy = _remedy(text.field, lines.dialect.decimal)
@@ -98,7 +98,7 @@ def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers:
     if remedy:
         return f"{cell}: {remedy}"
     if numbers and text.count <= numbers:
-        return f"{cell} and no number: give a number, or leave the column out"
+        return f"{cell}, which is not a number: give a number, or leave the column out"
     label = names[column] if names and names[column] else str(column + 1)
     return (
         f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, or, if these are labels, "
@@ -110,11 +110,11 @@ def _remedy(field: str, decimal: str) -> str:
     if field.lower() in ("true", "false"):
         return "write 1 for true and 0 for false"
     if THOUSANDS.fullmatch(field):
-        return "write numbers without separators between thousands, and decimals with a point"
+        return "write numbers without thousands separators, and decimals with a point"
     if decimal == "." and DECIMAL_COMMA.fullmatch(field):
         return "write decimals with a point instead of a comma"
     if re.fullmatch(r"[-+]?[\d.,]+\s*(%|[€$£])|[€$£]\s*[-+]?[\d.,]+", field):
-        return "write plain numbers, without signs of per cent or of currency"
+        return "write plain numbers, without per cent or currency signs"
     if field.count(QUOTE):
         return "close its quotes, or remove them"
     return ""

@@ -1,30 +1,30 @@
-"""Lines of a table in text: their fields, what is a number, and whether the first line names the columns."""
+"""Lines of a text table: their fields, which fields are numbers, and whether the first line is a header."""
 
 from __future__ import annotations
 
 import csv
 
-# How pandas, R, SAS and Excel write that there is no value; Excel's errors are none either.
+# How pandas, R, SAS and Excel write a missing value. Excel's errors count as missing, too.
 MISSING = {
     "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "missing",
     "#n/a", "#na", "#null!", "#num!", "#div/0!", "#value!", "#name?", "#ref!",
 }  # fmt: skip
-# A first line of numbers alone is taken for a header from so many columns on: two numbers, 0 and 1, are soon a row of data.
+# A first line of numbers alone can be a header only from this many columns on: 0 and 1 alone may well be a row of data.
 FEWEST_COUNTED = 3
 QUOTE = '"'
-# How pandas and R write what is true or false.
+# How pandas and R write true and false.
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 def fields_of(line: str, separator: str | None = ",") -> list[str]:
-    """The fields of a line without spaces around them, and without the quotes where they have any; None is runs of spaces."""
+    """The fields of a line, without surrounding spaces and quotes. The separator None stands for runs of spaces."""
     if QUOTE not in line:
         return line.split() if separator is None else [field.strip() for field in line.split(separator)]
     if separator is None:
         line, separator = line.strip(), " "
     try:
         fields = [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [""])]
-    except csv.Error:  # a field longer than the module takes
+    except csv.Error:  # a field longer than the csv module allows
         fields = [field.strip().strip(QUOTE) for field in line.split(separator)]
     return fields if separator != " " else [field for field in fields if field]
 
@@ -39,7 +39,7 @@ def is_number(field: str) -> bool:
 
 
 def number_in(field: str) -> float:
-    """The number in a field, NaN where there is none."""
+    """The number in a field, or NaN."""
     try:
         return float(field) if "_" not in field else float("nan")
     except ValueError:
@@ -47,12 +47,15 @@ def number_in(field: str) -> float:
 
 
 def is_header(first: list[str], second: list[str]) -> bool:
-    """Whether the first line names the columns, seeing the line that follows (no fields where there is none).
+    """Whether the first line names the columns, seeing the line that follows (no fields if there is none).
 
-    It does where none of its fields is a number and one is a name; where its numbers only count columns, from 0 or from 1,
-    and there are two at least beside names (`label,0,1,2`) or any behind the empty name of an index column (`,0,1`); and
-    where all of it counts, over `FEWEST_COUNTED` columns or more, unless the second line is as it is or goes on counting,
-    as the rows of a table of running numbers do.
+    It does in three cases:
+
+    - None of its fields is a number, and at least one is a name.
+    - Its numbers only count columns, from 0 or from 1, and stand beside names (`label,0,1,2`; two numbers at least) or behind
+      the empty name of an index column (`,0,1`).
+    - All its fields count, over `FEWEST_COUNTED` columns or more. It does not if the second line is equal to it or continues
+      the count, as in a table of running numbers.
     """
     numbers = [field for field in first if is_number(field)]
     is_named = any(field.lower() not in MISSING and not is_number(field) for field in first)
@@ -69,11 +72,11 @@ def is_header(first: list[str], second: list[str]) -> bool:
 
 
 def counted(names: list[str]) -> str:
-    """What a header that only counts the columns is called in a notice; nothing for another."""
+    """The notice on a header that only counts the columns; empty for other headers."""
     names = names if not names or names[0] else names[1:]
     return f"the first line counts the columns {names[0]} to {names[-1]}: taken as a header" if _counts(names) else ""
 
 
 def _counts(numbers: list[str]) -> bool:
-    """Whether these count from 0 or from 1, written as plain whole numbers."""
+    """Whether these fields count from 0 or from 1, in plain whole numbers."""
     return any(numbers == [str(first + i) for i in range(len(numbers))] for first in (0, 1)) and bool(numbers)

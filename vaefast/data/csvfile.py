@@ -1,4 +1,4 @@
-"""Comma-separated numbers, one image a line, as spreadsheets, pandas and R write them, plain or gzipped."""
+"""Text files of pictures: one image per line, as spreadsheets, pandas and R write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vaefast.data.values import row_blocks, to_pixels
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# Levels of fewer than 8 bits, percent and most counts end below: over 255 they would be nearly black.
+# Levels of fewer than 8 bits, percentages and most counts do not exceed this. Divided by 255 they would be nearly black.
 DARKEST_WHITE = 127
 WHITE = 255
 MNIST_PIXELS = 784
@@ -26,20 +26,20 @@ PIXEL = re.compile(r"(pixel|pix|px)[ _.\d]*|\d+x\d+", re.IGNORECASE)
 
 
 def read_csv(path: Path, label: str | None = None, all_columns: bool = False) -> Rows:
-    """Numbers in [0, 1], or whole grey levels 0 to 255 (see `_kept_as`); columns of labels are told by their names.
+    """Pictures with values in [0, 1], or whole grey levels 0 to 255 (see `_kept_as`). Label columns are found by their names.
 
     Parameters
     ----------
     label
-        The column of labels, by its name or its number from 1 on.
+        The column of labels, by its name or by its number from 1.
     all_columns
-        Whether columns named like labels are pixels.
+        Whether columns that are named like labels are pixels.
 
     Raises
     ------
     DataError
-        Lines of different length, text among the numbers, values that are missing or out of range (line and column are named),
-        whole numbers that are no grey levels, or no data.
+        Lines differ in length, a value is text, missing or out of range (the message names line and column), whole numbers are
+        not grey levels, or there are no data.
     """
     return pictures_of(read_table(path, np.float32, label), path, label, all_columns)
 
@@ -90,7 +90,7 @@ def are_pixels(names: Sequence[str]) -> bool:
 
 
 def _without_digit(table: Table, origin: str) -> Table:
-    """The table without a first column of labels in front of the 784 pixels of MNIST and its kin, which no header names."""
+    """The table without its unnamed first column, if that holds labels in front of the 784 pixels of an MNIST-like set."""
     if table.values.shape[1] != MNIST_PIXELS + 1 or table.names:
         return table
     first = np.unique(table.values[:, 0])
@@ -100,16 +100,15 @@ def _without_digit(table: Table, origin: str) -> Table:
 
 
 def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[np.float32], str]:
-    """The type that the values are kept in, and a note on it.
+    """The type in which the values are kept, and a note on it.
 
-    Whole numbers of which some are above 1 are grey levels 0 to 255 where one is above 127, the darkest white of 8 bits, or
-    where a row has the 784 pixels of MNIST and its kin; a note says so unless both hold, or columns are named like pixels.
-    All else is for numbers in [0, 1].
+    Whole numbers, some of them above 1, are grey levels 0 to 255 if one is above 127 or if a row has the 784 pixels of an
+    MNIST-like set. A note says so unless both hold, or columns are named like pixels. All else must be numbers in [0, 1].
 
     Raises
     ------
     DataError
-        Whole numbers that look like counts: over 255 they would be all but black without a word.
+        Whole numbers look like counts. Divided by 255 they would be nearly black images.
     """
     smallest, largest, whole = _extremes(table)
     if not whole or largest <= 1:
@@ -129,7 +128,7 @@ def _kept_as(table: Table, origin: str) -> tuple[np.dtype[np.uint8] | np.dtype[n
 
 
 def _extremes(table: Table) -> tuple[float, float, bool]:
-    """The smallest and the largest value, NaN where one is, and whether all are whole."""
+    """Smallest and largest value, NaN if any value is, and whether all are whole."""
     whole, smallest, largest = True, np.inf, -np.inf
     for start, stop in row_blocks(*table.values.shape):
         block = table.values[start:stop]

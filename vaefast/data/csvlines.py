@@ -1,4 +1,4 @@
-"""The lines of a text file that hold rows of its table, and what each is called in a message."""
+"""The lines of a text file that hold rows of its table, and how messages name them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import TextIO
 
-from vaefast.data.csvfields import QUOTE, TRUTHS, fields_of, is_header
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_header, is_number
 from vaefast.data.dialect import EXCEL_SEPARATOR, Dialect, dialect_of
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
 from vaefast.errors import DataError
 
-# Characters: room for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
+# Characters, enough for 2^24 pixels. Without a limit a small gzip file could unpack to a line of gigabytes.
 LONGEST_LINE = 1 << 26
-# Lines that the separator is told from, and characters of them if lines are long.
+# How many lines, and how many characters of long lines, serve to find the separator.
 SNIFFED = 20
 MOST_SNIFFED = 1 << 20
-# What begins a line in front of the rows that is none.
+# What a comment before the rows begins with.
 COMMENT = "#"
-# A comma between digits, in a line whose other commas are part of a text.
+# A comma between digits. Other commas of such a line are part of text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
 
 class Lines:
-    """Lines that hold rows, as NumPy's reader takes them, remembering what a message needs.
+    """Iterates over the lines that hold rows, as NumPy's reader takes them, and remembers what a message needs.
 
     Parameters
     ----------
     text
         The file.
     origin
-        What messages call it.
+        How messages name the file.
     """
 
     def __init__(self, text: TextIO, origin: str) -> None:
@@ -56,7 +56,7 @@ class Lines:
             self._name_columns(*comments[-1])
 
     def _first_lines(self) -> list[tuple[int, str]]:
-        """Those that the separator is told from, a few long ones or more short ones, with their numbers."""
+        """The lines from which the separator is found, few if they are long, with their numbers."""
         held, length = list[tuple[int, str]](), 0
         for number, line in self._stored:
             held.append((number, line))
@@ -66,7 +66,7 @@ class Lines:
         return held
 
     def _name_columns(self, number: int, comment: str) -> None:
-        """Take a comment in front of the rows for the header, as `numpy.savetxt` writes it, where it has as many fields."""
+        """Take a comment before the rows as the header, as `numpy.savetxt` writes it, if it has as many fields as a row."""
         names = comment.strip().lstrip(COMMENT).strip(" ")
         if len(fields_of(names, self.dialect.separator)) == self.width():
             self._pending.insert(0, (number, names))
@@ -85,13 +85,18 @@ class Lines:
         return [""] * lacks_a_name + first, lacks_a_name
 
     def truths(self) -> list[int]:
-        """Columns of which the next lines say nothing but true and false."""
+        """Columns whose next values are all true or false."""
         rows = [fields_of(line, self.dialect.separator) for _, line in self._pending]
         width = len(rows[0]) if rows else 0
         return [at for at in range(width) if all(at < len(row) and row[at].lower() in TRUTHS for row in rows)]
 
+    def begins_with_a_word(self) -> bool:
+        """Whether the first field of the next line may name its row: it begins with a letter, and is no number."""
+        field = fields_of(self._pending[0][1], self.dialect.separator)[0].lower() if self._pending else ""
+        return field[:1].isalpha() and field not in MISSING and field not in TRUTHS and not is_number(field)
+
     def width(self) -> int:
-        """Fields of the next line; 0 where there is none."""
+        """Number of fields in the next line; 0 at the end."""
         return len(fields_of(self._pending[0][1], self.dialect.separator)) if self._pending else 0
 
     def __iter__(self) -> Iterator[str]:
@@ -115,7 +120,7 @@ class Lines:
                 yield number, line
 
     def _skipped(self, number: int, expected: int, line: str) -> None:
-        """Take down where the first row stands, and how many blank lines stand before another."""
+        """Record the line of the first row, and the blank lines before each later row."""
         if self.row:
             self.places.blanks.extend([self.row] * (number - expected))
             return
@@ -129,11 +134,9 @@ class Lines:
         return DataError(f"{self.origin} has more {what}: give one row a line, and fewer or smaller ones")
 
     def _tidied(self, line: str) -> str:
-        """A line with quotes as NumPy takes it: no field goes on in the next line, and no space stands before a quote."""
+        """A line with quotes in the form that NumPy reads: no field spans two lines, and no space precedes a quote."""
         if line.count(QUOTE) % 2:
-            raise DataError(
-                f"{self.origin}: {self.places.row(self.row)} has a quote without its partner: close it, or remove it"
-            )
+            raise DataError(f"{self.origin}: {self.places.row(self.row)} has an unmatched quote: close it, or remove it")
         separator = self.dialect.separator
         if separator is not None and f" {QUOTE}" not in line and f"{QUOTE} " not in line:
             return line
@@ -142,5 +145,5 @@ class Lines:
 
 
 def disagreement(origin: str, named: int, held: int) -> DataError:
-    """The error of a header that does not fit the rows."""
+    """The error for a header that does not fit the rows."""
     return DataError(f"{origin}: the header names {named} columns, the first row has {held}: make them agree")

@@ -1,6 +1,6 @@
-"""A table of numbers out of a text file, as spreadsheets, pandas and R write it.
+"""A table of numbers from a text file, as spreadsheets, pandas and R write it.
 
-Lines of plain numbers go through NumPy's reader as they are; only columns that may hold text are looked at value by value.
+NumPy's reader takes the lines of plain numbers. Only columns that may hold text are read value by value.
 """
 
 from __future__ import annotations
@@ -16,62 +16,75 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vaefast.data.csvfaults import complaint, missing_values
-from vaefast.data.csvfields import QUOTE, TRUTHS, counted, number_in
+from vaefast.data.csvfields import QUOTE, TRUTHS, counted, fields_of, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.dialect import encoding_of
-from vaefast.data.indexes import COUNTERS, unnamed, without_index
-from vaefast.data.labels import LABELS, column_of
+from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
+from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked
 from vaefast.data.table import Table
 from vaefast.data.values import row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# So many different labels of a column are kept once each.
+# At most this many different labels of a column share one string each.
 MOST_SHARED = 1000
-# What text is read as that is no UTF-8: what European Windows writes.
+# The encoding of text that is not UTF-8: the one that Windows uses in Europe and America.
 OTHER_ENCODING = "cp1252"
-# Bytes that the encoding is told from.
+# Bytes from which the encoding is found.
 SNIFFED = 4096
 
 
-def read_table(path: Path, dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike], label: str | None = None) -> Table:
-    """All columns of numbers but the index of the rows.
+def read_table(
+    path: Path,
+    dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike],
+    label: str | None = None,
+    known: Sequence[str] = (),
+) -> Table:
+    """All columns of numbers except the index of the rows.
 
-    Left out, with a note, is a leading column without a name (`Unnamed: 0`, or where the header has one name fewer than the
-    rows have fields) that holds the rows' names or whole numbers that all differ; a first column named like an index that
-    counts the rows, numbers ten of them or more, each differently, or names them; and one without a header that counts ten
-    rows or more.
+    A first column is taken as an index and left out, with a note, in four cases:
+
+    - It has no name (or `Unnamed: 0`, or the header has one name fewer than the rows have fields), and it holds names of the
+      rows or whole numbers that all differ.
+    - It is named like an index, and it counts the rows, names them, or holds different whole numbers for ten rows or more.
+    - It holds a different word for each of ten rows or more.
+    - The file has no header, and it counts ten rows or more.
 
     Parameters
     ----------
     path
         A text file, which may be packed (gzip, xz, bz2, or a zip archive of one file).
     dtype
-        Of the values, or what gives it from the names and the number of the columns.
+        Type of the values, or a function that gives it from the names and the number of the columns.
     label
         Name or number, from 1, of a column that may hold text.
+    known
+        Names of the columns that are wanted: where all are there, the others may hold text.
 
     Raises
     ------
     DataError
-        Lines of different length, text among the numbers, a value that is missing, no numbers, a column without a name that
-        is no index, or a file that is damaged or no text.
+        There is no such column of labels, lines differ in length, a value is text or missing, there are no numbers, a column
+        without a name is not an index, or the file is damaged or is not text.
     """
     try:
-        return _read(path, dtype, label, None)
+        return _read(path, dtype, label, known, None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
-            raise DataError(f"{shown(path)} is damaged, or no text of UTF-16: save it as CSV in UTF-8") from error
-        found = _read(path, dtype, label, OTHER_ENCODING)
+            raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
+        found = _read(path, dtype, label, known, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
-def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Table:
+def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], encoding: str | None) -> Table:
     origin = shown(path)
     with _lines(path, encoding) as lines:
         names, lacks_a_name = lines.header()
-        texts = {at: _Texts() for at in _watched(names, lines.width(), label)}
+        chosen = None if label is None else column_of(label, names, lines.width(), origin)
+        watched = may_hold_text(names, chosen, known) | ({0} if names and names[0].lower() in COUNTERS else set())
+        begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
+        texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
         lines.has_texts = bool(texts)
         kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
@@ -80,18 +93,23 @@ def _read(path: Path, dtype: Any, label: str | None, encoding: str | None) -> Ta
         except (DataError, UnicodeDecodeError):
             raise
         except ValueError as error:
+            if begins_with_a_word and not _names_rows(path, encoding):
+                del texts[0]
             raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
+        if begins_with_a_word and not are_names(texts[0]):
+            del texts[0]
+            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}")
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
     table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
     if truths:
         table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
-    return without_index(table, origin, lacks_a_name)
+    return without_index(table, origin, lacks_a_name, chosen)
 
 
 def header_of(path: Path) -> list[str]:
-    """Names of the columns of a text file; none without a header."""
+    """Names of the columns of a text file; empty without a header."""
     try:
         with _lines(path, None) as lines:
             return lines.header()[0]
@@ -101,12 +119,12 @@ def header_of(path: Path) -> list[str]:
 
 
 def check_no_gaps(table: Table, origin: str) -> None:
-    """Refuse values that are missing.
+    """Refuse missing values.
 
     Raises
     ------
     DataError
-        One is; the message holds the place of the first, what is there instead, and how many there are.
+        A value is missing. The message gives the place of the first, what stands there, and how many are missing.
     """
     count, first = 0, (0, 0)
     for start, stop in row_blocks(*table.values.shape):
@@ -124,13 +142,19 @@ def check_no_gaps(table: Table, origin: str) -> None:
 
 @contextmanager
 def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
-    """The lines of a file, in this encoding or the one that it seems to have."""
+    """The lines of a file, in this encoding, or in the one that its first bytes show."""
     with reading(path) as file, unpacked(file, path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
         encoding = encoding or encoding_of(buffered.peek(SNIFFED)[:SNIFFED])
         errors = "replace" if encoding == OTHER_ENCODING else "strict"
         with io.TextIOWrapper(cast(BinaryIO, buffered), encoding=encoding, errors=errors) as text:
             yield Lines(text, shown(path))
+
+
+def _names_rows(path: Path, encoding: str | None) -> bool:
+    with _lines(path, encoding) as lines:
+        lines.header()
+        return are_names([fields_of(lines.raw, lines.dialect.separator)[0] for _ in lines])
 
 
 def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
@@ -143,7 +167,7 @@ def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype:
     converters: dict[int | str, Callable[[str], float]] = {at: column.take for at, column in texts.items()}
     converters |= dict.fromkeys(truths, _truth)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # no data: an error of our own follows
+        warnings.simplefilter("ignore", UserWarning)  # no data: our own error follows
         return np.loadtxt(
             lines, dtype, comments=None, delimiter=lines.dialect.separator, quotechar=QUOTE, ndmin=2,
             converters=converters or None, encoding=None,
@@ -157,7 +181,7 @@ def _truth(field: str) -> float:
 
 
 class _Texts(list[str]):
-    """What one column holds, gathered while it is read; equal labels are one string."""
+    """Collects the texts of one column while it is read. Equal labels share one string."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,11 +193,3 @@ class _Texts(list[str]):
             self._known.setdefault(field, field)
         self.append(self._known.get(field, field))
         return number_in(field)
-
-
-def _watched(names: Sequence[str], columns: int, label: str | None) -> list[int]:
-    """Columns that may hold text: the first, where they are unnamed or named like an index, and labels."""
-    leading = unnamed(names) or [0] * (len(names) > 0 and names[0].lower() in COUNTERS)
-    chosen = None if label is None else column_of(label, names, columns)
-    named = [i for i, name in enumerate(names) if name.lower() in LABELS]
-    return sorted({*leading, *named} | ({chosen} if chosen is not None else set()))

@@ -1,4 +1,4 @@
-"""How a text file writes its table: the separator of its fields, the decimal sign, the encoding."""
+"""How a text file is written: its separator, its decimal sign, its encoding."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 from vaefast.data.csvfields import MISSING, fields_of, is_number
 
-# Asked in this order where two fit alike. None stands for runs of spaces, and is asked only where no other separates anything.
+# If two fit alike, the first is taken. None stands for runs of spaces, and is tried only if no other separates anything.
 SEPARATORS = ("\t", ";", ",", "|")
-# Excel's first line for a separator of the person's choice.
+# The first line with which Excel lets a file choose its separator.
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
-# As likely a thousand as a decimal: 1,234 and 12,345,678.
+# May be a thousands separator as well as a decimal sign: 1,234 and 12,345,678.
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?|[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+|[-+]?[1-9]\d{0,2}(\.\d{3}){2,}")
-# Of so many first bytes, most of every second one is zero in UTF-16 text of numbers.
+# In this many first bytes of UTF-16 text of numbers, nearly every second one is zero.
 SNIFFED = 4096
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Of one file.
+    """The dialect of one file.
 
     Parameters
     ----------
     separator
-        Of the fields of a line; None for runs of spaces.
+        The separator of the fields; None for runs of spaces.
     decimal
         A point or a comma.
     """
@@ -44,10 +44,10 @@ class Dialect:
 
 
 def dialect_of(lines: list[str], separator: str | None = None) -> Dialect:
-    """What fits the first lines of a file best, blank ones not among them; `separator`, where the file names its own.
+    """The dialect that fits the first lines of a file best, none of them blank. `separator` is that which the file names.
 
-    A separator fits where it cuts every line into as many fields as the others, at least two; of several, the one whose
-    fields are numbers. Commas are taken where none fits.
+    A separator fits if it cuts all lines into the same number of fields, at least two. If several fit, the one whose fields
+    are numbers is taken; if none fits, commas are.
     """
     if separator is None:
         fitting = [mark for mark in SEPARATORS if _fits(lines, mark)]
@@ -58,7 +58,7 @@ def dialect_of(lines: list[str], separator: str | None = None) -> Dialect:
 
 
 def encoding_of(start: bytes) -> str:
-    """Of a text file with these first bytes: UTF-8, or UTF-16 as Excel writes it, with its mark or without."""
+    """The encoding of a text file with these first bytes: UTF-8, or UTF-16 with or without a byte-order mark."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     start = start[:SNIFFED]
@@ -76,7 +76,7 @@ def _fits(lines: list[str], separator: str | None) -> bool:
 
 
 def _commonest(lines: list[str]) -> str | None:
-    """The separator that stands most often in the first line, for lines that no separator cuts alike."""
+    """The most frequent separator of the first line, for lines that no separator cuts alike."""
     first = lines[0] if lines else ""
     mark = max((",", "\t", ";", "|"), key=first.count)
     return mark if mark in first or len(first.split()) < 2 else None

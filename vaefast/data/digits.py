@@ -1,4 +1,4 @@
-"""The embedded default: scikit-learn's 1797 real handwritten digits of 8x8 pixels."""
+"""The embedded data set: the 1797 handwritten digits of 8x8 pixels in scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vaefast.data.images import Images, Rows
 
 NAME = "digits 8x8"
-WHITEST = 16.0  # their grey levels are 0 to 16, so that value / 16 is exact in float32
+WHITEST = 16.0  # grey levels are 0 to 16, so value / 16 is exact in float32
 
 
 def read_digits(notice: str | None = None) -> Rows:

@@ -1,4 +1,4 @@
-"""One file over HTTP, with limits on time and size; which file, and whether it is the right one, others decide."""
+"""Download one file over HTTP, with limits on time and size. The caller chooses and verifies the file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from vaefast.data.wording import reason
 
-# Seconds to connect, between two pieces, and for a whole file (10 MB: even 40 kB/s is enough).
+# Seconds to connect, between two chunks, and for a whole file (10 MB take 250 s at 40 kB/s).
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
 WHOLE_TIMEOUT = 300.0
@@ -15,11 +15,11 @@ PIECE = 1 << 16
 
 
 class DownloadError(Exception):
-    """A file did not come; the message says why in a few words."""
+    """A download failed. The message gives the reason in a few words."""
 
 
 class _Sink:
-    """Where the downloader writes: it stops a server that sends for ever, fast or slowly."""
+    """The target of a download. It stops a server that never stops sending, fast or slowly."""
 
     def __init__(self, target: BinaryIO, largest: int) -> None:
         self.target = target
@@ -46,16 +46,16 @@ def download(url: str, target: BinaryIO, largest: int) -> None:
     url
         Address, http or https.
     target
-        Open for writing; after an error it holds a part of the file.
+        A file open for writing. After an error it holds a part of the download.
     largest
-        Bytes after which to give up.
+        Largest number of bytes to accept.
 
     Raises
     ------
     DownloadError
         No connection, an HTTP error, a time-out, a transfer that breaks off, or too many bytes.
     """
-    # Only a download pays for these imports. The bare downloader, unlike `pooch.retrieve`, logs nothing.
+    # Imported only for a download, because it takes time. The bare downloader, unlike `pooch.retrieve`, logs nothing.
     from pooch import HTTPDownloader
 
     fetch = HTTPDownloader(progressbar=False, chunk_size=PIECE, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))

@@ -1,4 +1,4 @@
-"""The user's own pictures: what a path holds is told by its first bytes, and by its name only for text."""
+"""The user's own pictures. The first bytes of a file decide its format; for text its name does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vaefast.errors import DataError
 
 
 def read_path(path: Path, label: str | None = None, all_columns: bool = False, color: bool = False) -> Rows | Dataset:
-    """Read pictures from a file or a folder of the user's.
+    """Read pictures from a file or a folder.
 
     Parameters
     ----------
@@ -30,19 +30,19 @@ def read_path(path: Path, label: str | None = None, all_columns: bool = False, c
         A `.npy`, `.npz`, text, `.parquet`, `.feather` or IDX file, a folder of pictures, or one of four IDX files named like
         MNIST's.
     label, all_columns
-        Of a file of columns: the name or number, from 1, of the labels; and whether columns named like labels are pixels.
+        For a file of columns: name or number, from 1, of the labels; and whether columns named like labels are pixels.
     color
-        Whether channels are kept.
+        Whether colour channels are kept.
 
     Returns
     -------
     Rows or Dataset
-        Named like the file or folder; a Dataset where it brings a test set.
+        Named like the file or folder. It is a Dataset if it has a test set.
 
     Raises
     ------
     DataError
-        The data cannot be read, are damaged or out of range, or are of no known format.
+        The data cannot be read, are damaged or out of range, or are of an unknown format.
     """
     path = Path(os.path.abspath(path))  # so that even `.` has a name
     found = _read_folder(path, color) if os.path.isdir(path) else _read_file(path, label, all_columns, color)
@@ -50,10 +50,10 @@ def read_path(path: Path, label: str | None = None, all_columns: bool = False, c
 
 
 def with_a_word_on_black(found: Rows | Dataset, path: Path) -> Rows | Dataset:
-    """The same, with a notice where no grey level is above 1 of 255."""
+    """The same, with a notice if no grey level is above 1 of 255."""
     values = (found.images if isinstance(found, Rows) else found.train).values
     if values.dtype == np.uint8 and values.max() <= 1:
-        black = "no grey level is above 1 of 255, so that every image is black: if 1 means white, save the data as bool"
+        black = "no grey level is above 1 of 255, so every image is black: if 1 means white, save the data as bool"
         return replace(found, notice=f"{shown(path)}: {black}")
     return found
 
@@ -70,11 +70,11 @@ def _read_file(path: Path, label: str | None, all_columns: bool, color: bool) ->
         return pictures_of(read_arrow(path, kind, label), path, label, all_columns)
     if kind == "idx":
         return Rows(path, mnist.flat(read_idx(path, 3)))
-    raise DataError(f"{shown(path)} holds a table and no pictures: give pictures here")
+    raise DataError(f"{shown(path)} holds a table, not pictures: give pictures")
 
 
 def _read_folder(folder: Path, color: bool) -> Rows | Dataset:
-    """IDX files if one of their four names is there, else pictures."""
+    """Read IDX files if the folder has one of their four names, else pictures."""
     try:
         names = os.listdir(folder)
     except OSError as error:

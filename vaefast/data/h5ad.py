@@ -1,4 +1,4 @@
-"""`.h5ad` files of anndata, by h5py: the matrix X, dense or sparse, names of its rows and columns, and labels of `obs`."""
+"""`.h5ad` files of anndata, read by h5py: the matrix X, dense or sparse, its row and column names, and labels in `obs`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
 
 
 def read_h5ad(path: Path, label: str | None = None) -> Numbers:
-    """X with its names; a sparse X stays sparse.
+    """Read X with its names. A sparse X stays sparse.
 
     Parameters
     ----------
     label
-        A column of `obs`, by its name.
+        Name of a column of `obs`.
 
     Raises
     ------
     DataError
-        h5py is not installed, the file is damaged, holds no X, or `obs` has no such column.
+        h5py is not installed, the file is damaged or has no X, or `obs` has no such column.
     """
     with _opened(path) as file:
         if "X" not in file:
@@ -79,7 +79,7 @@ def _matrix(held: Any, path: Path) -> Any:
 
 
 def _index(file: Any, name: str) -> tuple[str, ...]:
-    """Names of the rows (`obs`) or the columns (`var`)."""
+    """Names of the rows (`obs`) or of the columns (`var`)."""
     frame = file.get(name)
     if frame is None:
         return ()
@@ -89,7 +89,7 @@ def _index(file: Any, name: str) -> tuple[str, ...]:
 
 
 def _labels(file: Any, label: str, path: Path) -> tuple[Labels | None, tuple[str, ...]]:
-    """A column of `obs`: categories, texts or whole numbers."""
+    """A column of `obs`, which holds categories, texts or whole numbers."""
     obs = file["obs"]
     names = [name for name in obs if not name.startswith("__")]
     if label not in names:
@@ -99,19 +99,19 @@ def _labels(file: Any, label: str, path: Path) -> tuple[Labels | None, tuple[str
     column = obs[label]
     if "codes" in column if not hasattr(column, "dtype") else "categories" in column.attrs:
         return _categories(obs, column, label, path)
-    if not hasattr(column, "dtype") and np.any(column["mask"]):  # numbers of pandas that may be missing
+    if not hasattr(column, "dtype") and np.any(column["mask"]):  # nullable numbers of pandas
         raise _missing(int(np.argmax(column["mask"])), label, path)
     values = column[()] if hasattr(column, "dtype") else column["values"][()]
     if values.dtype.kind in "buif" and np.array_equal(values, np.floor(values)):
         return values.astype(np.int64), ()
     if values.dtype.kind == "f":
-        raise DataError(f"{shown(path)}: column {shown(repr(label))} of obs holds no labels but real numbers: choose another")
+        raise DataError(f"{shown(path)}: column {shown(repr(label))} of obs holds real numbers, not labels: choose another")
     classes, labels = np.unique([_text(value) for value in values], return_inverse=True)
     return labels.astype(np.int64), tuple(str(name) for name in classes)
 
 
 def _categories(obs: Any, column: Any, label: str, path: Path) -> tuple[Labels, tuple[str, ...]]:
-    """Of a group of codes and categories, or of codes that refer to their categories, as anndata wrote before 0.7."""
+    """Values of a categorical column: a group of codes and categories, or codes with a reference (anndata before 0.7)."""
     is_group = not hasattr(column, "dtype")
     codes = (column["codes"] if is_group else column)[()].astype(np.int64)
     held = (column["categories"] if is_group else obs[column.attrs["categories"]])[()]

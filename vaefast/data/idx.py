@@ -1,6 +1,6 @@
 """The IDX format of MNIST: two zero bytes, a type, a rank, that many big-endian 32-bit sizes, then the values.
 
-Only unsigned bytes (type 0x08) of rank 1 (labels) or 3 (images) are read: all that MNIST and its relatives use.
+Only unsigned bytes (type 0x08) of rank 1 (labels) or 3 (images) are read. MNIST and similar sets use nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     Raises
     ------
     DataError
-        The file is no IDX file of that rank, or is shorter or longer than its header says.
+        The file is not an IDX file of that rank, or is shorter or longer than its header says.
     """
     origin = shown(path)
     with reading(path) as file:
@@ -34,10 +34,10 @@ def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
         check_start(start, rank, origin)
         sizes = sizes_in(stream.read(4 * rank), rank, origin)
         total = prod(sizes)
-        # Before any memory is taken: a header can promise petabytes, and a gzip file of that size cannot hold them.
+        # Checked before memory is allocated: a header can promise petabytes, which a gzip file of this size cannot hold.
         if total > most:
             raise DataError(f"{origin} is too short for its header, which promises {total} values: fetch it again")
-        content = new_array((total + 1,), np.uint8, origin)  # one more, to notice a file that goes on
+        content = new_array((total + 1,), np.uint8, origin)  # one more, to notice a file that is too long
         check_length(fill(stream, content), total, origin)
     return content[:total].reshape(sizes)
 
@@ -59,15 +59,15 @@ def parse_idx(content: NDArray[np.uint8], rank: int, origin: str) -> NDArray[np.
 
 
 def looks_like_idx(start: bytes) -> bool:
-    """Whether four bytes open an IDX file of any type and rank; no other format read here begins with two zeros."""
+    """Whether four bytes begin an IDX file of any type and rank. No other format read here begins with two zeros."""
     return len(start) == 4 and start[:2] == b"\0\0" and 0x08 <= start[2] <= 0x0E and start[3] > 0
 
 
 def check_start(start: bytes, rank: int, origin: str) -> None:
-    """Refuse other than unsigned bytes of this rank."""
+    """Refuse all but unsigned bytes of this rank."""
     if not looks_like_idx(start):
         held = f"it starts with the bytes {start.hex(' ')}" if start else "it is empty"
-        raise DataError(f"{origin} is not an IDX file ({held}): fetch it again, or unpack it if it is of another format")
+        raise DataError(f"{origin} is not an IDX file ({held}): fetch it again, or unpack it if it has another format")
     if start[2] != UNSIGNED_BYTE:
         raise DataError(f"{origin} holds IDX values of type 0x{start[2]:02x}: only unsigned bytes (0x08) are read")
     if start[3] != rank:
@@ -76,12 +76,12 @@ def check_start(start: bytes, rank: int, origin: str) -> None:
 
 
 def sizes_in(header: bytes, rank: int, origin: str) -> tuple[int, ...]:
-    """The sizes that follow the first four bytes, none of which may be 0."""
+    """The sizes after the first four bytes. None of them may be 0."""
     if len(header) < 4 * rank:
         raise DataError(f"{origin} ends within its header: fetch it again")
     sizes = tuple(np.frombuffer(header, ">u4", rank).tolist())
     if 0 in sizes:
-        raise DataError(f"{origin} holds nothing, its sizes being {sizes}: give at least one image of one pixel")
+        raise DataError(f"{origin} is empty, with the sizes {sizes}: give at least one image of one pixel")
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""What the rest of vaefast sees of data: `Images`, and the two of them that make a `Dataset`."""
+"""`Images`, and a `Dataset` of training and test images: the form in which the rest of vaefast sees pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# One array type for both kinds of pixel: uint8 grey levels 0 to 255, or float32 in [0, 1].
+# Pixels of either kind: uint8 grey levels 0 to 255, or float32 in [0, 1].
 Pixels: TypeAlias = NDArray[np.uint8 | np.float32]
 Labels: TypeAlias = NDArray[np.integer[Any]]
 
@@ -26,17 +26,17 @@ class Images:
     Parameters
     ----------
     values
-        (N, X) uint8 grey levels 0 to 255, or float32 in [0, 1]; kept as a C-contiguous, read-only view. Whoever reads
-        the values checks their range: it is not looked at again here.
+        (N, X) uint8 grey levels 0 to 255, or float32 in [0, 1]; kept as a C-contiguous, read-only view. The reader of
+        a file checks the range of the values; it is not checked again here.
     shape
         Height and width of one image; height * width * channels == X.
     channels
-        Values of one pixel, which stand side by side: 1 for grey levels, 3 for red, green and blue.
+        Values of one pixel, stored side by side: 1 for grey levels, 3 for red, green and blue.
 
     Raises
     ------
     DataError
-        The array is not of such a type, or its columns do not fit `shape`.
+        The array has another type, or its columns do not fit `shape`.
     """
 
     values: Pixels
@@ -44,7 +44,7 @@ class Images:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        """Check, and make the values read-only."""
+        """Check the values and make them read-only."""
         if self.values.ndim != 2 or self.values.dtype not in (np.uint8, np.float32):
             raise DataError(
                 f"images of shape {self.values.shape} and type {self.values.dtype}: give (N, X) of uint8 or float32"
@@ -66,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All images of a source that brings no test set of its own, in the order in which they stand there.
+    """All images of a source without a test set, in their order.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ class Rows:
     images
         N of them, at least one.
     labels
-        (N,) integers where they are known.
+        (N,) integers, if known.
     names
-        Of the columns, where the source names them.
+        Names of the columns, if the source has them.
     notice
         As in `Dataset`.
     classes
@@ -94,7 +94,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test images of one kind; build it with `assemble`, which checks that they belong together.
+    """Training and test images of one kind. `assemble` builds it and checks that they belong together.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Dataset:
     sha256
         `fingerprint(train, test)`, to recognise the same data again.
     notice
-        One loud line that a user must see, such as a stand-in for the data that were wanted.
+        One line that a user must see, for example that other data replace those that were wanted.
     classes
         Names of the labels 0, 1, ... where the source has labels in words.
     """
@@ -136,14 +136,14 @@ def assemble(
     Parameters
     ----------
     source
-        The name of the data, or the path that they come from: messages hold all of it, the dataset's name its end.
+        Name or path of the data. Messages give all of it; the name of the dataset is its last part.
     train, test, train_labels, test_labels, notice, classes
         See `Dataset`.
 
     Raises
     ------
     DataError
-        The two sets differ in shape or type, one of them is empty, or labels do not match the images in number.
+        The sets differ in shape or type, one of them is empty, or the numbers of images and labels differ.
     """
     origin = shown(source)
     if (train.shape, train.channels) != (test.shape, test.channels) or train.values.dtype != test.values.dtype:
@@ -181,7 +181,7 @@ def fingerprint(train: Images, test: Images) -> str:
 
 
 def guessed_shape(pixels: int) -> tuple[int, int]:
-    """Height and width for rows of X pixels whose shape nobody gave: the most nearly square, never higher than wide."""
+    """Height and width for rows of X pixels without a given shape: the most nearly square, never higher than wide."""
     height = next(side for side in range(isqrt(pixels), 0, -1) if pixels % side == 0)
     return height, pixels // height
 
@@ -193,7 +193,7 @@ def described(images: Images) -> str:
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view; the caller's own array stays as writeable as it was."""
+    """A read-only view. The array of the caller stays writeable."""
     view = array.view()
     view.flags.writeable = False
     return view

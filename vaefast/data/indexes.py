@@ -1,4 +1,4 @@
-"""Columns that number or name the rows: recognised, and left out."""
+"""Recognise columns that number or name the rows, and leave them out."""
 
 from __future__ import annotations
 
@@ -12,36 +12,54 @@ from numpy.typing import NDArray
 
 from vaefast.data.csvfields import MISSING, is_number, number_in
 from vaefast.data.csvlines import disagreement
+from vaefast.data.labels import LABELS
 from vaefast.data.table import Table
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# Names of the columns that `to_csv` of pandas and `write.csv` of R put in front, the second of a file read and written again.
+# Names of the index columns of `to_csv` in pandas and `write.csv` in R, also after a file was read and written again.
 UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
-# Names of a first column that is left out where it counts the rows, or numbers many of them differently.
+# Names of a first column that is left out if it counts the rows, or gives many rows different numbers.
 COUNTERS = ("index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "__index_level_0__")
-# So many rows with whole numbers that all differ, in a column called `id`, are numbers of the rows and no data.
+# From this many rows on, different whole numbers in a column such as `id` are taken as row numbers.
 MANY = 10
 
 
 def unnamed(names: Sequence[str]) -> list[int]:
-    """Numbers of the columns in front that have no name of their own."""
+    """Numbers of the leading columns without a name of their own."""
     end = next((i for i, name in enumerate(names) if not UNNAMED.fullmatch(name)), len(names))
     return list(range(end))
 
 
-def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Table:
-    """The table without the columns in front that are no data, and notes on them.
+def may_hold_text(names: Sequence[str], label: int | None, known: Sequence[str] = ()) -> set[int]:
+    """Columns that are no data, whatever they hold: the unnamed ones in front, labels, and those that nobody wants.
+
+    Parameters
+    ----------
+    label
+        The column of labels, if it is chosen.
+    known
+        Names of the columns that are wanted, if they are known; only where all are there can the others be told.
+    """
+    others = {i for i, name in enumerate(names) if name not in known} if known and {*known} <= {*names} else set[int]()
+    named = {i for i, name in enumerate(names) if name.lower() in LABELS}
+    return {*unnamed(names)} | named | others | (set() if label is None else {label})
+
+
+def without_index(table: Table, origin: str, lacks_a_name: bool = False, label: int | None = None) -> Table:
+    """The table without its leading index columns, and notes on them.
 
     Parameters
     ----------
     lacks_a_name
-        Whether the header has one name fewer than the rows have fields.
+        Whether the header has one name fewer than a row has fields.
+    label
+        The column of labels, if it is chosen: it is no index.
 
     Raises
     ------
     DataError
-        A column has no name and is no index.
+        A column has no name and is not an index.
     """
     for at in unnamed(table.names):
         held = _index_held(table.texts[at])
@@ -49,14 +67,14 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Tabl
             raise disagreement(origin, len(table.names) - 1, len(table.names))
         if not held:
             raise DataError(
-                f"{origin}: its first column has no name and is no index of the rows, for its numbers are not whole and all "
-                "different: name it in the header to train on it, or remove it"
+                f"{origin}: its first column has no name and is not an index of the rows, because its numbers are not whole "
+                "or not all different: name it in the header to train on it, or remove it"
             )
         table = table.noted(f"the first column has no name and holds the rows' {held}: left out")
     nameless = unnamed(table.names)
     if nameless:
         return replace(table.without(nameless), row_names=tuple(table.texts[nameless[0]]))
-    said = _numbering(table)
+    said = "" if label == 0 else _numbering(table)
     if not said:
         return table
     texts = table.texts.get(0)
@@ -64,12 +82,14 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False) -> Tabl
 
 
 def _numbering(table: Table) -> str:
-    """What a first column holds that numbers or names the rows; nothing for one that holds data."""
+    """What a first column that is an index holds, in words; empty for a column of data."""
     if not table.names:
         return " counts the rows" if _counts_on(table.values) else ""
-    if table.names[0].lower() not in COUNTERS or len(table.at) < 2:
+    if 0 not in table.texts or len(table.at) < 2:
         return ""
     texts, called = table.texts[0], f", {shown(table.names[0])},"
+    if table.names[0].lower() not in COUNTERS:
+        return f"{called} names the rows" if are_names(texts) else ""
     held = _index_held(texts)
     if _counts_rows(texts):
         return f"{called} counts the rows"
@@ -78,15 +98,21 @@ def _numbering(table: Table) -> str:
     return f"{called} names the rows" if held == "names" and len({*texts}) == len(texts) else ""
 
 
+def are_names(texts: list[str]) -> bool:
+    """Whether these are words, ten or more, no two of them the same."""
+    words = len(texts) >= MANY and not any(field.lower() in MISSING or is_number(field) for field in texts)
+    return words and len({*texts}) == len(texts)
+
+
 def _counts_on(values: NDArray[Any]) -> bool:
-    """Whether the first column counts the rows, ten or more, from 0 or from 1."""
+    """Whether the first column counts ten rows or more from 0 or from 1."""
     if len(values) < MANY or values.shape[1] < 2 or values[0, 0] not in (0, 1):
         return False
     return bool(np.array_equal(values[:, 0], np.arange(len(values)) + values[0, 0]))
 
 
 def _index_held(texts: list[str]) -> str:
-    """Names or numbers, if these can be those of the rows, else nothing."""
+    """`names` or `numbers`, if the values can be those of the rows; otherwise empty."""
     if not all(is_number(field) for field in texts):
         return "names" if any(field.lower() not in MISSING and not is_number(field) for field in texts) else ""
     numbers = [number_in(field) for field in texts]

@@ -1,4 +1,4 @@
-"""What kind of file this is, told by its first bytes, and by its name only for text; what to do where it is not read."""
+"""The kind of a file, found from its first bytes, for text also from its name, and what to do with kinds that are not read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST = 4096
 AS_CSV = "export it as CSV, and give that"
 MATLAB = "in MATLAB writematrix(X, 'x.csv'), and give that"
 AS_NPY = "save its array with numpy.save, and give that"
-# Kinds that are known and not read: first bytes, what they are, what to do.
+# Kinds that are recognised but not read: first bytes, name, what to do.
 FOREIGN_STARTS = (
     (b"%PDF", "a PDF", "give the table itself, as CSV"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", AS_CSV),
@@ -34,7 +34,7 @@ FOREIGN_STARTS = (
     (b"$FL2", "an SPSS file", AS_CSV),
     (b"$FL3", "an SPSS file", AS_CSV),
     (b"<stata_dta>", "a Stata file", AS_CSV),
-    (b"FEA1", "a feather file of version 1", "write it again with a pandas of today"),
+    (b"FEA1", "a feather file of version 1", "write it again with a recent pandas"),
     (b"RDX", "an R workspace", "in R write.csv(x, 'x.csv'), and give that"),
     (b"X\n\0\0\0", "an R object (.rds)", "in R write.csv(x, 'x.csv'), and give that"),
     (b"<html", "a web page", AS_CSV),
@@ -44,7 +44,7 @@ FOREIGN_STARTS = (
 )  # fmt: skip
 FOREIGN_ENDINGS = {
     (".pickle", ".pkl", ".p", ".joblib"): ("a pickle, which may run any code when it is read", AS_NPY),
-    (".pt", ".pth", ".ckpt"): ("a file of PyTorch", f"{AS_NPY} (x.numpy())"),
+    (".pt", ".pth", ".ckpt"): ("a PyTorch file", f"{AS_NPY} (x.numpy())"),
     (".json", ".jsonl", ".ndjson"): ("JSON", f"{AS_CSV} (pandas.read_json reads it)"),
     (".rds", ".rda", ".rdata"): ("a file of R", "in R write.csv(x, 'x.csv'), and give that"),
     (".mat",): ("a MATLAB file", MATLAB),
@@ -61,12 +61,12 @@ KNOWN = "give .csv (or .tsv, .txt), .npy, .npz, .parquet, .feather, .h5ad, an ID
 
 
 def kind_of_file(path: Path) -> Kind:
-    """What a file is.
+    """The kind of a file.
 
     Raises
     ------
     DataError
-        It is of no kind that is read here; the message holds what to do.
+        The file is of no kind that is read here. The message says what to do.
     """
     with reading(path) as file:
         start = file.read(FIRST)
@@ -85,13 +85,13 @@ def kind_of_file(path: Path) -> Kind:
     _refuse_foreign(path, start, ending)
     if ending in TEXT_ENDINGS or looks_like_table(start):
         return "text"
-    if packed:  # by what it holds, it may be a damaged IDX file
+    if packed:  # by its content it may be a damaged IDX file
         return "idx"
-    raise DataError(f"{shown(path)} is of no known format: {KNOWN}")
+    raise DataError(f"{shown(path)} has an unknown format: {KNOWN}")
 
 
 def _by_bytes(file: BinaryIO, start: bytes, path: Path) -> Kind | None:
-    """The kind that first bytes alone tell."""
+    """The kind, as far as the first bytes show it."""
     if start.startswith(NPY_MAGIC):
         return "npy"
     if start.startswith(b"PAR1"):
@@ -106,11 +106,11 @@ def _by_bytes(file: BinaryIO, start: bytes, path: Path) -> Kind | None:
 
 
 def _kind_of_zip(file: BinaryIO, path: Path) -> Kind | None:
-    """What a zip archive holds: arrays, a workbook, or one file to look into."""
+    """The kind of a zip archive: arrays, a workbook, or that of the one file in it."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except Exception:  # damaged archives fail in many ways: whoever reads it says so
+    except Exception:  # damaged archives fail in many ways: their reader reports it
         return "npz"
     finally:
         file.seek(0)
@@ -121,12 +121,12 @@ def _kind_of_zip(file: BinaryIO, path: Path) -> Kind | None:
     if "[Content_Types].xml" in names or "mimetype" in names:
         raise DataError(f"{shown(path)} is a workbook or a document of an office program: {AS_CSV} (File, Save as)")
     if any(name.endswith("data.pkl") for name in names):
-        raise DataError(f"{shown(path)} is a file of PyTorch: {AS_NPY} (x.numpy())")
+        raise DataError(f"{shown(path)} is a PyTorch file: {AS_NPY} (x.numpy())")
     return None
 
 
 def _refuse_foreign(path: Path, start: bytes, ending: str) -> None:
-    """Refuse what is known and not read."""
+    """Refuse kinds that are recognised but not read."""
     found = next(((what, remedy) for bytes_, what, remedy in FOREIGN_STARTS if start.startswith(bytes_)), None)
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         found = FOREIGN_ENDINGS[(".pickle", ".pkl", ".p", ".joblib")]
@@ -140,7 +140,7 @@ def _refuse_foreign(path: Path, start: bytes, ending: str) -> None:
 
 
 def _ending(path: Path, packed: bool) -> str:
-    """How the name ends, without the ending of what packed it."""
+    """The ending of the name, without that of a packer such as `.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if packed and suffixes and suffixes[-1] in (".gz", ".xz", ".bz2", ".zip"):
         suffixes.pop()
@@ -148,9 +148,9 @@ def _ending(path: Path, packed: bool) -> str:
 
 
 def looks_like_table(start: bytes) -> bool:
-    """Whether the first bytes of a file are lines of text, of which one holds a figure and something that separates fields."""
+    """Whether the first bytes of a file are lines of text, one of them with a digit and a separator of fields."""
     try:
-        text = codecs.getincrementaldecoder(encoding_of(start))().decode(start)  # which lets a character be cut at the end
+        text = codecs.getincrementaldecoder(encoding_of(start))().decode(start)  # so that a character may be cut at the end
     except UnicodeDecodeError:
         return False
     marks = (",", ";", "\t", "|", " ")

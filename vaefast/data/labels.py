@@ -1,9 +1,10 @@
-"""Columns of labels: told by their names, or chosen; kept for figures and never trained on."""
+"""Columns of labels, found by their names or chosen. They are kept for figures and never trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,30 @@ LABEL, Y, X = "label", "y", "x"
 MOST_CLASSES = 100
 
 
-def column_of(label: str, names: Sequence[str], columns: int) -> int | None:
-    """The column of this name, else of this number from 1 on; None where there is none."""
+def column_of(label: str, names: Sequence[str], columns: int, origin: str) -> int:
+    """The column of this name, else of this number from 1 on.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
     if label in names:
         return list(names).index(label)
-    return int(label) - 1 if label.isdecimal() and 1 <= int(label) <= columns else None
+    if label.isdecimal() and 1 <= int(label) <= columns:
+        return int(label) - 1
+    raise _no_column(label, names, columns, origin)
+
+
+def _no_column(label: str, names: Sequence[str], columns: int, origin: str) -> DataError:
+    near = get_close_matches(label.lower(), {name.lower(): name for name in names}, n=1)
+    meant = next((f"did you mean {shown(repr(name))}? Its" for name in names if [name.lower()] == near), "its")
+    held = f"{meant} columns are {shortened(shown(', '.join(names)))}" if names else f"it has {columns}"
+    return DataError(f"{origin} has no column {shown(repr(label))} for --label: {held}")
 
 
 def choose_label(table: Table, origin: str, label: str) -> Table:
-    """The table with this column, by its name or by its number in the file from 1 on, as its labels and not among its columns.
+    """The table with this column as its labels. `label` is a name, or a number in the file from 1.
 
     Raises
     ------
@@ -37,16 +53,15 @@ def choose_label(table: Table, origin: str, label: str) -> Table:
     number = int(label) - 1 if label.isdecimal() and label not in table.names else -1
     column = table.names.index(label) if label in table.names else table.at.index(number) if number in table.at else None
     if column is None:
-        names = f"its columns are {shortened(shown(', '.join(table.names)))}" if table.names else f"it has {len(table.at)}"
-        raise DataError(f"{origin} has no column {shown(repr(label))} for --label: {names}")
+        raise _no_column(label, table.names, len(table.at), origin)
     return _labelled(table, column, origin)
 
 
 def split_labels(table: Table, origin: str) -> Table:
-    """The table without its columns of labels, of which the first are its labels if it has none.
+    """The table without its label columns. If it has no labels yet, the first of them become its labels.
 
-    A column named `label` always is one. One named `class`, `target` or `y`, in any case and in the plural, is one where its
-    values look like labels: text, or at most 100 different whole numbers; `y` is none beside a column `x`.
+    A column named `label` always holds labels. A column named `class`, `target` or `y`, in upper or lower case, singular or
+    plural, does if its values are text or at most 100 different whole numbers; `y` does not beside a column `x`.
 
     Raises
     ------
@@ -56,7 +71,7 @@ def split_labels(table: Table, origin: str) -> Table:
     suspects = _suspects(table)
     for column in suspects:
         if not _looks_like_labels(table, column):
-            table = table.noted(f"column {shown(table.names[column])} holds no labels: trained on like the others")
+            table = table.noted(f"column {shown(table.names[column])} does not look like labels: trained on like the others")
     for place in [table.at[column] for column in suspects if _looks_like_labels(table, column)]:
         table = _labelled(table, table.at.index(place), origin)
     return table
@@ -68,11 +83,11 @@ def ask_for_labels(table: Table, origin: str) -> Table:
     Raises
     ------
     DataError
-        One does.
+        A column does.
     """
     for column in _suspects(table):
         if not _looks_like_labels(table, column):
-            table = table.noted(f"column {shown(table.names[column])} holds no labels: trained on like the others")
+            table = table.noted(f"column {shown(table.names[column])} does not look like labels: trained on like the others")
             continue
         name = shown(table.names[column])
         raise DataError(
@@ -83,20 +98,21 @@ def ask_for_labels(table: Table, origin: str) -> Table:
 
 
 def refuse_text(table: Table, origin: str) -> None:
-    """Refuse columns of text that are no labels.
+    """Refuse columns of text that are not labels.
 
     Raises
     ------
     DataError
-        There is one; the message holds an example with its row.
+        There is such a column. The message gives an example and its row.
     """
     for column, texts in table.texts.items():
         for row, text in enumerate(texts):
             if text.lower() not in MISSING and np.isnan(number_in(text)):
                 example = f"such as {shown(repr(text[:40]))} in {table.places.row(row)}"
+                label = table.names[column] if table.names and table.names[column] else table.at[column] + 1
                 raise DataError(
                     f"{origin}: {table.called(column)} holds text, {example}: leave the column out, or, if these are labels, "
-                    f"give --label {table.at[column] + 1}"
+                    f"give --label {shown(label)}"
                 )
 
 
@@ -129,7 +145,7 @@ def _labelled(table: Table, column: int, origin: str) -> Table:
             f"{origin}: {table.places.row(missing)}, {called}: a label is missing: fill it in, or leave its row out"
         )
     if not words and not _are_whole(numbers):
-        return others.noted(f"{called} is not trained on, and its numbers are no labels of classes: figures do without them")
+        return others.noted(f"{called} is not trained on, and its numbers are not class labels: figures do not show them")
     classes, labels = np.unique(texts, return_inverse=True) if words else ((), numbers)
     others = others.noted(f"{called} holds labels ({len(np.unique(labels))} different): not trained on")
     if table.labels is not None:
@@ -142,7 +158,7 @@ def _are_whole(numbers: NDArray[np.float64]) -> bool:
 
 
 def _numbers_and_words(texts: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:
-    """What these hold as numbers, NaN where there is none, and those that are neither numbers nor missing."""
+    """The texts as numbers (NaN if a text is not one), and the texts that are neither numbers nor missing."""
     numbers = np.array([number_in(text) for text in texts])
     words = [texts[row] for row in np.flatnonzero(np.isnan(numbers)).tolist() if texts[row].lower() not in MISSING]
     return numbers, words

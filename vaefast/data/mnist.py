@@ -1,4 +1,4 @@
-"""MNIST: found in a folder or the cache, or downloaded; either way the SHA-256 of its unpacked files decides."""
+"""MNIST, from a folder, the cache or a download. The SHA-256 of its unpacked files is always checked."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vaefast.errors import DataError
 FOLDER_VARIABLE = "VAEFAST_DATA_DIR"
 OFFLINE_VARIABLE = "VAEFAST_OFFLINE"
 
-# Unfinished downloads are named so. A transfer ends after WHOLE_TIMEOUT and the wait for its last piece, so that one in which
-# nothing has been written for so many seconds belongs to a process that was killed.
+# Ending of an unfinished download. A transfer ends after WHOLE_TIMEOUT and the wait for its last chunk. So a file to which
+# nothing has been written for this many seconds belongs to a process that was killed.
 PART = ".part"
 STALE_SECONDS = 2 * WHOLE_TIMEOUT
 
-# The original site no longer serves the files; these two copies do.
+# The original site no longer serves the files. These two mirrors do.
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
@@ -43,7 +43,7 @@ class IdxFile:
     sha256: str
 
 
-# In this order: training images and labels, test images and labels.
+# In this order: training images, training labels, test images, test labels.
 FILES = (
     IdxFile("train-images-idx3-ubyte", 3, 47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     IdxFile("train-labels-idx1-ubyte", 1, 60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
@@ -53,16 +53,16 @@ FILES = (
 
 
 class OutOfReach(DataError):
-    """MNIST is neither in the cache nor to be downloaded; `reason` says why and `remedy` what to do."""
+    """MNIST is not in the cache and cannot be downloaded. `reason` says why, and `remedy` what to do."""
 
     def __init__(self, missing: list[str], why: str, cache: Path | None) -> None:
-        """Word the message from the missing files, the reason, and the folder that they should be in."""
+        """Make the message of the missing files, the reason, and the folder where they belong."""
         self.reason = why
         self.remedy = (
             f"put {', '.join(missing)} (with or without .gz) into {shown(cache) if cache else 'a folder'}, "
             f"or name their folder by --data-dir or {FOLDER_VARIABLE}"
         )
-        super().__init__(f"MNIST is out of reach: {why}: {self.remedy} ({OFFLINE_VARIABLE}=1 forbids to download)")
+        super().__init__(f"MNIST is out of reach: {why}: {self.remedy} ({OFFLINE_VARIABLE}=1 forbids downloads)")
 
 
 def load_mnist(data_dir: Path | None = None) -> Dataset:
@@ -87,12 +87,12 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
 
 
 def from_arrays(source: str | Path, arrays: Sequence[NDArray[np.uint8] | None]) -> Dataset:
-    """A dataset of four IDX arrays in the order of `FILES`; labels may be None, images (N, H, W) may not.
+    """A dataset of four IDX arrays in the order of `FILES`. Labels may be None; images (N, H, W) may not.
 
     Raises
     ------
     DataError
-        Numbers of images and labels differ, or the sizes of training and test images.
+        The numbers of images and labels differ, or the sizes of training and test images do.
     """
     train, train_labels, test, test_labels = arrays
     assert train is not None
@@ -111,15 +111,15 @@ def _labels(array: NDArray[np.uint8] | None) -> Labels | None:
 
 
 def cache_folder() -> Path | None:
-    """Where downloads are kept: `vaefast/mnist` in `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    """The folder of downloads, `vaefast/mnist` in `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification says to ignore a relative one
+    if not os.path.isabs(base):  # the XDG specification says to ignore a relative path
         base = os.path.expanduser("~/.cache")
     return Path(base, "vaefast", "mnist") if os.path.isabs(base) else None
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder: plain or gzipped, spelt with `-idx` or, as some archives have it, `.idx`."""
+    """The file of this name in a folder, plain or gzipped, spelt with `-idx` or, as in some archives, `.idx`."""
     spellings = (name, name.replace("-idx", ".idx"))
     paths = (folder / (spelling + ending) for spelling in spellings for ending in ("", ".gz"))
     return next((path for path in paths if os.path.lexists(path)), None)
@@ -127,11 +127,13 @@ def find(folder: Path, name: str) -> Path | None:
 
 def _from_folder(folder: Path) -> list[NDArray[np.uint8]]:
     """The verified content of all `FILES` in a folder that the user named."""
-    if not os.path.isdir(folder):  # unlike Path.is_dir, it answers even where a folder above may not be entered
+    if not os.path.isdir(folder):  # unlike Path.is_dir, it answers even if a parent folder may not be entered
         what = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise DataError(f"the data folder {shown(folder)} {what}: check --data-dir and {FOLDER_VARIABLE}")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise DataError(f"the data folder {shown(folder)} may not be read (permission denied): give yourself the right")
+        raise DataError(
+            f"the data folder {shown(folder)} cannot be read (permission denied): give yourself permission to read it"
+        )
     paths = {file: find(folder, file.name) for file in FILES}
     missing = [file.name for file, path in paths.items() if path is None]
     if missing:
@@ -143,14 +145,14 @@ def _from_folder(folder: Path) -> list[NDArray[np.uint8]]:
 
 
 def _from_cache(cache: Path | None) -> list[NDArray[np.uint8]]:
-    """The verified content of all `FILES` in the cache, the missing ones being downloaded into it."""
+    """The verified content of all `FILES` in the cache. Missing files are downloaded into it."""
     paths = {file: None if cache is None else find(cache, file.name) for file in FILES}
     missing = [file.name for file, path in paths.items() if path is None]
     if missing and cache is None:
         raise OutOfReach(missing, "there is no home folder to keep it in", None)
     if missing and os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no"):
         raise OutOfReach(missing, f"it is not in {shown(cache)} and {OFFLINE_VARIABLE} is set", cache)
-    # What is here is read before anything is fetched, so that a damaged file costs no download.
+    # Verify the files in the cache first, so that a damaged one costs no download.
     found = {file: verified(path, file) for file, path in paths.items() if path is not None}
     mirrors = list(MIRRORS)
     if missing and cache is not None:
@@ -166,7 +168,7 @@ def _from_cache(cache: Path | None) -> list[NDArray[np.uint8]]:
 
 
 def _remove_stale_parts(cache: Path) -> None:
-    """Remove what processes that were killed while downloading left in the cache."""
+    """Remove from the cache the parts that killed processes left."""
     for path in cache.glob(f".*{PART}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
@@ -174,7 +176,7 @@ def _remove_stale_parts(cache: Path) -> None:
 
 
 def verified(path: Path, file: IdxFile) -> NDArray[np.uint8]:
-    """The unpacked bytes of a file, once their SHA-256 is the right one.
+    """The unpacked bytes of a file, after a check of their SHA-256.
 
     Raises
     ------
@@ -182,7 +184,7 @@ def verified(path: Path, file: IdxFile) -> NDArray[np.uint8]:
         The bytes are not those of this file of MNIST, or cannot be read.
     """
     with reading(path) as packed:
-        content = new_array((file.size + 1,), np.uint8, shown(path))  # one more, to notice a file or bomb that goes on
+        content = new_array((file.size + 1,), np.uint8, shown(path))  # one more, to notice a file or bomb that is too long
         size = fill(unzipped(packed)[0], content)
     wrong = None
     if size != file.size:
@@ -195,7 +197,7 @@ def verified(path: Path, file: IdxFile) -> NDArray[np.uint8]:
 
 
 def _fetch(file: IdxFile, cache: Path, mirrors: list[str]) -> NDArray[np.uint8]:
-    """Download one file into the cache and return its content; a mirror that serves moves to the front of the list."""
+    """Download one file into the cache and return its content. A mirror that works moves to the front of the list."""
     failures = []
     for mirror in tuple(mirrors):
         try:
@@ -210,13 +212,13 @@ def _fetch(file: IdxFile, cache: Path, mirrors: list[str]) -> NDArray[np.uint8]:
 
 
 def _fetch_from(url: str, file: IdxFile, cache: Path) -> NDArray[np.uint8]:
-    """Download to a temporary name, verify, and only then give the file its own name."""
+    """Download under a temporary name, verify, and only then give the file its name."""
     part = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=f".{file.name}-", suffix=PART, dir=cache)
         with os.fdopen(handle, "wb") as target:
-            # Not even bytes that cannot be compressed grow by more than this in a gzip file.
+            # In a gzip file even incompressible bytes grow by no more than this.
             download(url, target, file.size + file.size // 100 + 4096)
         content = verified(Path(part), file)
         os.replace(part, cache / f"{file.name}.gz")

@@ -10,6 +10,7 @@ import numpy as np
 
 from vaefast.data.images import Labels
 from vaefast.data.reading import new_array
+from vaefast.data.values import Cell
 from vaefast.data.wording import shown
 
 
@@ -35,6 +36,8 @@ class Numbers:
         What was left out or changed, one line each, without the source.
     shape
         Of the picture that a row is, height and width or height, width and channels; None where it is none.
+    cell
+        What a message calls the value in a row and a column; None where that is as NumPy counts.
     """
 
     source: str | Path
@@ -45,6 +48,7 @@ class Numbers:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
+    cell: Cell | None = None
 
     def __len__(self) -> int:
         """Count the rows: N."""

@@ -19,14 +19,17 @@ from vaefast.data.numpyfile import read_numbers_npy, read_numbers_npz
 from vaefast.data.sparse import read_sparse
 from vaefast.data.split import joined
 from vaefast.data.table import Table
-from vaefast.data.values import Cell, cell_of_array, row_blocks
+from vaefast.data.values import cell_of_array, row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
 
-def read_columns(path: Path, kind: str, label: str | None = None) -> Table:
-    """The columns of a text, parquet or feather file, labels still among them; text gives float64."""
-    return read_table(path, np.float64, label) if kind == "text" else read_arrow(path, kind, label)
+def read_columns(path: Path, kind: str, label: str | None = None, known: Sequence[str] = ()) -> Table:
+    """The columns of a text, parquet or feather file, labels still among them; text gives float64.
+
+    `known` are the names of the columns of a model, beside which others may hold text.
+    """
+    return read_table(path, np.float64, label, known) if kind == "text" else read_arrow(path, kind, label, known)
 
 
 def table_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Numbers:
@@ -129,13 +132,8 @@ def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[in
     return [list(names).index(name) for name in known]
 
 
-def check_finite(numbers: Numbers, cell: Cell = cell_of_array) -> Numbers:
+def check_finite(numbers: Numbers) -> Numbers:
     """The same, once no value is missing or infinite.
-
-    Parameters
-    ----------
-    cell
-        What a message calls the value in a row and a column.
 
     Raises
     ------
@@ -145,6 +143,7 @@ def check_finite(numbers: Numbers, cell: Cell = cell_of_array) -> Numbers:
     if numbers.is_sparse:
         return _check_finite_sparse(numbers)
     values, missing, first = numbers.values, 0, (0, 0)
+    cell = numbers.cell or cell_of_array
     if values.dtype.kind != "f":
         return numbers
     for start, stop in row_blocks(*values.shape):
@@ -186,7 +185,5 @@ def _settled(table: Table, path: Path) -> Numbers:
     if not table.at:
         raise DataError(f"{origin} has no column of numbers to train on: give at least one")
     check_no_gaps(table, origin)
-    numbers = Numbers(
-        path, table.values, table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
-    )  # fmt: skip
-    return check_finite(numbers, table.cell)
+    about = table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
+    return check_finite(Numbers(path, table.values, *about, cell=table.cell))

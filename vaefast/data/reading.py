@@ -1,4 +1,4 @@
-"""Bytes from files that may be anything: FIFOs, gzip bombs, unreadable, too large for this machine."""
+"""Read bytes from files of any sort: FIFOs, gzip bombs, unreadable files, files too large for this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BZ2_MAGIC = b"BZh"
 ZIP_MAGIC = b"PK\x03\x04"
 NPY_MAGIC = b"\x93NUMPY"
 
-# Bytes asked for in one go: GzipFile and ZipExtFile first make a bytes object of what they are asked for.
+# Bytes per call: GzipFile and ZipExtFile first make a bytes object of the size that they are asked for.
 PIECE = 1 << 20
 
 # Deflate codes at most 258 bytes in 2 bits: no gzip file unpacks to more than 1032 times its size.
@@ -36,29 +36,29 @@ LARGEST_INFLATION = 1032
 
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file; whatever fails in opening or reading it inside the `with` becomes a DataError.
+    """Open a regular file. Any failure to open it, or to read it inside the `with`, becomes a DataError.
 
     Raises
     ------
     DataError
-        The path is missing, no regular file, not readable, or its gzip stream is damaged.
+        The path does not exist, is not a regular file, cannot be read, or its gzip stream is damaged.
     """
     try:
-        # Asked before opening: to open a FIFO waits for its writer, and to open a device may act on it.
+        # Checked before opening: opening a FIFO waits for its writer, and opening a device may act on it.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{shown(path)} is {kind_of(path)}, where a file is expected: give a file of data")
+            raise DataError(f"{shown(path)} is {kind_of(path)}, not a file: give a file of data")
         with open(path, "rb") as stream:
             yield stream
     except FileNotFoundError as error:
         raise DataError(f"{shown(path)} does not exist: check its name") from error
     except PermissionError as error:
-        raise DataError(f"{shown(path)} may not be read (permission denied): give yourself the right to read it") from error
+        raise DataError(f"{shown(path)} cannot be read (permission denied): give yourself permission to read it") from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{shown(path)} cannot be read ({reason(error)}): it may be damaged, fetch it again") from error
 
 
 def kind_of(path: Path) -> str:
-    """What stands at a path, in words with their article."""
+    """What a path is, in words with an article."""
     mode = os.stat(path).st_mode
     kinds = (
         (stat.S_ISREG, "a file"),
@@ -70,7 +70,7 @@ def kind_of(path: Path) -> str:
 
 
 def unzipped(stream: BinaryIO) -> tuple[BufferedIOBase | BinaryIO, int]:
-    """The content of a plain or gzipped file, told apart by the first bytes, and the most bytes that it can hold."""
+    """The content of a plain or gzipped file, told apart by the first bytes, and the largest size that it can have."""
     size = os.fstat(stream.fileno()).st_size
     magic = stream.read(len(GZIP_MAGIC))
     stream.seek(0)
@@ -86,7 +86,7 @@ def unpacked(stream: BinaryIO, path: Path) -> Iterator[BufferedIOBase | BinaryIO
     Raises
     ------
     DataError
-        It is a zip archive of several files.
+        The file is a zip archive of several files, or is encrypted.
     """
     magic = stream.read(len(XZ_MAGIC))
     stream.seek(0)
@@ -113,7 +113,7 @@ def unpacked(stream: BinaryIO, path: Path) -> Iterator[BufferedIOBase | BinaryIO
 
 
 def fill(stream: Any, array: NDArray[Any]) -> int:
-    """Read into a C-contiguous array until it is full or the stream ends; returns the number of bytes read."""
+    """Read into a C-contiguous array until it is full or the stream ends; return the number of bytes read."""
     room = array.reshape(-1).view(np.uint8).data
     got = 0
     while got < len(room):
@@ -125,9 +125,9 @@ def fill(stream: Any, array: NDArray[Any]) -> int:
 
 
 def new_array(shape: tuple[int, ...], dtype: DTypeLike, origin: str) -> NDArray[Any]:
-    """An uninitialised array, refused if this machine cannot hold it.
+    """An uninitialised array, unless this machine cannot hold it.
 
-    Linux lends out more memory than it has and kills who uses it, so that waiting for MemoryError is not enough.
+    Linux grants more memory than it has and kills the process that uses it, so catching MemoryError is not enough.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def new_array(shape: tuple[int, ...], dtype: DTypeLike, origin: str) -> NDArray[
 
 
 def machine_memory() -> float:
-    """Bytes of physical memory; infinite where the system does not say."""
+    """Bytes of physical memory; infinite if the system does not say."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""From a name, a path or nothing at all to pictures or a table."""
+"""Find and read data by a name, a path, or neither: pictures or a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
 NAMES = ("mnist", "digits")
-# Kinds of files that hold columns.
+# Kinds of files with columns.
 COLUMNS = ("text", "parquet", "feather")
 
 
@@ -39,26 +39,26 @@ def load(
     all_columns: bool = False,
     color: bool = False,
 ) -> Dataset:
-    """Load images by name or from the user's own file or folder.
+    """Load images by name, or from the user's own file or folder.
 
     Parameters
     ----------
     name
         `mnist`; `digits`, the 8x8 digits of scikit-learn; a path (see `vaefast.data.files`); a pattern of paths with
-        wildcards, of `.npy` shards (see `vaefast.data.shards`); or None for MNIST if it is in reach and the digits, with a
-        notice, if it is not.
+        wildcards, of `.npy` shards (see `vaefast.data.shards`); or None for MNIST, or, if it is out of reach, for the digits
+        and a notice.
     data_dir
         Folder of the four MNIST files; without it, `VAEFAST_DATA_DIR`, the cache and a download are tried in turn.
     test_fraction
-        Share of the images that become the test set, where the data bring none of their own; at least one image.
+        Share of the images that become the test set if the data have none; at least one image.
     in_memory
-        Whether shards are read now; otherwise their images are `ShardedImages`, of which each process reads its part.
+        Whether shards are read now. Otherwise their images are `ShardedImages`, and each process reads its part.
     label
-        Of a file of columns: the one of labels, by its name or its number from 1 on. It is never trained on.
+        For a file of columns: the column of labels, by its name or by its number from 1. It is never trained on.
     all_columns
-        Of a file of columns: whether columns named like labels are trained on like the others.
+        For a file of columns: whether columns that are named like labels are trained on.
     color
-        Whether pictures keep their channels. Without it they become grey, and a notice says so.
+        Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def load(
     Raises
     ------
     DataError
-        The data are missing, damaged, out of range or of no known format. A damaged MNIST never falls back.
+        The data are missing, damaged, out of range or of an unknown format. A damaged MNIST is never replaced by the digits.
     SettingsError
         `test_fraction` is not between 0 and 1.
     """
@@ -89,7 +89,7 @@ def read(
     all_columns: bool = False,
     color: bool = False,
 ) -> Rows | Dataset:
-    """All images in their order, not split; a Dataset where they bring a test set of their own, and of shards.
+    """All images in their order, not split; a Dataset if they have a test set, and for shards.
 
     Parameters and errors are those of `load`.
     """
@@ -115,15 +115,15 @@ def read_any(
     all_columns: bool = False,
     color: bool = False,
 ) -> Rows | Dataset | Numbers:
-    """Whatever a person brings: pictures as `read` gives them, else a table.
+    """Read any data: pictures as `read` gives them, else a table.
 
     Pictures are named data, IDX files, folders, shards, arrays of three or four dimensions that hold grey levels 0 to 255 or
-    numbers in [0, 1], and rows of 784. Rows of other lengths are pictures where their columns are named like pixels; where
-    they have no names and hold numbers in [0, 1], or whole numbers to 255 of which some are above 127; and if they are bytes.
-    All else is a table.
+    numbers in [0, 1], and rows of 784. Rows of other lengths are pictures if they are bytes; if their columns are named like
+    pixels; or if they have no names and hold numbers in [0, 1], or whole numbers up to 255, some of them above 127. All else
+    is a table.
 
-    Parameters and errors are those of `load`; and a DataError asks for `label` or `all_columns` where a column of a table
-    looks like labels.
+    Parameters and errors are those of `load`. If a column of a table looks like labels, a DataError asks for `label` or
+    `all_columns`.
     """
     if name is None or not os.path.isfile(name):
         return read(
@@ -150,22 +150,22 @@ def read_numbers(
     all_columns: bool = False,
     color: bool = False,
 ) -> Numbers:
-    """A table: numbers of any file but pictures as they stand in it, and pictures as `read` reads them.
+    """Read a table: the numbers of a file as they are, or pictures as `read` gives them.
 
     Parameters
     ----------
     name, label, all_columns, color
         As for `load`.
     columns
-        How many a trained model takes: columns that may be labels are left out where there are more. 0 without a model: then
-        `label` or `all_columns` is asked for where a column looks like labels.
+        Number of columns of a trained model. If the file has more, columns that may be labels are left out. 0 without a
+        model: then a column that looks like labels is refused, unless `label` or `all_columns` is given.
     known
-        Names of the model's columns, if it knows them: those of a file with named columns are chosen and put in order by name.
+        Names of the columns of the model, if it knows them. The columns of a file with names are then chosen by name.
 
     Raises
     ------
     DataError
-        The file cannot be read, is damaged, or holds what is no finite number; a column lacks, or looks like labels.
+        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels.
     """
     path = Path(name)
     kind = kind_of_file(path) if os.path.isfile(path) else "idx"
@@ -173,20 +173,20 @@ def read_numbers(
         return numbers_of(read(name, color=color), known)
     if kind not in COLUMNS:
         return read_numbers_file(path, kind, label)
-    table = read_columns(path, kind, label)
+    table = read_columns(path, kind, label, known)
     return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
 
 
 def may_be_table(path: Path) -> bool:
-    """Whether a file may hold a table of any numbers, told without reading them.
+    """Whether a file may hold a table of any numbers, found without reading them.
 
     False for IDX files, arrays of bytes or truth values, those of more than two dimensions, archives of several arrays, and
-    text whose columns are named like pixels. A file that is damaged is for its reader to refuse.
+    text whose columns are named like pixels. A damaged file is refused by its reader.
 
     Raises
     ------
     DataError
-        The file is of no kind that is read here.
+        The file is of an unknown kind.
     """
     kind = kind_of_file(path)
     if kind in ("npy", "npz"):
@@ -196,7 +196,7 @@ def may_be_table(path: Path) -> bool:
 
 
 def _are_pictures(span: Span | None) -> bool:
-    """Whether values of this span in a NumPy file are those of pictures; None is a file of several arrays."""
+    """Whether values of this span in a NumPy file are those of pictures. None stands for a file of several arrays."""
     if span is None or span.dtype.kind == "b" or span.dtype == np.uint8:
         return True
     if span.whole and span.largest > 1:
@@ -217,14 +217,14 @@ def _mnist_or_digits(data_dir: Path | None) -> Rows | Dataset:
 
 
 def _check_there(name: str) -> None:
-    """Refuse what is neither a name nor a path, with the name that was probably meant."""
+    """Refuse what is neither a name nor a path, and give the name that was probably meant."""
     try:
         os.stat(name)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
         near = difflib.get_close_matches(os.fspath(name).lower(), NAMES, n=1)
         meant = f"did you mean {near[0]!r}? Else " if near else ""
         raise DataError(
-            f"{shown(repr(name))} is neither the name of data nor an existing path: "
+            f"{shown(repr(name))} is neither a known data set nor an existing path: "
             f"{meant}give {', '.join(NAMES)}, or the path of a file or folder"
         ) from error
     except OSError as error:

@@ -24,7 +24,7 @@ IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        *COUNTS, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),

@@ -138,11 +138,12 @@ class Engine(Protocol):
         The noise depends on the numbers of the image and the sample. So no result depends on the other images.
         """
 
-    def encode(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1]. Nothing is binarised."""
+    def encode(self, x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Mean and log_std of q(z | x), both (N, Z), for x (N, X) in [0, 1], or rows of counts. Nothing is binarised."""
 
     def decode(self, z: NDArray[Any]) -> NDArray[Any]:
-        """Logits, or the means of a Gaussian likelihood, (N, X), for z (N, Z)."""
+        """Logits, or the means of a Gaussian likelihood, (N, X), for z (N, Z); with zero inflation [logits | zero_logits],
+        (N, 2 X)."""
 
     def close(self) -> None:
         """Release threads and device memory."""

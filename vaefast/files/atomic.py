@@ -18,7 +18,7 @@ REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free space or choose another --out",
     (errno.ENOENT,): "make the folder that it would be in, or choose another --out",
     (errno.EEXIST, errno.ENOTDIR, errno.EISDIR): "choose another --out, for something else is in its place",
-    (errno.EACCES, errno.EPERM): "choose another --out, or give yourself the right to write there",
+    (errno.EACCES, errno.EPERM): "choose another --out, or give yourself permission to write there",
     (errno.EROFS,): "choose another --out, for that place is read-only",
 }
 

@@ -3,7 +3,7 @@
 Reading files is the work of `vaefast/data`, scaling that of `vaefast/tables`; here the two meet. Nothing is printed.
 """
 
-from vaefast.inputs.run_data import Part, RunData, ScoredData, for_pictures, for_table, to_score
+from vaefast.inputs.run_data import Part, RunData, ScoredData, for_pictures, for_table, in_file, to_score
 from vaefast.inputs.source import Source
 
-__all__ = ["Part", "RunData", "ScoredData", "Source", "for_pictures", "for_table", "to_score"]
+__all__ = ["Part", "RunData", "ScoredData", "Source", "for_pictures", "for_table", "in_file", "to_score"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Table:
         Of a picture, where a row is one.
     notice
         One line that a user must see.
+    cell
+        What a message calls the value in a row and a column of the file; None where that is as NumPy counts.
     """
 
     source: str | Path
@@ -69,6 +72,7 @@ class Table:
     classes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     notice: str | None = None
+    cell: Callable[[int, int], str] | None = None
 
     @property
     def name(self) -> str:
@@ -170,7 +174,7 @@ def _split(table: Table, test_fraction: float) -> Table:
 
 def _table(numbers: Numbers) -> Table:
     """A table all of whose rows are to be trained on."""
-    about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice
+    about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice, numbers.cell
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
     X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values

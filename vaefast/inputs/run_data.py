@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +13,11 @@ from numpy.typing import NDArray
 from vaefast.data import Dataset, Images, ShardedImages
 from vaefast.data.wording import shown
 from vaefast.engines.in_float64 import ExactRows
+from vaefast.errors import DataError
 from vaefast.inputs.finding import Table
 from vaefast.inputs.source import PICTURES, TABLE, Source
 from vaefast.models.settings import ValidationSettings
-from vaefast.tables import advice
+from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
 from vaefast.tables.scaling import Inputs
 from vaefast.training.early_stopping import held_out
@@ -212,17 +215,20 @@ def for_table(
     X, called = found.X, shown(found.name)
     names = np.array(found.names, dtype=object) if found.names else None
     if inputs is None:
-        prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
+        with _placed(found, names):
+            prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
     else:
         rows = chosen_rows(X, inputs.method, None, found.train)[0]
         prepared = Prepared(X, replace(inputs, names=names), rows)
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
+    strays = None if strays is None else in_file(strays, found.cell, X.shape[1], names)
     chosen, held = prepared.inputs, None
     if validation.held_out:
         assert prepared.rows is not None
         prepared, out = prepared.held_out(*held_out(len(prepared.rows), validation.held_out, seed), seed)
         held = _part(found, out, chosen)
-    values = chosen.enter(X, prepared.rows, training=True, called=called)
+    with _placed(found, names):
+        values = chosen.enter(X, prepared.rows, training=True, called=called)
     test = _part(found, found.test, chosen) if len(found.test) else None
     # Rows that are trained on stand in for a test set in figures, in the order in which they came.
     return RunData(
@@ -279,9 +285,24 @@ def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
     DataError
         A value does not fit the likelihood.
     """
-    given, values = found.X[rows], inputs.enter(found.X, rows, called=shown(found.name))
+    with _placed(found, inputs.names):
+        given, values = found.X[rows], inputs.enter(found.X, rows, called=shown(found.name))
     labels = None if found.labels is None else found.labels[rows]
     return Part(given, values, labels, lambda chosen: inputs.exact(given[chosen]))
+
+
+@contextmanager
+def _placed(found: Table, names: NDArray[Any] | None) -> Iterator[None]:
+    """Refusals of a value name its place in the file."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(in_file(str(error), found.cell, found.X.shape[1], names)) from error
+
+
+def in_file(message: str, cell: Callable[[int, int], str] | None, columns: int, names: NDArray[Any] | None) -> str:
+    """A message on a value of a table, with its place in the file where the reader knows it (see `checking.placed`)."""
+    return message if cell is None else checking.placed(message, cell, columns, names)
 
 
 def _choice(found: Table, source: Source, inputs: Inputs) -> str:

@@ -91,7 +91,7 @@ class CountRows:
     def _packed(cls, starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], width: int) -> CountRows:
         return cls(starts.astype(np.int64), columns.astype(_index_type(width)), values.astype(_value_type(values)), int(width))
 
-    def take(self, rows: ArrayLike) -> CountRows:
+    def take(self, rows: ArrayLike | slice) -> CountRows:
         """These rows, (n,), in this order; a slice of neighbours is a view."""
         chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
@@ -111,7 +111,7 @@ class CountRows:
             values[starts[first] : starts[last]] = self.values[entries]
         return CountRows(starts, columns, values, self.width)
 
-    def __getitem__(self, rows: ArrayLike) -> CountRows:
+    def __getitem__(self, rows: ArrayLike | slice) -> CountRows:
         """`take`."""
         return self.take(rows)
 

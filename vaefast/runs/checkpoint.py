@@ -91,7 +91,7 @@ class CheckpointFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise CheckpointError(f"cannot read {self.path}: {error.strerror}; give yourself the right to") from error
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror}; give yourself permission to read it") from error
         return sorted(int(match[1]) for match in map(_MANIFEST.fullmatch, names) if match)
 
     def write(self, checkpoint: Checkpoint) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,26 @@ def place(row: int, column: int, names: NDArray[Any] | None) -> str:
     if names is not None:
         return f"row {row} (counted from 0), column {str(names[column])!r}"
     return f"row {row}, column {column} (both counted from 0)"
+
+
+def placed(message: str, cell: Callable[[int, int], str], columns: int, names: NDArray[Any] | None) -> str:
+    """A message of ours with what `place` calls a cell in it, if anything, called by its place in the user's file.
+
+    Parameters
+    ----------
+    cell
+        What the value in a row and a column is called, both from 0.
+    columns
+        How many there are.
+    names
+        Of the columns, as `place` was given them.
+    """
+    found = re.search(r"row (\d+)(?= \(counted from 0\)|, column \d+ \(both)", message)
+    if found is None:
+        return message
+    row = int(found[1])
+    column = next((at for at in range(columns) if place(row, at, names) in message), None)
+    return message if column is None else message.replace(place(row, column, names), cell(row, column), 1)
 
 
 def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> Any:

@@ -7,11 +7,34 @@ from vaefast.engines import plan as _plan
 
 
 cdef extern from "kernels.h" nogil:
+    enum:
+        CHUNK_ROWS
+        TABLED
+        PANEL_OF_TABLE
     ctypedef int64_t index_t
     ctypedef struct Adam:
         float beta1, beta2, rest1, rest2, epsilon, size, correction
     ctypedef struct Source:
         uint64_t seed, purpose, step
+    ctypedef struct CountRows:
+        index_t rows, begin, end, half, pixels, capacity, stride, twins
+        float scale
+        float* outputs
+        float* rates
+        float* target
+        const uint32_t* columns
+        const float* counts
+        const int64_t* lengths
+        const int64_t* middles
+        const float* totals
+        const float* sizes
+        const double* constants
+        float* maxima[2]
+        double* sums[2]
+        double* slopes[2]
+        double* log_likelihood
+        const float* x_log_dispersion
+        const float* table
     ctypedef struct Kernels:
         const char* name
         index_t group, gradient_rows
@@ -19,8 +42,12 @@ cdef extern from "kernels.h" nogil:
                      index_t, index_t) noexcept nogil
         void (*gather)(const float*, index_t, const uint16_t*, const float*, index_t, const float*, float*, index_t,
                        index_t) noexcept nogil
+        void (*gather_columns)(const float*, index_t, const uint32_t*, const float*, index_t, const float*, float*, index_t,
+                               index_t) noexcept nogil
         void (*scatter)(const float*, index_t, const uint16_t*, const float*, index_t, index_t, float*, index_t,
                         index_t) noexcept nogil
+        void (*scatter_columns)(const float*, index_t, const uint32_t*, const float*, index_t, index_t, float*, index_t,
+                                index_t) noexcept nogil
         void (*update)(const float*, index_t, const float*, index_t, float*, float*, float*, index_t, index_t, index_t, index_t,
                     float*, const Adam*) noexcept nogil
         void (*adam)(const float*, float*, float*, float*, index_t, const Adam*) noexcept nogil
@@ -43,6 +70,10 @@ cdef extern from "kernels.h" nogil:
         void (*levels_of_bytes)(const uint8_t*, index_t, int, int, const uint32_t*, float*) noexcept nogil
         void (*levels_of_floats)(const float*, index_t, int, int, const uint32_t*, float*) noexcept nogil
         index_t (*list)(const float*, const uint16_t*, index_t, uint16_t*, float*) noexcept nogil
+        void (*see_counts)(const float*, index_t, int, float*) noexcept nogil
+        void (*tabulate)(const float*, float*, index_t, index_t) noexcept nogil
+        void (*counts_pass)(int, const CountRows*) noexcept nogil
+        void (*dispersion_gradient)(const float*, index_t, const float*, float*) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
 
 cdef extern from "threads.h" nogil:
@@ -75,8 +106,14 @@ cdef enum:
     SOURCE_ACTIVATION = 12
     BLOCK_PIXELS = 64
     DYNAMIC = 0
+    # Likelihoods; from SHARES on those of counts.
     BERNOULLI = 0
     GAUSSIAN = 1
+    SHARES = 3
+    NEGATIVE_BINOMIAL = 4
+    # Passes over the likelihood of counts that have a meeting before them, and GRADIENT, which only training takes.
+    GRADIENT = 3
+    STAGES = 4
     # Slots of the counters, each group's in a cache line of its own: where all meet, whether a worker failed, where the groups
     # meet, ticket counters.
     MEETING = 0

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.examples import as_they_are, in_evaluation, in_training
-from vaefast.engines.images import Images, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
+from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, held_whole, is_sparse
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
@@ -28,6 +28,7 @@ from vaefast.engines.plan import (
 )
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
+from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
@@ -37,16 +38,23 @@ LINE = 8
 WORDS = 32
 # Rows of the tallest weight-gradient tile, and its panels; tiles.h.
 GRADIENT_TILE = 8 * 2
-LIKELIHOOD_CODES = {"bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2}
+# Those of which only the shares of the columns depend on z have one code.
+LIKELIHOOD_CODES = {
+    "bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2, "poisson": 3, "multinomial": 3, "negative-binomial": 4,
+}  # fmt: skip
+OWN_PARAMETERS = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}
+# Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
+TABLED = 32
 
 
 class Placed(NamedTuple):
     """A set of images in the form that the kernels read."""
 
-    images: Images
+    images: Images | CountLists
     sparse: bool
     size: int
-    values: NDArray[Any]  # as they came
+    values: NDArray[Any] | CountRows  # as they came
+    longest: int = 0  # entries of a row of counts
 
 
 class CythonEngine:
@@ -70,6 +78,7 @@ class CythonEngine:
         self._team = Team(threads)
         self._weights = [aligned(self.layout.panel_size) for _ in range(3)]
         plan, size = make_plan(self.layout, training.batch_size)
+        self._plan, self._longest = plan, 0
         self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
@@ -84,7 +93,11 @@ class CythonEngine:
             self.layout.to_panels(vector, panels)
         self.step = state.step
 
-    def place(self, values: NDArray[Any]) -> Placed:
+    def place(self, values: Any) -> Placed:
+        if self.model.counts:
+            rows = CountRows.of(values)
+            lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
+            return Placed(lists, True, len(rows), rows, rows.longest)
         images = held_whole(values)
         sparse = is_sparse(values)
         return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
@@ -99,6 +112,7 @@ class CythonEngine:
         rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
         corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
         log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
+        self._make_room(placed.longest)
         arguments = (
             np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64),
             in_training(placed.images, placed.sparse, self.training, self.step, order, order),
@@ -113,27 +127,44 @@ class CythonEngine:
         self.step += steps
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
+    def _make_room(self, longest: int) -> None:
+        """Let the minibatch hold rows of so many entries."""
+        if longest > self._longest:
+            self._longest, lists = longest, self._lists(self._plan, longest)
+            for worker in self._workers:
+                worker.take_lists(lists)
+
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
         all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
-        self._forward("evaluate", (all_of_them, log_likelihood, kl))
+        self._forward("evaluate", (all_of_them, log_likelihood, kl), placed.longest)
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         return importance_sample(self, self.model, self.training, placed.values, samples, examples)
 
-    def encode(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         width = padded(self.model.latent)
         heads = np.empty((len(x), 2 * width), np.float32)
-        self._forward("encode", (as_they_are(x, self.training), heads))
+        examples, longest = self._to_encode(x)
+        self._forward("encode", (examples, heads), longest)
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
+
+    def _to_encode(self, x: Any) -> tuple[Examples, int]:
+        """Rows that are read once, and the most entries that one of them has."""
+        if not self.model.counts:
+            return as_they_are(x, self.training), 0
+        placed = self.place(x)
+        return in_evaluation(placed.images, True, self.training, placed.size), placed.longest
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
         latents[:, : self.model.latent] = z
-        logits = np.empty((len(z), padded(self.model.pixels)), np.float32)
+        X, twins = self.model.pixels, self._plan.twins
+        logits = np.empty((len(z), twins * padded(X)), np.float32)
         self._forward("decode", (latents, logits))
-        return logits[:, : self.model.pixels].copy()
+        panels = logits.reshape(len(z), -1, twins, PANEL)
+        return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(twins)], axis=1)
 
     def close(self) -> None:
         self._team.close()
@@ -142,29 +173,33 @@ class CythonEngine:
         """Call a method of every worker side by side."""
         self._team.run(_call, [(worker, method, arguments) for worker in workers])
 
-    def _forward(self, method: str, arguments: tuple[Any, ...]) -> None:
-        """Run a forward pass on every worker, each with a workspace of its own."""
+    def _forward(self, method: str, arguments: tuple[Any, ...], longest: int = 0) -> None:
+        """Run a forward pass on every worker, each with a workspace of its own, for rows of so many counts."""
         plan, part = self._forward_plan, aligned(0)
         workers = [
-            self._worker(w, plan, _lists(plan), aligned(self._forward_size), part, 0, _forward_buffers(plan))
+            self._worker(w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan))
             for w in range(self.threads)
         ]
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
 
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
         """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
-        lists, (rows, size, parts) = _lists(plan), shared_parts(plan, self.threads)
+        lists, (rows, size, parts) = self._lists(plan, self._longest), shared_parts(plan, self.threads)
         return [
             self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows)) for w, part in enumerate(parts)
         ]
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
         lists, workspace, partial, part, buffers = memory
-        tensor = self.layout.tensors.get("x_log_std")
+        tensor = self.layout.tensors.get(OWN_PARAMETERS.get(self.model.likelihood, ""))
         return self._kernels.Worker(
             number, self.threads, self._unit, plan, LIKELIHOOD_CODES[self.model.likelihood],
             tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
+
+    def _lists(self, plan: Plan, longest: int) -> tuple[Any, ...]:
+        """The lists of the rows, those of counts with room for so many entries each."""
+        return _count_lists(plan, max(1, longest), self.model) if self.model.counts else _pixel_lists(plan)
 
     def _held_as_lists(self, whole: Images, size: int) -> Images:
         """The same images, of which there are `size`, as lists of their non-zero pixels."""
@@ -190,7 +225,7 @@ def _call(worker: Any, method: str, arguments: tuple[Any, ...]) -> None:
     getattr(worker, method)(*arguments)
 
 
-def _lists(plan: Plan) -> tuple[NDArray[Any], ...]:
+def _pixel_lists(plan: Plan) -> tuple[NDArray[Any], ...]:
     """The non-zero pixels of each row: numbers and values (rows * X,), row r from r * X; how many; how many belong to half 0
     of the logits; how many lie in its blocks of BLOCK_PIXELS up to each."""
     entries = plan.rows * plan.pixels
@@ -200,6 +235,27 @@ def _lists(plan: Plan) -> tuple[NDArray[Any], ...]:
         np.zeros(plan.rows, np.int64),
         np.zeros(plan.rows, np.int64),
         np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
+    )
+
+
+def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, ...]:
+    """What `Memory.take_lists` wants of counts: so many entries a row, and what the passes over a row leave to each other."""
+    rows, tabled = plan.rows, padded(plan.pixels) if model.likelihood == "negative-binomial" else 0
+    return (
+        capacity,
+        np.empty(rows * capacity, np.uint32),
+        np.empty(rows * capacity, np.float32),
+        np.zeros(rows, np.int64),
+        np.zeros(rows, np.int64),
+        np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
+        np.empty(rows * capacity, np.float32),
+        np.zeros(rows, np.float32),
+        np.zeros(rows, np.float32),
+        np.zeros(rows),
+        np.zeros((HALVES, rows), np.float32),
+        np.zeros((HALVES, rows)),
+        np.zeros((HALVES, rows)),
+        aligned(tabled * TABLED),
     )
 
 

@@ -61,6 +61,8 @@ cdef class Worker(Weights):
         with nogil:
             mode = flush_denormals()
             try:
+                if self.likelihood == NEGATIVE_BINOMIAL:
+                    self._tabulate(0, 1)
                 begin = self._next_block()
                 while begin < self.order.shape[0]:
                     rows = smaller(self.rows, self.order.shape[0] - begin)
@@ -68,8 +70,7 @@ cdef class Worker(Weights):
                     self._encode(rows)
                     self._sample_rows(begin, 0, rows)
                     self._decode(rows)
-                    for half in range(HALVES):
-                        self._likelihood_rows(1.0, begin, 0, rows, half)
+                    self._score(begin, rows)
                     begin = self._next_block()
             finally:
                 restore_mode(mode)
@@ -93,7 +94,7 @@ cdef class Worker(Weights):
                 restore_mode(mode)
 
     def decode(self, int64_t[::1] counters, const float[:, ::1] z, float[:, ::1] logits):
-        """Logits (n, padded X) of each row of z (n, padded Z)."""
+        """Logits (n, outputs a column * padded X) of each row of z (n, padded Z)."""
         cdef index_t begin, rows
         cdef uint64_t mode
         self.counters = counters
@@ -114,10 +115,24 @@ cdef class Worker(Weights):
         """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
         images, self.order, self.keys, self.binarize, self.sparse, randomness = examples
         self.counters = counters
-        self.image_bytes, self.image_floats, self.image_starts, self.image_pixels = images
+        self.image_bytes, self.image_floats, self.image_starts = images[:3]
+        if self.counted:
+            self._take_table(images)
+        else:
+            self.image_pixels = images[3]
         self.pixel_source.seed = self.latent_source.seed = randomness.seed
         self.pixel_source.step = self.latent_source.step = randomness.step
         self.pixel_source.purpose, self.latent_source.purpose = randomness.pixels, randomness.latents
         if kl is not None:
             self.log_likelihood, self.kl = log_likelihood, kl
+        return 0
+
+    cdef int _take_table(self, table) except -1:
+        """Take what rows of counts have beside their counts; see `CountLists` of vaefast/engines/images.py."""
+        columns, self.row_totals, self.row_sizes, self.row_constants, self.encoder_input = table[3:]
+        self.wide = columns.itemsize == 4
+        if self.wide:
+            self.wide_columns = columns
+        else:
+            self.image_pixels = columns
         return 0

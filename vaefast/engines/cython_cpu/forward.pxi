@@ -1,7 +1,7 @@
 # `Forward`: layers, the sample of the latents, and log p(x | z), which leaves d_logits in the place of the logits.
 # Dimensions: B rows of a minibatch or of a block that is evaluated, X pixels, Z latents; matrices are (B, width) in panels.
 
-cdef class Forward(Pixels):
+cdef class Forward(Counts):
     """The pass forward over rows first to last - 1, half of a layer's columns at a time."""
 
     cdef int _encode(self, index_t rows) except -1 nogil:
@@ -40,18 +40,26 @@ cdef class Forward(Pixels):
     cdef int _sparse_layer(self, index_t first, index_t last, index_t half) except -1 nogil:
         """The first layer as sums of the rows of W that belong to non-zero pixels: the same bits as the dense product."""
         cdef index_t begin = self._half_begin(0, half), end = self._half_end(0, half), w_panel = self.layers[0, INPUTS] * PANEL
-        cdef index_t r, panels = end - begin
+        cdef index_t r, entry, panels = end - begin
         cdef const float* W
         cdef const float* bias
+        cdef float* out
         if panels <= 0 or last <= first:
             return 0
         W = self.weight(self.layers[0, WEIGHT] + begin * w_panel, panels * w_panel)
         bias = self.weight(self.layers[0, BIAS] + begin * PANEL, panels * PANEL)
         for r in range(first, last):
-            self.kernels.gather(
-                W, w_panel, &self.indices[r * self.pixels], &self.values[r * self.pixels], self.lengths[r], bias,
-                self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1), self.stride, panels,
-            )
+            out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1)
+            if self.counted:
+                entry = r * self.capacity
+                self.kernels.gather_columns(
+                    W, w_panel, &self.columns[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
+                )
+            else:
+                entry = r * self.pixels
+                self.kernels.gather(
+                    W, w_panel, &self.indices[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
+                )
         return self._activate(0, first, last, begin, end)
 
     cdef int _activate(self, index_t i, index_t first, index_t last, index_t begin, index_t end) except -1 nogil:
@@ -77,6 +85,21 @@ cdef class Forward(Pixels):
             )
         return 0
 
+    cdef int _score(self, index_t begin, index_t rows) except -1 nogil:
+        """log p(x | z) of the first rows in nats; what becomes of the outputs is not said."""
+        cdef index_t half, first = 0
+        cdef int stage
+        if self.counted:
+            while first < rows:
+                for stage in range(GRADIENT):
+                    for half in range(HALVES):
+                        self._counts_pass(stage, 1.0, begin, 0, first, smaller(first + CHUNK_ROWS, rows), half)
+                first += CHUNK_ROWS
+        else:
+            for half in range(HALVES):
+                self._likelihood_rows(1.0, begin, 0, rows, half)
+        return 0
+
     cdef int _likelihood_rows(self, float scale, index_t begin, index_t first, index_t last, index_t half) except -1 nogil:
         """log p(x | z) of half of the pixels in nats; the decoder's outputs become their gradients; scale is 1 / B."""
         cdef index_t b = self._half_begin(self.top, half), e = self._half_end(self.top, half), rows = last - first, r
@@ -100,7 +123,7 @@ cdef class Forward(Pixels):
             self.kernels.bernoulli(outputs, x, self.stride, rows, b, e, self.pixels, scale, linear, product, terms)
         elif self.likelihood == GAUSSIAN:
             self.kernels.gaussian(
-                outputs, x, self.stride, rows, b, e, self.pixels, scale, self.weight(self.x_log_std, panels * PANEL), linear,
+                outputs, x, self.stride, rows, b, e, self.pixels, scale, self.weight(self.own, panels * PANEL), linear,
                 product, terms,
             )
         else:

@@ -9,6 +9,12 @@
 #include <stdint.h>
 
 #define PANEL 16
+/* Rows of counts that take all passes before the next do: at 2,000 columns what the passes leave to each other is 0.5 MB, which
+ * stays in a second-level cache. */
+#define CHUNK_ROWS 32
+/* Counts that have an entry in the table of a dispersion, and the elements of the table for a panel of columns. */
+#define TABLED 16
+#define PANEL_OF_TABLE (2 * TABLED * PANEL)
 
 typedef int64_t index_t;
 
@@ -24,6 +30,33 @@ typedef struct {
     uint64_t seed, purpose, step;
 } Source;
 
+/* Some rows of counts and a half of their columns, as the passes of counts.h see them; pointers are to the first of the rows. A
+ * matrix of B rows has one element a column, in panels, but for the outputs, of which a column may have two. */
+typedef struct {
+    index_t rows;       /* B, CHUNK_ROWS at most */
+    index_t begin, end; /* the panels of columns of this half: the first, and the one after the last */
+    index_t half, pixels, capacity;
+    index_t stride; /* from a panel of a matrix to the next */
+    index_t twins;  /* outputs a column, whose panels take turns */
+    float scale;    /* what the gradient of log p(x | z) counts for in the loss */
+    float *outputs; /* of the decoder; after GRADIENT their gradients */
+    float *rates;   /* exp(a - the largest output of the row) */
+    float *target;  /* x; after GRADIENT the gradient of x_log_dispersion for each row */
+    const uint32_t *columns;         /* (B * capacity,): the entries of row q from q * capacity */
+    const float *counts;             /* (B * capacity,) */
+    const int64_t *lengths;          /* (B,): how many entries */
+    const int64_t *middles;          /* (B,): how many of them belong to half 0 of the columns */
+    const float *totals;             /* (B,): the sum of a row's counts */
+    const float *sizes;              /* (B,): what its rates add up to */
+    const double *constants;         /* (B,): what of log p(x | z) does not depend on z, nats */
+    float *maxima[2];                /* (B,) of each half: the largest output */
+    double *sums[2];                 /* (B,) of each half: of exp(a - maximum) */
+    double *slopes[2];               /* (B,) of each half: of g (53) */
+    double *log_likelihood;          /* (B,): of this half, nats */
+    const float *x_log_dispersion;   /* NULL where there is none */
+    const float *table;              /* `tabulate` */
+} CountRows;
+
 typedef struct {
     const char *name;
     index_t group;         /* panels of weights in a product or weight-gradient tile */
@@ -35,9 +68,14 @@ typedef struct {
     /* C = start + sum_n value[n] * W[index[n]], one row. */
     void (*gather)(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
                    const float *start, float *C, index_t c_panel, index_t panels);
+    /* The same of the columns of counts, which may be more than 65,536. */
+    void (*gather_columns)(const float *W, index_t w_panel, const uint32_t *index, const float *value, index_t count,
+                           const float *start, float *C, index_t c_panel, index_t panels);
     /* Rows index[n] - base of G += value[n] * D, where D is one row. */
     void (*scatter)(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
                     float *G, index_t g_panel, index_t panels);
+    void (*scatter_columns)(const float *D, index_t d_panel, const uint32_t *index, const float *value, index_t count,
+                            index_t base, float *G, index_t g_panel, index_t panels);
     /* Adam on `panels` panels (at most a group) of a weight matrix, whose gradient is A^T @ D over B rows (8). */
     void (*update)(const float *A, index_t a_panel, const float *D, index_t d_panel, float *parameters, float *first_moments,
                    float *second_moments, index_t w_panel, index_t inputs, index_t B, index_t panels, float *scratch,
@@ -73,10 +111,21 @@ typedef struct {
     void (*levels_of_floats)(const float *levels, index_t size, int lists, int binarize, const uint32_t *words, float *row);
     /* The entries of `row` that are not zero, with the pixel that each belongs to; returns how many. */
     index_t (*list)(const float *row, const uint16_t *pixel, index_t size, uint16_t *indices, float *values);
+    /* What the encoder sees of the counts of a row. */
+    void (*see_counts)(const float *x, index_t size, int encoder_input, float *values);
+    /* What counts up to TABLED need of a dispersion (47), (55), for panels first to last - 1 of columns; the table is
+     * (panels, PANEL_OF_TABLE). */
+    void (*tabulate)(const float *x_log_dispersion, float *table, index_t first, index_t last);
+    /* One pass over rows of counts: MAXIMUM to GRADIENT. */
+    void (*counts_pass)(int stage, const CountRows *counts);
+    /* d_x_log_dispersion of one panel of columns (55) from what GRADIENT left in the target. */
+    void (*dispersion_gradient)(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient);
 } Kernels;
 
 enum { LINEAR, RELU, TANH };
 enum { DYNAMIC, THRESHOLD, NONE };
+enum { SEEN_AS_THEY_ARE, SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM };
+enum { MAXIMUM, SUM, DENSITY, GRADIENT };
 
 /* The widest instruction set that this CPU has and no wider than `limit` asks for: "AVX-512", "AVX2", "base", or "" for no limit;
  * NULL where no such name is built. */

@@ -14,13 +14,13 @@ cdef class Memory:
     plan
         `vaefast.engines.plan.Plan`.
     likelihood
-        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli.
-    x_log_std
-        Its offset in the parameters, under a Gaussian likelihood.
+        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial.
+    own
+        Offset of the likelihood's own parameters: x_log_std of a Gaussian, x_log_dispersion of a negative binomial.
     weights
         Parameters and both moments in panel form, float32.
     lists
-        Indices and values, (B * X,), lengths and middles, (B,), and ends, (B, blocks), of the rows' non-zero pixels.
+        Those of the rows: see `take_lists`.
     workspace, partial, part
         float32; the parts of d_source^T that a group adds, and the elements of one.
     buffers
@@ -30,9 +30,10 @@ cdef class Memory:
     cdef const Kernels* kernels
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
-    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product
+    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, rates, twins
     cdef int likelihood
-    cdef index_t x_log_std, part
+    cdef bint counted
+    cdef index_t own, part, capacity
     cdef float[::1] parameters, first_moments, second_moments, workspace, partial
     cdef float[::1] transposed, gradient, zeros, ones, levels, noise
     cdef uint32_t[::1] pixel_words, latent_words
@@ -40,20 +41,29 @@ cdef class Memory:
     cdef float[::1] values
     cdef int64_t[::1] lengths, middles
     cdef int32_t[:, ::1] ends
+    cdef uint32_t[::1] columns
+    cdef float[::1] counts, totals, sizes, table
+    cdef double[::1] constants
+    cdef float[:, ::1] maxima
+    cdef double[:, ::1] sums, slopes
     # Of one call:
     cdef int64_t[::1] counters
     cdef const uint8_t[::1] image_bytes
     cdef const float[::1] image_floats
     cdef const int64_t[::1] image_starts
     cdef const uint16_t[::1] image_pixels
+    cdef const uint32_t[::1] wide_columns
+    cdef const float[::1] row_totals, row_sizes
+    cdef const double[::1] row_constants
+    cdef int encoder_input
     cdef const int64_t[::1] order, keys
     cdef int binarize
-    cdef bint sparse
+    cdef bint sparse, wide
     cdef Source pixel_source, latent_source
     cdef double[:, ::1] log_likelihood
     cdef double[::1] kl
 
-    def __init__(self, number, workers, unit, plan, likelihood, x_log_std, weights, lists, workspace, partial, part, buffers):
+    def __init__(self, number, workers, unit, plan, likelihood, own, weights, lists, workspace, partial, part, buffers):
         self.kernels = choose_kernels(unit.encode())
         if self.kernels == NULL:
             raise ValueError(f"no kernels for {unit!r} here")
@@ -64,12 +74,27 @@ cdef class Memory:
         self.rows, self.stride, self.pixels = plan.rows, plan.rows * PANEL, plan.pixels
         self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
-        self.likelihood, self.x_log_std, self.part = likelihood, x_log_std, part
+        self.rates, self.twins = plan.rates, plan.twins
+        self.likelihood, self.counted, self.own, self.part = likelihood, likelihood >= SHARES, own, part
         self.parameters, self.first_moments, self.second_moments = weights
-        self.indices, self.values, self.lengths, self.middles, self.ends = lists
+        self.take_lists(lists)
         self.workspace, self.partial = workspace, partial
         self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise = buffers[:6]
         self.pixel_words, self.latent_words = buffers[6:]
+
+    def take_lists(self, lists):
+        """Use these lists of the rows.
+
+        Of images: numbers of the non-zero pixels and their values, (B * X,); lengths and middles, (B,); ends, (B, blocks). Of
+        counts: the entries that a row may have; the same lists, (B * capacity,) where they were (B * X,), the values as the
+        encoder sees them; then counts, (B * capacity,); totals, sizes and constants, (B,); maxima, sums and slopes, (2, B);
+        table, (X * 32,), empty without a dispersion. kernels.h says what they are.
+        """
+        if self.counted:
+            self.capacity, self.columns, self.values, self.lengths, self.middles, self.ends = lists[:6]
+            self.counts, self.totals, self.sizes, self.constants, self.maxima, self.sums, self.slopes, self.table = lists[6:]
+        else:
+            self.indices, self.values, self.lengths, self.middles, self.ends = lists
 
     # ---- ranges of arrays ----
 

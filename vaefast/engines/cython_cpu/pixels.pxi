@@ -42,7 +42,7 @@ def list_nonzero(
 cdef class Pixels(Memory):
     """Rows of pixels: binarized, and as lists where the first layer is sparse."""
 
-    cdef int _load_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
+    cdef int _load_images(self, index_t begin, index_t first, index_t last) except -1 nogil:
         """Fill rows first to last - 1 of the minibatch from `begin`: the lists of their pixels if `sparse`, else x.
 
         The n-th non-zero pixel of row r takes word n of its example's key; a black pixel, which is never on, takes none.

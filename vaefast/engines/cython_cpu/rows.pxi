@@ -16,6 +16,9 @@ cdef class Rows(Forward):
         cdef index_t half_last = place + 1 if self.partners == HALVES else HALVES
         cdef float scale = <float>(1.0 / <double>count)
         cdef index_t i, half, turn
+        if self.likelihood == NEGATIVE_BINOMIAL:
+            self._tabulate(self.number, self.workers)
+            self._meet(MEETING, self.workers)
         self._load_rows(begin, own_first, own_last)
         for i in range(self.heads + 1):
             self._meet(meeting, self.partners)
@@ -27,8 +30,11 @@ cdef class Rows(Forward):
             self._meet(meeting, self.partners)
             for half in range(half_first, half_last):
                 self._dense_layer(i, first, last, half)
-        for half in range(half_first, half_last):
-            self._likelihood_rows(scale, begin, first, last, half)
+        if self.counted:
+            self._counts_phase(scale, begin, first, last, half_first, half_last, meeting)
+        else:
+            for half in range(half_first, half_last):
+                self._likelihood_rows(scale, begin, first, last, half)
         for i in range(self.top, 0, -1):
             # A part may be overwritten when its readers have met again: two sets of parts, in turn.
             turn = i % 2
@@ -40,6 +46,21 @@ cdef class Rows(Forward):
                     self._sampling_backward(turn, scale, first, last, half)
                 else:
                     self._fold_sources(i, turn, first, last, half)
+        return 0
+
+    cdef int _counts_phase(
+        self, float scale, index_t begin, index_t first, index_t last, index_t half_first, index_t half_last, index_t meeting
+    ) except -1 nogil:
+        """log p(x | z) of counts, whose outputs become their gradients; the halves of a group meet between the passes."""
+        cdef index_t half, start = first
+        cdef int stage
+        while start < last:
+            for stage in range(STAGES):
+                if stage > 0:
+                    self._meet(meeting, self.partners)
+                for half in range(half_first, half_last):
+                    self._counts_pass(stage, scale, begin, first, start, smaller(start + CHUNK_ROWS, last), half)
+            start += CHUNK_ROWS
         return 0
 
     cdef index_t _group_begin(self, index_t rows, index_t group) noexcept nogil:

@@ -17,6 +17,7 @@
 include "declarations.pxi"  # C functions, constants
 include "memory.pxi"        # arrays of a worker, meetings
 include "pixels.pxi"        # images to rows
+include "counts.pxi"        # counts to rows, and their likelihood
 include "forward.pxi"       # layers, sample, likelihood
 include "rows.pxi"          # the first phase
 include "weights.pxi"       # the second phase

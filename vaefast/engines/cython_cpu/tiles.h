@@ -171,13 +171,18 @@ INLINE void gradient_tile(const int rows, const int panels, const float *A, cons
             store(G + i * PANEL + j / VECTORS * g_panel + j % VECTORS * LANES, sums[i][j]);
 }
 
+/* Entry n of a list of indices, uint32_t if `wide`, a constant, else uint16_t. */
+INLINE index_t entry_of(const int wide, const void *index, index_t n) {
+    return wide ? (index_t)((const uint32_t *)index)[n] : (index_t)((const uint16_t *)index)[n];
+}
+
 /* panels * 16 elements of C = start + sum_n value[n] * W[index[n]]. */
-INLINE void gather_tile(const int panels, const float *W, index_t w_panel, const uint16_t *index, const float *value,
-                        index_t count, const float *start, float *C, index_t c_panel) {
+INLINE void gather_tile(const int panels, const int wide, const float *W, index_t w_panel, const void *index,
+                        const float *value, index_t count, const float *start, float *C, index_t c_panel) {
     vec sums[GATHER_WIDEST * VECTORS];
     UNROLL for (int j = 0; j < panels * VECTORS; j++) sums[j] = load(start + j * LANES);
     for (index_t n = 0; n < count; n++) {
-        const float *row = W + (index_t)index[n] * PANEL;
+        const float *row = W + entry_of(wide, index, n) * PANEL;
         vec left = splat(value[n]);
         UNROLL for (int j = 0; j < panels * VECTORS; j++)
             sums[j] = multiply_add(left, load(row + j / VECTORS * w_panel + j % VECTORS * LANES), sums[j]);
@@ -186,12 +191,12 @@ INLINE void gather_tile(const int panels, const float *W, index_t w_panel, const
 }
 
 /* Rows index[n] - base of G += value[n] * D; D's panels * 16 elements stay in registers. */
-INLINE void scatter_tile(const int panels, const float *D, index_t d_panel, const uint16_t *index, const float *value,
-                         index_t count, index_t base, float *G, index_t g_panel) {
+INLINE void scatter_tile(const int panels, const int wide, const float *D, index_t d_panel, const void *index,
+                         const float *value, index_t count, index_t base, float *G, index_t g_panel) {
     vec right[GATHER_WIDEST * VECTORS];
     UNROLL for (int j = 0; j < panels * VECTORS; j++) right[j] = load(D + j / VECTORS * d_panel + j % VECTORS * LANES);
     for (index_t n = 0; n < count; n++) {
-        float *row = G + ((index_t)index[n] - base) * PANEL;
+        float *row = G + (entry_of(wide, index, n) - base) * PANEL;
         vec left = splat(value[n]);
         UNROLL for (int j = 0; j < panels * VECTORS; j++) {
             float *target = row + j / VECTORS * g_panel + j % VECTORS * LANES;

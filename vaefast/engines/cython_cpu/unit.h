@@ -52,12 +52,12 @@ static void product(const float *A, index_t a_panel, const float *W, index_t w_p
     }
 }
 
-static void gather(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
-                   const float *start, float *C, index_t c_panel, index_t panels) {
+INLINE void gather_of(const int wide, const float *W, index_t w_panel, const void *index, const float *value, index_t count,
+                      const float *start, float *C, index_t c_panel, index_t panels) {
     index_t panel = 0;
 #define GATHER(n)                                                                                                           \
     for (; panel + n <= panels; panel += n)                                                                                 \
-        gather_tile(n, W + panel * w_panel, w_panel, index, value, count, start + panel * PANEL, C + panel * c_panel, c_panel);
+        gather_tile(n, wide, W + panel * w_panel, w_panel, index, value, count, start + panel * PANEL, C + panel * c_panel, c_panel);
     GATHER(GATHER_WIDEST)
 #if GATHER_WIDEST > 4
     GATHER(4)
@@ -66,18 +66,38 @@ static void gather(const float *W, index_t w_panel, const uint16_t *index, const
     GATHER(1)
 }
 
-static void scatter(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
-                    float *G, index_t g_panel, index_t panels) {
+static void gather(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
+                   const float *start, float *C, index_t c_panel, index_t panels) {
+    gather_of(0, W, w_panel, index, value, count, start, C, c_panel, panels);
+}
+
+static void gather_columns(const float *W, index_t w_panel, const uint32_t *index, const float *value, index_t count,
+                           const float *start, float *C, index_t c_panel, index_t panels) {
+    gather_of(1, W, w_panel, index, value, count, start, C, c_panel, panels);
+}
+
+INLINE void scatter_of(const int wide, const float *D, index_t d_panel, const void *index, const float *value, index_t count,
+                       index_t base, float *G, index_t g_panel, index_t panels) {
     index_t panel = 0;
 #define SCATTER(n)                                                                                                          \
     for (; panel + n <= panels; panel += n)                                                                                 \
-        scatter_tile(n, D + panel * d_panel, d_panel, index, value, count, base, G + panel * g_panel, g_panel);
+        scatter_tile(n, wide, D + panel * d_panel, d_panel, index, value, count, base, G + panel * g_panel, g_panel);
     SCATTER(GATHER_WIDEST)
 #if GATHER_WIDEST > 4
     SCATTER(4)
 #endif
     SCATTER(2)
     SCATTER(1)
+}
+
+static void scatter(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
+                    float *G, index_t g_panel, index_t panels) {
+    scatter_of(0, D, d_panel, index, value, count, base, G, g_panel, panels);
+}
+
+static void scatter_columns(const float *D, index_t d_panel, const uint32_t *index, const float *value, index_t count,
+                            index_t base, float *G, index_t g_panel, index_t panels) {
+    scatter_of(1, D, d_panel, index, value, count, base, G, g_panel, panels);
 }
 
 /* ---- weights ---- */
@@ -276,6 +296,10 @@ static void log_std_gradient(float *restrict log_std, const float *restrict d_z,
 
 #include "likelihoods.h"
 
+#include "rising.h"
+
+#include "counts.h"
+
 /* ---- pixels ---- */
 
 /* The last word that turns a level from 1 to 255 on: floor(level * 2^32 / 255) - 1, and 2^32 = 255 * 16843009 + 1. */
@@ -323,7 +347,7 @@ static index_t list_pixels(const float *restrict row, const uint16_t *restrict p
 }
 
 const Kernels UNIT_KERNELS = {
-    UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, scatter, update, adam_rows, transpose, fold, activate, slope,
-    fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli, x_log_std_gradient,
-    levels_of_bytes, levels_of_floats, list_pixels,
+    UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
+    fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
+    x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
 };

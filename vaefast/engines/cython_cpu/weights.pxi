@@ -29,6 +29,11 @@ cdef class Weights(Rows):
         if i == self.top and self.likelihood == GAUSSIAN:
             for panel in range(first, last):
                 self._update_x_log_std(panel, adam, B)
+        elif i == self.top and self.likelihood == NEGATIVE_BINOMIAL:
+            # Of two outputs a column the first comes first: the panel of a column is updated with that of its rates.
+            for panel in range(first, last):
+                if panel % self.twins == 0:
+                    self._update_x_log_dispersion(panel // self.twins, adam, B)
         return 0
 
     cdef int _update_panels(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
@@ -93,19 +98,35 @@ cdef class Weights(Rows):
             count = self.ends[b, block] - start
             if count == 0:
                 continue
-            entry = b * self.pixels + start
-            self.kernels.scatter(
-                d_output + b * PANEL, self.stride, &self.indices[entry], &self.values[entry], count, k, gradient, g_panel,
-                panels,
-            )
+            if self.counted:
+                entry = b * self.capacity + start
+                self.kernels.scatter_columns(
+                    d_output + b * PANEL, self.stride, &self.columns[entry], &self.values[entry], count, k, gradient, g_panel,
+                    panels,
+                )
+            else:
+                entry = b * self.pixels + start
+                self.kernels.scatter(
+                    d_output + b * PANEL, self.stride, &self.indices[entry], &self.values[entry], count, k, gradient, g_panel,
+                    panels,
+                )
         return 0
 
     cdef int _update_x_log_std(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_std of one panel of pixels (20), and Adam on it."""
-        cdef index_t place = self.x_log_std + panel * PANEL
+        cdef index_t place = self.own + panel * PANEL
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         self.kernels.x_log_std_gradient(
             self.matrix(self.layers[self.top, D_OUTPUT] + panel * self.stride, 1, B), B, self.weight(place, PANEL),
             smaller(PANEL, self.pixels - panel * PANEL), gradient,
+        )
+        return self._adam(gradient, place, 1, adam)
+
+    cdef int _update_x_log_dispersion(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
+        """d_x_log_dispersion of one panel of columns (55), and Adam on it."""
+        cdef index_t place = self.own + panel * PANEL
+        cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
+        self.kernels.dispersion_gradient(
+            self.matrix(self.x + panel * self.stride, 1, B), B, self.weight(place, PANEL), gradient
         )
         return self._adam(gradient, place, 1, adam)

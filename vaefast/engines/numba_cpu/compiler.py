@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 from numba.core import caching, codegen, config, types
 from numba.core.compiler_lock import global_compiler_lock
@@ -48,6 +49,20 @@ class _Piece(codegen.JITCodeLibrary):
         return 0
 
 
+class _Whole(codegen.JITCodeLibrary):
+    """A function that Python calls, with all of its pieces, which no other function can see.
+
+    The name of a piece holds a number that counts what its process has compiled, and of two pieces of one name in a process
+    LLVM takes the first for both. Kernels on disk come from several processes, where the same name was another piece.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if function.linkage == llvmlite.binding.Linkage.linkonce_odr:
+                function.linkage = llvmlite.binding.Linkage.internal
+        super()._optimize_final_module()
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a piece, alone or as part of what calls it.
 
@@ -72,7 +87,7 @@ def kernel(function: Callable[..., Any]) -> Any:
         known = dispatcher.overloads.get(tuple(signature) if isinstance(signature, (list, tuple)) else signature.args)
         if known is not None and isinstance(known.library, _Piece):
             dispatcher._reset_overloads()
-        with _nested():
+        with _as_a_whole(dispatcher.targetctx.codegen()):
             return compile_whole(signature)
 
     def compile_piece(signature: Any) -> Any:
@@ -93,6 +108,17 @@ def _nested() -> Iterator[None]:
         yield
     finally:
         _nesting -= 1
+
+
+@contextlib.contextmanager
+def _as_a_whole(generator: Any) -> Iterator[None]:
+    before = generator._library_class
+    generator._library_class = _Whole
+    try:
+        with _nested():
+            yield
+    finally:
+        generator._library_class = before
 
 
 @contextlib.contextmanager

@@ -1,0 +1,337 @@
+/* Likelihoods of whole counts: log p(x | z) of each row and its gradient, in passes between which the halves of the columns
+ * meet: a part of unit.h, whose functions it takes; see `CountRows` in kernels.h for what a pass reads and writes.
+ *
+ * B rows, X columns; a number in parentheses is an equation of DERIVATION.md, section 13. The rates of a row are a softmax over
+ * all of its columns, of which two workers may have a half each. So a row takes four passes over its half, and after each but the
+ * last the halves meet and add up what they have found, half 0 first:
+ *
+ *     MAXIMUM   the largest output of the row
+ *     SUM       e = exp(a - maximum), to the rates, and its sum
+ *     DENSITY   log p(x | z) of the counts, and with a dispersion g (53), its sum, and the gradient of the dispersion (55)
+ *     GRADIENT  the gradient of the outputs (52), (54)
+ *
+ * Loops run over the lanes of some rows of a panel, which lie together, so that they become vector code; what belongs to a row
+ * or to a column is written out for all of them first. The operations and their order are those of
+ * vaefast/engines/numba_cpu/counts.py, and so are the bits.
+ */
+
+#define CHUNK_LANES (CHUNK_ROWS * PANEL)
+#define SMALLEST -3e38f
+
+/* Row q of the entries of a half: the first of them, and the one after the last. */
+typedef struct {
+    index_t begin, end;
+} Entries;
+
+static inline Entries entries_of(const CountRows *c, index_t q) {
+    index_t start = q * c->capacity, middle = start + c->middles[q];
+    return c->half == 1 ? (Entries){middle, start + c->lengths[q]} : (Entries){start, middle};
+}
+
+/* Where a column of row q stands in a matrix that has one element a column. */
+static inline index_t place_of(const CountRows *c, index_t q, uint32_t column) {
+    return (index_t)(column / PANEL) * c->stride + q * PANEL + column % PANEL;
+}
+
+static inline float *outputs_of(const CountRows *c, index_t panel) { return c->outputs + panel * c->twins * c->stride; }
+
+static inline float largest_of(const CountRows *c, index_t q) {
+    return c->maxima[0][q] > c->maxima[1][q] ? c->maxima[0][q] : c->maxima[1][q];
+}
+
+static inline double sum_of(const CountRows *c, index_t q) { return c->sums[0][q] + c->sums[1][q]; }
+
+/* sums[r] = the sum of the lanes of row r, in ascending order. */
+static void add_up(const float *lanes, index_t rows, double *sums) {
+    for (index_t r = 0; r < rows; r++) {
+        double value = 0.0;
+        for (int j = 0; j < PANEL; j++) value += (double)lanes[r * PANEL + j];
+        sums[r] = value;
+    }
+}
+
+/* ---- the shares of the columns ---- */
+
+static inline void larger_lanes(const float *restrict a, index_t size, float *restrict lanes) {
+    for (index_t j = 0; j < size; j++) lanes[j] = a[j] > lanes[j] ? a[j] : lanes[j];
+}
+
+static void find_maxima(const CountRows *c) {
+    float lanes[CHUNK_LANES];
+    fill(lanes, c->rows * PANEL, SMALLEST);
+    for (index_t panel = c->begin; panel < c->end; panel++) {
+        const float *a = outputs_of(c, panel);
+        index_t real = smaller(PANEL, c->pixels - panel * PANEL);
+        if (real == PANEL)
+            larger_lanes(a, c->rows * PANEL, lanes);
+        else
+            for (index_t r = 0; r < c->rows * PANEL; r += PANEL) larger_lanes(a + r, real, lanes + r);
+    }
+    for (index_t r = 0; r < c->rows; r++) {
+        float largest = SMALLEST;
+        for (int j = 0; j < PANEL; j++) largest = lanes[r * PANEL + j] > largest ? lanes[r * PANEL + j] : largest;
+        c->maxima[c->half][r] = largest;
+    }
+}
+
+static inline void exponentials(const float *restrict a, const float *restrict largest, index_t size, float *restrict e) {
+    for (index_t j = 0; j < size; j++) e[j] = exp_of_negative(a[j] - largest[j]);
+}
+
+static inline void add_lanes_to(const float *restrict e, index_t size, float *restrict total) {
+    for (index_t j = 0; j < size; j++) total[j] += e[j];
+}
+
+static void sum_exponentials(const CountRows *c) {
+    float total[CHUNK_LANES], largest[CHUNK_LANES];
+    fill(total, c->rows * PANEL, 0.0f);
+    for (index_t r = 0; r < c->rows; r++) fill(largest + r * PANEL, PANEL, largest_of(c, r));
+    for (index_t panel = c->begin; panel < c->end; panel++) {
+        float *e = c->rates + panel * c->stride;
+        index_t real = smaller(PANEL, c->pixels - panel * PANEL);
+        exponentials(outputs_of(c, panel), largest, c->rows * PANEL, e);
+        if (real < PANEL) /* Padded columns have a = 0, and would count. */
+            for (index_t r = 0; r < c->rows * PANEL; r += PANEL) fill(e + r + real, PANEL - real, 0.0f);
+        add_lanes_to(e, c->rows * PANEL, total);
+    }
+    add_up(total, c->rows, c->sums[c->half]);
+}
+
+/* ---- counts of which only the shares depend on z: poisson and multinomial, which differ in their constants ---- */
+
+static inline void multiply(const float *restrict e, const float *restrict factor, index_t size, float *restrict a) {
+    for (index_t j = 0; j < size; j++) a[j] = e[j] * factor[j];
+}
+
+/* log p(x | z) = sum(x log s) + constant of row q (50), (51), this half's part. */
+static double share_log_likelihood(const CountRows *c, index_t q) {
+    double log_sum = (double)largest_of(c, q) + log(sum_of(c, q)), value = c->half == 0 ? c->constants[q] : 0.0;
+    Entries entries = entries_of(c, q);
+    for (index_t i = entries.begin; i < entries.end; i++)
+        value += (double)c->counts[i] * ((double)c->outputs[place_of(c, q, c->columns[i])] - log_sum);
+    return value;
+}
+
+/* The same of all rows, whose outputs become d_a = (l s - x) scale (52). */
+static void share_density(const CountRows *c) {
+    float factor[CHUNK_LANES];
+    for (index_t q = 0; q < c->rows; q++) {
+        c->log_likelihood[q] = share_log_likelihood(c, q);
+        double share = (double)c->totals[q] / sum_of(c, q);
+        fill(factor + q * PANEL, PANEL, (float)(share * (double)c->scale));
+    }
+    for (index_t panel = c->begin; panel < c->end; panel++)
+        multiply(c->rates + panel * c->stride, factor, c->rows * PANEL, outputs_of(c, panel));
+    for (index_t q = 0; q < c->rows; q++) {
+        Entries entries = entries_of(c, q);
+        for (index_t i = entries.begin; i < entries.end; i++)
+            c->outputs[place_of(c, q, c->columns[i])] -= c->counts[i] * c->scale;
+    }
+}
+
+/* ---- counts with a dispersion a column: the negative binomial, with zero inflation or without ---- */
+
+/* x of these rows, a half of its columns, to the target. */
+static void place_counts(const CountRows *c) {
+    for (index_t panel = c->begin; panel < c->end; panel++)
+        fill(c->target + panel * c->stride, c->rows * PANEL, 0.0f);
+    for (index_t q = 0; q < c->rows; q++) {
+        Entries entries = entries_of(c, q);
+        for (index_t i = entries.begin; i < entries.end; i++) c->target[place_of(c, q, c->columns[i])] = c->counts[i];
+    }
+}
+
+/* What is written out for the lanes of a chunk, and the sums over its columns. */
+typedef struct {
+    float total[CHUNK_LANES], slope[CHUNK_LANES], factor[CHUNK_LANES], shift[CHUNK_LANES];
+    float theta[CHUNK_LANES], inverse_theta[CHUNK_LANES];
+} Lanes;
+
+/* mu = e * factor, and log mu = a + shift (45); a row of zeros has no rates, and nothing to multiply their logarithms by. */
+static void write_rates(const CountRows *c, Lanes *lanes) {
+    for (index_t r = 0; r < c->rows; r++) {
+        index_t q = r;
+        double sum = sum_of(c, q), size = (double)c->sizes[q];
+        double log_size = size > 0.0 ? log(size) : 0.0, log_share = -(double)largest_of(c, q) - log(sum);
+        fill(lanes->factor + r * PANEL, PANEL, (float)(size / sum));
+        fill(lanes->shift + r * PANEL, PANEL, (float)(log_size + log_share));
+    }
+}
+
+/* theta and 1 / theta of a panel, in every row. */
+static void write_dispersions(const float *t, index_t rows, Lanes *lanes) {
+    for (int j = 0; j < PANEL; j++) lanes->theta[j] = dispersion(t[j]);
+    for (int j = 0; j < PANEL; j++) lanes->inverse_theta[j] = 1.0f / lanes->theta[j];
+    for (index_t r = 1; r < rows; r++) {
+        memcpy(lanes->theta + r * PANEL, lanes->theta, PANEL * sizeof(float));
+        memcpy(lanes->inverse_theta + r * PANEL, lanes->inverse_theta, PANEL * sizeof(float));
+    }
+}
+
+/* log p = x (log mu - log(1 + mu / theta)) - theta log(1 + mu / theta) + R (48). */
+static void negative_binomial(float *restrict a, float *restrict x, const float *restrict e, index_t size,
+                              Lanes *restrict lanes) {
+    for (index_t j = 0; j < size; j++) {
+        float mu = e[j] * lanes->factor[j];
+        float ratio = mu * lanes->inverse_theta[j];
+        float u = 1.0f + ratio;
+        float inverse = 1.0f / u;
+        float more = log_of_one_more(ratio, u, inverse);
+        float zero = lanes->theta[j] * more;
+        float g = (x[j] - mu) * inverse; /* (53) */
+        lanes->total[j] += fused(x[j], (a[j] + lanes->shift[j]) - more, -zero);
+        lanes->slope[j] += g;
+        a[j] = g;
+        x[j] = -zero - g; /* (55), without S */
+    }
+}
+
+/* With u = -theta log(1 + mu / theta): log p(0) = softplus(u - h) - softplus(-h), and log p(x) loses softplus(h) (49).
+ *
+ * softplus(b) = max(b, 0) + log(1 + exp(-|b|)), and the two logarithms of a zero are one of a quotient. */
+static void zero_inflated(float *restrict a, float *restrict h, float *restrict x, const float *restrict e, index_t size,
+                          Lanes *restrict lanes) {
+    for (index_t j = 0; j < size; j++) {
+        float mu = e[j] * lanes->factor[j];
+        float ratio = mu * lanes->inverse_theta[j];
+        float u = 1.0f + ratio;
+        float inverse = 1.0f / u;
+        float more = log_of_one_more(ratio, u, inverse);
+        float zero = lanes->theta[j] * more;
+        float g = (x[j] - mu) * inverse; /* (53) */
+        int is_zero = x[j] == 0.0f;
+        float gap = -zero - h[j], b = h[j];
+        float e_gap = exp_of_negative(-__builtin_fabsf(gap)), e_b = exp_of_negative(-__builtin_fabsf(b));
+        float one_gap = 1.0f + e_gap, one_b = 1.0f + e_b;
+        float of_zero = (gap >= 0.0f ? 1.0f : e_gap) / one_gap;
+        float w = is_zero ? of_zero : 1.0f;                   /* sigmoid(u - h) */
+        float not_zero = (b <= 0.0f ? 1.0f : e_b) / one_b;    /* sigmoid(-h) */
+        float logarithm = log_of((is_zero ? one_gap : 1.0f) / one_b);
+        float above_gap = gap > 0.0f ? gap : 0.0f;
+        float below_b = b < 0.0f ? -b : 0.0f;
+        float above_b = b > 0.0f ? b : 0.0f;
+        float at_zero = above_gap - below_b;
+        float positive = fused(x[j], (a[j] + lanes->shift[j]) - more, -zero) - above_b;
+        lanes->total[j] += logarithm + (is_zero ? at_zero : positive);
+        g = w * g;
+        lanes->slope[j] += g;
+        a[j] = g;
+        x[j] = w * -zero - g; /* (55), without S */
+        h[j] = not_zero - w;  /* (56) */
+    }
+}
+
+/* What of log p(x | z) (48), (49) and of its slopes (53), (55), (56) has the same form for every count: the outputs become g, or
+ * with zero inflation w g, the target the gradient of x_log_dispersion but for the rising factorial's, the zero_logits their
+ * slope. */
+static void dispersed_density(const CountRows *c) {
+    Lanes lanes;
+    fill(lanes.total, c->rows * PANEL, 0.0f);
+    fill(lanes.slope, c->rows * PANEL, 0.0f);
+    write_rates(c, &lanes);
+    for (index_t panel = c->begin; panel < c->end; panel++) {
+        index_t place = panel * c->stride;
+        float *a = outputs_of(c, panel), *x = c->target + place;
+        write_dispersions(c->x_log_dispersion + panel * PANEL, c->rows, &lanes);
+        if (c->twins == 1)
+            negative_binomial(a, x, c->rates + place, c->rows * PANEL, &lanes);
+        else
+            zero_inflated(a, a + c->stride, x, c->rates + place, c->rows * PANEL, &lanes);
+    }
+    for (index_t r = 0; r < c->rows; r++) {
+        double value = c->half == 0 ? c->constants[r] : 0.0;
+        for (int j = 0; j < PANEL; j++) value += (double)lanes.total[r * PANEL + j];
+        c->log_likelihood[r] = value;
+    }
+    add_up(lanes.slope, c->rows, c->slopes[c->half]);
+}
+
+/* R of every non-zero count to log p(x | z) (48), and S to the gradient of its dispersion (55). */
+static void add_rising(const CountRows *c) {
+    for (index_t q = 0; q < c->rows; q++) {
+        Entries entries = entries_of(c, q);
+        double value = 0.0;
+        for (index_t i = entries.begin; i < entries.end; i++) {
+            uint32_t column = c->columns[i];
+            float x = c->counts[i];
+            const float *entry = c->table + place_in_table(column, smaller((index_t)x, TABLED));
+            float slope = entry[SLOPES];
+            value += (double)entry[0];
+            if (x > TABLED) {
+                Rising more = beyond_table((double)x, (double)dispersion(c->x_log_dispersion[column]));
+                value += more.logarithm;
+                slope += (float)more.slope;
+            }
+            c->target[place_of(c, q, column)] += slope;
+        }
+        c->log_likelihood[q] += value;
+    }
+}
+
+static inline void scale_lanes(float *restrict values, index_t size, float factor) {
+    for (index_t j = 0; j < size; j++) values[j] *= factor;
+}
+
+static inline void share_out(float *restrict a, const float *restrict e, const float *restrict factor, index_t size, float scale) {
+    for (index_t j = 0; j < size; j++) a[j] = fused(e[j], factor[j], -a[j]) * scale;
+}
+
+/* The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way. */
+static void dispersed_gradient(const CountRows *c) {
+    float factor[CHUNK_LANES];
+    for (index_t r = 0; r < c->rows; r++) {
+        index_t q = r;
+        fill(factor + r * PANEL, PANEL, (float)((c->slopes[0][q] + c->slopes[1][q]) / sum_of(c, q)));
+    }
+    for (index_t panel = c->begin; panel < c->end; panel++) {
+        index_t place = panel * c->stride;
+        float *a = outputs_of(c, panel);
+        share_out(a, c->rates + place, factor, c->rows * PANEL, c->scale);
+        scale_lanes(c->target + place, c->rows * PANEL, -c->scale);
+        if (c->twins > 1) scale_lanes(a + c->stride, c->rows * PANEL, -c->scale);
+    }
+}
+
+/* ---- what the engine calls ---- */
+
+static void counts_pass(int stage, const CountRows *c) {
+    if (stage == MAXIMUM) {
+        find_maxima(c);
+    } else if (stage == SUM) {
+        sum_exponentials(c);
+    } else if (stage == DENSITY && !c->x_log_dispersion) {
+        share_density(c);
+    } else if (stage == DENSITY) {
+        place_counts(c);
+        dispersed_density(c);
+        add_rising(c);
+    } else if (c->x_log_dispersion) {
+        dispersed_gradient(c);
+    }
+}
+
+/* d_x_log_dispersion of one panel of columns (55): the rows of the target, as GRADIENT left them, in ascending order; zero where
+ * a step would lead further out of the bounds. */
+static void dispersion_gradient(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient) {
+    float total[PANEL] = {0};
+    for (index_t r = 0; r < B; r++)
+        for (int j = 0; j < PANEL; j++) total[j] += slopes[r * PANEL + j];
+    for (int j = 0; j < PANEL; j++) {
+        float t = x_log_dispersion[j];
+        int outward = (t <= LOWEST_LOG_DISPERSION && total[j] > 0.0f) || (t >= HIGHEST_LOG_DISPERSION && total[j] < 0.0f);
+        gradient[j] = outward ? 0.0f : total[j];
+    }
+}
+
+/* What the encoder sees of the counts of a row, (size,): log(1 + x), x over the row's norm, or x. */
+static void see_counts(const float *restrict x, index_t size, int encoder_input, float *restrict values) {
+    if (encoder_input == SEEN_AS_LOGARITHMS) {
+        for (index_t i = 0; i < size; i++) values[i] = log_of(1.0f + x[i]);
+        return;
+    }
+    double squares = 0.0;
+    if (encoder_input == SEEN_OVER_THEIR_NORM)
+        for (index_t i = 0; i < size; i++) squares += (double)x[i] * (double)x[i];
+    float factor = squares > 0.0 ? (float)(1.0 / __builtin_sqrt(squares)) : 1.0f;
+    for (index_t i = 0; i < size; i++) values[i] = x[i] * factor;
+}

@@ -1,0 +1,145 @@
+# `Counts`: the rows of a minibatch of whole counts, as lists of what is not zero, and the passes over log p(x | z) of counts.h.
+# Dimensions: N rows of a table, B rows of a minibatch, X columns; the list of row b stands from b * capacity.
+
+cdef class Counts(Pixels):
+    """Rows of counts. Where the likelihood is not one of counts, the rows are those of `Pixels`."""
+
+    cdef int _load_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
+        """Fill rows first to last - 1 of the minibatch from `begin`."""
+        cdef index_t r
+        if not self.counted:
+            return self._load_images(begin, first, last)
+        for r in range(first, last):
+            self._load_counts(self.order[begin + r], r)
+        return 0
+
+    cdef int _load_counts(self, index_t example, index_t r) except -1 nogil:
+        """Row r: the counts of an example, what the encoder sees of them, and what is known of the whole row."""
+        cdef index_t start = self.image_starts[example], size = self.image_starts[example + 1] - start
+        cdef index_t place = r * self.capacity
+        if CHECKED:
+            inside(0, size, self.capacity)
+            inside(place, self.capacity, self.columns.shape[0])
+        if size > 0:
+            self._copy_columns(start, size, &self.columns[place])
+            self._copy_counts(start, size, &self.counts[place])
+            self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
+        self.totals[r], self.sizes[r] = self.row_totals[example], self.row_sizes[example]
+        self.constants[r] = self.row_constants[example]
+        return self._end_row(r, size, &self.columns[place])
+
+    cdef int _copy_columns(self, index_t start, index_t size, uint32_t* columns) except -1 nogil:
+        """The columns of some entries of the table."""
+        cdef index_t i
+        cdef const uint16_t* narrow
+        cdef const uint32_t* wide
+        if self.wide:
+            if CHECKED:
+                inside(start, size, self.wide_columns.shape[0])
+            wide = &self.wide_columns[start]
+            for i in range(size):
+                columns[i] = wide[i]
+        else:
+            if CHECKED:
+                inside(start, size, self.image_pixels.shape[0])
+            narrow = &self.image_pixels[start]
+            for i in range(size):
+                columns[i] = narrow[i]
+        if CHECKED:
+            for i in range(size):
+                inside(columns[i], 1, self.pixels)
+        return 0
+
+    cdef int _copy_counts(self, index_t start, index_t size, float* counts) except -1 nogil:
+        """The counts of some entries of the table."""
+        cdef index_t i
+        cdef const uint8_t* levels
+        cdef const float* numbers
+        if self.image_bytes.shape[0] > 0:
+            if CHECKED:
+                inside(start, size, self.image_bytes.shape[0])
+            levels = &self.image_bytes[start]
+            for i in range(size):
+                counts[i] = levels[i]
+        else:
+            if CHECKED:
+                inside(start, size, self.image_floats.shape[0])
+            numbers = &self.image_floats[start]
+            for i in range(size):
+                counts[i] = numbers[i]
+        return 0
+
+    cdef int _end_row(self, index_t r, index_t size, const uint32_t* columns) except -1 nogil:
+        """How many entries row r has, how many belong to half 0 of the columns, and where blocks end."""
+        cdef index_t i, block, middle = 0, boundary = self.layers[self.top, SPLIT] // self.twins * PANEL
+        cdef int32_t* ends = &self.ends[r, 0]
+        for i in range(size):
+            middle += columns[i] < boundary
+        self.lengths[r], self.middles[r] = size, middle
+        for block in range(self.ends.shape[1]):
+            ends[block] = 0
+        for i in range(size):
+            if CHECKED:
+                inside(columns[i] // BLOCK_PIXELS, 1, self.ends.shape[1])
+            ends[columns[i] // BLOCK_PIXELS] = <int32_t>(i + 1)
+        for block in range(1, self.ends.shape[1]):
+            ends[block] = max(ends[block], ends[block - 1])
+        return 0
+
+    # ---- the likelihood ----
+
+    cdef int _tabulate(self, index_t worker, index_t workers) except -1 nogil:
+        """This worker's panels of what small counts need of the dispersions."""
+        cdef index_t panels = panels_of(self.pixels)
+        self.kernels.tabulate(
+            self.weight(self.own, panels * PANEL), self.buffer(self.table, 0, panels * PANEL_OF_TABLE),
+            panels * worker // workers, panels * (worker + 1) // workers,
+        )
+        return 0
+
+    cdef int _counts_pass(
+        self, int stage, float scale, index_t begin, index_t rates, index_t first, index_t last, index_t half
+    ) except -1 nogil:
+        """A pass over rows first to last - 1, CHUNK_ROWS at most, of half of the columns.
+
+        scale is what log p(x | z) counts for in the loss, rates the row from which on their rates stand.
+        """
+        cdef CountRows rows
+        cdef index_t other
+        rows.rows, rows.half, rows.pixels, rows.capacity = last - first, half, self.pixels, self.capacity
+        rows.stride, rows.twins, rows.scale = self.stride, self.twins, scale
+        rows.begin, rows.end = self._half_begin(self.top, half) // self.twins, self._half_end(self.top, half) // self.twins
+        self._take_matrices(&rows, first, rates)
+        self._take_lists(&rows, first)
+        for other in range(HALVES):
+            rows.maxima[other], rows.sums[other] = &self.maxima[other, first], &self.sums[other, first]
+            rows.slopes[other] = &self.slopes[other, first]
+        if CHECKED:
+            inside(begin + first, rows.rows, self.log_likelihood.shape[1])
+        rows.log_likelihood = &self.log_likelihood[half, begin + first]
+        rows.x_log_dispersion = rows.table = NULL
+        if self.likelihood == NEGATIVE_BINOMIAL:
+            rows.x_log_dispersion = self.weight(self.own, panels_of(self.pixels) * PANEL)
+            rows.table = self.buffer(self.table, 0, panels_of(self.pixels) * PANEL_OF_TABLE)
+        self.kernels.counts_pass(stage, &rows)
+        return 0
+
+    cdef int _take_matrices(self, CountRows* rows, index_t first, index_t rates) except -1 nogil:
+        """Where the outputs, the rates and x of some rows stand."""
+        cdef index_t panels = panels_of(self.pixels), shift = first * PANEL
+        rows.outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, self.twins * panels, rows.rows)
+        rows.rates = self.matrix(self.rates + rates * PANEL, panels, rows.rows)
+        rows.target = self.matrix(self.x + shift, panels, rows.rows)
+        return 0
+
+    cdef int _take_lists(self, CountRows* rows, index_t first) except -1 nogil:
+        """Where the lists of some rows stand, and what is known of them."""
+        cdef index_t entry = first * self.capacity
+        if CHECKED:
+            inside(entry, rows.rows * self.capacity, self.columns.shape[0])
+            inside(first, rows.rows, self.lengths.shape[0])
+            inside(first, rows.rows, self.maxima.shape[1])
+        rows.columns, rows.counts = &self.columns[entry], &self.counts[entry]
+        rows.lengths, rows.middles = &self.lengths[first], &self.middles[first]
+        rows.totals, rows.sizes, rows.constants = &self.totals[first], &self.sizes[first], &self.constants[first]
+        return 0
