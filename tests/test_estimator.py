@@ -231,7 +231,7 @@ def test_settings_that_do_not_go_together_are_one_line(digits):
     wrong = {
         "scaling": ({"scaling": "log"}, {"likelihood": "bernoulli", "scaling": "standard"}),
         "binarize": ({"likelihood": "gaussian", "binarize": "dynamic"}, {"binarize": "maybe"}),
-        "likelihood": ({"likelihood": "poisson"}, {"likelihood": None}),
+        "likelihood": ({"likelihood": "weibull"}, {"likelihood": None}),
         "n_components": ({"n_components": 0}, {"n_components": 2.5}, {"n_components": True}, {"n_components": "ten"}),
         "hidden_layer_sizes": (
             {"hidden_layer_sizes": (0,)},

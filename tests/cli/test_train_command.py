@@ -59,7 +59,7 @@ FLAGS = {
     "--help", "--config", "--data", "--data-dir", "--engine", "--hidden", "--latent", "--activation", "--likelihood", "--init",
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
-    "--label", "--all-columns", "--color", "--scaling", "--test-fraction",
+    "--label", "--all-columns", "--color", "--scaling", "--test-fraction", "--encoder-input", "--zero-inflation",
     "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",

@@ -145,7 +145,8 @@ def test_what_was_chosen_is_said(factors, capsys):
     vae.set_params(verbose=1).fit(factors)
     assert "likelihood gaussian (not every value is 0 or 1), scaling standard" in capsys.readouterr().out
     assert repr(vae).endswith(
-        "likelihood gaussian, scaling standard, binarize none, batch size 20, learning rate 0.001, engine " + vae.engine_
+        f"likelihood gaussian, scaling standard, binarize none, batch size 20, epochs {QUICK['epochs']}, learning rate 0.001, "
+        f"engine {vae.engine_}"
     )
 
 

@@ -102,9 +102,14 @@ def _first_wrong(values: NDArray[Any]) -> Any:
     """Where a value is that is no count; None where all are."""
     if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
         return None
+    is_real = values.dtype.kind == "f"
+    # float16 and 16-bit integers hold no larger number, and cannot be compared with one.
+    can_be_large = float(np.finfo(values.dtype).max) > LARGEST_COUNT if is_real else values.dtype.itemsize > 2
     with np.errstate(invalid="ignore"):
-        right = (values >= 0) & (values <= LARGEST_COUNT)
-        if values.dtype.kind == "f":
+        right = values >= 0
+        if can_be_large:
+            right &= values <= LARGEST_COUNT
+        if is_real:
             right &= values == np.floor(values)
     return None if right.all() else np.unravel_index(int(np.argmin(right)), values.shape)
 
