@@ -96,7 +96,7 @@ def test_evaluate_and_transform_take_counts_in_either_form(counts, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--data", "real.csv", "--likelihood", "poisson"), "vaefast: real.csv: row"),
+        (("--data", "real.csv", "--likelihood", "poisson"), "vaefast: real.csv: line "),
         (("--data", "cells.csv", "--likelihood", "poisson", "--zero-inflation"), "likelihood poisson has no zero inflation"),
         (("--data", "cells.csv", "--likelihood", "multinomial", "--scaling", "standard"), "takes counts as they are"),
         (("--data", "cells.csv", "--likelihood", "gaussian", "--encoder-input", "l2"), "which is for counts"),

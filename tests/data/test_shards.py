@@ -104,7 +104,8 @@ rank = mpi_launcher.launched()[0]
 Path(sys.argv[1]).joinpath(f"{rank}.json").write_text(json.dumps(tracemalloc.get_traced_memory()[1]))
 sys.exit(code)
 """
-RUN = ("--hidden", "20", "--latent", "3", "--epochs", "1", "--threads", "1", "--engine", "numba")
+# Buffers go by the batch size, which would go by the number of rows.
+RUN = ("--hidden", "20", "--latent", "3", "--epochs", "1", "--batch-size", "200", "--threads", "1", "--engine", "numba")
 
 
 def peak_memory(tmp_path, name, pattern, ranks):
