@@ -26,9 +26,9 @@ def test_data_of_the_size_of_mnist_have_the_values_of_the_report(rows, binarize)
 @pytest.mark.parametrize(
     ("rows", "binarize", "length"),
     [
-        (1, "dynamic", (20, 250)),
+        (1, "dynamic", (20, 200)),
         (512, "none", (20, 75)),
-        (1617, "dynamic", (20, 250)),
+        (1617, "dynamic", (20, 200)),
         (1617, "none", (20, 75)),
         (5000, "dynamic", (50, 100)),
         (1_000_000, "none", (200, 10)),

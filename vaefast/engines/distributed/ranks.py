@@ -20,6 +20,8 @@ ALERT_SECONDS = 0.02
 NAP_SECONDS, LONGEST_NAP = 0.001, 0.01
 # Values sent in one message: MPI counts them in 32 bits.
 MESSAGE = 1 << 26
+# Seconds in which the launcher reads what a rank said before it ends the job.
+LAST_WORDS = 0.5
 # How gradients are summed: on one machine in shared memory, in the order of the ranks; over a network by MPI's own reduction,
 # or by sending each part to the rank that sums it, in the order of the ranks.
 SHARED_MEMORY, RANK_ORDER, MPI = "shared memory", "rank order", "MPI"
@@ -160,4 +162,6 @@ class Ranks:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        # The launcher kills all processes at once, and loses what it has not yet read of their messages.
+        time.sleep(LAST_WORDS)
         self._world.Abort(code)
