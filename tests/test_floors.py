@@ -300,3 +300,9 @@ def test_the_reference_runs_without_numba():
 
 def test_heavy_imports_would_be_seen():
     assert heavy_after("import vaefast.plots.sheet") >= {"matplotlib"}
+
+
+def test_a_run_of_pictures_or_tables_does_not_wait_for_scikit_learn():
+    """It takes 0.7 s to import, which every `vaefast train` would wait."""
+    program = "import sys, vaefast.train, vaefast.inputs, vaefast.tables.preparing; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
 
 from vaefast.errors import DataError
 from vaefast.tables.columns import blocks
@@ -59,6 +58,9 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     DataError
         X is no table, or holds text, dates, or values that are missing, masked or infinite.
     """
+    # Imported here: the command line takes its tables from files, and need not wait 0.7 s for scikit-learn.
+    from sklearn.utils.validation import validate_data
+
     if hasattr(X, "tocsr"):
         return _sparse_table(estimator, X, reset, called)
     X = _unmasked(X, called)
@@ -78,6 +80,8 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
 
 
 def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
+    from sklearn.utils.validation import validate_data
+
     X = validate_data(estimator, X, reset=reset, dtype="numeric", accept_sparse="csr", ensure_all_finite=False)
     if X.data.dtype.kind == "f" and not np.isfinite(X.data).all():
         entry = int(np.argmin(np.isfinite(X.data)))
