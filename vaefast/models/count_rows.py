@@ -123,7 +123,7 @@ class CountRows:
 
     def totals(self) -> NDArray[np.float64]:
         """The sum of each row, (N,); whole numbers, so no order changes a bit below 2^53."""
-        return self._row_sums(self.values.astype(np.float64))
+        return _segment_sums(self.values.astype(np.float64), self.starts)
 
     def column_totals(self) -> NDArray[np.float64]:
         """The sum of each column, (X,)."""
@@ -168,9 +168,6 @@ class CountRows:
             return np.asarray(log_gamma(totals + 1.0) - factorials)
         known = totals * np.log(np.where(sizes > 0, sizes, 1.0)) - sizes if likelihood == "poisson" else 0.0
         return known - factorials
-
-    def _row_sums(self, of_entries: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _segment_sums(of_entries, self.starts)
 
     def _pieces(self) -> list[tuple[int, int]]:
         """Runs of rows (first, last) that hold about `PIECE` entries each."""

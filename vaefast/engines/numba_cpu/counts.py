@@ -43,8 +43,8 @@ from vaefast.models.layout import PANEL
 
 MAXIMUM, SUM, DENSITY, GRADIENT = 0, 1, 2, 3
 STAGES = 4
-# Rows that take all passes before the next do: at 2,000 columns what the passes leave to each other is 0.5 MB, which stays in
-# a second-level cache. With all 128 rows of a minibatch at once it goes by the third.
+# Rows that take all passes before the next do: at 2,000 columns what the passes leave to each other is then 0.5 MB, which fits
+# a second-level cache.
 CHUNK_ROWS = 32
 # Arrays that are written out for the lanes of a chunk.
 WRITTEN_OUT = 6

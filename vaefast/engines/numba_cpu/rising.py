@@ -17,7 +17,7 @@ from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, exp, log
 from vaefast.models.layout import PANEL
 from vaefast.models.settings import LOG_DISPERSION_BOUNDS
 
-# Counts that have an entry in the table: 98 in 100 of the non-zero counts of single cells.
+# Counts that have an entry in the table; larger ones are rare in tables of cells, clicks and words.
 TABLED = 16
 # Elements of the table for a panel of columns, and where S begins among them.
 SLOPES = TABLED * PANEL
