@@ -386,7 +386,7 @@ class ReferenceEngine:
         activation, likelihood = self.model.activation, self.model.likelihood
         x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
-        pass_ = forward(parameters, self._seen(x), epsilon, activation)
+        pass_ = forward(parameters, self._seen_in_training(x, examples, step), epsilon, activation)
         repeated = np.repeat(x, objective.samples, axis=0)
         log_p = log_likelihood(parameters, repeated, pass_.logits, likelihood, pass_.zero_logits)
         log_p = log_p.reshape(len(examples), -1)  # (B, k)
@@ -462,6 +462,13 @@ class ReferenceEngine:
     def _seen(self, x: Array) -> Array:
         """The minibatch as the encoder sees it, (B, X)."""
         return counts.seen(x, self.model.encoder_input)
+
+    def _seen_in_training(self, x: Array, examples: NDArray[np.int64], step: int) -> Array:
+        """The same in a step of training, (B, X)."""
+        seen, share = self._seen(x), self.training.input_dropout
+        if share == 0:
+            return seen
+        return counts.with_dropout(seen, noise.kept_entries(x, share, self.training.seed, step, examples), share)
 
     def _pixels(self, levels: Any, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the likelihood sees it, (B, X)."""
