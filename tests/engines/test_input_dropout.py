@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import COUNT_CASES, TOLERANCES
+from cases import COUNT_CASES, COVARIATE_CASES, TOLERANCES
 
 from vaefast import engines
 from vaefast.engines import reference
@@ -23,7 +23,8 @@ FAST = [
 ]
 by_engine = pytest.mark.parametrize("name", FAST)
 every = pytest.mark.parametrize("name", [*FAST, "reference"])
-by_case = pytest.mark.parametrize("case", COUNT_CASES, ids=lambda case: case.name)
+COUNTED = [*COUNT_CASES, *(case for case in COVARIATE_CASES if case.model.counts)]
+by_case = pytest.mark.parametrize("case", COUNTED, ids=lambda case: case.name)
 SMALL = next(case for case in COUNT_CASES if case.name == "multinomial tanh")
 
 
@@ -41,6 +42,9 @@ def start(case):
 
 
 def at_start(name, case, threads=2, **changes):
+    lacking = [need for need in engines.needs(case.model, settings(case)) if need in engines.LACKING.get(name, ())]
+    if lacking:
+        pytest.skip(f"engine {name} lacks {', '.join(lacking)}")
     engine = engines.create(name, case.model, settings(case, **changes), threads)
     engine.load_state(State.initial(start(case)))
     return engine
@@ -95,14 +99,16 @@ def test_the_gradient_agrees_with_finite_differences(name, case):
     rows, values = np.arange(case.examples)[-case.batch_size :], case.values()
     engine.train(engine.place(values), rows)
     gradient = engine.state().first_moments.astype(np.float64) / 0.1
-    x, vector = values[rows].astype(np.float64), start(case).astype(np.float32).astype(np.float64)
-    kept = kept_entries(x, SHARE, SEED, 0, rows)
-    seen = counts.with_dropout(counts.seen(x, case.model.encoder_input), kept, SHARE)
+    vector = start(case).astype(np.float32).astype(np.float64)
+    (x, seen, *told), without = (
+        exact_at_start(case, input_dropout=share)._batch(values[rows], rows, Purpose.TRAINING_PIXELS, 0)
+        for share in (SHARE, 0.0)
+    )
     epsilon = normals(SEED, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
 
     def loss(parameters, seen):
         views, model = layout.views(parameters), case.model
-        return -reference.lower_bound(views, x, epsilon, model.activation, model.likelihood, seen).mean()
+        return -reference.lower_bound(views, x, epsilon, model.activation, model.likelihood, seen, *told).mean()
 
     def differs(direction, seen):
         numeric = (loss(vector + 1e-6 * direction, seen) - loss(vector - 1e-6 * direction, seen)) / 2e-6
@@ -112,9 +118,8 @@ def test_the_gradient_agrees_with_finite_differences(name, case):
         direction = np.random.default_rng(seed).standard_normal(layout.size)
         direction /= np.linalg.norm(direction)
         assert differs(direction, seen) < TOLERANCES["gradient"]
-    without = counts.seen(x, case.model.encoder_input)
-    if not np.array_equal(seen, without) and x.shape[1] > 1:  # the check must be able to fail
-        assert differs(gradient / np.linalg.norm(gradient), without) > TOLERANCES["gradient"]
+    if not np.array_equal(seen, without.seen) and x.shape[1] > 1:  # the check must be able to fail
+        assert differs(gradient / np.linalg.norm(gradient), without.seen) > TOLERANCES["gradient"]
     engine.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vaefast.models.conditions import parted
 from vaefast.models.noise import WORD_BITS, Purpose, row_keys, words
 from vaefast.models.special import log_gamma
 
@@ -31,12 +32,15 @@ class CountRows:
         Of the entries, above 0: uint8, or float32 where a count is larger than 255.
     width
         Number of columns X.
+    sizes
+        What the rates of each row add up to, (N,), above 0; the total of the row where it is None.
     """
 
     starts: NDArray[np.int64]
     columns: NDArray[np.uint16 | np.uint32]
     values: NDArray[np.uint8 | np.float32]
     width: int
+    sizes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Count the rows: N."""
@@ -95,12 +99,12 @@ class CountRows:
         """These rows, (n,), in this order; a slice of neighbours is a view."""
         chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
-        lengths = np.diff(self.starts)[chosen]
+        lengths, sizes = np.diff(self.starts)[chosen], None if self.sizes is None else self.sizes[chosen]
         starts = np.zeros(len(chosen) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
         if len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
             own = slice(self.starts[chosen[0]], self.starts[chosen[0]] + starts[-1])
-            return CountRows(starts, self.columns[own], self.values[own], self.width)
+            return CountRows(starts, self.columns[own], self.values[own], self.width, sizes)
         columns, values = np.empty(starts[-1], self.columns.dtype), np.empty(starts[-1], self.values.dtype)
         step = max(1, PIECE // max(1, int(lengths.max(initial=1))))
         for first in range(0, len(chosen), step):
@@ -109,7 +113,7 @@ class CountRows:
             entries = shift + np.arange(starts[first], starts[last])
             columns[starts[first] : starts[last]] = self.columns[entries]
             values[starts[first] : starts[last]] = self.values[entries]
-        return CountRows(starts, columns, values, self.width)
+        return CountRows(starts, columns, values, self.width, sizes)
 
     def __getitem__(self, rows: ArrayLike | slice) -> CountRows:
         """`take`."""
@@ -195,4 +199,5 @@ def _value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.float32]:
 
 def keys_of(values: Any) -> NDArray[np.int64]:
     """The number under which evaluation draws the noise of each row, (N,), of counts or of anything else."""
+    values, _ = parted(values)
     return values.keys() if isinstance(values, CountRows) else row_keys(values)

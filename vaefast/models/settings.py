@@ -41,7 +41,7 @@ LOG_STD_BOUNDS = (-40.0, 5.0)
 # above, a count of 100 is as likely as under a Poisson to 1 part in 100.
 LOG_DISPERSION_BOUNDS = (-9.21, 13.81)
 # Settings of a model that older versions did not have, as they are where nothing is said.
-ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none"}
+ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none", "covariates": 0, "encode_covariates": False}
 # The same of a training run.
 ADDED_TO_TRAINING: dict[str, Any] = {"input_dropout": 0.0}
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
@@ -72,6 +72,10 @@ class ModelSettings:
         Of `negative-binomial`: each count may be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input
         What the encoder sees of the counts x: `none` x itself, `log1p` log(1 + x), `l2` x over its Euclidean norm.
+    covariates
+        Number of covariates C of each example, which the decoder sees beside the latents.
+    encode_covariates
+        Whether the encoder sees them, too, beside the pixels.
 
     Raises
     ------
@@ -86,9 +90,12 @@ class ModelSettings:
     likelihood: str = "bernoulli"
     zero_inflation: bool = False
     encoder_input: str = "none"
+    covariates: int = 0
+    encode_covariates: bool = False
 
     def __post_init__(self) -> None:
         _check_integer("pixels", self.pixels, 1, LARGEST_SIZE)
+        _check_integer("covariates", self.covariates, 0, LARGEST_SIZE)
         if not isinstance(self.hidden, tuple):
             raise SettingsError(f"hidden is {self.hidden!r}: give a tuple of whole numbers from 1 to {LARGEST_SIZE}")
         for size in self.hidden:
@@ -104,6 +111,18 @@ class ModelSettings:
                 f"encoder_input is {self.encoder_input!r}, which is for counts, and likelihood {self.likelihood} is not: "
                 "choose auto"
             )
+        if self.encode_covariates and not self.covariates:
+            raise SettingsError("encode_covariates is true, but there are no covariates: give covariates, or leave it out")
+
+    @property
+    def encoder_inputs(self) -> int:
+        """Columns that the encoder sees: X, or X + C."""
+        return self.pixels + (self.covariates if self.encode_covariates else 0)
+
+    @property
+    def decoder_inputs(self) -> int:
+        """Columns that the decoder sees: Z + C."""
+        return self.latent + self.covariates
 
     @property
     def counts(self) -> bool:
