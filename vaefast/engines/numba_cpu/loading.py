@@ -11,7 +11,7 @@ from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, Cou
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, log
 from vaefast.engines.numba_cpu.pixels import BLOCK_SHIFT, load_images
-from vaefast.engines.plan import SPLIT
+from vaefast.engines.plan import INPUTS, SPLIT
 from vaefast.models.layout import PANEL
 
 
@@ -26,7 +26,9 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
 
     def counts(plan, buffers, examples, minibatch, first, last):
         for r in range(first, last):
-            _load_counts(plan, buffers.pixels, examples.images, examples.order[minibatch.begin + r], r)
+            example = examples.order[minibatch.begin + r]
+            _load_counts(plan, buffers.pixels, examples.images, example, r)
+            _append_covariates(plan, buffers.pixels, examples.covariates, example, r)
 
     kind = examples.types[examples.fields.index("images")].instance_class
     return counts if kind is CountLists else images
@@ -55,7 +57,18 @@ def _load_counts(plan, counts, table, example, r):
     for column in indices:
         middle += column < boundary
     counts.middles[r] = middle
-    _end_blocks(indices, counts.ends[r])
+
+
+@kernel
+def _append_covariates(plan, counts, covariates, example, r):
+    """The covariates that the encoder sees, as the last entries of row r, in columns of their own; and where blocks end."""
+    place, length = r * counts.capacity, counts.lengths[r]
+    more = plan.layers[0, INPUTS] - plan.pixels
+    for c in range(more):
+        counts.indices[place + length + c] = plan.pixels + c
+        counts.values[place + length + c] = covariates[example * plan.covariates + c]
+    counts.seen[r] = length + more
+    _end_blocks(counts.indices[place : place + length + more], counts.ends[r])
 
 
 @kernel
