@@ -115,7 +115,7 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
     fraction = source.TEST_FRACTION if options.test_fraction is None else options.test_fraction
     kind = None if resumed is None else source.recorded(resumed.checkpoint.run["source"]).kind
     split = options.likelihood, options.scaling, fraction, options.label, options.all_columns, options.color
-    return source.Source(options.data, options.data_dir, *split, kind)
+    return source.Source(options.data, options.data_dir, *split, kind, layer=options.layer)
 
 
 def _data(source: Source, options: Options, resumed: Resumed | None, started_from: SavedModel | None, job: Job) -> RunData:

@@ -72,6 +72,7 @@ def _add_data(add: Add) -> None:
         "gaussian likelihood, else none)")  # fmt: skip
     add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
         "never trained on")  # fmt: skip
+    add("--layer", metavar="NAME", help="for an .h5ad file: the layer to train on instead of X, or raw")
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "

@@ -63,6 +63,7 @@ class Options:
     scaling: str = AUTO
     test_fraction: float | None = None
     label: str | None = None
+    layer: str | None = None
     all_columns: bool = False
     color: bool = False
 
@@ -131,6 +132,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         scaling=values.get("scaling", AUTO),
         test_fraction=values.get("test_fraction"),
         label=values.get("label"),
+        layer=values.get("layer"),
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
     )
