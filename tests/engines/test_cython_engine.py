@@ -13,6 +13,7 @@ from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.plan import make_plan
 from vaefast.errors import EngineUnavailable, SettingsError
+from vaefast.models.conditions import Conditioned, beside
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -44,9 +45,11 @@ def everything(engine, case):
     placed = engine.place(case.values())
     terms = engine.train(placed, np.random.default_rng(0).permutation(case.examples))
     rows = np.random.default_rng(1).random((23, case.model.pixels))
-    state, codes = engine.state(), engine.encode(np.floor(9 * rows * rows) if case.model.counts else rows)
+    rows = np.floor(9 * rows * rows) if case.model.counts else rows
+    told = case.told(23) if case.model.covariates else None
+    state, codes = engine.state(), engine.encode(rows if told is None else Conditioned(rows, told))
     result = [state.parameters, state.first_moments, state.second_moments, *terms, *engine.evaluate(placed), *codes]
-    result.append(engine.decode(codes[0]))
+    result.append(engine.decode(beside(codes[0], told)))
     engine.close()
     return result
 
