@@ -88,7 +88,7 @@ def images_of(levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[A
 def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLists:
     """Rows of counts as the kernels read them for a likelihood; the entries are not copied."""
     totals, lists = rows.totals(), images_of(rows.values, rows.starts, rows.columns)
-    sizes = totals if rows.sizes is None else rows.sizes
+    sizes = rows.row_sizes()
     constants = rows.constants(sizes, likelihood)
     row = totals.astype(np.float32), sizes.astype(np.float32), constants
     return CountLists(*lists, *row, ENCODER_INPUT_CODES[encoder_input])
