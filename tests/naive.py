@@ -105,6 +105,15 @@ def seen(x, encoder_input):
     return [xi / norm if norm else 0.0 for xi in x]
 
 
+def dropped(h, share, seed, step, example):
+    """What the encoder sees in a step of training: the n-th entry that is not zero goes if word n says so."""
+    out, n, w = [], 0, words(seed, 10, step, example, len(h))
+    for hi in h:
+        out.append(0.0 if hi == 0 or Fraction(w[n], 2**32) < Fraction(share) else hi / (1 - share))
+        n += hi != 0
+    return out
+
+
 def bounded(s):
     return min(max(s, -40.0), 5.0)
 
@@ -129,11 +138,12 @@ def dense(inputs, weight, bias, activation=None):
 
 def elbo_terms(
     parameters, hidden_layers, activation, x, noise, likelihood="bernoulli", encoder_input="none", encoder_sees=(),
-    decoder_sees=(), size=None,
+    decoder_sees=(), size=None, entered=None,
 ):  # fmt: skip
     """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays. Each network
-    may see some covariates of the row; the rates of counts add up to `size`."""
-    h = [*seen(list(x), encoder_input), *encoder_sees]
+    may see some covariates of the row; the rates of counts add up to `size`. `entered` is what the encoder sees of x, where
+    that is something else than `seen`."""
+    h = [*(seen(list(x), encoder_input) if entered is None else entered), *encoder_sees]
     for i in range(hidden_layers):
         h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
     mean = dense(h, parameters["mean.weight"], parameters["mean.bias"])

@@ -61,6 +61,7 @@ FLOORS: dict[str, set[str]] = {
     "plots": {"data", "engines.contract", "files.atomic", "inputs", "models", "plots", "training.trainer"},
     "cli": {"cli", "engines", "errors", "models", "runs", "training", "version"},
     "estimator": {"engines", "errors", "estimator", "files", "inference", "models", "tables", "training"},
+    "anndata": {"errors", "estimator", "models.count_rows", "models.settings", "version"},
     "__main__": {"cli", "errors", "evaluate", "reproduce", "train", "transform", "version"},
     "train": {
         "cli", "data", "engines", "errors", "files", "inference", "inputs", "plots", "runs", "tables", "training",
@@ -81,6 +82,7 @@ FLOORS: dict[str, set[str]] = {
 PACKAGES: dict[str, set[str]] = {
     # Not what starts before the data are known, so that --help and mistakes are answered at once.
     "numpy": {
+        "anndata",
         "data",
         "engines",
         "estimator",

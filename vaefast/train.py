@@ -363,7 +363,7 @@ def _settings(options: Options, data: RunData) -> dict[str, Any]:
     """The content of settings.json."""
     from vaefast.inference import saved_inputs
 
-    settings = {"data": data.name, "model": options.model.as_values(), "training": asdict(options.training)}
+    settings = {"data": data.name, "model": options.model.as_values(), "training": options.training.as_values()}
     return settings if data.is_pictures else {**settings, "inputs": saved_inputs.as_json(data.inputs, data.names)}
 
 

@@ -44,8 +44,9 @@ def trained(*flags, code=0):
         ),
         (("--likelihood", "poisson", "--encoder-input", "none"), {"likelihood": "poisson", "encoder_input": "none"}),
         (("--likelihood", "multinomial"), {"likelihood": "multinomial"}),
+        (("--likelihood", "multinomial", "--input-dropout", "0.5"), {"likelihood": "multinomial", "input_dropout": 0.5}),
     ],
-    ids=["auto", "zero-inflated", "poisson", "multinomial"],
+    ids=["auto", "zero-inflated", "poisson", "multinomial", "dropout"],
 )
 def test_both_doors_train_the_same_bits(counts, name, flags, parameters):
     out, _ = trained("--data", name, *flags, "--out", "run")
@@ -66,9 +67,10 @@ def test_sparse_and_dense_files_are_the_same_run_and_every_figure_is_drawn(count
     assert {path.name for path in Path("npz/figures").iterdir()} == {"columns.png", "elbo.png", "latents.png", "pairs.png"}
 
 
-def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts):
-    trained("--data", "cells.npz", "--out", "whole")
-    trained("--data", "cells.npz", "--epochs", "1", "--out", "part")
+@pytest.mark.parametrize("flags", [(), ("--input-dropout", "0.4")], ids=["", "dropout"])
+def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts, flags):
+    trained("--data", "cells.npz", "--out", "whole", *flags)
+    trained("--data", "cells.npz", "--epochs", "1", "--out", "part", *flags)
     code, _, err = runs.command("--resume", "part", "--epochs", "3", "--threads", "1")
     assert code == 0, err
     whole, part = (vaefast.load(name)._network.state.parameters for name in ("whole", "part"))
@@ -76,6 +78,18 @@ def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts):
     code, _, err = runs.command("--resume", "part", "--epochs", "4", "--zero-inflation")
     assert code == 4
     assert "zero_inflation was False, is True" in err
+    code, _, err = runs.command("--resume", "part", "--epochs", "4", "--input-dropout", "0.1")
+    assert code == 4
+    assert f"input_dropout was {flags[1] if flags else '0.0'}, is 0.1" in err
+
+
+def test_a_run_without_dropout_writes_nothing_of_it(counts):
+    for out, flags in (("without", ()), ("with", ("--input-dropout", "0.5"))):
+        trained("--data", "cells.npz", "--out", out, *flags)
+        texts = [path.read_bytes() for path in Path(out).rglob("*") if path.suffix in (".json", ".safetensors")]
+        assert any(b"input_dropout" in text for text in texts) == bool(flags)
+    assert vaefast.load("without").input_dropout == 0.0
+    assert vaefast.load("with").input_dropout == 0.5
 
 
 def test_evaluate_and_transform_take_counts_in_either_form(counts, capsys):
@@ -101,11 +115,17 @@ def test_evaluate_and_transform_take_counts_in_either_form(counts, capsys):
         (("--data", "cells.csv", "--likelihood", "multinomial", "--scaling", "standard"), "takes counts as they are"),
         (("--data", "cells.csv", "--likelihood", "gaussian", "--encoder-input", "l2"), "which is for counts"),
         (("--data", "cells.npz", "--engine", "cuda"), "cuda"),
+        (
+            ("--data", "cells.csv", "--likelihood", "gaussian", "--input-dropout", "0.5"),
+            "input_dropout is 0.5, which is for counts",
+        ),
+        (("--data", "real.csv", "--input-dropout", "0.5"), "input_dropout is 0.5, which is for counts"),
+        (("--data", "cells.csv", "--input-dropout", "1"), "input_dropout is 1.0: give a number from 0 below 1"),
     ],
 )
 def test_what_does_not_go_with_counts_is_refused_before_anything_is_written(counts, flags, message):
     np.savetxt("real.csv", counts * 0.5, delimiter=",")
-    _, err = trained(*flags, "--out", "run", code=3 if "real.csv" in flags else 2)
+    _, err = trained(*flags, "--out", "run", code=3 if "real.csv" in flags and "poisson" in flags else 2)
     assert message in err
     assert err.count("\n") == 1
     assert not Path("run").exists()

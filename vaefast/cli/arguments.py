@@ -99,6 +99,8 @@ def _add_model(add: Add) -> None:
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
         "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
         "other counts)")  # fmt: skip
+    add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
+        f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
     add("--init", choices=INITIALIZATIONS, help=f"initialisation of the weights (default: {training.initialization})")
 

@@ -27,6 +27,7 @@ from vaefast.models.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
+    check_input_dropout,
 )
 from vaefast.runs.checkpoint_policy import Schedule
 
@@ -106,6 +107,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         model["likelihood"] = likelihood
         training.setdefault("binarize", usual_binarization(likelihood))
         check_binarization(likelihood, training["binarize"])
+        check_input_dropout(likelihood, training.get("input_dropout", 0.0))
     return Options(
         ModelSettings(**model),
         TrainingSettings(
@@ -148,6 +150,7 @@ def suited(options: Options, rows: int, columns: int, likelihood: str) -> Option
     """
     binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
     check_binarization(likelihood, binarize)
+    check_input_dropout(likelihood, options.training.input_dropout)
     training, length = replace(options.training, binarize=binarize), usual_length(rows, binarize)
     if "batch_size" in options.automatic:
         training = replace(training, batch_size=length.batch_size)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings, check_input_dropout
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")
@@ -128,6 +128,7 @@ def _extension_fault() -> str | None:
 
 def create(name: str, model: ModelSettings, training: TrainingSettings, threads: int) -> Engine:
     """The engine of this name, `auto` included, for one model; its state is zero until `load_state`."""
+    check_input_dropout(model.likelihood, training.input_dropout)
     chosen = choose(name, needs(model, training))
     if chosen == "numba":
         from vaefast.engines.numba_cpu import NumbaEngine

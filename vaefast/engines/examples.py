@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, first_layer_is_sparse, held_whole
 from vaefast.models.conditions import parted
-from vaefast.models.noise import Purpose
+from vaefast.models.noise import Purpose, dropout_threshold
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 
@@ -18,8 +18,18 @@ class Randomness(NamedTuple):
 
     seed: np.uint64
     step: np.int64
-    pixels: np.int64  # purpose
+    pixels: np.int64  # purpose; in training on counts that of the input dropout
     latents: np.int64  # purpose
+
+
+class Dropout(NamedTuple):
+    """Which entries of a row of counts the encoder misses."""
+
+    below: np.uint32  # those whose word is smaller; 0 for none
+    scale: np.float32  # of the others
+
+
+NO_DROPOUT = Dropout(np.uint32(0), np.float32(1))
 
 
 class Examples(NamedTuple):
@@ -31,6 +41,7 @@ class Examples(NamedTuple):
     binarize: int  # one of BINARIZATION_CODES
     sparse: bool  # whether the first layer takes lists of pixels
     randomness: Randomness
+    dropout: Dropout
     covariates: NDArray[np.float32]  # (N * C,): those of image i from i * C on
 
 
@@ -44,9 +55,11 @@ def in_training(
     covariates: NDArray[np.float32] | None = None,
 ) -> Examples:
     """Images in this order, (n,), under these keys, (n,), in the steps from `step` on; covariates as in `Examples`."""
-    randomness = _randomness(training, step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
-    code = BINARIZATION_CODES[training.binarize]
-    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness, read_only_covariates(covariates))
+    inputs = Purpose.INPUT_DROPOUT if isinstance(images, CountLists) else Purpose.TRAINING_PIXELS
+    randomness, share = _randomness(training, step, inputs, Purpose.TRAINING_LATENTS), training.input_dropout
+    dropout = Dropout(np.uint32(dropout_threshold(share)), np.float32(1 / (1 - share)))
+    code, told = BINARIZATION_CODES[training.binarize], read_only_covariates(covariates)
+    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness, dropout, told)
 
 
 def in_evaluation(
@@ -62,8 +75,8 @@ def in_evaluation(
     order = _numbers(np.arange(size))
     randomness = _randomness(training, 0, Purpose.EVALUATION_PIXELS, latents)
     code = BINARIZATION_CODES[training.binarize]
-    told = read_only_covariates(covariates)
-    return Examples(images, order, order if keys is None else _numbers(keys), code, sparse, randomness, told)
+    keys, told = order if keys is None else _numbers(keys), read_only_covariates(covariates)
+    return Examples(images, order, keys, code, sparse, randomness, NO_DROPOUT, told)
 
 
 def as_they_are(x: Any, model: ModelSettings, training: TrainingSettings) -> Examples:

@@ -521,11 +521,17 @@ class ReferenceEngine:
         sizes = CountRows.of(values).sizes if self.model.counts else None
         size = None if sizes is None else sizes[:, None].astype(self.dtype)
         told = None if covariates is None else covariates.astype(self.dtype)
-        return Batch(x, self._seen(x, told), told, size)
+        share, kept = self.training.input_dropout, None
+        if share > 0 and purpose is Purpose.TRAINING_PIXELS:
+            kept = noise.kept_entries(x, share, self.training.seed, step, examples)
+        return Batch(x, self._seen(x, told, kept), told, size)
 
-    def _seen(self, x: Array, covariates: Array | None = None) -> Array:
-        """The minibatch as the encoder sees it, (B, X), or (B, X + C) where it sees covariates."""
-        return beside(counts.seen(x, self.model.encoder_input), covariates if self.model.encode_covariates else None)
+    def _seen(self, x: Array, covariates: Array | None = None, kept: NDArray[np.bool_] | None = None) -> Array:
+        """The minibatch as the encoder sees it, (B, X), or (B, X + C) where it sees covariates; of x what is kept."""
+        seen = counts.seen(x, self.model.encoder_input)
+        if kept is not None:
+            seen = counts.with_dropout(seen, kept, self.training.input_dropout)
+        return beside(seen, covariates if self.model.encode_covariates else None)
 
     def _evaluated(self, batch: Batch, examples: NDArray[np.int64]) -> ForwardPass:
         """A forward pass with the noise of evaluation."""

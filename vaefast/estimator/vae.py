@@ -77,6 +77,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         `multinomial` and `log1p` for the other counts.
     encode_covariates : bool, default=False
         Whether the encoder, too, sees the covariates that `fit` is given. The decoder always does.
+    input_dropout : float, default=0.0
+        For counts: the probability that the encoder misses an entry of a row in a step of training. It sees those that are
+        left over 1 - input_dropout, and the likelihood sees all. 0.5 is usual for clicks (Liang et al., 2018).
     activation : {'relu', 'tanh'}, default='relu'
         Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
@@ -193,6 +196,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         zero_inflation: bool = False,
         encoder_input: str = "auto",
         encode_covariates: bool = False,
+        input_dropout: float = 0.0,
         activation: str = "relu",
         scaling: str | None = "auto",
         binarize: str = "auto",
@@ -229,6 +233,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.zero_inflation = zero_inflation
         self.encoder_input = encoder_input
         self.encode_covariates = encode_covariates
+        self.input_dropout = input_dropout
         self.activation = activation
         self.scaling = scaling
         self.binarize = binarize

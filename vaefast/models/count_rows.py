@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,8 +138,19 @@ class CountRows:
             narrowed.append(new[kept].astype(index_type(len(chosen))))
             values.append(self.values[own][kept])
         np.cumsum(starts, out=starts)
-        together = np.concatenate(values)
-        return CountRows(starts, np.concatenate(narrowed), together.astype(value_type(together)), len(chosen))
+        taken: NDArray[Any] = np.concatenate(values)
+        taken = taken.astype(value_type(taken), copy=False)
+        return CountRows(starts, np.concatenate(narrowed), taken, len(chosen), self.sizes)
+
+    @classmethod
+    def joined(cls, parts: Sequence[CountRows]) -> CountRows:
+        """The rows of all parts, (n, X) each and at least one of them, without sizes of their own."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.concatenate([[0], *(np.diff(part.starts) for part in parts)]).cumsum()
+        columns = np.concatenate([part.columns for part in parts])
+        # uint8 and float32 together are float32.
+        return cls(starts, columns, np.concatenate([part.values for part in parts]), parts[0].width)
 
     def dense(self, dtype: Any = np.float32, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The table itself, (N, X), in `out` if it is given."""
