@@ -249,3 +249,15 @@ def test_what_a_model_was_not_told_is_refused():
         assert words in str(error.value)
     with pytest.raises(SettingsError, match="size_factors are for a likelihood of counts"):
         vaefast.VAE(2, epochs=1, likelihood="gaussian").fit(ROWS * 0.5, size_factors=[1, 2, 3])
+
+
+def test_recommendations_follow_the_covariates():
+    X, known, _, _ = cells(300)
+    X = X * (np.random.default_rng(2).random(X.shape) < 0.3)
+    model = vae(likelihood="multinomial").fit(X, covariates=known["batch"])
+    ids = {name: model.recommend(X, 5, covariates=[name], exclude_seen=False)[0] for name in ("first", "second")}
+    z = model.transform(X)
+    for name, best in ids.items():
+        shares = model.inverse_transform(z, covariates=[name])
+        assert np.array_equal(np.sort(best, axis=1), np.sort(np.argsort(-shares, axis=1)[:, :5], axis=1))
+    assert not np.array_equal(ids["first"], ids["second"])

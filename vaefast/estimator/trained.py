@@ -15,6 +15,7 @@ from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator.told import Told
 from vaefast.inference.network import Network
+from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
 from vaefast.models.conditions import beside, parted
 from vaefast.models.counts import draw as draw_counts
@@ -174,6 +175,51 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         values, told = parted(entered)
         means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told)
         return means * values.row_sizes()[:, None].astype(means.dtype) if self._inputs.are_counts else means
+
+    def recommend(
+        self, X: ArrayLike, k: int = 10, *, exclude_seen: bool = True, covariates: Any = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k columns that each row is most likely to have next: items for a user, by the clicks so far.
+
+        Nothing is drawn at random. A score is the logarithm of the column's mean at the posterior's mean: for counts of its
+        share of the row, the logarithm of `normalized`; for a Bernoulli likelihood of the probability of a 1. Scores of
+        different rows cannot be compared.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, X)
+            Rows of counts, or of 0 and 1.
+        k : int, default=10
+            Number of columns for each row.
+        exclude_seen : bool, default=True
+            Leave out what is not zero in the row.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+
+        Returns
+        -------
+        ids : ndarray of shape (N, k), int64
+            Numbers of columns, best first, those with the same score in their order. Where a row has fewer than k columns
+            left, -1 follows, which is no column.
+        scores : ndarray of shape (N, k), float32
+            Their scores, -inf for no column: lower than any score, and unlike NaN in order.
+
+        Raises
+        ------
+        SettingsError
+            The likelihood is neither Bernoulli nor one of counts, or k is less than 1.
+        DataError
+            X does not fit the model.
+        """
+        check_is_fitted(self)
+        check_ranks(self.likelihood_)
+        k = parameters.count("k", k, 1)
+        table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
+        network, entered = self._network, self._inputs.enter(table)
+        values, told = parted(entered)
+        z = beside(network.posterior(entered, self._exact_rows(table))[0], told)
+        about = self.likelihood_, network.model.zero_inflation
+        return recommend(lambda rows: network.decode(z[rows]), *about, values, k, exclude_seen)
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11, *, covariates: Any = None) -> NDArray[Any]:
         """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
