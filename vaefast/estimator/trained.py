@@ -192,7 +192,12 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         check_ranks(self.likelihood_)
         k = parameters.count("k", k, 1)
-        X, entered = self._entered(X)
+        return self._recommended(*self._entered(X), k, exclude_seen)
+
+    def _recommended(
+        self, X: Any, entered: Any, k: int, exclude_seen: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """`recommend` for a table and its rows as the networks see them."""
         network, z = self._network, self._network.posterior(entered, self._exact_rows(X))[0]
         about = self.likelihood_, network.model.zero_inflation
         return recommend(lambda rows: network.decode(z[rows]), *about, entered, k, exclude_seen)
