@@ -111,3 +111,17 @@ def test_what_cannot_be_measured_is_refused_in_one_line(changes, data, error, me
         model.fit(clicks(), validation_data=data)
     assert "\n" not in str(caught.value)
     assert not hasattr(model, "history_")
+
+
+def test_it_goes_with_covariates_and_sizes():
+    X, (seen, out) = clicks(), hold_out(clicks(60, seed=1), random_state=0)
+    groups, others = np.arange(260)[:, None] % 3 * 1.0, np.arange(60)[:, None] % 3 * 1.0
+    given = {"validation_metric": "recall@5", "likelihood": "negative-binomial", "early_stopping": True}
+    model = vae(**given).fit(
+        X, validation_data=(seen, out), covariates=groups, size_factors=np.arange(260) + 1.0, validation_covariates=others,
+        validation_size_factors=np.ones(60),
+    )  # fmt: skip
+    best = recall_at_k(model.recommend(seen, 5, covariates=others)[0], out, 5)
+    assert best == max(model.history_["validation_recall@5"])
+    alone = vae(**given).fit(X, covariates=groups, size_factors=np.arange(260) + 1.0)
+    assert len(alone.history_["validation_recall@5"]) == 6

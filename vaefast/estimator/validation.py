@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError, SettingsError
 from vaefast.inference.ranking import check_ranks
 from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
+from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.tables import checking
+from vaefast.tables.scaling import Inputs
 
 BOUND = "elbo"
 METRICS = {"ndcg": ndcg_at_k, "recall": recall_at_k}
@@ -82,15 +85,19 @@ def given(vae: Any, data: Any, metric: Metric | None) -> Validation | None:
     return Validation(rows, held_out)
 
 
-def set_aside(rows: Any, metric: Metric | None, seed: int) -> Validation:
+def set_aside(rows: Any, metric: Metric | None, inputs: Inputs, seed: int) -> Validation:
     """Rows of the training data that are validated on, (M, X): for a metric without a part of their entries."""
     if metric is None:
         return Validation(rows)
-    if isinstance(rows, CountRows):
-        from scipy import sparse
+    from scipy import sparse
 
-        rows = sparse.csr_array((rows.values, rows.columns, rows.starts), shape=rows.shape)
-    return Validation(*hold_out(rows, random_state=seed % 2**32))
+    table, told = parted(rows)
+    listed = isinstance(table, CountRows)
+    whole = sparse.csr_array((table.values, table.columns, table.starts), shape=table.shape) if listed else table
+    seen, held_out = hold_out(whole, random_state=seed % 2**32)
+    seen = inputs.table(seen)
+    seen = replace(seen, sizes=table.sizes) if listed and table.sizes is not None else seen
+    return Validation(seen if told is None else Conditioned(seen, told), held_out)
 
 
 def check(metric: Metric | None, likelihood: str) -> None:

@@ -41,7 +41,18 @@ cdef class Counts(Pixels):
             self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
         self.totals[r], self.sizes[r] = self.row_totals[example], self.row_sizes[example]
         self.constants[r] = self.row_constants[example]
-        return self._end_row(r, size, &self.columns[place])
+        return self._end_row(r, size, self._append_covariates(example, place + size), &self.columns[place])
+
+    cdef index_t _append_covariates(self, index_t example, index_t place) except -1 nogil:
+        """The covariates that the encoder sees, as entries from `place` on in columns of their own; how many there are."""
+        cdef index_t c, more = self.layers[0, INPUTS] - self.pixels
+        if CHECKED and more > 0:
+            inside(place, more, self.columns.shape[0])
+            inside(example * self.told, more, self.covariates.shape[0])
+        for c in range(more):
+            self.columns[place + c] = <uint32_t>(self.pixels + c)
+            self.values[place + c] = self.covariates[example * self.told + c]
+        return more
 
     cdef int _copy_columns(self, index_t start, index_t size, uint32_t* columns) except -1 nogil:
         """The columns of some entries of the table."""
@@ -84,16 +95,18 @@ cdef class Counts(Pixels):
                 counts[i] = numbers[i]
         return 0
 
-    cdef int _end_row(self, index_t r, index_t size, const uint32_t* columns) except -1 nogil:
-        """How many entries row r has, how many belong to half 0 of the columns, and where blocks end."""
+    cdef int _end_row(self, index_t r, index_t size, index_t more, const uint32_t* columns) except -1 nogil:
+        """How many entries row r has, with and without `more` covariates, how many belong to half 0 of the columns, and where
+        blocks end."""
         cdef index_t i, block, middle = 0, boundary = self.layers[self.top, SPLIT] // self.twins * PANEL
         cdef int32_t* ends = &self.ends[r, 0]
         for i in range(size):
             middle += columns[i] < boundary
         self.lengths[r], self.middles[r] = size, middle
+        self.seen_lengths[r] = size + more
         for block in range(self.ends.shape[1]):
             ends[block] = 0
-        for i in range(size):
+        for i in range(size + more):
             if CHECKED:
                 inside(columns[i] // BLOCK_PIXELS, 1, self.ends.shape[1])
             ends[columns[i] // BLOCK_PIXELS] = <int32_t>(i + 1)

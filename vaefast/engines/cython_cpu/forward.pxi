@@ -53,7 +53,7 @@ cdef class Forward(Counts):
             if self.counted:
                 entry = r * self.capacity
                 self.kernels.gather_columns(
-                    W, w_panel, &self.columns[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
+                    W, w_panel, &self.columns[entry], &self.values[entry], self.seen_lengths[r], bias, out, self.stride, panels
                 )
             else:
                 entry = r * self.pixels
@@ -83,6 +83,8 @@ cdef class Forward(Counts):
                 self.matrix(heads + panels * self.stride + shift, panels, 1), self.matrix(self.z + shift, panels, 1),
                 self.matrix(self.std + shift, panels, 1), self.matrix(self.spread + shift, panels, 1),
             )
+            # The draw fills whole panels, so the covariates come after it.
+            self._tell(self.order[begin + r], self.z, r, self.latent)
         return 0
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:

@@ -93,7 +93,7 @@ def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
     begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
     index, value = pixels.indices, pixels.values
     for r in range(first, last):
-        panel, entry, count = begin, r * pixels.capacity, pixels.lengths[r]
+        panel, entry, count = begin, r * pixels.capacity, pixels.seen[r]
         while panel < end:
             left = end - panel
             w, s = layer[WEIGHT] + panel * w_panel, layer[BIAS] + panel * PANEL
