@@ -215,8 +215,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_ranks(self.likelihood_)
         k = parameters.count("k", k, 1)
         table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
-        network, entered = self._network, self._inputs.enter(table)
-        values, told = parted(entered)
+        return self._recommended(table, self._inputs.enter(table), k, exclude_seen)
+
+    def _recommended(
+        self, table: Any, entered: Any, k: int, exclude_seen: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """`recommend` for a table and its rows as the networks see them."""
+        network, (values, told) = self._network, parted(entered)
         z = beside(network.posterior(entered, self._exact_rows(table))[0], told)
         about = self.likelihood_, network.model.zero_inflation
         return recommend(lambda rows: network.decode(z[rows]), *about, values, k, exclude_seen)
