@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
-from vaefast.estimator.told import Told
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
@@ -23,6 +22,7 @@ from vaefast.models.likelihoods import draw, expectation
 from vaefast.models.noise import Purpose
 from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
+from vaefast.tables.told import Told
 
 
 class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]

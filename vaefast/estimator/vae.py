@@ -17,7 +17,6 @@ from vaefast.errors import DataError, DivergenceError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator import validation as validating
 from vaefast.estimator.parameters import Callback
-from vaefast.estimator.told import Given, Told
 from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
@@ -26,6 +25,7 @@ from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
+from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
