@@ -313,6 +313,11 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
+        if not hasattr(self, "size_quantiles_"):
+            raise DataError(
+                "this model was written by an older vaefast, and does not know how large rows are: train it again, or give "
+                "latents to inverse_transform, which needs no size"
+            )
         zeros, quantiles = self._network.model.zero_inflation, np.asarray(self.size_quantiles_)
         at = generator.random_sample(len(outputs)) * (len(quantiles) - 1)
         size = np.rint(np.interp(at, np.arange(len(quantiles)), quantiles)).astype(np.int64)
