@@ -20,13 +20,13 @@ import llvmlite
 import llvmlite.binding
 import numba
 from numba.core import caching, codegen, config, types
-from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_lock import global_compiler_lock, require_global_compiler_lock
 
 from vaefast.engines import examples, images, kept_kernels, plan
 from vaefast.models import layout, noise, settings
 
 # What `kernel` gives its pieces; for those that `numba.extending.overload` makes.
-AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
+AS_KERNELS: Any = {"error_model": "numpy", "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
 
 # How many compilations are under way inside each other, in the thread that has Numba's global lock.
 _nesting = 0
@@ -34,16 +34,15 @@ _quiet = False
 
 
 class _Piece(codegen.JITCodeLibrary):
-    """A function that is compiled only as a part of its callers. Its LLVM code is kept, and no machine code is made."""
+    """A function that is compiled only as a part of its callers. It holds LLVM code of its own alone, and no machine code."""
 
-    def _finalize_final_module(self) -> None:
+    def finalize(self) -> None:
+        require_global_compiler_lock()
+        self._raise_if_finalized()
+        # Lightly: what is simple is inlined better. Without it a step of a small model takes 5 % longer.
+        _optimize(self, opt=1)
         self._finalize_dynamic_globals()
         self._finalized = True
-
-    def _optimize_final_module(self) -> None:
-        """Once: Numba's first round is for reference counts, of which there are none."""
-        manager, builder = self._codegen._module_pass_manager()
-        manager.run(self._final_module, builder)
 
     def get_pointer_to_function(self, name: str) -> int:
         return 0
@@ -56,20 +55,43 @@ class _Whole(codegen.JITCodeLibrary):
     LLVM takes the first for both. Kernels on disk come from several processes, where the same name was another piece.
     """
 
+    def finalize(self) -> None:
+        called: dict[Any, None] = {}
+        _add_called(self, called)
+        # Callers come before what they call: LLVM links only what is asked for.
+        self._linking_libraries = [*reversed(called)]
+        super().finalize()
+
     def _optimize_final_module(self) -> None:
         for function in self._final_module.functions:
             if function.linkage == llvmlite.binding.Linkage.linkonce_odr:
                 function.linkage = llvmlite.binding.Linkage.internal
-        super()._optimize_final_module()
+        _optimize(self)
+
+
+def _optimize(library: Any, **options: Any) -> None:
+    """Once: Numba's first round is for reference counts, of which there are none."""
+    manager, builder = library._codegen._module_pass_manager(**options)
+    manager.run(library._final_module, builder)
+
+
+def _add_called(library: Any, called: dict[Any, None]) -> None:
+    """Add what a library calls, at any depth, each after all that it calls itself."""
+    for other in library._linking_libraries:
+        if other not in called:
+            if isinstance(other, _Piece):
+                _add_called(other, called)
+            called[other] = None
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a piece, alone or as part of what calls it.
 
-    Four things keep a cold start short, 15 s instead of 38. A constant argument is an ordinary int64: Numba would compile a
-    piece once more for each literal value. LLVM optimises fully once, in the outermost function, where everything is inlined
-    anyway. Of what is called from compiled code only, no machine code is made. And views of arrays are not counted: no kernel
-    allocates, and threads that count references to the same array wait for each other.
+    Five things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
+    each literal value. A piece is linked once, into the outermost function, and not into each caller on the way there. LLVM
+    optimises fully once, in that function, where everything is inlined anyway. Of what is called from compiled code only,
+    no machine code is made, nor what unpacks the arguments of a call from Python. And views of arrays are not counted: no kernel allocates, and threads that count references to the
+    same array wait for each other.
     """
     dispatcher: Any = numba.njit(**AS_KERNELS)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
@@ -79,7 +101,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     def compile_alone(signature: Any) -> Any:
         if _nesting:
-            with _as_a_piece(dispatcher.targetctx.codegen()):
+            with _as_a_piece(dispatcher):
                 compiled = compile_whole(signature)
             # Nothing stands behind these signatures for a caller from Python, who comes here again.
             dispatcher._clear()
@@ -87,7 +109,7 @@ def kernel(function: Callable[..., Any]) -> Any:
         known = dispatcher.overloads.get(tuple(signature) if isinstance(signature, (list, tuple)) else signature.args)
         if known is not None and isinstance(known.library, _Piece):
             dispatcher._reset_overloads()
-        with _as_a_whole(dispatcher.targetctx.codegen()):
+        with _as_a_whole(dispatcher):
             return compile_whole(signature)
 
     def compile_piece(signature: Any) -> Any:
@@ -111,29 +133,43 @@ def _nested() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_a_whole(generator: Any) -> Iterator[None]:
-    before = generator._library_class
-    generator._library_class = _Whole
+def _as_a_whole(dispatcher: Any) -> Iterator[None]:
+    """What `numba.extending.overload` gives this function, which are functions within functions, become pieces."""
+    generator, function = dispatcher.targetctx.codegen(), dispatcher.py_func.__qualname__
+    set_env = generator.set_env
+
+    def library_of(name: str) -> codegen.JITCodeLibrary:
+        return (_Piece if "<locals>" in name and name != function else _Whole)(generator, name)
+
+    def set_if_there(name: str, environment: Any) -> None:
+        if generator._engine.get_global_value_address(name):
+            set_env(name, environment)
+
+    generator.create_library, generator.set_env = library_of, set_if_there
     try:
         with _nested():
             yield
     finally:
-        generator._library_class = before
+        del generator.create_library, generator.set_env
 
 
 @contextlib.contextmanager
-def _as_a_piece(generator: Any) -> Iterator[None]:
+def _as_a_piece(dispatcher: Any) -> Iterator[None]:
     settings: Any = config
-    before = settings.OPT, generator._library_class, generator.set_env
+    generator, options = dispatcher.targetctx.codegen(), dispatcher._compiler.targetoptions
+    before = settings.OPT, generator.create_library, generator.set_env
+    # Nor is what unpacks the arguments of Python's calls.
+    options.update(no_cpython_wrapper=True)
     # Level 0 would be shorter still, but leaves addresses in the code that cannot be kept on disk.
-    settings.OPT, generator._library_class = type(before[0])(1), _Piece
+    settings.OPT, generator.create_library = type(before[0])(1), functools.partial(_Piece, generator)
     # The environment is for code that calls Python.
     generator.set_env = lambda name, environment: None
     try:
         with _nested():
             yield
     finally:
-        settings.OPT, generator._library_class, generator.set_env = before
+        settings.OPT, generator.create_library, generator.set_env = before
+        options.update(no_cpython_wrapper=False)
 
 
 def entry_point(function: Callable[..., Any]) -> Any:
