@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vaefast.models.conditions import Conditioned
+from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import LIKELIHOODS, ModelSettings
 
 
@@ -20,9 +22,24 @@ class Case:
     density: float  # share of non-zero pixels
     binarize: str = "dynamic"
     floats: bool = False
+    sized: bool = False  # whether rows of counts have sizes of their own
 
-    def values(self) -> np.ndarray:
-        """Images, (examples, X): reproducible, some grey, some at the ends of the range; or counts, some of them large."""
+    def values(self) -> np.ndarray | CountRows | Conditioned:
+        """Images or counts, (examples, X), with the sizes and the covariates that the case has."""
+        values = self._values()
+        if self.sized:
+            values = replace(CountRows.of(values), sizes=np.random.default_rng(9).uniform(0.5, 300, self.examples))
+        return Conditioned(values, self.told(self.examples)) if self.model.covariates else values
+
+    def told(self, rows: int) -> np.ndarray:
+        """Covariates, (rows, C): the first two tell three groups apart, the others are numbers."""
+        rng = np.random.default_rng(8)
+        covariates = rng.standard_normal((rows, self.model.covariates)).astype(np.float32)
+        covariates[:, :2] = np.eye(3, 2)[rng.integers(0, 3, rows)][:, : self.model.covariates]
+        return covariates
+
+    def _values(self) -> np.ndarray:
+        """Reproducible, some grey, some at the ends of the range; or counts, some of them large."""
         rng = np.random.default_rng(len(self.name))
         if self.model.counts:
             return self._counts(rng)
@@ -81,6 +98,32 @@ COUNT_CASES = [
     if case.name in names
 ]
 CASES += COUNT_CASES
+# The same with covariates: their number, whether the encoder sees them, and whether rows of counts have sizes of their own.
+COVARIATE_CASES = [
+    replace(
+        next(case for case in CASES if case.name == name),
+        name=f"{name} and {covariates} covariates",
+        model=replace(
+            next(case for case in CASES if case.name == name).model, covariates=covariates, encode_covariates=encoded
+        ),
+        sized=sized,
+    )
+    for name, covariates, encoded, sized in (
+        ("tanh", 3, False, False),
+        ("odd sizes", 16, True, False),
+        ("many rows", 2, True, False),
+        ("gaussian dense floats", 33, True, False),
+        ("gaussian no hidden layer", 1, True, False),
+        ("continuous-bernoulli threshold", 14, False, False),
+        ("negative-binomial tanh", 11, True, True),
+        ("negative-binomial odd sizes", 3, False, True),
+        ("zero-inflated negative-binomial many rows", 2, True, True),
+        ("poisson odd sizes", 4, True, True),
+        ("multinomial no hidden layer", 30, True, False),
+        ("multinomial batch of one", 1, False, False),
+    )
+]
+CASES += COVARIATE_CASES
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {

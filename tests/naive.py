@@ -68,11 +68,11 @@ def shares(a):
     return [b / sum(e) for b in e]
 
 
-def negative_binomial_log_likelihood(x, a, t, h=None):
+def negative_binomial_log_likelihood(x, a, t, h=None, size=None):
     """As the textbooks have it, with mean mu and variance mu + mu^2 / theta; h is the logit of a zero of another cause."""
     total = 0.0
     for xi, s, ti, hi in zip(x, shares(a), t, h or [None] * len(x), strict=True):
-        mu, theta = sum(x) * s, math.exp(ti)
+        mu, theta = (sum(x) if size is None else size) * s, math.exp(ti)
         log_p = math.lgamma(xi + theta) - math.lgamma(theta) - math.lgamma(xi + 1) - theta * math.log1p(mu / theta)
         if xi > 0:
             log_p += xi * math.log(mu / (theta + mu))
@@ -83,10 +83,10 @@ def negative_binomial_log_likelihood(x, a, t, h=None):
     return total
 
 
-def poisson_log_likelihood(x, a):
+def poisson_log_likelihood(x, a, size=None):
     total = 0.0
     for xi, s in zip(x, shares(a), strict=True):
-        mu = sum(x) * s
+        mu = (sum(x) if size is None else size) * s
         total += (xi * math.log(mu) if xi > 0 else 0) - mu - math.lgamma(xi + 1)
     return total
 
@@ -103,6 +103,15 @@ def seen(x, encoder_input):
         return [math.log1p(xi) for xi in x]
     norm = math.sqrt(sum(xi * xi for xi in x)) if encoder_input == "l2" else 1
     return [xi / norm if norm else 0.0 for xi in x]
+
+
+def dropped(h, share, seed, step, example):
+    """What the encoder sees in a step of training: the n-th entry that is not zero goes if word n says so."""
+    out, n, w = [], 0, words(seed, 10, step, example, len(h))
+    for hi in h:
+        out.append(0.0 if hi == 0 or Fraction(w[n], 2**32) < Fraction(share) else hi / (1 - share))
+        n += hi != 0
+    return out
 
 
 def bounded(s):
@@ -127,14 +136,19 @@ def dense(inputs, weight, bias, activation=None):
     return out
 
 
-def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bernoulli", encoder_input="none"):
-    """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays."""
-    h = seen(list(x), encoder_input)
+def elbo_terms(
+    parameters, hidden_layers, activation, x, noise, likelihood="bernoulli", encoder_input="none", encoder_sees=(),
+    decoder_sees=(), size=None, entered=None,
+):  # fmt: skip
+    """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays. Each network
+    may see some covariates of the row; the rates of counts add up to `size`. `entered` is what the encoder sees of x, where
+    that is something else than `seen`."""
+    h = [*(seen(list(x), encoder_input) if entered is None else entered), *encoder_sees]
     for i in range(hidden_layers):
         h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
     mean = dense(h, parameters["mean.weight"], parameters["mean.bias"])
     log_std = dense(h, parameters["log_std.weight"], parameters["log_std.bias"])
-    g = [m + math.exp(bounded(s)) * e for m, s, e in zip(mean, log_std, noise, strict=True)]
+    g = [m + math.exp(bounded(s)) * e for m, s, e in zip(mean, log_std, noise, strict=True)] + list(decoder_sees)
     for i in range(hidden_layers):
         g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
     logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
@@ -142,9 +156,9 @@ def elbo_terms(parameters, hidden_layers, activation, x, noise, likelihood="bern
         zero_logits = None
         if "zero_logits.weight" in parameters:
             zero_logits = dense(g, parameters["zero_logits.weight"], parameters["zero_logits.bias"])
-        log_likelihood = negative_binomial_log_likelihood(x, logits, parameters["x_log_dispersion"], zero_logits)
+        log_likelihood = negative_binomial_log_likelihood(x, logits, parameters["x_log_dispersion"], zero_logits, size)
     elif likelihood == "poisson":
-        log_likelihood = poisson_log_likelihood(x, logits)
+        log_likelihood = poisson_log_likelihood(x, logits, size)
     elif likelihood == "multinomial":
         log_likelihood = multinomial_log_likelihood(x, logits)
     elif likelihood == "gaussian":

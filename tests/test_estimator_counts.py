@@ -155,6 +155,10 @@ def test_settings_that_do_not_go_with_counts_are_refused():
         vae(likelihood="poisson", zero_inflation=True).fit(X)
     with pytest.raises(SettingsError, match="encoder_input is 'log1p', which is for counts"):
         vae(likelihood="gaussian", encoder_input="log1p").fit(X)
+    with pytest.raises(SettingsError, match=r"input_dropout is 0\.5, which is for counts"):
+        vae(likelihood="gaussian", input_dropout=0.5).fit(X)
+    with pytest.raises(SettingsError, match=r"input_dropout is '0\.5': give a number from 0 below 1"):
+        vae(input_dropout="0.5").fit(X)
     with pytest.raises(SettingsError, match="scaling is 'standard', but likelihood multinomial takes counts as they are"):
         vae(likelihood="multinomial", scaling="standard").fit(X)
     with pytest.raises(SettingsError, match="normalized is for a likelihood of counts"):

@@ -27,7 +27,7 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "models": {"errors", "models"},
     "files": {"errors", "files", "models"},
-    "data": {"data", "errors", "models.noise"},
+    "data": {"data", "errors", "models.count_rows", "models.noise"},
     "tables": {"errors", "models.count_rows", "models.noise", "models.settings", "tables"},
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
@@ -61,6 +61,7 @@ FLOORS: dict[str, set[str]] = {
     "plots": {"data", "engines.contract", "files.atomic", "inputs", "models", "plots", "training.trainer"},
     "cli": {"cli", "engines", "errors", "models", "runs", "training", "version"},
     "estimator": {"engines", "errors", "estimator", "files", "inference", "models", "tables", "training"},
+    "anndata": {"errors", "estimator", "models.count_rows", "models.settings", "version"},
     "__main__": {"cli", "errors", "evaluate", "reproduce", "train", "transform", "version"},
     "train": {
         "cli", "data", "engines", "errors", "files", "inference", "inputs", "plots", "runs", "tables", "training",
@@ -81,6 +82,7 @@ FLOORS: dict[str, set[str]] = {
 PACKAGES: dict[str, set[str]] = {
     # Not what starts before the data are known, so that --help and mistakes are answered at once.
     "numpy": {
+        "anndata",
         "data",
         "engines",
         "estimator",
@@ -115,9 +117,9 @@ PACKAGES: dict[str, set[str]] = {
     },
     "sklearn": {"data.digits", "estimator", "tables.checking"},
     "PIL": {"data.pictures"},
-    "scipy": {"data.sparse", "models.special"},
+    "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "models.special"},
     "pyarrow": {"data.arrow"},
-    "h5py": {"data.h5ad"},
+    "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},
     "safetensors": {"files.model_file", "runs.checkpoint"},
     "joblib": {"engines.threads"},

@@ -40,6 +40,7 @@ class Options:
     samples: int
     data: str | None
     data_dir: Path | None
+    layer: str | None
     limit: int | None
     engine: str
     threads: int | None
@@ -157,14 +158,15 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Da
         recorded, own = None, ""
     if is_table(saved, inputs):
         names = () if inputs.names is None else tuple(inputs.names)
-        known = Source(path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names)
+        layer = options.layer or layer_of(options.run, path)
+        known = Source(path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer)
         if recorded is not None and recorded.test_fraction > 0:
             divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
             if isinstance(divided, Dataset) or divided.sha256 == own:
                 return divided, False
         whole = finding.whole(known)
         return whole, not isinstance(whole, Dataset)
-    found = read(path, options.data_dir, color=recorded is not None and recorded.color)
+    found = read(path, options.data_dir, color=recorded is not None and recorded.color, layer=options.layer)
     if isinstance(found, Dataset):
         return found, False
     assert isinstance(found, Rows)
@@ -218,6 +220,14 @@ def _source(path: Path) -> tuple[Source, str]:
         return recorded(checkpoint.run["source"]), str(checkpoint.run["environment"]["data_sha256"])
     except (CheckpointError, KeyError, TypeError) as error:
         raise SettingsError(f"{folder} has no checkpoint that records its data: give --data") from error
+
+
+def layer_of(path: Path, data: str) -> str | None:
+    """The layer of `.h5ad` files that a run was trained on, for data in such a file; None for X, and without a record."""
+    try:
+        return _source(path)[0].layer if data.lower().endswith(".h5ad") else None
+    except SettingsError:
+        return None
 
 
 def is_in_color(path: Path) -> bool:
@@ -371,6 +381,11 @@ def _build_parser() -> Parser:
     add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or the path of a file or "
         "folder; on its test set if it has one, else on all of it")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
+    add(
+        "--layer",
+        metavar="NAME",
+        help="for --data in an .h5ad file: the layer to read instead of X (default: that of the run)",
+    )
     add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument
     add("--samples", metavar="S", type=int, default=5000, help="samples per example for log p(x); more samples are more "

@@ -115,7 +115,7 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
     fraction = source.TEST_FRACTION if options.test_fraction is None else options.test_fraction
     kind = None if resumed is None else source.recorded(resumed.checkpoint.run["source"]).kind
     split = options.likelihood, options.scaling, fraction, options.label, options.all_columns, options.color
-    return source.Source(options.data, options.data_dir, *split, kind)
+    return source.Source(options.data, options.data_dir, *split, kind, layer=options.layer)
 
 
 def _data(source: Source, options: Options, resumed: Resumed | None, started_from: SavedModel | None, job: Job) -> RunData:
@@ -363,7 +363,7 @@ def _settings(options: Options, data: RunData) -> dict[str, Any]:
     """The content of settings.json."""
     from vaefast.inference import saved_inputs
 
-    settings = {"data": data.name, "model": options.model.as_values(), "training": asdict(options.training)}
+    settings = {"data": data.name, "model": options.model.as_values(), "training": options.training.as_values()}
     return settings if data.is_pictures else {**settings, "inputs": saved_inputs.as_json(data.inputs, data.names)}
 
 

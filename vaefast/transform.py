@@ -13,7 +13,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Options:
     model: Path
     data: str
     out: Path
+    layer: str | None
     std: bool
     samples: int | None
     limit: int | None
@@ -67,7 +68,7 @@ def run(options: Options, interruption: Interruption) -> None:
     if data.notice:
         complain(data.notice)
     try:
-        with Display(len(data.values), "row") as display:
+        with Display(len(data), "row") as display:
             arrays = _arrays(vae, data, options, display.show)
     finally:
         vae._network.engine.close()
@@ -75,7 +76,7 @@ def run(options: Options, interruption: Interruption) -> None:
     strange = _strange(arrays)
     if strange:
         complain(f"rows with a score that is not finite: {strange:,}; they are too far from the training data")
-    say(f"{data.name}: {len(data.values):,} rows | {', '.join(_columns(arrays))} | {options.out}")
+    say(f"{data.name}: {len(data):,} rows | {', '.join(_columns(arrays))} | {options.out}")
 
 
 def _check_out(options: Options) -> None:
@@ -117,10 +118,14 @@ def _rows(vae: VAE, options: Options) -> Numbers:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
     pictures = vae._inputs.are_pictures
-    data = numbers_of(read(name, color=is_in_color(options.model)), known) if pictures else read_numbers(name, wanted, known)
+    if pictures:
+        data = numbers_of(read(name, color=is_in_color(options.model), layer=options.layer), known)
+    else:
+        data = read_numbers(name, wanted, known, layer=options.layer or layer_of(options.model, name))
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
-    return replace(data, values=data.values[: options.limit]).dense()
+    data = replace(data, values=data.values[: options.limit])
+    return data if vae._inputs.are_counts else data.dense()  # counts stay sparse
 
 
 def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:
@@ -135,14 +140,14 @@ def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], Non
     except DataError as error:
         raise DataError(f"{data.name} as {in_file(str(error), data.cell, X.shape[1], vae._inputs.names)}") from error
     arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
-    arrays["elbo"] = np.empty(len(X))
+    arrays["elbo"] = np.empty(len(data))
     if options.samples is not None:
-        arrays["log_p"] = np.empty(len(X))
-    for rows in _blocks(len(X)):
+        arrays["log_p"] = np.empty(len(data))
+    for rows in _blocks(len(data)):
         arrays["elbo"][rows] = vae.score_samples(X[rows])
         if options.samples is not None:
             arrays["log_p"][rows] = vae.log_likelihood(X[rows], options.samples)
-        show(min(rows.stop, len(X)))
+        show(min(rows.stop, len(data)))
     return arrays
 
 
@@ -195,6 +200,7 @@ def _build_parser() -> Parser:
     add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE")
     add("--data", metavar="FILE", required=True, help="the rows: a file or folder of any format that vaefast train "
         "reads")  # fmt: skip
+    add("--layer", metavar="NAME", help="for an .h5ad file: the layer to read instead of X (default: that of the run)")
     add("--limit", metavar="N", type=int, help="transform only the first N rows")
     add = parser.add_argument_group("table").add_argument
     add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")

@@ -44,8 +44,9 @@ def trained(*flags, code=0):
         ),
         (("--likelihood", "poisson", "--encoder-input", "none"), {"likelihood": "poisson", "encoder_input": "none"}),
         (("--likelihood", "multinomial"), {"likelihood": "multinomial"}),
+        (("--likelihood", "multinomial", "--input-dropout", "0.5"), {"likelihood": "multinomial", "input_dropout": 0.5}),
     ],
-    ids=["auto", "zero-inflated", "poisson", "multinomial"],
+    ids=["auto", "zero-inflated", "poisson", "multinomial", "dropout"],
 )
 def test_both_doors_train_the_same_bits(counts, name, flags, parameters):
     out, _ = trained("--data", name, *flags, "--out", "run")
@@ -66,9 +67,10 @@ def test_sparse_and_dense_files_are_the_same_run_and_every_figure_is_drawn(count
     assert {path.name for path in Path("npz/figures").iterdir()} == {"columns.png", "elbo.png", "latents.png", "pairs.png"}
 
 
-def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts):
-    trained("--data", "cells.npz", "--out", "whole")
-    trained("--data", "cells.npz", "--epochs", "1", "--out", "part")
+@pytest.mark.parametrize("flags", [(), ("--input-dropout", "0.4")], ids=["", "dropout"])
+def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts, flags):
+    trained("--data", "cells.npz", "--out", "whole", *flags)
+    trained("--data", "cells.npz", "--epochs", "1", "--out", "part", *flags)
     code, _, err = runs.command("--resume", "part", "--epochs", "3", "--threads", "1")
     assert code == 0, err
     whole, part = (vaefast.load(name)._network.state.parameters for name in ("whole", "part"))
@@ -76,6 +78,18 @@ def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts):
     code, _, err = runs.command("--resume", "part", "--epochs", "4", "--zero-inflation")
     assert code == 4
     assert "zero_inflation was False, is True" in err
+    code, _, err = runs.command("--resume", "part", "--epochs", "4", "--input-dropout", "0.1")
+    assert code == 4
+    assert f"input_dropout was {flags[1] if flags else '0.0'}, is 0.1" in err
+
+
+def test_a_run_without_dropout_writes_nothing_of_it(counts):
+    for out, flags in (("without", ()), ("with", ("--input-dropout", "0.5"))):
+        trained("--data", "cells.npz", "--out", out, *flags)
+        texts = [path.read_bytes() for path in Path(out).rglob("*") if path.suffix in (".json", ".safetensors")]
+        assert any(b"input_dropout" in text for text in texts) == bool(flags)
+    assert vaefast.load("without").input_dropout == 0.0
+    assert vaefast.load("with").input_dropout == 0.5
 
 
 def test_evaluate_and_transform_take_counts_in_either_form(counts, capsys):
@@ -101,11 +115,86 @@ def test_evaluate_and_transform_take_counts_in_either_form(counts, capsys):
         (("--data", "cells.csv", "--likelihood", "multinomial", "--scaling", "standard"), "takes counts as they are"),
         (("--data", "cells.csv", "--likelihood", "gaussian", "--encoder-input", "l2"), "which is for counts"),
         (("--data", "cells.npz", "--engine", "cuda"), "cuda"),
+        (
+            ("--data", "cells.csv", "--likelihood", "gaussian", "--input-dropout", "0.5"),
+            "input_dropout is 0.5, which is for counts",
+        ),
+        (("--data", "real.csv", "--input-dropout", "0.5"), "input_dropout is 0.5, which is for counts"),
+        (("--data", "cells.csv", "--input-dropout", "1"), "input_dropout is 1.0: give a number from 0 below 1"),
     ],
 )
 def test_what_does_not_go_with_counts_is_refused_before_anything_is_written(counts, flags, message):
     np.savetxt("real.csv", counts * 0.5, delimiter=",")
-    _, err = trained(*flags, "--out", "run", code=3 if "real.csv" in flags else 2)
+    _, err = trained(*flags, "--out", "run", code=3 if "real.csv" in flags and "poisson" in flags else 2)
     assert message in err
     assert err.count("\n") == 1
     assert not Path("run").exists()
+
+
+def write_h5ad(path, counts):
+    """Logarithms as X, and the counts as a layer."""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(path, "w") as file:
+        for name, held in (("X", np.log1p(counts)), ("layers/umi", counts)):
+            held, group = sparse.csr_array(held), file.create_group(name)
+            group.attrs["encoding-type"], group.attrs["shape"] = "csr_matrix", held.shape
+            group["data"], group["indices"], group["indptr"] = held.data, held.indices, held.indptr
+        for name, count in zip(("obs", "var"), counts.shape, strict=True):
+            group = file.create_group(name)
+            group.attrs["_index"], group["_index"] = "_index", [f"{name}{i}" for i in range(count)]
+
+
+def test_every_file_of_cells_trains_the_bits_of_the_matrix_itself(counts, capsys):
+    from scipy import io
+
+    from vaefast import evaluate, transform
+
+    Path("tenx").mkdir()
+    io.mmwrite("cells.mtx", sparse.coo_array(counts))
+    io.mmwrite("tenx/matrix.mtx", sparse.coo_array(counts.T))
+    Path("tenx/barcodes.tsv").write_text("".join(f"cell{i}\n" for i in range(150)))
+    Path("tenx/genes.tsv").write_text("".join(f"ENS{i}\tgene{i}\n" for i in range(30)))
+    write_h5ad("cells.h5ad", counts)
+    trained("--data", "cells.npz", "--out", "npz")
+    expected = vaefast.load("npz")._network.state.parameters
+    for name, flags in (("cells.mtx", ()), ("tenx", ()), ("cells.h5ad", ("--layer", "umi"))):
+        out, err = trained("--data", name, *flags, "--out", f"{name}-run")
+        assert "likelihood negative-binomial" in out
+        assert ("transposed to 150 cells x 30 genes" in err) == (name == "tenx")
+        assert np.array_equal(vaefast.load(f"{name}-run")._network.state.parameters, expected)
+    # A run knows its layer: it goes on, and both commands read it, unless they are told of another.
+    code, _, err = runs.command("--resume", "cells.h5ad-run", "--epochs", "4", "--threads", "1")
+    assert code == 0, err
+    assert evaluate.main(["cells.h5ad-run", "--data", "cells.h5ad", "--samples", "5", "--no-figures", "--out", "scores"]) == 0
+    assert transform.main(["cells.h5ad-run", "--data", "cells.h5ad", "--out", "a.npy"]) == 0
+    assert transform.main(["cells.h5ad-run", "--data", "tenx", "--out", "b.npy"]) == 3  # its genes have other names
+    assert "lacks the column 'var0'" in capsys.readouterr().err
+    assert transform.main(["cells.h5ad-run", "--data", "cells.mtx", "--out", "c.npy"]) == 0
+    assert np.array_equal(np.load("a.npy"), np.load("c.npy"))
+    assert transform.main(["cells.h5ad-run", "--data", "cells.h5ad", "--layer", "none", "--out", "d.npy"]) == 3
+    assert "has no layer 'none': it has umi" in capsys.readouterr().err
+
+
+def test_columns_of_counts_are_chosen_by_name_for_a_model(counts):
+    from vaefast import transform
+
+    write_h5ad("cells.h5ad", counts)
+    trained("--data", "cells.h5ad", "--layer", "umi", "--out", "run")
+    order = np.random.default_rng(1).permutation(30)
+    write_h5ad("other.h5ad", counts[:, order])
+    import h5py
+
+    with h5py.File("other.h5ad", "a") as file:
+        file["var/_index"][...] = [f"var{i}" for i in order]
+    for name in ("cells", "other"):
+        assert transform.main(["run", "--data", f"{name}.h5ad", "--out", f"{name}.npy"]) == 0
+    assert np.array_equal(np.load("cells.npy"), np.load("other.npy"))
+
+
+def test_an_x_of_logarithms_is_said_to_have_counts_beside_it(counts):
+    write_h5ad("cells.h5ad", counts)
+    out, err = trained("--data", "cells.h5ad", "--out", "run")
+    assert "X holds no whole counts, but --layer umi does" in err
+    assert "likelihood gaussian" in out
+    _, err = trained("--data", "cells.npz", "--layer", "umi", "--out", "other", code=3)
+    assert "cells.npz is no .h5ad file, and so has no layer 'umi': leave out --layer" in err

@@ -16,6 +16,7 @@ from vaefast.data import Numbers, Rows, may_be_table, read, read_any, read_numbe
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
 from vaefast.errors import DataError
+from vaefast.models.count_rows import CountRows
 
 RNG = np.random.default_rng(5)
 VALUES = RNG.normal(size=(12, 3))
@@ -219,7 +220,8 @@ def test_h5ad(tmp_path, kind):
     path = write_h5ad(tmp_path / "a.h5ad", X if kind == "dense" else getattr(scipy.sparse, f"{kind}_matrix")(X))
     table = table_in(path)
     assert table.is_sparse == (kind != "dense")
-    assert table.values.dtype == np.float32
+    assert isinstance(table.values, np.ndarray if kind == "dense" else CountRows)
+    assert table.dense().values.dtype == np.float32
     np.testing.assert_array_equal(table.dense().values, COUNTS)
     assert table.names == tuple(f"var {i}" for i in range(30))
     assert table.row_names == tuple(f"obs {i}" for i in range(12))

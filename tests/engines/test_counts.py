@@ -14,7 +14,7 @@ from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import rising
 from vaefast.engines.reference import ReferenceEngine
-from vaefast.models import counts
+from vaefast.models import count_rows, counts
 from vaefast.models.count_rows import CountRows
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import PANEL, Layout
@@ -201,6 +201,19 @@ def test_rows_are_taken_in_any_order_and_neighbours_are_a_view():
     assert np.array_equal(rows.totals(), table.sum(axis=1))
     assert np.array_equal(rows.column_totals(), table.sum(axis=0))
     assert (rows.largest, rows.longest) == (table.max(), np.count_nonzero(table, axis=1).max())
+
+
+def test_columns_are_taken_in_any_order(monkeypatch):
+    table = np.random.default_rng(2).poisson(0.5, (20, 9))
+    table[3, 4] = 300
+    for piece in (1, 1 << 22):
+        monkeypatch.setattr(count_rows, "PIECE", piece)
+        for chosen in ([4, 0, 8], [1], np.arange(9)[::-1]):
+            found, expected = CountRows.of(table).only(chosen), CountRows.of(np.ascontiguousarray(table[:, chosen]))
+            for name in ("starts", "columns", "values"):
+                assert np.array_equal(getattr(found, name), getattr(expected, name))
+                assert getattr(found, name).dtype == getattr(expected, name).dtype
+    assert CountRows.of(np.zeros((3, 5), int)).only([2]).shape == (3, 1)
 
 
 def test_keys_are_those_of_dense_rows():

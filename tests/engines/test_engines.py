@@ -11,6 +11,7 @@ from vaefast.engines import images, reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import SettingsError
+from vaefast.models.conditions import Conditioned, beside
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.noise import Purpose, normals
@@ -42,8 +43,9 @@ def start(case):
 
 
 def engine_at_start(name, case, threads=2, **changes):
-    if f"likelihood {case.model.likelihood}" in engines.LACKING.get(name, ()):
-        pytest.skip(f"engine {name} has no likelihood {case.model.likelihood} yet")
+    lacking = [need for need in engines.needs(case.model, settings(case)) if need in engines.LACKING.get(name, ())]
+    if lacking:
+        pytest.skip(f"engine {name} lacks {', '.join(lacking)}")
     engine = engines.create(name, case.model, settings(case, **changes), threads)
     engine.load_state(State.initial(start(case)))
     return engine
@@ -98,13 +100,12 @@ def test_the_gradient_agrees_with_finite_differences(name, case):
     gradient = fast.state().first_moments.astype(np.float64) / (1 - settings(case).adam.beta1)
     layout, vector = Layout(case.model), start(case).astype(np.float32).astype(np.float64)
     exact = reference_at_start(case)
-    x = exact._pixels(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
-    seen = exact._seen(x)
+    x, *given = exact._batch(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
     epsilon = normals(11, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
 
     def loss(parameters):
         views, model = layout.views(parameters), case.model
-        return -reference.lower_bound(views, x, epsilon, model.activation, model.likelihood, seen).mean()
+        return -reference.lower_bound(views, x, epsilon, model.activation, model.likelihood, *given).mean()
 
     for seed in range(4):
         direction = np.random.default_rng(seed).standard_normal(layout.size)
@@ -172,10 +173,11 @@ def test_encode_and_decode(name, case):
     fast, exact = engine_at_start(name, case), reference_at_start(case)
     x = np.random.default_rng(3).random((101, case.model.pixels)).astype(np.float32)
     x = np.floor(8 * x * x) if case.model.counts else x
+    x = Conditioned(x, case.told(101)) if case.model.covariates else x
     for got, expected in zip(fast.encode(x), exact.encode(x), strict=True):
         assert got.shape == (101, case.model.latent)
         assert np.allclose(got, expected, rtol=0, atol=TOLERANCES["activations"])
-    z = np.random.default_rng(4).standard_normal((101, case.model.latent))
+    z = np.random.default_rng(4).standard_normal((101, case.model.decoder_inputs))
     assert np.allclose(fast.decode(z), exact.decode(z), rtol=0, atol=TOLERANCES["activations"])
     fast.close()
 
@@ -185,12 +187,15 @@ def test_encode_and_decode(name, case):
 def test_a_rows_result_does_not_depend_on_the_rows_beside_it(name, case):
     fast = engine_at_start(name, case, threads=1)
     x = np.random.default_rng(5).random((230, case.model.pixels)).astype(np.float32)
+    told = case.told(230) if case.model.covariates else None
+    x = x if told is None else Conditioned(x, told)
     mean, log_std = fast.encode(x)
-    logits = fast.decode(mean)
+    z = beside(mean, told)
+    logits = fast.decode(z)
     for row in (0, 1, 95, 96, 229):
         assert np.array_equal(fast.encode(x[row : row + 1])[0][0], mean[row])
         assert np.array_equal(fast.encode(x[row : row + 1])[1][0], log_std[row])
-        assert np.array_equal(fast.decode(mean[row : row + 1])[0], logits[row])
+        assert np.array_equal(fast.decode(z[row : row + 1])[0], logits[row])
 
 
 @pytest.mark.parametrize("name", FOR_CPU)

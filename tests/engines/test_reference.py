@@ -12,6 +12,8 @@ from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.models import counts, likelihoods
+from vaefast.models.conditions import beside, parted
+from vaefast.models.count_rows import CountRows
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.noise import Purpose, normals
@@ -27,7 +29,7 @@ def inputs(case, rows=5):
     if case.model.likelihood == "bernoulli":
         x = (x < 0.5).astype(np.float64)
     if case.model.counts:
-        x = case.values()[:rows].astype(np.float64)
+        x = CountRows.of(parted(case.values()[:rows])[0]).dense(np.float64)
     if case.model.likelihood == "negative-binomial":
         layout.views(vector)["x_log_dispersion"][...] = np.random.default_rng(3).uniform(-2, 3, case.model.pixels)
     if case.model.likelihood == "gaussian":
@@ -38,24 +40,38 @@ def inputs(case, rows=5):
 
 def seen(case, x):
     """What the encoder sees of x."""
-    return counts.seen(x, case.model.encoder_input)
+    return beside(counts.seen(x, case.model.encoder_input), told(case, x) if case.model.encode_covariates else None)
+
+
+def told(case, x):
+    """The covariates of the rows, if there are any."""
+    return case.told(len(x)).astype(np.float64) if case.model.covariates else None
+
+
+def sizes(case, x):
+    """Sizes of the rows of counts, (B, 1), where they are not their totals."""
+    return CountRows.of(parted(case.values()[: len(x)])[0]).sizes[:, None] if case.sized else None
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_lower_bound_is_the_oracles(case):
     layout, vector, x, epsilon = inputs(case)
     parameters = layout.views(vector)
-    pass_ = reference.forward(parameters, seen(case, x), epsilon, case.model.activation)
+    covariates, size = told(case, x), sizes(case, x)
+    pass_ = reference.forward(parameters, seen(case, x), epsilon, case.model.activation, covariates)
     likelihood = case.model.likelihood
-    log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits)
+    log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits, size)
     kl = reference.gaussian_kl(pass_.mean, pass_.log_std)
     for row in range(len(x)):
         hidden_layers, activation = len(case.model.hidden), case.model.activation
+        beside_z = [] if covariates is None else covariates[row]
         expected = naive.elbo_terms(
-            parameters, hidden_layers, activation, x[row], epsilon[row], likelihood, case.model.encoder_input
-        )
+            parameters, hidden_layers, activation, x[row], epsilon[row], likelihood, case.model.encoder_input,
+            beside_z if case.model.encode_covariates else [], beside_z, None if size is None else size[row, 0],
+        )  # fmt: skip
         assert np.allclose([log_likelihood[row], kl[row]], expected, rtol=1e-12)
-    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation, likelihood, seen(case, x))
+    given = seen(case, x), covariates, size
+    bound = reference.lower_bound(parameters, x, epsilon, case.model.activation, likelihood, *given)
     assert np.allclose(bound, log_likelihood - kl, rtol=1e-14)
 
 
@@ -83,14 +99,15 @@ def directional(case, projection, corrupt):
     direction = np.random.default_rng(projection).standard_normal(layout.size)
     direction /= np.linalg.norm(direction)
     activation, likelihood = case.model.activation, case.model.likelihood
+    given, covariates, size = seen(case, x), told(case, x), sizes(case, x)
 
     def loss(parameters):
-        bound = reference.lower_bound(layout.views(parameters), x, epsilon, activation, likelihood, seen(case, x))
-        return -bound.mean()
+        views = layout.views(parameters)
+        return -reference.lower_bound(views, x, epsilon, activation, likelihood, given, covariates, size).mean()
 
     parameters = layout.views(vector)
-    pass_ = reference.forward(parameters, seen(case, x), epsilon, activation)
-    gradients = reference.backward(parameters, pass_, epsilon, activation, likelihood, x=x)
+    pass_ = reference.forward(parameters, given, epsilon, activation, covariates)
+    gradients = reference.backward(parameters, pass_, epsilon, activation, likelihood, x=x, size=size)
     if corrupt:
         gradients[corrupt] = gradients[corrupt] * 1.01
     h = 1e-6

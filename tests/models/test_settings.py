@@ -7,6 +7,8 @@ import pytest
 from vaefast.errors import SettingsError
 from vaefast.models.settings import (
     ACTIVATIONS,
+    ADDED,
+    ADDED_TO_TRAINING,
     BINARIZATIONS,
     INITIALIZATIONS,
     LARGEST_SEED,
@@ -16,6 +18,7 @@ from vaefast.models.settings import (
     ModelSettings,
     TrainingSettings,
     check_binarization,
+    restored_training,
 )
 
 # Class, field, smallest and largest value.
@@ -56,6 +59,16 @@ def test_the_defaults_are_those_of_the_report():
     training = TrainingSettings()
     assert (training.batch_size, training.epochs, training.binarize) == (200, 30, "dynamic")
     assert training.adam == AdamSettings()
+
+
+def test_what_older_versions_did_not_have_is_written_only_where_it_is_not_the_default():
+    for settings, added in ((ModelSettings(), ADDED), (TrainingSettings(), ADDED_TO_TRAINING)):
+        assert not set(added) & set(settings.as_values())
+        assert {**settings.as_values(), **added} == dataclasses.asdict(settings)
+    values = TrainingSettings(binarize="none", input_dropout=0.5).as_values()
+    assert values["input_dropout"] == 0.5
+    assert restored_training(values).input_dropout == 0.5
+    assert restored_training(TrainingSettings().as_values()) == TrainingSettings()
 
 
 @pytest.mark.parametrize("settings", [ModelSettings(), AdamSettings(), TrainingSettings()])

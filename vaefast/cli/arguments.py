@@ -72,6 +72,7 @@ def _add_data(add: Add) -> None:
         "gaussian likelihood, else none)")  # fmt: skip
     add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
         "never trained on")  # fmt: skip
+    add("--layer", metavar="NAME", help="for an .h5ad file: the layer to train on instead of X, or raw")
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -98,6 +99,8 @@ def _add_model(add: Add) -> None:
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
         "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
         "other counts)")  # fmt: skip
+    add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
+        f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
     add("--init", choices=INITIALIZATIONS, help=f"initialisation of the weights (default: {training.initialization})")
 

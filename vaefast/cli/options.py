@@ -27,6 +27,7 @@ from vaefast.models.settings import (
     TrainingSettings,
     ValidationSettings,
     check_binarization,
+    check_input_dropout,
 )
 from vaefast.runs.checkpoint_policy import Schedule
 
@@ -63,6 +64,7 @@ class Options:
     scaling: str = AUTO
     test_fraction: float | None = None
     label: str | None = None
+    layer: str | None = None
     all_columns: bool = False
     color: bool = False
 
@@ -105,6 +107,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         model["likelihood"] = likelihood
         training.setdefault("binarize", usual_binarization(likelihood))
         check_binarization(likelihood, training["binarize"])
+        check_input_dropout(likelihood, training.get("input_dropout", 0.0))
     return Options(
         ModelSettings(**model),
         TrainingSettings(
@@ -131,6 +134,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         scaling=values.get("scaling", AUTO),
         test_fraction=values.get("test_fraction"),
         label=values.get("label"),
+        layer=values.get("layer"),
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
     )
@@ -146,6 +150,7 @@ def suited(options: Options, rows: int, columns: int, likelihood: str) -> Option
     """
     binarize = options.training.binarize if options.has_binarize else usual_binarization(likelihood)
     check_binarization(likelihood, binarize)
+    check_input_dropout(likelihood, options.training.input_dropout)
     training, length = replace(options.training, binarize=binarize), usual_length(rows, binarize)
     if "batch_size" in options.automatic:
         training = replace(training, batch_size=length.batch_size)

@@ -5,10 +5,10 @@ from vaefast.data.images import Dataset, Images, Rows
 from vaefast.data.numbers import Numbers
 from vaefast.data.numbersfile import numbers_of
 from vaefast.data.shards import ShardedImages
-from vaefast.data.sources import load, may_be_table, read, read_any, read_numbers
+from vaefast.data.sources import file_of, load, may_be_table, read, read_any, read_numbers
 from vaefast.data.split import joined, split, unsplit
 
 __all__ = [
-    "Dataset", "Images", "Numbers", "Rows", "ShardedImages", "joined", "load", "may_be_table", "numbers_of", "read",
+    "Dataset", "Images", "Numbers", "Rows", "ShardedImages", "file_of", "joined", "load", "may_be_table", "numbers_of", "read",
     "read_any", "read_numbers", "split", "unsplit",
 ]  # fmt: skip

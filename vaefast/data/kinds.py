@@ -14,10 +14,11 @@ from vaefast.data.reading import BZ2_MAGIC, GZIP_MAGIC, NPY_MAGIC, XZ_MAGIC, ZIP
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-Kind: TypeAlias = Literal["npy", "npz", "sparse", "text", "parquet", "feather", "h5ad", "idx"]
+Kind: TypeAlias = Literal["npy", "npz", "sparse", "text", "parquet", "feather", "h5ad", "tenx", "mtx", "idx"]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ARROW_MAGIC = b"ARROW1"
+MATRIX_MARKET = b"%%matrixmarket"
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 FIRST = 4096
@@ -40,7 +41,6 @@ FOREIGN_STARTS = (
     (b"<html", "a web page", AS_CSV),
     (b"<!DOCTYPE", "a web page", AS_CSV),
     (b"<?xml", "an XML file", AS_CSV),
-    (b"%%MatrixMarket", "a Matrix Market file", "save it with scipy.sparse.save_npz, and give that"),
 )  # fmt: skip
 FOREIGN_ENDINGS = {
     (".pickle", ".pkl", ".p", ".joblib"): ("a pickle, which may run any code when it is read", AS_NPY),
@@ -57,7 +57,7 @@ FOREIGN_ENDINGS = {
     (".arff",): ("a file of Weka", AS_CSV),
     (".doc", ".docx", ".rtf", ".pdf"): ("a document", "give the table itself, as CSV"),
 }
-KNOWN = "give .csv (or .tsv, .txt), .npy, .npz, .parquet, .feather, .h5ad, an IDX file, or a folder of pictures"
+KNOWN = "give .csv (or .tsv, .txt), .npy, .npz, .parquet, .feather, .h5ad, .mtx, an IDX file, or a folder of pictures"
 
 
 def kind_of_file(path: Path) -> Kind:
@@ -99,9 +99,9 @@ def _by_bytes(file: BinaryIO, start: bytes, path: Path) -> Kind | None:
     if start.startswith(ARROW_MAGIC):
         return "feather"
     if start.startswith(HDF5_MAGIC):
-        if path.suffix.lower() == ".h5ad":
-            return "h5ad"
-        raise DataError(f"{shown(path)} is an HDF5 file: {AS_NPY} (h5py reads it); .h5ad of anndata is read as it is")
+        return "h5ad" if path.suffix.lower() == ".h5ad" else "tenx"
+    if start[: len(MATRIX_MARKET)].lower() == MATRIX_MARKET:
+        return "mtx"
     return _kind_of_zip(file, path) if start.startswith(b"PK") else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vaefast.data.images import Labels
 from vaefast.data.reading import new_array
 from vaefast.data.values import Cell
 from vaefast.data.wording import shown
+from vaefast.models.count_rows import CountRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Numbers:
     source
         Path of the file, or name of the data.
     values
-        (N, columns), all finite: a NumPy array, or a `scipy.sparse.csr_array` where the source is sparse.
+        (N, columns), all finite: a NumPy array; where the source is sparse, `CountRows`, or a `scipy.sparse.csr_array`.
     names
         Names of the columns; empty if the source has none.
     row_names
@@ -66,8 +68,13 @@ class Numbers:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether the values are those of `scipy.sparse`."""
+        """Whether the values are lists of what is not zero."""
         return not isinstance(self.values, np.ndarray)
+
+    def only(self, columns: Sequence[int]) -> Numbers:
+        """The same with these columns, in this order."""
+        values = self.values.only(columns) if isinstance(self.values, CountRows) else self.values[:, columns]
+        return replace(self, values=values, names=tuple(self.names[at] for at in columns) if self.names else ())
 
     def dense(self) -> Numbers:
         """The same with a NumPy array for the values.
@@ -79,5 +86,8 @@ class Numbers:
         """
         if not self.is_sparse:
             return self
+        if isinstance(self.values, CountRows):
+            whole = new_array(self.values.shape, np.float32, shown(self.source))
+            return replace(self, values=self.values.dense(out=whole))
         whole = new_array(self.values.shape, self.values.dtype, shown(self.source))
         return replace(self, values=self.values.toarray(out=whole))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from vaefast.data.csvtable import check_no_gaps, read_table
 from vaefast.data.h5ad import read_h5ad
 from vaefast.data.images import Dataset, Rows
 from vaefast.data.labels import ask_for_labels, choose_label, refuse_text, split_labels
+from vaefast.data.matrixmarket import read_matrix_market
 from vaefast.data.numbers import Numbers
 from vaefast.data.numpyfile import read_numbers_npy, read_numbers_npz
 from vaefast.data.sparse import read_sparse
 from vaefast.data.split import joined
 from vaefast.data.table import Table
+from vaefast.data.tenx import read_tenx
 from vaefast.data.values import cell_of_array, row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
+from vaefast.models.count_rows import CountRows
 
 
 def read_columns(path: Path, kind: str, label: str | None = None, known: Sequence[str] = ()) -> Table:
@@ -75,25 +79,52 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
     return _settled(table, path)
 
 
-def read_numbers_file(path: Path, kind: str, label: str | None = None) -> Numbers:
-    """The numbers of a `.npy`, `.npz` or `.h5ad` file; sparse ones stay sparse.
+def read_numbers_file(
+    path: Path, kind: str, label: str | None = None, layer: str | None = None, known: Sequence[str] = ()
+) -> Numbers:
+    """The numbers of a `.npy`, `.npz`, `.h5ad`, `.mtx` or `.h5` file; sparse ones stay sparse.
+
+    Parameters
+    ----------
+    layer
+        For `.h5ad`: the layer to read instead of X.
+    known
+        Names of the columns of a model. The columns of a file with names are then chosen by name.
 
     Raises
     ------
     DataError
-        The file is damaged, or a value is not a finite number.
+        The file is damaged, or a value is not a finite number; a column is missing.
     """
     if kind == "h5ad":
-        return check_finite(read_h5ad(path, label))
+        return check_finite(_known_columns(read_h5ad(path, label, layer), known))
     if label is not None:
         raise DataError(
             f"{shown(path)} has no named columns for --label {shown(label)}: save the labels as the array y beside X"
         )
     if kind == "sparse":
         return check_finite(read_sparse(path))
+    if kind in ("mtx", "tenx"):
+        return check_finite(_known_columns(read_tenx(path) if kind == "tenx" else read_matrix_market(path), known))
     values, labels = (read_numbers_npy(path), None) if kind == "npy" else read_numbers_npz(path)
     shape = values.shape[1:] if values.ndim > 2 else None
     return check_finite(Numbers(path, values.reshape(len(values), -1), labels=labels, shape=shape))
+
+
+def _known_columns(numbers: Numbers, known: Sequence[str]) -> Numbers:
+    """The table with the columns that a model knows, if both have names.
+
+    Raises
+    ------
+    DataError
+        A column is missing.
+    """
+    order = order_of(numbers.names, known, shown(numbers.source))
+    if order is None or order == [*range(len(numbers.names))]:
+        return numbers
+    others = len(numbers.names) - len(order)
+    note = f"{others:,} columns that the model does not know are left out" if others else ""
+    return replace(numbers.only(order), notes=(*numbers.notes, *filter(None, (note,))))
 
 
 def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
@@ -124,12 +155,14 @@ def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[in
     """
     if not known or not names or counted([*names]):
         return None
-    missing = [name for name in known if name not in names]
+    held = {*names}
+    missing = [name for name in known if name not in held]
     if missing:
         raise DataError(
             f"{origin} lacks the column {shown(repr(missing[0]))}, which the model was trained on: add it, or name it so"
         )
-    return [list(names).index(name) for name in known]
+    places = {name: at for at, name in reversed([*enumerate(names)])}
+    return [places[name] for name in known]
 
 
 def check_finite(numbers: Numbers) -> Numbers:
@@ -140,6 +173,8 @@ def check_finite(numbers: Numbers) -> Numbers:
     DataError
         A value is. The message gives its place, and how many are missing.
     """
+    if isinstance(numbers.values, CountRows):
+        return numbers
     if numbers.is_sparse:
         return _check_finite_sparse(numbers)
     values, missing, first = numbers.values, 0, (0, 0)

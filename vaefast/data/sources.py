@@ -21,6 +21,7 @@ from vaefast.data.numbersfile import model_columns, numbers_of, read_columns, re
 from vaefast.data.numpyfile import Span, outline_of, span_of
 from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction, split
+from vaefast.data.tenx import matrix_in
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
@@ -38,6 +39,7 @@ def load(
     label: str | None = None,
     all_columns: bool = False,
     color: bool = False,
+    layer: str | None = None,
 ) -> Dataset:
     """Load images by name, or from the user's own file or folder.
 
@@ -59,6 +61,8 @@ def load(
         For a file of columns: whether columns that are named like labels are trained on.
     color
         Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
+    layer
+        For an `.h5ad` file: the layer to read instead of X.
 
     Returns
     -------
@@ -74,8 +78,9 @@ def load(
     """
     check_test_fraction(test_fraction)
     found = read(
-        name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color
-    )
+        name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color,
+        layer=layer,
+    )  # fmt: skip
     return split(found, test_fraction) if isinstance(found, Rows) else found
 
 
@@ -88,11 +93,14 @@ def read(
     label: str | None = None,
     all_columns: bool = False,
     color: bool = False,
+    layer: str | None = None,
 ) -> Rows | Dataset:
     """All images in their order, not split; a Dataset if they have a test set, and for shards.
 
     Parameters and errors are those of `load`.
     """
+    if layer is not None:
+        raise _no_layers(name or "mnist", layer)
     if name is None:
         return _mnist_or_digits(data_dir)
     if name == "mnist":
@@ -114,6 +122,7 @@ def read_any(
     label: str | None = None,
     all_columns: bool = False,
     color: bool = False,
+    layer: str | None = None,
 ) -> Rows | Dataset | Numbers:
     """Read any data: pictures as `read` gives them, else a table.
 
@@ -125,12 +134,15 @@ def read_any(
     Parameters and errors are those of `load`. If a column of a table looks like labels, a DataError asks for `label` or
     `all_columns`.
     """
-    if name is None or not os.path.isfile(name):
+    file = None if name is None else file_of(name)
+    if file is None:
         return read(
-            name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color
-        )
-    path = Path(os.path.abspath(name))
+            name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns,
+            color=color, layer=layer,
+        )  # fmt: skip
+    path = Path(os.path.abspath(file))
     kind = kind_of_file(path)
+    _check_layer(path, kind, layer)
     if kind in COLUMNS:
         table = read_columns(path, kind, label)
         if are_pictures(table):
@@ -138,7 +150,7 @@ def read_any(
         return table_of(table, path, label, all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
         return read_path(path, label, all_columns, color)
-    return read_numbers_file(path, kind, label)
+    return read_numbers_file(path, kind, label, layer=layer)
 
 
 def read_numbers(
@@ -149,12 +161,13 @@ def read_numbers(
     label: str | None = None,
     all_columns: bool = False,
     color: bool = False,
+    layer: str | None = None,
 ) -> Numbers:
     """Read a table: the numbers of a file as they are, or pictures as `read` gives them.
 
     Parameters
     ----------
-    name, label, all_columns, color
+    name, label, all_columns, color, layer
         As for `load`.
     columns
         Number of columns of a trained model. If the file has more, columns that may be labels are left out. 0 without a
@@ -167,14 +180,22 @@ def read_numbers(
     DataError
         The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels.
     """
-    path = Path(name)
-    kind = kind_of_file(path) if os.path.isfile(path) else "idx"
-    if kind == "idx":
-        return numbers_of(read(name, color=color), known)
+    path = file_of(name)
+    kind = "idx" if path is None else kind_of_file(path)
+    if path is None or kind == "idx":
+        return numbers_of(read(name, color=color, layer=layer), known)
+    _check_layer(path, kind, layer)
     if kind not in COLUMNS:
-        return read_numbers_file(path, kind, label)
+        return read_numbers_file(path, kind, label, layer, known)
     table = read_columns(path, kind, label, known)
     return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a path names: itself, or the matrix in a folder of 10x Genomics. None for anything else."""
+    if os.path.isfile(name):
+        return Path(name)
+    return None if name in NAMES or not os.path.isdir(name) else matrix_in(Path(name))
 
 
 def may_be_table(path: Path) -> bool:
@@ -214,6 +235,16 @@ def _mnist_or_digits(data_dir: Path | None) -> Rows | Dataset:
             f"For MNIST, {missing.remedy}"
         )
         return read_digits(notice)
+
+
+def _check_layer(path: Path, kind: str, layer: str | None) -> None:
+    """Refuse a layer of a file that has none."""
+    if layer is not None and kind != "h5ad":
+        raise _no_layers(str(path), layer)
+
+
+def _no_layers(name: str, layer: str) -> DataError:
+    return DataError(f"{shown(name)} is no .h5ad file, and so has no layer {shown(repr(layer))}: leave out --layer")
 
 
 def _check_there(name: str) -> None:

@@ -34,7 +34,7 @@ def read_sparse(path: Path) -> Numbers:
             raise DataError(
                 f"{shown(path)} is not a sparse matrix that scipy can read ({reason(error)}): save it again"
             ) from error
-    return Numbers(path, _settled(found, shown(path)))
+    return Numbers(path, settled(found, shown(path)))
 
 
 def checked_sparse(
@@ -54,10 +54,10 @@ def checked_sparse(
         held.check_format(full_check=True)
     except ValueError as error:
         raise DataError(f"{origin} holds a sparse matrix whose parts do not fit ({reason(error)}): write it again") from error
-    return _settled(held.tocsr(), origin)
+    return settled(held.tocsr(), origin)
 
 
-def _settled(matrix: Any, origin: str) -> Any:
+def settled(matrix: Any, origin: str) -> Any:
     """The matrix with its cells in order, each of them once.
 
     Raises

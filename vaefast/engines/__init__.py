@@ -9,7 +9,7 @@ from collections.abc import Collection
 from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings
+from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings, check_input_dropout
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")
@@ -24,13 +24,13 @@ IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        IMPORTANCE_KERNEL, "covariates", "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
-    "numba": ("precision tf32",),
+    "numba": ("precision tf32", "covariates"),
     "cuda": (
-        *COUNTS, "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits", "objective iwae",
-        "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+        *COUNTS, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
+        "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
@@ -40,6 +40,7 @@ def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
     """What of the things that not every engine has this training takes."""
     objective = training.objective
     extras = {
+        "covariates": model.covariates > 0,
         "several samples": objective.samples > 1,
         "a sampled KL": objective.kl == "sampled",
         "precision tf32": training.precision == "tf32",
@@ -59,8 +60,8 @@ def choose(name: str, needed: Collection[str] = ()) -> str:
     EngineUnavailable
         It cannot run here, or lacks what is needed; the message holds the reason and the remedy.
     """
-    if SEVERAL_RANKS in needed and (counts := [need for need in needed if need in COUNTS]):
-        raise EngineUnavailable(f"{SEVERAL_RANKS} has no {counts[0]}: train counts in one process, on all its cores")
+    if SEVERAL_RANKS in needed and (missing := [need for need in needed if need in (*COUNTS, "covariates")]):
+        raise EngineUnavailable(f"{SEVERAL_RANKS} has no {missing[0]}: train in one process, on all its cores")
     if name == "auto":
         return _best(needed)
     if name not in ENGINES:
@@ -127,6 +128,7 @@ def _extension_fault() -> str | None:
 
 def create(name: str, model: ModelSettings, training: TrainingSettings, threads: int) -> Engine:
     """The engine of this name, `auto` included, for one model; its state is zero until `load_state`."""
+    check_input_dropout(model.likelihood, training.input_dropout)
     chosen = choose(name, needs(model, training))
     if chosen == "numba":
         from vaefast.engines.numba_cpu import NumbaEngine

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, held_whole, is_sparse
-from vaefast.models.noise import Purpose
+from vaefast.models.noise import Purpose, dropout_threshold
 from vaefast.models.settings import TrainingSettings
 
 
@@ -17,8 +17,18 @@ class Randomness(NamedTuple):
 
     seed: np.uint64
     step: np.int64
-    pixels: np.int64  # purpose
+    pixels: np.int64  # purpose; in training on counts that of the input dropout
     latents: np.int64  # purpose
+
+
+class Dropout(NamedTuple):
+    """Which entries of a row of counts the encoder misses."""
+
+    below: np.uint32  # those whose word is smaller; 0 for none
+    scale: np.float32  # of the others
+
+
+NO_DROPOUT = Dropout(np.uint32(0), np.float32(1))
 
 
 class Examples(NamedTuple):
@@ -30,15 +40,18 @@ class Examples(NamedTuple):
     binarize: int  # one of BINARIZATION_CODES
     sparse: bool  # whether the first layer takes lists of pixels
     randomness: Randomness
+    dropout: Dropout
 
 
 def in_training(
     images: Images | CountLists, sparse: bool, training: TrainingSettings, step: int, order: NDArray[Any], keys: NDArray[Any]
 ) -> Examples:
     """Images in this order, (n,), under these keys, (n,), in the steps from `step` on."""
-    randomness = _randomness(training, step, Purpose.TRAINING_PIXELS, Purpose.TRAINING_LATENTS)
+    inputs = Purpose.INPUT_DROPOUT if isinstance(images, CountLists) else Purpose.TRAINING_PIXELS
+    randomness, share = _randomness(training, step, inputs, Purpose.TRAINING_LATENTS), training.input_dropout
+    dropout = Dropout(np.uint32(dropout_threshold(share)), np.float32(1 / (1 - share)))
     code = BINARIZATION_CODES[training.binarize]
-    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness)
+    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness, dropout)
 
 
 def in_evaluation(
@@ -53,7 +66,7 @@ def in_evaluation(
     order = _numbers(np.arange(size))
     randomness = _randomness(training, 0, Purpose.EVALUATION_PIXELS, latents)
     code = BINARIZATION_CODES[training.binarize]
-    return Examples(images, order, order if keys is None else _numbers(keys), code, sparse, randomness)
+    return Examples(images, order, order if keys is None else _numbers(keys), code, sparse, randomness, NO_DROPOUT)
 
 
 def as_they_are(x: NDArray[Any], training: TrainingSettings) -> Examples:

@@ -82,5 +82,8 @@ def images_of(levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[A
 def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLists:
     """Rows of counts as the kernels read them for a likelihood; the entries are not copied."""
     totals, lists = rows.totals(), images_of(rows.values, rows.starts, rows.columns)
-    sums = totals.astype(np.float32)
-    return CountLists(*lists, sums, sums, rows.constants(totals, likelihood), ENCODER_INPUT_CODES[encoder_input])
+    sizes = totals if rows.sizes is None else rows.sizes
+    constants = rows.constants(sizes, likelihood)
+    return CountLists(
+        *lists, *(of.astype(np.float32) for of in (totals, sizes)), constants, ENCODER_INPUT_CODES[encoder_input]
+    )

@@ -1,13 +1,13 @@
 """The reference engine: plain NumPy in any float dtype, one operation a line. It is the specification, never optimised.
 
-Dimensions: B minibatch, X pixels, H hidden units, Z latents. A gradient of the loss is named `d_` + the name of the
-array; a number in parentheses is an equation of DERIVATION.md.
+Dimensions: B minibatch, X pixels, H hidden units, Z latents, C covariates. A gradient of the loss is named `d_` + the name of
+the array; a number in parentheses is an equation of DERIVATION.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from vaefast.engines.objectives import (
     value_and_credit,
 )
 from vaefast.models import counts, noise
+from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import Layout
 from vaefast.models.likelihoods import continuous_bernoulli_mean, sigmoid, x_variance
@@ -90,11 +91,19 @@ def continuous_bernoulli_terms(x: Array, logits: Array) -> Array:
 
 
 def log_likelihood_terms(
-    parameters: Parameters, x: Array, outputs: Array, likelihood: str, zero_logits: Array | None = None
+    parameters: Parameters,
+    x: Array,
+    outputs: Array,
+    likelihood: str,
+    zero_logits: Array | None = None,
+    size: Array | None = None,
 ) -> Array:
-    """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X)."""
+    """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X).
+
+    `size`, (B, 1), is what the rates of a row of counts add up to, its total where nothing else is said.
+    """
     if likelihood in COUNT_LIKELIHOODS:
-        size = x.sum(axis=1, keepdims=True)
+        size = x.sum(axis=1, keepdims=True) if size is None else size
         return counts.log_likelihood_terms(x, size, outputs, likelihood, parameters.get("x_log_dispersion"), zero_logits)
     if likelihood == "gaussian":
         return gaussian_terms(x, outputs, parameters["x_log_std"])
@@ -104,10 +113,15 @@ def log_likelihood_terms(
 
 
 def log_likelihood(
-    parameters: Parameters, x: Array, outputs: Array, likelihood: str, zero_logits: Array | None = None
+    parameters: Parameters,
+    x: Array,
+    outputs: Array,
+    likelihood: str,
+    zero_logits: Array | None = None,
+    size: Array | None = None,
 ) -> Array:
     """log p(x | z) in nats of each row, (B,), from the decoder's outputs, (B, X)."""
-    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, zero_logits), axis=-1)
+    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, zero_logits, size), axis=-1)
 
 
 def gaussian_kl(mean: Array, log_std: Array) -> Array:
@@ -125,13 +139,16 @@ def lower_bound(
     activation: str = "relu",
     likelihood: str = "bernoulli",
     seen: Array | None = None,
+    covariates: Array | None = None,
+    size: Array | None = None,
 ) -> Array:
     """The one-sample evidence lower bound of each row in nats, (B,), eq. (1); x is (B, X), the noise (B, Z).
 
-    `seen` is what the encoder sees of x, (B, X), where that is something else.
+    `seen` is what the encoder sees, (B, X) or (B, X + C), where that is not x; `covariates`, (B, C), what the decoder sees
+    beside z; `size` is as for `log_likelihood_terms`.
     """
-    pass_ = forward(parameters, x if seen is None else seen, standard_normals, activation)
-    log_p = log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits)
+    pass_ = forward(parameters, x if seen is None else seen, standard_normals, activation, covariates)
+    log_p = log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits, size)
     return log_p - gaussian_kl(pass_.mean, pass_.log_std)
 
 
@@ -139,22 +156,27 @@ def lower_bound(
 class ForwardPass:
     """Every array that the backward pass needs again."""
 
-    encoder: list[Array]  # [x (B, X) or what the encoder sees of it, h1 (B, H), h2 (B, H), ...]
+    encoder: list[Array]  # [x (B, X) or what the encoder sees of it, with covariates (B, X + C); h1 (B, H), h2 (B, H), ...]
     mean: Array  # (B, Z)
     log_std: Array  # (B, Z), as the encoder says it, without bounds
     z: Array  # (B k, Z), the k samples of an image together
-    decoder: list[Array]  # [z (B k, Z), g1 (B k, H), g2 (B k, H), ...]
+    decoder: list[Array]  # [z (B k, Z), with covariates (B k, Z + C); g1 (B k, H), g2 (B k, H), ...]
     logits: Array  # (B k, X); the means of a Gaussian likelihood
     zero_logits: Array | None = None  # (B k, X), with zero inflation
 
 
-def forward(parameters: Parameters, x: Array, standard_normals: Array, activation: str) -> ForwardPass:
-    """Both networks and the sampling between them; x is (B, X), the noise (B k, Z) for k samples an image."""
+def forward(
+    parameters: Parameters, x: Array, standard_normals: Array, activation: str, covariates: Array | None = None
+) -> ForwardPass:
+    """Both networks and the sampling between them; x is (B, X), the noise (B k, Z) for k samples an image.
+
+    The decoder sees `covariates`, (B, C), beside z.
+    """
     encoder, mean, log_std = encode(parameters, x, activation)
     samples = len(standard_normals) // len(x)
     c = bounded(log_std)  #                                                                                  (43)
     z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(c, samples, axis=0), standard_normals)
-    decoder, logits = decode(parameters, z, activation)
+    decoder, logits = decode(parameters, beside(z, covariates), activation)
     return ForwardPass(encoder, mean, log_std, z, decoder, logits, decode_zeros(parameters, decoder[-1]))
 
 
@@ -167,7 +189,10 @@ def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Arra
 
 
 def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Array], Array]:
-    """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X)."""
+    """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X).
+
+    z is (B, Z), or (B, Z + C) with covariates.
+    """
     layers = _hidden_layers(parameters, "decoder", z, activation)
     return layers, _dense(parameters, "logits", layers[-1])
 
@@ -185,10 +210,12 @@ def backward(
     likelihood: str = "bernoulli",
     credit: Credit | None = None,
     x: Array | None = None,
+    size: Array | None = None,
 ) -> Parameters:
     """Gradients of the loss (6), the mean over the minibatch of minus the objective, for every parameter by name.
 
-    Without a `credit` the objective is the one-sample ELBO. `x`, (B, X), is needed where the encoder sees something else.
+    Without a `credit` the objective is the one-sample ELBO. `x`, (B, X), is needed where the encoder sees something else;
+    `size` is as for `log_likelihood_terms`.
     """
     B, Z = pass_.mean.shape
     if credit is None:
@@ -197,13 +224,14 @@ def backward(
 
     x = pass_.encoder[0] if x is None else x
     d_logits, d_zero_logits = _likelihood_backward(
-        parameters, gradients, pass_, x, credit.samples.reshape(-1, 1) / B, likelihood
+        parameters, gradients, pass_, x, credit.samples.reshape(-1, 1) / B, likelihood, size
     )
     # logits = g2 @ W + b                                                                                     (5)
     d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
     if d_zero_logits is not None:
         d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits)
-    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)  # (B k, Z)
+    # Nothing comes before the covariates, which are the columns from Z on.
+    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)[:, :Z]  # (B k, Z)
     d_mean, d_log_std = _sampling_backward(pass_, d_z, standard_normals, credit)
 
     # mean = h2 @ W_mean + b_mean, log_std = h2 @ W_log_std + b_log_std                                       (5)
@@ -244,14 +272,21 @@ def _over_samples(d: Array, B: int) -> Array:
 
 
 def _likelihood_backward(
-    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, x: Array, factors: Array, likelihood: str
+    parameters: Parameters,
+    gradients: Parameters,
+    pass_: ForwardPass,
+    x: Array,
+    factors: Array,
+    likelihood: str,
+    size: Array | None,
 ) -> tuple[Array, Array | None]:
     """The gradient of the decoder's outputs, (B k, X) each, and in `gradients` that of the likelihood's own parameters, (X,).
 
     factors, (B k, 1): what each sample counts for in the loss, 1 / B for one sample an image (33).
     """
     a = pass_.logits
-    x = np.repeat(x, len(a) // len(pass_.mean), axis=0)
+    samples = len(a) // len(pass_.mean)
+    x = np.repeat(x, samples, axis=0)
     if likelihood == "bernoulli":
         # log p(x | z) = sum(x * a - softplus(a))                                                             (3)
         return (sigmoid(a) - x) * factors, None  #                                                                  (7)
@@ -259,7 +294,8 @@ def _likelihood_backward(
         # log p(x | z) = sum(x * a - kappa(a))                                                               (21)
         return (continuous_bernoulli_mean(a) - x) * factors, None  #                                               (25)
     if likelihood in COUNT_LIKELIHOODS:
-        return _counts_backward(parameters, gradients, pass_, x, factors, likelihood)
+        size = x.sum(axis=1, keepdims=True) if size is None else np.repeat(size, samples, axis=0)
+        return _counts_backward(parameters, gradients, pass_, x, factors, likelihood, size)
     # variance = 1e-4 + exp(2 x_log_std)                                                                     (17)
     # log p(x | z) = -0.5 * sum(log(2 pi variance) + (x - a)^2 / variance)                                   (18)
     variance, squared = x_variance(parameters["x_log_std"]), np.exp(2 * parameters["x_log_std"])
@@ -269,10 +305,16 @@ def _likelihood_backward(
 
 
 def _counts_backward(
-    parameters: Parameters, gradients: Parameters, pass_: ForwardPass, x: Array, factors: Array, likelihood: str
+    parameters: Parameters,
+    gradients: Parameters,
+    pass_: ForwardPass,
+    x: Array,
+    factors: Array,
+    likelihood: str,
+    size: Array,
 ) -> tuple[Array, Array | None]:
     """The same of counts, (B k, X): minus the slopes of log p(x | z), times what each sample counts for."""
-    size, t = x.sum(axis=1, keepdims=True), parameters.get("x_log_dispersion")
+    t = parameters.get("x_log_dispersion")
     slopes = counts.slopes(x, size, pass_.logits, likelihood, t, pass_.zero_logits)
     if slopes.x_log_dispersion is not None and t is not None:
         total = -np.sum(slopes.x_log_dispersion * factors, axis=0)
@@ -335,6 +377,15 @@ def _dense_backward(parameters: Parameters, gradients: Parameters, name: str, in
     return d_a @ parameters[f"{name}.weight"].T
 
 
+class Batch(NamedTuple):
+    """Examples as the networks and the likelihood see them."""
+
+    x: Array  # (B, X): what the likelihood explains
+    seen: Array  # (B, X) or (B, X + C): what the encoder sees
+    covariates: Array | None  # (B, C): what the decoder sees beside z
+    size: Array | None  # (B, 1): what the rates of counts add up to, where it is not the total
+
+
 class ReferenceEngine:
     """The contract of `vaefast.engines`, written to be read."""
 
@@ -363,7 +414,9 @@ class ReferenceEngine:
         self._state = state.astype(self.dtype)
 
     def place(self, values: Any) -> Any:
-        return CountRows.of(values) if self.model.counts else values
+        rows, covariates = parted(values)
+        placed = CountRows.of(rows) if self.model.counts else rows
+        return placed if covariates is None else Conditioned(placed, covariates)
 
     def warm_up(self, placed: NDArray[Any]) -> None:
         """NumPy needs no compilation."""
@@ -384,33 +437,33 @@ class ReferenceEngine:
         """Of one minibatch in the next step: the gradient of the loss, and the terms of each image."""
         objective, parameters, step = self.training.objective, self._views(), self._state.step
         activation, likelihood = self.model.activation, self.model.likelihood
-        x = self._pixels(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
+        x, seen, covariates, size = self._batch(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
-        pass_ = forward(parameters, self._seen(x), epsilon, activation)
-        repeated = np.repeat(x, objective.samples, axis=0)
-        log_p = log_likelihood(parameters, repeated, pass_.logits, likelihood, pass_.zero_logits)
+        pass_ = forward(parameters, seen, epsilon, activation, covariates)
+        repeated = [None if part is None else np.repeat(part, objective.samples, axis=0) for part in (x, size)]
+        assert repeated[0] is not None
+        log_p = log_likelihood(parameters, repeated[0], pass_.logits, likelihood, pass_.zero_logits, repeated[1])
         log_p = log_p.reshape(len(examples), -1)  # (B, k)
         heads = pass_.mean, pass_.log_std
         value, credit = value_and_credit(objective, kl_weight, log_p, *heads, pass_.z, epsilon)
         terms = (log_p.mean(axis=1), gaussian_kl(*heads), value)
-        gradients = backward(parameters, pass_, epsilon, activation, likelihood, credit, x)
+        gradients = backward(parameters, pass_, epsilon, activation, likelihood, credit, x, size)
         return gradients, BoundTerms(*(term.astype(np.float64) for term in terms))
 
     def evaluate(self, placed: NDArray[Any], examples: NDArray[np.int64] | None = None) -> BoundTerms:
         numbers, terms = np.arange(len(placed)) if examples is None else examples, []
         for start in range(0, len(placed), EVALUATION_ROWS):
             some = numbers[start : start + EVALUATION_ROWS]
-            x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
-            epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, some)
-            terms.append(self._terms(x, forward(self._views(), self._seen(x), epsilon, self.model.activation)))
+            batch = self._batch(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
+            terms.append(self._terms(batch, self._evaluated(batch, some)))
         return BoundTerms.concatenate(terms)
 
     def column_log_likelihoods(self, values: NDArray[Any], examples: NDArray[np.int64]) -> Array:
         """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: the summands of its log-likelihood."""
-        x = self._pixels(values, examples, Purpose.EVALUATION_PIXELS, 0)
-        epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
-        pass_ = forward(self._views(), self._seen(x), epsilon, self.model.activation)
-        return log_likelihood_terms(self._views(), x, pass_.logits, self.model.likelihood, pass_.zero_logits)
+        batch = self._batch(values, examples, Purpose.EVALUATION_PIXELS, 0)
+        pass_ = self._evaluated(batch, examples)
+        about = self.model.likelihood, pass_.zero_logits, batch.size
+        return log_likelihood_terms(self._views(), batch.x, pass_.logits, *about)
 
     def importance_sample(
         self, placed: NDArray[Any], samples: int, examples: NDArray[np.int64] | None = None
@@ -418,31 +471,33 @@ class ReferenceEngine:
         numbers, estimates = np.arange(len(placed)) if examples is None else examples, []
         for start in range(0, len(placed), EVALUATION_ROWS):
             some = numbers[start : start + EVALUATION_ROWS]
-            x = self._pixels(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
-            estimates.append(self._importance(x, some, samples))
+            batch = self._batch(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
+            estimates.append(self._importance(batch, some, samples))
         return ImportanceTerms(*(np.concatenate(values) for values in zip(*estimates, strict=True)))
 
-    def _importance(self, x: Array, numbers: NDArray[np.int64], samples: int) -> ImportanceTerms:
+    def _importance(self, batch: Batch, numbers: NDArray[np.int64], samples: int) -> ImportanceTerms:
         """All samples of some images, one after the other."""
         parameters = self._views()
-        _, mean, log_std = encode(parameters, self._seen(x), self.model.activation)
+        _, mean, log_std = encode(parameters, batch.seen, self.model.activation)
         log_std = bounded(log_std)
-        log_w = np.empty((len(x), samples), np.float64)
+        log_w = np.empty((len(batch.x), samples), np.float64)
         for sample in range(samples):
             epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
             z = sample_diagonal_gaussian(mean, log_std, epsilon)
-            layers, outputs = decode(parameters, z, self.model.activation)
-            log_p = log_likelihood(parameters, x, outputs, self.model.likelihood, decode_zeros(parameters, layers[-1]))
+            layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation)
+            about = self.model.likelihood, decode_zeros(parameters, layers[-1]), batch.size
+            log_p = log_likelihood(parameters, batch.x, outputs, *about)
             log_w[:, sample] = log_weights(log_p[:, None], z, log_std, epsilon)[:, 0]  #                     (30)
         w = normalised_weights(log_w)
         return ImportanceTerms(log_mean_exp(log_w).astype(np.float64), 1 / np.sum(w**2, axis=1))  #           (26)
 
     def encode(self, x: Any) -> tuple[Array, Array]:
+        x, covariates = parted(x)
         x = CountRows.of(x).dense(self.dtype) if self.model.counts else x.astype(self.dtype)
-        _, mean, log_std = encode(self._views(), self._seen(x), self.model.activation)
+        _, mean, log_std = encode(self._views(), self._seen(x, covariates), self.model.activation)
         return mean, bounded(log_std)
 
-    def decode(self, z: NDArray[Any]) -> Array:
+    def decode(self, z: NDArray[Any]) -> Array:  # z (N, Z), or (N, Z + C) with covariates
         layers, outputs = decode(self._views(), z.astype(self.dtype), self.model.activation)
         zero_logits = decode_zeros(self._views(), layers[-1])
         return outputs if zero_logits is None else np.concatenate([outputs, zero_logits], axis=1)
@@ -459,9 +514,29 @@ class ReferenceEngine:
         each = [noise.normals(seed, purpose, step, examples, latent, sample) for sample in range(samples)]
         return np.stack(each, axis=1).reshape(-1, latent).astype(self.dtype)
 
-    def _seen(self, x: Array) -> Array:
-        """The minibatch as the encoder sees it, (B, X)."""
-        return counts.seen(x, self.model.encoder_input)
+    def _batch(self, levels: Any, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Batch:
+        """Examples of a set that was placed, under these numbers, (B,)."""
+        values, covariates = parted(levels)
+        x = self._pixels(values, examples, purpose, step)
+        sizes = CountRows.of(values).sizes if self.model.counts else None
+        size = None if sizes is None else sizes[:, None].astype(self.dtype)
+        told = None if covariates is None else covariates.astype(self.dtype)
+        share, kept = self.training.input_dropout, None
+        if share > 0 and purpose is Purpose.TRAINING_PIXELS:
+            kept = noise.kept_entries(x, share, self.training.seed, step, examples)
+        return Batch(x, self._seen(x, told, kept), told, size)
+
+    def _seen(self, x: Array, covariates: Array | None = None, kept: NDArray[np.bool_] | None = None) -> Array:
+        """The minibatch as the encoder sees it, (B, X), or (B, X + C) where it sees covariates; of x what is kept."""
+        seen = counts.seen(x, self.model.encoder_input)
+        if kept is not None:
+            seen = counts.with_dropout(seen, kept, self.training.input_dropout)
+        return beside(seen, covariates if self.model.encode_covariates else None)
+
+    def _evaluated(self, batch: Batch, examples: NDArray[np.int64]) -> ForwardPass:
+        """A forward pass with the noise of evaluation."""
+        epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
+        return forward(self._views(), batch.seen, epsilon, self.model.activation, batch.covariates)
 
     def _pixels(self, levels: Any, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the likelihood sees it, (B, X)."""
@@ -473,8 +548,9 @@ class ReferenceEngine:
             return (levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype)
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)
 
-    def _terms(self, x: Array, pass_: ForwardPass) -> BoundTerms:
+    def _terms(self, batch: Batch, pass_: ForwardPass) -> BoundTerms:
+        about = self.model.likelihood, pass_.zero_logits, batch.size
         return BoundTerms.of_elbo(
-            log_likelihood(self._views(), x, pass_.logits, self.model.likelihood, pass_.zero_logits).astype(np.float64),
+            log_likelihood(self._views(), batch.x, pass_.logits, *about).astype(np.float64),
             gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),
         )

@@ -22,6 +22,7 @@ from vaefast.models.settings import (
     ObjectiveSettings,
     RateSchedule,
     TrainingSettings,
+    check_input_dropout,
 )
 
 Callback: TypeAlias = Callable[[Any, Mapping[str, float]], "bool | None"]
@@ -45,10 +46,12 @@ def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
     steps = _rate_steps(vae)
     schedule = RateSchedule(vae.learning_rate_schedule, steps, real(vae.final_learning_rate))
-    return model, TrainingSettings(
+    training = TrainingSettings(
         vae.batch_size_, vae.epochs_, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
-        clip_norm=None if vae.clip_norm is None else real(vae.clip_norm),
+        clip_norm=None if vae.clip_norm is None else real(vae.clip_norm), input_dropout=real(vae.input_dropout),
     )  # fmt: skip
+    check_input_dropout(model.likelihood, training.input_dropout)
+    return model, training
 
 
 def _rate_steps(vae: Any) -> tuple[tuple[Any, Any], ...]:

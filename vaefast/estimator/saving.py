@@ -36,7 +36,7 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
         "step": state.step,
         **({"size_quantiles": vae.size_quantiles_} if inputs.are_counts else {}),
     }
-    training = asdict(network.training)
+    training = network.training.as_values()
     tensors, vector = saved_inputs.tensors(inputs), state.parameters.astype(np.float32)
     content = model_file.serialize(network.layout, vector, training, about, tensors, moments)
     with parameters.in_parameters():
@@ -96,8 +96,9 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
         init=training.initialization, random_state=training.seed, **asdict(training.adam),
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
-        clip_norm=training.clip_norm, objective=objective.name, samples=objective.samples, beta=objective.beta,
-        kl_warm_up=objective.warm_up, warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
+        clip_norm=training.clip_norm, input_dropout=training.input_dropout, objective=objective.name,
+        samples=objective.samples, beta=objective.beta, kl_warm_up=objective.warm_up,
+        warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
     )  # fmt: skip
     given = about.get("parameters", {})
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}

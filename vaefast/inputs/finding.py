@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from vaefast.data import (
     Numbers,
     Rows,
     ShardedImages,
+    file_of,
     may_be_table,
     numbers_of,
     read,
@@ -105,7 +105,7 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     is_known = source.kind is not None or source.scaling != "auto"
     if source.kind == PICTURES or (source.kind is None and source.scaling == "grey"):
         found: Rows | Dataset | Numbers | Table = read(source.data, source.data_dir, **_how(source, in_memory))
-    elif is_known and _is_file(source.data) and may_be_table(Path(str(source.data))):
+    elif is_known and (file := _file(source.data)) is not None and may_be_table(file):
         found = read_numbers(str(source.data), source.columns, source.known, **source.reading)
     else:
         found = read_any(source.data, source.data_dir, **_how(source, in_memory))
@@ -126,8 +126,8 @@ def _how(source: Source, in_memory: bool) -> dict[str, Any]:
     return {"test_fraction": source.test_fraction or TEST_FRACTION, "in_memory": in_memory, **source.reading}
 
 
-def _is_file(name: str | None) -> bool:
-    return name is not None and name not in NAMES and os.path.isfile(name)
+def _file(name: str | None) -> Path | None:
+    return None if name is None or name in NAMES else file_of(name)
 
 
 def whole(source: Source) -> Dataset | Table:

@@ -39,6 +39,8 @@ class Source:
         Whether columns that look like labels are trained on.
     color
         Whether pictures keep their colour channels.
+    layer
+        For an `.h5ad` file: the layer to read instead of X.
     kind
         `pictures` or `table` if that is known, as in a resumed run; else None.
     columns, known
@@ -61,6 +63,7 @@ class Source:
     kind: str | None = None
     columns: int = 0
     known: tuple[str, ...] = ()
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.test_fraction < 1.0:
@@ -76,7 +79,7 @@ class Source:
     @property
     def reading(self) -> dict[str, Any]:
         """How files are read, as arguments of the functions of `vaefast.data`."""
-        return {"label": self.label, "all_columns": self.all_columns, "color": self.color}
+        return {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
 
     def record(self, kind: str, name: str) -> dict[str, Any]:
         """The record that a run keeps: plain JSON, valid in any working directory.
@@ -99,7 +102,7 @@ class Source:
 
 # How data are read and split if the record of a run does not say.
 SPLIT: dict[str, Any] = {
-    "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False,
+    "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False, "layer": None,
 }  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vaefast.models.conditions import parted
 from vaefast.models.noise import WORD_BITS, Purpose, row_keys, words
 from vaefast.models.special import log_gamma
 
@@ -15,6 +17,8 @@ from vaefast.models.special import log_gamma
 PIECE = 1 << 22
 BYTE = 255
 NARROW = 2**16
+# float32 holds every whole number up to here.
+LARGEST_COUNT = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,15 @@ class CountRows:
         Of the entries, above 0: uint8, or float32 where a count is larger than 255.
     width
         Number of columns X.
+    sizes
+        What the rates of each row add up to, (N,), above 0; the total of the row where it is None.
     """
 
     starts: NDArray[np.int64]
     columns: NDArray[np.uint16 | np.uint32]
     values: NDArray[np.uint8 | np.float32]
     width: int
+    sizes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Count the rows: N."""
@@ -78,8 +85,8 @@ class CountRows:
     def _of_dense(cls, table: NDArray[Any]) -> CountRows:
         starts = np.zeros(len(table) + 1, np.int64)
         np.cumsum(np.count_nonzero(table, axis=1), out=starts[1:])
-        columns = np.empty(starts[-1], _index_type(table.shape[1]))
-        values = np.empty(starts[-1], _value_type(table))
+        columns = np.empty(starts[-1], index_type(table.shape[1]))
+        values = np.empty(starts[-1], value_type(table))
         rows = max(1, PIECE // table.shape[1])
         for first in range(0, len(table), rows):
             block = table[first : first + rows]
@@ -89,18 +96,18 @@ class CountRows:
 
     @classmethod
     def _packed(cls, starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], width: int) -> CountRows:
-        return cls(starts.astype(np.int64), columns.astype(_index_type(width)), values.astype(_value_type(values)), int(width))
+        return cls(starts.astype(np.int64), columns.astype(index_type(width)), values.astype(value_type(values)), int(width))
 
     def take(self, rows: ArrayLike | slice) -> CountRows:
         """These rows, (n,), in this order; a slice of neighbours is a view."""
         chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
-        lengths = np.diff(self.starts)[chosen]
+        lengths, sizes = np.diff(self.starts)[chosen], None if self.sizes is None else self.sizes[chosen]
         starts = np.zeros(len(chosen) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
         if len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
             own = slice(self.starts[chosen[0]], self.starts[chosen[0]] + starts[-1])
-            return CountRows(starts, self.columns[own], self.values[own], self.width)
+            return CountRows(starts, self.columns[own], self.values[own], self.width, sizes)
         columns, values = np.empty(starts[-1], self.columns.dtype), np.empty(starts[-1], self.values.dtype)
         step = max(1, PIECE // max(1, int(lengths.max(initial=1))))
         for first in range(0, len(chosen), step):
@@ -109,15 +116,46 @@ class CountRows:
             entries = shift + np.arange(starts[first], starts[last])
             columns[starts[first] : starts[last]] = self.columns[entries]
             values[starts[first] : starts[last]] = self.values[entries]
-        return CountRows(starts, columns, values, self.width)
+        return CountRows(starts, columns, values, self.width, sizes)
 
     def __getitem__(self, rows: ArrayLike | slice) -> CountRows:
         """`take`."""
         return self.take(rows)
 
-    def dense(self, dtype: Any = np.float32) -> NDArray[Any]:
-        """The table itself, (N, X)."""
-        out = np.zeros(self.shape, dtype)
+    def only(self, columns: ArrayLike) -> CountRows:
+        """The table with these columns, (x,), no two the same, in this order."""
+        chosen = np.asarray(columns)
+        place = np.full(self.width, -1)
+        place[chosen] = np.arange(len(chosen))
+        starts, narrowed, values = np.zeros(len(self) + 1, np.int64), [], []
+        for first, last in self._pieces():
+            own = slice(self.starts[first], self.starts[last])
+            new = place[self.columns[own]]
+            rows = np.repeat(np.arange(first, last), np.diff(self.starts[first : last + 1]))
+            kept = np.flatnonzero(new >= 0)
+            kept = kept[np.lexsort((new[kept], rows[kept]))]
+            starts[first + 1 : last + 1] = np.bincount(rows[kept] - first, minlength=last - first)
+            narrowed.append(new[kept].astype(index_type(len(chosen))))
+            values.append(self.values[own][kept])
+        np.cumsum(starts, out=starts)
+        taken: NDArray[Any] = np.concatenate(values)
+        taken = taken.astype(value_type(taken), copy=False)
+        return CountRows(starts, np.concatenate(narrowed), taken, len(chosen), self.sizes)
+
+    @classmethod
+    def joined(cls, parts: Sequence[CountRows]) -> CountRows:
+        """The rows of all parts, (n, X) each and at least one of them, without sizes of their own."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.concatenate([[0], *(np.diff(part.starts) for part in parts)]).cumsum()
+        columns = np.concatenate([part.columns for part in parts])
+        # uint8 and float32 together are float32.
+        return cls(starts, columns, np.concatenate([part.values for part in parts]), parts[0].width)
+
+    def dense(self, dtype: Any = np.float32, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The table itself, (N, X), in `out` if it is given."""
+        out = np.empty(self.shape, dtype) if out is None else out
+        out[...] = 0
         out[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
         return out
 
@@ -185,14 +223,33 @@ def _segment_sums(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[An
     return sums
 
 
-def _index_type(width: int) -> type[np.uint16] | type[np.uint32]:
+def index_type(width: int) -> type[np.uint16] | type[np.uint32]:
+    """The type in which the columns of a table of this width are kept."""
     return np.uint16 if width <= NARROW else np.uint32
 
 
-def _value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.float32]:
+def value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.float32]:
+    """The type in which these counts are kept."""
     return np.uint8 if values.size == 0 or values.max() <= BYTE else np.float32
+
+
+def first_wrong(values: NDArray[Any]) -> Any:
+    """Where a value is that is no count; None where all are."""
+    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
+        return None
+    is_real = values.dtype.kind == "f"
+    # float16 and 16-bit integers hold no larger number, and cannot be compared with one.
+    can_be_large = float(np.finfo(values.dtype).max) > LARGEST_COUNT if is_real else values.dtype.itemsize > 2
+    with np.errstate(invalid="ignore"):
+        right = values >= 0
+        if can_be_large:
+            right &= values <= LARGEST_COUNT
+        if is_real:
+            right &= values == np.floor(values)
+    return None if right.all() else np.unravel_index(int(np.argmin(right)), values.shape)
 
 
 def keys_of(values: Any) -> NDArray[np.int64]:
     """The number under which evaluation draws the noise of each row, (N,), of counts or of anything else."""
+    values, _ = parted(values)
     return values.keys() if isinstance(values, CountRows) else row_keys(values)

@@ -135,6 +135,14 @@ def seen(x: Array, encoder_input: str) -> Array:
     return x
 
 
+def with_dropout(seen: Array, kept: NDArray[np.bool_], share: float) -> Array:
+    """What the encoder sees in a step of training with this input dropout, (B, X) (57).
+
+    Source: Srivastava et al. (2014), section 4, scaled in training as in Liang et al. (2018).
+    """
+    return np.where(kept, seen / seen.dtype.type(1 - share), 0)
+
+
 def mean_shares(outputs: Array, zero_inflation: bool = False) -> Array:
     """Mean counts of rows of size 1, (N, X), from what the decoder says: shares, times the probability of no other zero.
 

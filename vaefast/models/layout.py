@@ -82,7 +82,8 @@ class Layout:
         `log_std.weight`, `mean.bias`, `log_std.bias`, `decoder.0.weight (Z, H)`, ..., `logits.weight (H, X)`,
         `logits.bias (X,)`. A layer computes `x @ weight + bias`. A Gaussian likelihood adds `x_log_std (X,)`, and its logits
         are the means of the pixels; a negative binomial `x_log_dispersion (X,)`; its zero inflation `zero_logits.weight
-        (H, X)` behind `logits.weight`, and `zero_logits.bias (X,)` behind `logits.bias`.
+        (H, X)` behind `logits.weight`, and `zero_logits.bias (X,)` behind `logits.bias`. C covariates are the last rows of
+        `decoder.0.weight (Z + C, H)` and, where the encoder sees them, of `encoder.0.weight (X + C, H)`.
     size, panel_size
         Elements of the flat vector in plain and in panel form.
     """
@@ -130,7 +131,7 @@ class Layout:
 
 
 def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
-    encoder, decoder = (model.pixels, *model.hidden), (model.latent, *reversed(model.hidden))
+    encoder, decoder = (model.encoder_inputs, *model.hidden), (model.decoder_inputs, *reversed(model.hidden))
     top, bottom = encoder[-1], decoder[-1]
     shapes: list[tuple[str, tuple[int, ...]]] = []
 

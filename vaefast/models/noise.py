@@ -44,6 +44,7 @@ class Purpose(IntEnum):
     TRAIN_TEST_SPLIT = 7
     IMPORTANCE_SAMPLES = 8
     ROW_KEYS = 9
+    INPUT_DROPOUT = 10
 
 
 def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
@@ -132,3 +133,18 @@ def drawn_pixels(levels: NDArray[Any], seed: int, purpose: Purpose, step: int, e
     index = np.maximum(np.cumsum(levels != 0, axis=1) - 1, 0)
     drawn = np.take_along_axis(words(seed, purpose, step, examples, levels.shape[1]), index, axis=1)
     return drawn < binarization_threshold(levels)
+
+
+def dropout_threshold(share: float) -> int:
+    """The integer t such that `word < t` has this probability, which is below 1."""
+    return int(share * 2.0**32)
+
+
+def kept_entries(values: NDArray[Any], share: float, seed: int, step: int, examples: ArrayLike) -> NDArray[np.bool_]:
+    """Which elements of values, (N, X), a step of training with this input dropout leaves, (N, X).
+
+    The n-th element of a row that is not zero takes word n of its example.
+    """
+    index = np.maximum(np.cumsum(values != 0, axis=1) - 1, 0)
+    drawn = np.take_along_axis(words(seed, Purpose.INPUT_DROPOUT, step, examples, values.shape[1]), index, axis=1)
+    return drawn >= dropout_threshold(share)

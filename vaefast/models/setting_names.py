@@ -5,7 +5,7 @@ from __future__ import annotations
 # The place of a setting in settings.json, by the name of its flag. A change of any of these makes another run.
 MODEL = {name: name for name in ("hidden", "latent", "activation", "likelihood", "zero_inflation", "encoder_input")}
 TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
-    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision")
+    name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision", "input_dropout")
 }
 ADAM = {"learning_rate": "learning_rate", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 OBJECTIVE = {

@@ -41,7 +41,9 @@ LOG_STD_BOUNDS = (-40.0, 5.0)
 # above, a count of 100 is as likely as under a Poisson to 1 part in 100.
 LOG_DISPERSION_BOUNDS = (-9.21, 13.81)
 # Settings of a model that older versions did not have, as they are where nothing is said.
-ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none"}
+ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none", "covariates": 0, "encode_covariates": False}
+# The same of a training run.
+ADDED_TO_TRAINING: dict[str, Any] = {"input_dropout": 0.0}
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
 # density, and with it a bound, that grows without end.
 SMALLEST_VARIANCE = 1e-4
@@ -70,6 +72,10 @@ class ModelSettings:
         Of `negative-binomial`: each count may be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input
         What the encoder sees of the counts x: `none` x itself, `log1p` log(1 + x), `l2` x over its Euclidean norm.
+    covariates
+        Number of covariates C of each example, which the decoder sees beside the latents.
+    encode_covariates
+        Whether the encoder sees them, too, beside the pixels.
 
     Raises
     ------
@@ -84,9 +90,12 @@ class ModelSettings:
     likelihood: str = "bernoulli"
     zero_inflation: bool = False
     encoder_input: str = "none"
+    covariates: int = 0
+    encode_covariates: bool = False
 
     def __post_init__(self) -> None:
         _check_integer("pixels", self.pixels, 1, LARGEST_SIZE)
+        _check_integer("covariates", self.covariates, 0, LARGEST_SIZE)
         if not isinstance(self.hidden, tuple):
             raise SettingsError(f"hidden is {self.hidden!r}: give a tuple of whole numbers from 1 to {LARGEST_SIZE}")
         for size in self.hidden:
@@ -102,6 +111,18 @@ class ModelSettings:
                 f"encoder_input is {self.encoder_input!r}, which is for counts, and likelihood {self.likelihood} is not: "
                 "choose auto"
             )
+        if self.encode_covariates and not self.covariates:
+            raise SettingsError("encode_covariates is true, but there are no covariates: give covariates, or leave it out")
+
+    @property
+    def encoder_inputs(self) -> int:
+        """Columns that the encoder sees: X, or X + C."""
+        return self.pixels + (self.covariates if self.encode_covariates else 0)
+
+    @property
+    def decoder_inputs(self) -> int:
+        """Columns that the decoder sees: Z + C."""
+        return self.latent + self.covariates
 
     @property
     def counts(self) -> bool:
@@ -111,7 +132,7 @@ class ModelSettings:
     def as_values(self) -> dict[str, Any]:
         """The settings by name. What older versions did not have stands there only where it is not as by default, so that
         a model that needs nothing new is saved in the same bytes."""
-        return {name: value for name, value in asdict(self).items() if name not in ADDED or value != ADDED[name]}
+        return _without_defaults(asdict(self), ADDED)
 
 
 @dataclass(frozen=True)
@@ -283,7 +304,8 @@ class TrainingSettings:
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
     probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
     largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it. `precision` is
-    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores.
+    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores. `input_dropout`, of
+    counts, is the probability that the encoder misses an entry of a row in a step (DERIVATION.md, section 13).
     """
 
     batch_size: int = 200
@@ -298,6 +320,7 @@ class TrainingSettings:
     second_moments: float = 0.0  # Adam's, of every parameter, before the first step; 0 in the paper on Adam
     clip_norm: float | None = None
     precision: str = "float32"
+    input_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         _check_integer("batch_size", self.batch_size, 1, LARGEST_SIZE)
@@ -309,15 +332,20 @@ class TrainingSettings:
         if self.clip_norm is not None:
             _check_real("clip_norm", self.clip_norm, 1e-30, 1e30)
         _check_real("initial_second_moments", self.second_moments, 0.0, 1e30)
+        _check_real("input_dropout", self.input_dropout, 0.0, 1.0, below=True)
         if self.rate_schedule.final > self.adam.learning_rate:
             raise SettingsError(
                 f"final_learning_rate is {self.rate_schedule.final:g}, above learning_rate {self.adam.learning_rate:g}: "
                 "give a rate to fall to, not a share"
             )
 
+    def as_values(self) -> dict[str, Any]:
+        """The settings by name, as `ModelSettings.as_values` gives those of a model."""
+        return _without_defaults(asdict(self), ADDED_TO_TRAINING)
+
 
 def restored_training(values: Mapping[str, Any]) -> TrainingSettings:
-    """Training settings from what `asdict` made of them and JSON kept; what an older version did not have is as by default.
+    """Training settings from what `as_values` made of them and JSON kept; what an older version did not have is as by default.
 
     Raises
     ------
@@ -345,6 +373,25 @@ def check_binarization(likelihood: str, binarize: str) -> None:
     """
     if likelihood != "bernoulli" and binarize != "none":
         raise SettingsError(f"binarize is {binarize!r}, but likelihood {likelihood} takes grey levels: choose none")
+
+
+def check_input_dropout(likelihood: str, share: float) -> None:
+    """Refuse to drop entries of what are no counts.
+
+    Raises
+    ------
+    SettingsError
+        The two do not go together.
+    """
+    if share and likelihood not in COUNT_LIKELIHOODS:
+        raise SettingsError(
+            f"input_dropout is {share:g}, which is for counts, and likelihood {likelihood} is not: leave it out, or choose "
+            "multinomial"
+        )
+
+
+def _without_defaults(values: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in added or value != added[name]}
 
 
 def _check_integer(name: str, value: object, smallest: int, largest: int) -> None:

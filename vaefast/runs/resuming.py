@@ -19,7 +19,7 @@ from vaefast.runs.run_folder import RunFolder, newest_run
 RUNS = Path("runs")
 
 # What runs of earlier versions were trained without.
-NEWER = ("rate_schedule", "validation", "second_moments", "clip_norm")
+NEWER = ("rate_schedule", "validation", "second_moments", "clip_norm", "input_dropout")
 # The one that may change: a run can be made longer.
 FREE = "epochs"
 # The schedule that depends on it.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vaefast.errors import DataError
+from vaefast.models.count_rows import CountRows
 from vaefast.tables.columns import blocks
 
 MISSING = "fill it (scikit-learn's SimpleImputer) or leave its row out"
@@ -46,6 +47,8 @@ def placed(message: str, cell: Callable[[int, int], str], columns: int, names: N
 def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> Any:
     """X, (N, X), as numbers that are finite; no copy of an array that is so already. A sparse table comes back in CSR.
 
+    Rows of counts are checked already, and stay as they are.
+
     Parameters
     ----------
     estimator
@@ -61,6 +64,9 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     # Imported here: the command line takes its tables from files, and need not wait 0.7 s for scikit-learn.
     from sklearn.utils.validation import validate_data
 
+    if isinstance(X, CountRows):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
     if hasattr(X, "tocsr"):
         return _sparse_table(estimator, X, reset, called)
     X = _unmasked(X, called)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
-from vaefast.models.count_rows import CountRows
+from vaefast.models.count_rows import CountRows, first_wrong
 from vaefast.tables.checking import place
 from vaefast.tables.columns import pieces
 
@@ -20,8 +20,6 @@ AnyTable: TypeAlias = "NDArray[Any] | CountRows"
 MOSTLY_ZERO = 2 / 3
 # The largest level of a grey picture: a table whose largest number it is may be one of pictures.
 WHITE = 255
-# float32 holds every whole number up to here.
-LARGEST_COUNT = 1 << 24
 
 
 def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> CountRows:
@@ -36,7 +34,7 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
         return X
     X = X.tocsr() if is_sparse(X) else X
     values = X.data if is_sparse(X) else X
-    wrong = _first_wrong(values)
+    wrong = first_wrong(values)
     if wrong is None:
         return CountRows.of(X)
     cell, value = _cell(X, wrong), values[wrong]
@@ -86,32 +84,16 @@ def looks_counted(X: Any, rows: NDArray[np.int64] | None = None) -> bool:
         return X.largest > 1
     if is_sparse(X):
         X = X.tocsr()
-        return _first_wrong(X.data) is None and bool(X.data.size) and X.data.max() > 1
+        return first_wrong(X.data) is None and bool(X.data.size) and X.data.max() > 1
     if X.dtype == np.uint8 or X.dtype.kind not in "iuf":
         return False
     zeros, largest, size = 0, 0.0, 0
     for _, block in pieces(X, rows):
-        if _first_wrong(block) is not None:
+        if first_wrong(block) is not None:
             return False
         zeros, size = zeros + int(np.count_nonzero(block == 0)), size + block.size
         largest = max(largest, float(block.max(initial=0)))
     return largest > 1 and largest != WHITE and zeros >= MOSTLY_ZERO * size
-
-
-def _first_wrong(values: NDArray[Any]) -> Any:
-    """Where a value is that is no count; None where all are."""
-    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
-        return None
-    is_real = values.dtype.kind == "f"
-    # float16 and 16-bit integers hold no larger number, and cannot be compared with one.
-    can_be_large = float(np.finfo(values.dtype).max) > LARGEST_COUNT if is_real else values.dtype.itemsize > 2
-    with np.errstate(invalid="ignore"):
-        right = values >= 0
-        if can_be_large:
-            right &= values <= LARGEST_COUNT
-        if is_real:
-            right &= values == np.floor(values)
-    return None if right.all() else np.unravel_index(int(np.argmin(right)), values.shape)
 
 
 def _cell(X: Any, place_in_values: tuple[Any, ...]) -> tuple[int, int]:

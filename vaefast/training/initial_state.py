@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import State
+from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
@@ -19,6 +20,7 @@ BLOCK = 1 << 20
 
 def initial_state(model: ModelSettings, training: TrainingSettings, values: Any) -> State:
     """Step 0 of training on values, (N, X) uint8, float32 or counts: what scheme and likelihood need of them is measured."""
+    values, _ = parted(values)
     if model.counts:
         totals = CountRows.of(values).column_totals()
         layout = Layout(model)

@@ -11,6 +11,21 @@ cdef class Counts(Pixels):
             return self._load_images(begin, first, last)
         for r in range(first, last):
             self._load_counts(self.order[begin + r], r)
+            if self.dropped_below > 0 and self.lengths[r] > 0:
+                self._drop_entries(self.keys[begin + r], r)
+        return 0
+
+    cdef int _drop_entries(self, uint64_t key, index_t r) except -1 nogil:
+        """What row r is seen as in a step of training: some entries as zero, the others larger (57)."""
+        cdef index_t i, place = r * self.capacity, size = self.lengths[r]
+        cdef uint32_t* words = &self.pixel_words[0]
+        cdef float* values = &self.values[place]
+        if CHECKED:
+            inside(0, size, self.pixel_words.shape[0])
+            inside(place, size, self.values.shape[0])
+        self.kernels.words(&self.pixel_source, key, size, words)
+        for i in range(size):
+            values[i] = values[i] * self.dropout_scale if words[i] >= self.dropped_below else 0
         return 0
 
     cdef int _load_counts(self, index_t example, index_t r) except -1 nogil:

@@ -178,7 +178,8 @@ cdef class Worker(Weights):
 
     cdef int _begin(self, int64_t[::1] counters, examples, log_likelihood, kl) except -1:
         """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
-        images, self.order, self.keys, self.binarize, self.sparse, randomness = examples
+        images, self.order, self.keys, self.binarize, self.sparse, randomness, dropout = examples
+        self.dropped_below, self.dropout_scale = dropout
         self.counters = counters
         self.image_bytes, self.image_floats, self.image_starts = images[:3]
         if self.counted:

@@ -60,6 +60,8 @@ cdef class Memory:
     cdef int binarize
     cdef bint sparse, wide
     cdef Source pixel_source, latent_source
+    cdef uint32_t dropped_below
+    cdef float dropout_scale
     cdef double[:, ::1] log_likelihood
     cdef double[::1] kl
 

@@ -9,7 +9,8 @@ from numba.extending import overload
 
 from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, CountLists
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
-from vaefast.engines.numba_cpu.elementwise import ONE, log
+from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, log
+from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.pixels import BLOCK_SHIFT, load_images
 from vaefast.engines.plan import SPLIT
 from vaefast.models.layout import PANEL
@@ -25,8 +26,13 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
         load_images(plan, buffers, examples, minibatch, first, last)
 
     def counts(plan, buffers, examples, minibatch, first, last):
+        rows, row = buffers.pixels, buffers.row
         for r in range(first, last):
-            _load_counts(plan, buffers.pixels, examples.images, examples.order[minibatch.begin + r], r)
+            n = minibatch.begin + r
+            _load_counts(plan, rows, examples.images, examples.order[n], r)
+            if examples.dropout.below > 0:
+                start = r * rows.capacity
+                _drop_entries(examples, n, minibatch.step, row.pixel_words, rows.values[start : start + rows.lengths[r]])
 
     kind = examples.types[examples.fields.index("images")].instance_class
     return counts if kind is CountLists else images
@@ -73,6 +79,15 @@ def _see(encoder_input, x, values):
     else:
         for i in range(x.size):
             values[i] = x[i] * factor
+
+
+@kernel
+def _drop_entries(examples, n, step, words, values):
+    """What example n is seen as in a step of training, (entries,): some entries as zero, the others larger (57)."""
+    dropout, randomness = examples.dropout, examples.randomness
+    fill_words(randomness.seed, randomness.pixels, step, examples.keys[n], values.size, words)
+    for i in range(values.size):
+        values[i] = values[i] * dropout.scale if words[i] >= dropout.below else ZERO
 
 
 @kernel

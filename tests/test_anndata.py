@@ -1,0 +1,204 @@
+"""`vaefast.anndata.embed` on AnnData objects of anndata itself: where counts are found, what is written, what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from vaefast import VAE
+from vaefast.anndata import embed
+from vaefast.errors import DataError, SettingsError
+from vaefast.version import __version__
+
+anndata = pytest.importorskip("anndata", reason="anndata is not installed")
+
+SMALL: dict[str, Any] = {"n_components": 3, "hidden_layer_sizes": (12,), "epochs": 2, "random_state": 4}
+RNG = np.random.default_rng(0)
+COUNTS = RNG.poisson(RNG.gamma(0.3, 4.0, (80, 25))).astype(np.float32)
+LOGS = np.log1p(1e4 * COUNTS / np.maximum(COUNTS.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+VARIABLE = np.arange(25) % 3 == 0
+
+
+def cells(X: Any = COUNTS, **layers: Any) -> Any:
+    obs = pd.DataFrame({"kind": pd.Categorical(["a", "b"] * 40)}, index=[f"cell{i}" for i in range(80)])
+    return anndata.AnnData(X, obs, pd.DataFrame(index=[f"gene{i}" for i in range(25)]), layers=layers)
+
+
+def latents_of(X: Any) -> Any:
+    return VAE(**SMALL, likelihood="negative-binomial").fit(X).transform(X)
+
+
+@pytest.fixture(scope="module")
+def expected() -> Any:
+    return latents_of(COUNTS)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asfortranarray])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_the_latents_are_those_of_the_model_of_the_counts(form, dtype, expected):
+    adata = cells(form(COUNTS.astype(dtype)))
+    vae = embed(adata, **SMALL)
+    assert isinstance(vae, VAE)
+    assert adata.obsm["X_vae"].dtype == np.float32
+    np.testing.assert_array_equal(adata.obsm["X_vae"], expected)
+    np.testing.assert_array_equal(vae.transform(adata.X), expected)
+
+
+def test_what_was_chosen_is_kept_and_can_be_written(tmp_path, expected):
+    adata = cells(LOGS, counts=sparse.csr_matrix(COUNTS))
+    embed(adata, key_added="X_mine", **SMALL)
+    kept = adata.uns["X_mine"]
+    assert kept["vaefast"] == __version__
+    assert (kept["counts"], kept["likelihood"], kept["seed"]) == ('adata.layers["counts"]', "negative-binomial", 4)
+    assert (kept["epochs"], kept["n_genes"], kept["use_highly_variable"]) == (2, 25, False)
+    assert kept["settings"]["hidden_layer_sizes"] == [12]
+    assert kept["settings"]["n_components"] == 3
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    again = anndata.read_h5ad(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(again.obsm["X_mine"], expected)
+    assert again.uns["X_mine"]["likelihood"] == "negative-binomial"
+
+
+def test_counts_are_found_in_x_the_layer_counts_and_raw(expected):
+    with_raw = cells()
+    with_raw.raw = with_raw.copy()
+    with_raw.X = LOGS
+    wide = anndata.AnnData(np.hstack([COUNTS[:, :9] + 1, COUNTS]), var=pd.DataFrame(index=[f"g{i}" for i in range(34)]))
+    wide.var_names = [*(f"other{i}" for i in range(9)), *(f"gene{i}" for i in range(25))]
+    wide.obs_names = [f"cell{i}" for i in range(80)]
+    narrow = wide[:, 9:].copy()
+    narrow.raw = wide
+    narrow.X = LOGS
+    named = cells(LOGS, umi=COUNTS, counts=LOGS)
+    for adata, source, given in (
+        (cells(COUNTS, counts=LOGS), "adata.X", {}),
+        (cells(LOGS, counts=COUNTS), 'adata.layers["counts"]', {}),
+        (cells(None, counts=COUNTS), 'adata.layers["counts"]', {}),
+        (with_raw, "adata.raw", {}),
+        (narrow, "adata.raw", {}),
+        (named, 'adata.layers["umi"]', {"layer": "umi"}),
+    ):
+        embed(adata, **given, **SMALL)
+        assert adata.uns["X_vae"]["counts"] == source
+        np.testing.assert_array_equal(adata.obsm["X_vae"], expected)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_values_that_are_no_counts_are_refused_and_nothing_is_written(form):
+    for adata, words in (
+        (cells(form(LOGS)), ("adata.X: cell ", " is ", "keep them before you normalise")),
+        (cells(form(LOGS), counts=form(LOGS)), ('adata.layers["counts"]: cell ',)),
+        (cells(form(-COUNTS)), (" is -",)),
+        (cells(None), ("X is None",)),
+    ):
+        with pytest.raises(DataError) as caught:
+            embed(adata, **SMALL)
+        assert "\n" not in str(caught.value)
+        for word in ("adata holds no whole counts", *words):
+            assert word in str(caught.value)
+        assert not adata.obsm
+        assert not adata.uns
+    wrong = cells(form(LOGS))
+    row, column = np.argwhere(LOGS % 1 > 0)[0]
+    with pytest.raises(DataError, match=f"cell {row}, gene {column} "):
+        embed(wrong, **SMALL)
+    with pytest.raises(DataError, match='layers\\["logs"\\] holds no whole counts'):
+        embed(cells(form(COUNTS), logs=form(LOGS)), layer="logs", **SMALL)
+
+
+def test_a_likelihood_of_real_numbers_takes_what_is_there():
+    adata = cells(sparse.csr_matrix(LOGS), scaled=LOGS - 1)
+    vae = embed(adata, likelihood="gaussian", **SMALL)
+    assert vae.likelihood_ == "gaussian"
+    assert adata.uns["X_vae"]["counts"] == "adata.X"
+    embed(adata, layer="scaled", likelihood="gaussian", **SMALL)
+    assert adata.uns["X_vae"]["counts"] == 'adata.layers["scaled"]'
+    with pytest.raises(SettingsError, match=r"adata\.X is None: give layer="):
+        embed(cells(None), likelihood="gaussian", **SMALL)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_highly_variable_genes_are_taken_where_they_are_known(form, expected, capsys):
+    adata = cells(form(LOGS), counts=form(COUNTS))
+    adata.raw = cells()
+    with pytest.raises(DataError, match="has no column"):
+        embed(adata, use_highly_variable=True, **SMALL)
+    adata.var["highly_variable"] = VARIABLE
+    few = latents_of(COUNTS[:, VARIABLE])
+    for use, found in ((None, few), (True, few), (False, expected)):
+        embed(adata, use_highly_variable=use, verbose=1, **SMALL)
+        np.testing.assert_array_equal(adata.obsm["X_vae"], found)
+        assert adata.uns["X_vae"]["use_highly_variable"] == (use is not False)
+        out = capsys.readouterr().out
+        assert ("the highly variable genes, 9 of 25" in out) == (use is not False)
+    del adata.layers["counts"]
+    embed(adata, **SMALL)
+    assert adata.uns["X_vae"]["counts"] == "adata.raw"
+    np.testing.assert_array_equal(adata.obsm["X_vae"], few)
+    embed(adata, likelihood="gaussian", **SMALL)
+    assert adata.uns["X_vae"]["n_genes"] == 9
+    adata.var["highly_variable"] = False
+    with pytest.raises(DataError, match="chooses no gene"):
+        embed(adata, **SMALL)
+
+
+def test_a_view_becomes_a_copy_and_anndata_says_so():
+    adata = cells(sparse.csr_matrix(COUNTS))
+    view = adata[10:70, ::2]
+    with pytest.warns(UserWarning, match="view"):
+        embed(view, **SMALL)
+    np.testing.assert_array_equal(view.obsm["X_vae"], latents_of(COUNTS[10:70, ::2]))
+    assert not adata.obsm
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_backed_cells_are_read_in_blocks(tmp_path, monkeypatch, form, expected):
+    monkeypatch.setattr("vaefast.anndata.BLOCK", 200)
+    cells(form(COUNTS)).write_h5ad(tmp_path / "a.h5ad")
+    adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    embed(adata, **SMALL)
+    np.testing.assert_array_equal(adata.obsm["X_vae"], expected)
+    adata.var["highly_variable"] = VARIABLE
+    embed(adata, **SMALL)
+    np.testing.assert_array_equal(adata.obsm["X_vae"], latents_of(COUNTS[:, VARIABLE]))
+    adata.file.close()
+    cells(form(LOGS)).write_h5ad(tmp_path / "b.h5ad")
+    adata = anndata.read_h5ad(tmp_path / "b.h5ad", backed="r")
+    row, column = np.argwhere(LOGS % 1 > 0)[0]
+    with pytest.raises(DataError, match=f"cell {row}, gene {column} "):
+        embed(adata, **SMALL)
+    embed(adata, likelihood="gaussian", **SMALL)
+    adata.file.close()
+
+
+def test_other_refusals():
+    adata = cells(COUNTS, spliced=COUNTS)
+    with pytest.raises(DataError, match=r"no layer 'splice': did you mean 'spliced'\? It has spliced"):
+        embed(adata, layer="splice", **SMALL)
+    with pytest.raises(DataError, match="no layer 'a': it has X alone"):
+        embed(cells(), layer="a", **SMALL)
+    with pytest.raises(TypeError, match="n_latent"):
+        embed(adata, n_latent=3)
+    with pytest.raises(SettingsError):
+        embed(adata, **{**SMALL, "epochs": -1})
+    assert not adata.obsm
+
+
+def test_duplicate_gene_names_and_warnings_of_the_data_pass():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # anndata's own, of names that are not unique
+        adata = anndata.AnnData(COUNTS, var=pd.DataFrame(index=["a"] * 25))
+    embed(adata, **SMALL)
+    assert adata.obsm["X_vae"].shape == (80, 3)
+
+
+def test_the_module_imports_nothing_of_anndata():
+    program = "import sys, vaefast.anndata; sys.exit(any(m in sys.modules for m in ('anndata', 'h5py')))"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
