@@ -22,7 +22,7 @@ ROOT = Path(vaefast.__file__).parent
 # What each module may import of vaefast, wherever in its text: a folder's line holds for all its modules that have none of
 # their own, and naming a folder allows all of it. "" is the package itself: the public names, imported when asked for.
 FLOORS: dict[str, set[str]] = {
-    "": {"errors", "estimator", "training.tensorboard", "version"},
+    "": {"errors", "estimator", "metrics", "training.tensorboard", "version"},
     "version": set(),
     "errors": set(),
     "models": {"errors", "models"},
@@ -61,6 +61,7 @@ FLOORS: dict[str, set[str]] = {
     "plots": {"data", "engines.contract", "files.atomic", "inputs", "models", "plots", "training.trainer"},
     "cli": {"cli", "engines", "errors", "models", "runs", "training", "version"},
     "estimator": {"engines", "errors", "estimator", "files", "inference", "models", "tables", "training"},
+    "metrics": {"errors", "inference.ranking"},
     "anndata": {"errors", "estimator", "models.count_rows", "models.settings", "version"},
     "__main__": {"cli", "errors", "evaluate", "reproduce", "train", "transform", "version"},
     "train": {
@@ -90,6 +91,7 @@ PACKAGES: dict[str, set[str]] = {
         "files.model_file",
         "inference",
         "inputs",
+        "metrics",
         "models",
         "plots",
         "runs.checkpoint",
@@ -115,9 +117,9 @@ PACKAGES: dict[str, set[str]] = {
         "plots.sheet",
         "plots.table_columns",
     },
-    "sklearn": {"data.digits", "estimator", "tables.checking"},
+    "sklearn": {"data.digits", "estimator", "metrics", "tables.checking"},
     "PIL": {"data.pictures"},
-    "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "models.special"},
+    "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "metrics", "models.special"},
     "pyarrow": {"data.arrow"},
     "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},

@@ -28,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from vaefast.training.tensorboard import TensorBoard
 
         return TensorBoard
+    if name == "metrics":
+        import vaefast.metrics as metrics
+
+        return metrics
     raise AttributeError(f"module 'vaefast' has no attribute {name!r}")
 
 

@@ -91,13 +91,18 @@ def test_a_pattern_without_files_says_so(tmp_path):
 
 
 # The most that NumPy and Python held in each rank at a time. What MPI itself holds of messages under way depends on how the
-# ranks are scheduled, and pages of mapped files on the system. Modules are imported before: traced, it takes long.
+# ranks are scheduled, and pages of mapped files on the system. Modules are imported before: traced, it takes long. Figures
+# take tens of MB on rank 0, behind which images could hide. Pieces double whatever the clock says, up to the whole epoch.
 MEASURED = """
 import json, sys, tracemalloc
 from pathlib import Path
 from vaefast import train
 from vaefast.cli import mpi_launcher
 from vaefast.engines import numba_cpu
+from vaefast.plots import run_figures
+from vaefast.training import trainer
+run_figures.draw = lambda *_, **__: None
+trainer.PIECE_SECONDS = 1e9
 tracemalloc.start()
 code = train.main(sys.argv[2:])
 rank = mpi_launcher.launched()[0]
@@ -105,7 +110,10 @@ Path(sys.argv[1]).joinpath(f"{rank}.json").write_text(json.dumps(tracemalloc.get
 sys.exit(code)
 """
 # Buffers go by the batch size, which would go by the number of rows.
-RUN = ("--hidden", "20", "--latent", "3", "--epochs", "1", "--batch-size", "200", "--threads", "1", "--engine", "numba")
+RUN = (
+    "--hidden", "20", "--latent", "3", "--epochs", "1", "--batch-size", "200", "--threads", "1", "--engine", "numba",
+    "--test-fraction", "0.02",
+)  # fmt: skip
 
 
 def peak_memory(tmp_path, name, pattern, ranks):
@@ -122,10 +130,11 @@ def peak_memory(tmp_path, name, pattern, ranks):
 def test_each_rank_holds_its_part_alone(tmp_path):
     """Dense bytes, 96 MB more of them: of these, two ranks take a half each, and never the whole.
 
-    Few and wide images: the order of an epoch is drawn with hundreds of bytes an image. A half, and the room for images of
-    other ranks, is 0.6 of the added bytes; the whole would be 1.1.
+    Few and wide images: the order of an epoch is drawn with hundreds of bytes an image. The smaller set, too, is larger than
+    a block that is read at once, and than the room for images of other ranks. A half, the order and the test set are
+    0.55 of the added bytes; the whole would be 1.05.
     """
-    small, large, width = 4_000, 34_000, 3200
+    small, large, width = 8_000, 38_000, 3200
     patterns = [save(tmp_path / str(size), dense(size, width), [900]) for size in (1_000, small, large)]
     # Compiled and kept before, which takes memory, too.
     assert mpi.train(2, "--data", patterns[0], *RUN, "--out", str(tmp_path / "kernels"))[0] == 0
@@ -133,7 +142,7 @@ def test_each_rank_holds_its_part_alone(tmp_path):
     line, peaks = peak_memory(tmp_path, "large", patterns[2], 2)
     assert np.isfinite(line["train_elbo"])
     for rank in range(2):
-        assert peaks[rank] - base[rank] < 0.85 * (large - small) * width
+        assert peaks[rank] - base[rank] < 0.65 * (large - small) * width
 
 
 def dense(size, width):

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from cases import CASES, COUNT_CASES, TOLERANCES, Case
+from cases import CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
 
 from vaefast import engines
 from vaefast.engines.contract import State
 from vaefast.engines.plan import make_plan
 from vaefast.errors import EngineUnavailable, SettingsError
+from vaefast.models.conditions import Conditioned, beside
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -24,6 +25,7 @@ by_case = pytest.mark.parametrize("case", OWN_CASES, ids=lambda case: case.name)
 # Wide enough for every tile, small, grey and of odd sizes; each likelihood, of counts without the longest.
 SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
+SOME += [case for case in COVARIATE_CASES if not case.model.counts or case.sized]
 WIDE = Case(
     "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"
 )
@@ -43,9 +45,11 @@ def everything(engine, case):
     placed = engine.place(case.values())
     terms = engine.train(placed, np.random.default_rng(0).permutation(case.examples))
     rows = np.random.default_rng(1).random((23, case.model.pixels))
-    state, codes = engine.state(), engine.encode(np.floor(9 * rows * rows) if case.model.counts else rows)
+    rows = np.floor(9 * rows * rows) if case.model.counts else rows
+    told = case.told(23) if case.model.covariates else None
+    state, codes = engine.state(), engine.encode(rows if told is None else Conditioned(rows, told))
     result = [state.parameters, state.first_moments, state.second_moments, *terms, *engine.evaluate(placed), *codes]
-    result.append(engine.decode(codes[0]))
+    result.append(engine.decode(beside(codes[0], told)))
     engine.close()
     return result
 

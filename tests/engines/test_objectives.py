@@ -31,7 +31,8 @@ OBJECTIVES = [
 ]
 NAMES = [
     "tanh", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian tanh", "gaussian odd sizes",
-    "continuous-bernoulli odd sizes", "zero-inflated negative-binomial odd sizes",
+    "continuous-bernoulli odd sizes", "zero-inflated negative-binomial odd sizes", "many rows and 2 covariates",
+    "negative-binomial tanh and 11 covariates",
 ]  # fmt: skip
 SOME_CASES = [case for case in CASES if case.name in NAMES]
 by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
@@ -60,9 +61,10 @@ def started(engine, case):
     return engine
 
 
-def skip_without_its_likelihood(name, case):
-    if f"likelihood {case.model.likelihood}" in engines.LACKING.get(name, ()):
-        pytest.skip(f"engine {name} has no likelihood {case.model.likelihood} yet")
+def skip_without_its_model(name, case):
+    lacking = [need for need in engines.needs(case.model, TrainingSettings()) if need in engines.LACKING.get(name, ())]
+    if lacking:
+        pytest.skip(f"engine {name} lacks {', '.join(lacking)}")
 
 
 def exact(case, objective, **changes):
@@ -77,8 +79,8 @@ class Minibatch:
         engine = exact(case, objective)
         self.layout, self.vector = engine.layout, engine.state().parameters
         rows = np.arange(min(case.batch_size, case.examples))
-        self.x = engine._pixels(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
-        self.seen = engine._seen(self.x)
+        batch = engine._batch(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
+        self.x, self.seen, self.covariates, self.size = batch
         self.epsilon = engine._normals(Purpose.TRAINING_LATENTS, 0, rows, objective.samples)
         engine.train(engine.place(case.values()), rows)
         self.gradient = engine.state().first_moments / (1 - AdamSettings().beta1)
@@ -86,9 +88,10 @@ class Minibatch:
     def parts(self, vector):
         """log p(x | z), mean, log_std, z."""
         model, parameters = self.case.model, self.layout.views(vector)
-        pass_ = reference.forward(parameters, self.seen, self.epsilon, model.activation)
+        pass_ = reference.forward(parameters, self.seen, self.epsilon, model.activation, self.covariates)
         x = np.repeat(self.x, self.objective.samples, axis=0)
-        log_p = reference.log_likelihood(parameters, x, pass_.logits, model.likelihood, pass_.zero_logits)
+        size = None if self.size is None else np.repeat(self.size, self.objective.samples, axis=0)
+        log_p = reference.log_likelihood(parameters, x, pass_.logits, model.likelihood, pass_.zero_logits, size)
         log_p = log_p.reshape(len(self.x), -1)
         return log_p, pass_.mean, pass_.log_std, pass_.z
 
@@ -239,7 +242,7 @@ def test_the_bounds_are_in_their_order():
 @by_engine
 @by_case
 def test_every_engine_follows_the_reference(name, objective, case):
-    skip_without_its_likelihood(name, case)
+    skip_without_its_model(name, case)
     slow = exact(case, objective)
     fast = started(engines.create(name, case.model, settings(case, objective), 2), case)
     rows = np.arange(min(case.batch_size, case.examples))
@@ -317,7 +320,7 @@ def test_extreme_weights_are_shared_out_without_overflow():
 @pytest.mark.parametrize("name", FAST)
 @by_case
 def test_importance_sampling_follows_the_reference(name, case):
-    skip_without_its_likelihood(name, case)
+    skip_without_its_model(name, case)
     fast = started(engines.create(name, case.model, settings(case, ObjectiveSettings()), 2), case)
     slow = exact(case, ObjectiveSettings())
     values = case.values()[:12]

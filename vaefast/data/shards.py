@@ -50,7 +50,7 @@ class Shard:
                 f"{shown(self.path)} cannot be mapped ({error}): it may have changed since it was opened"
             ) from error
         contiguous = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows) and bool((np.diff(rows) == 1).all())
-        some = np.array(mapped[rows[0] : rows[-1] + 1] if contiguous else mapped[rows])
+        some = np.array(mapped[rows[0] : rows[-1] + 1]) if contiguous else mapped[rows]  # a copy, by either
         check(some, dtype, int(rows[0]) if len(rows) else 0, shown(self.path))
         return some
 

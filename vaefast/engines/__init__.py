@@ -24,10 +24,10 @@ IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL, "covariates", "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
-    "numba": ("precision tf32", "covariates"),
+    "numba": ("precision tf32",),
     "cuda": (
         *COUNTS, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
         "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, held_whole, is_sparse
+from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, first_layer_is_sparse, held_whole
+from vaefast.models.conditions import parted
 from vaefast.models.noise import Purpose, dropout_threshold
-from vaefast.models.settings import TrainingSettings
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
 
 class Randomness(NamedTuple):
@@ -41,17 +42,24 @@ class Examples(NamedTuple):
     sparse: bool  # whether the first layer takes lists of pixels
     randomness: Randomness
     dropout: Dropout
+    covariates: NDArray[np.float32]  # (N * C,): those of image i from i * C on
 
 
 def in_training(
-    images: Images | CountLists, sparse: bool, training: TrainingSettings, step: int, order: NDArray[Any], keys: NDArray[Any]
+    images: Images | CountLists,
+    sparse: bool,
+    training: TrainingSettings,
+    step: int,
+    order: NDArray[Any],
+    keys: NDArray[Any],
+    covariates: NDArray[np.float32] | None = None,
 ) -> Examples:
-    """Images in this order, (n,), under these keys, (n,), in the steps from `step` on."""
+    """Images in this order, (n,), under these keys, (n,), in the steps from `step` on; covariates as in `Examples`."""
     inputs = Purpose.INPUT_DROPOUT if isinstance(images, CountLists) else Purpose.TRAINING_PIXELS
     randomness, share = _randomness(training, step, inputs, Purpose.TRAINING_LATENTS), training.input_dropout
     dropout = Dropout(np.uint32(dropout_threshold(share)), np.float32(1 / (1 - share)))
-    code = BINARIZATION_CODES[training.binarize]
-    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness, dropout)
+    code, told = BINARIZATION_CODES[training.binarize], read_only_covariates(covariates)
+    return Examples(images, _numbers(order), _numbers(keys), code, sparse, randomness, dropout, told)
 
 
 def in_evaluation(
@@ -61,18 +69,27 @@ def in_evaluation(
     size: int,
     keys: NDArray[Any] | None = None,
     latents: Purpose = Purpose.EVALUATION_LATENTS,
+    covariates: NDArray[np.float32] | None = None,
 ) -> Examples:
     """All `size` images in turn, under these keys, (size,), or their own numbers; `latents` is the purpose of their noise."""
     order = _numbers(np.arange(size))
     randomness = _randomness(training, 0, Purpose.EVALUATION_PIXELS, latents)
     code = BINARIZATION_CODES[training.binarize]
-    return Examples(images, order, order if keys is None else _numbers(keys), code, sparse, randomness, NO_DROPOUT)
+    keys, told = order if keys is None else _numbers(keys), read_only_covariates(covariates)
+    return Examples(images, order, keys, code, sparse, randomness, NO_DROPOUT, told)
 
 
-def as_they_are(x: NDArray[Any], training: TrainingSettings) -> Examples:
+def as_they_are(x: Any, model: ModelSettings, training: TrainingSettings) -> Examples:
     """Images (N, X) with their grey levels, for an engine that reads them once: they are not worth a list."""
-    images = read_only_images(held_whole(np.asarray(x, np.float32)))
-    return in_evaluation(images, is_sparse(x), training, len(x))._replace(binarize=NONE)
+    values, covariates = parted(x)
+    images = read_only_images(held_whole(np.asarray(values, np.float32)))
+    examples = in_evaluation(images, first_layer_is_sparse(values, model), training, len(values), covariates=covariates)
+    return examples._replace(binarize=NONE)
+
+
+def read_only_covariates(covariates: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Covariates, (N, C), one row after the other, for kernels that do not write them; an empty array for none."""
+    return _read_only(np.empty(0, np.float32) if covariates is None else covariates.astype(np.float32, copy=False).reshape(-1))
 
 
 def read_only_images(images: Images) -> Images:

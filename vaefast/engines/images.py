@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.models.count_rows import CountRows
+from vaefast.models.settings import ModelSettings
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
 BINARIZATION_CODES = {"dynamic": DYNAMIC, "threshold": THRESHOLD, "none": NONE}
@@ -59,6 +60,11 @@ def is_sparse(values: NDArray[Any]) -> bool:
     return listing_pays(images, pixels, int(np.count_nonzero(values)))
 
 
+def first_layer_is_sparse(values: NDArray[Any], model: ModelSettings) -> bool:
+    """Whether the first layer takes images (N, X) as lists: where that pays, and no covariate comes in beside them."""
+    return not model.encode_covariates and is_sparse(values)
+
+
 def held_whole(values: NDArray[Any]) -> Images:
     """Images (N, X), uint8 or what becomes float32, as they are; copied only where they must be."""
     levels = values if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
@@ -82,8 +88,7 @@ def images_of(levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[A
 def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLists:
     """Rows of counts as the kernels read them for a likelihood; the entries are not copied."""
     totals, lists = rows.totals(), images_of(rows.values, rows.starts, rows.columns)
-    sizes = totals if rows.sizes is None else rows.sizes
+    sizes = rows.row_sizes()
     constants = rows.constants(sizes, likelihood)
-    return CountLists(
-        *lists, *(of.astype(np.float32) for of in (totals, sizes)), constants, ENCODER_INPUT_CODES[encoder_input]
-    )
+    row = totals.astype(np.float32), sizes.astype(np.float32), constants
+    return CountLists(*lists, *row, ENCODER_INPUT_CODES[encoder_input])

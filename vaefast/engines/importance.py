@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vaefast.engines.contract import Engine, ImportanceTerms
 from vaefast.engines.reference import log_likelihood
 from vaefast.models import noise
+from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.noise import Purpose
@@ -18,7 +19,7 @@ from vaefast.models.settings import ModelSettings, TrainingSettings
 # Rows whose samples are decoded in one call, and their values. This bounds the memory and changes no result.
 ROWS, VALUES = 1024, 1 << 22
 
-Rows: TypeAlias = NDArray[Any] | CountRows
+Rows: TypeAlias = NDArray[Any] | CountRows | Conditioned
 
 
 def importance_sample(
@@ -52,7 +53,10 @@ def _block(
     """The mean of p(x | z) p(z) / q(z | x) over z ~ q(z | x) (26), its sums kept relative to the largest term so far."""
     mean, log_std = (head.astype(np.float64) for head in engine.encode(x))
     parameters = engine.layout.views(engine.state().parameters)
-    exact = x.dense(np.float64) if isinstance(x, CountRows) else x.astype(np.float64)
+    values, covariates = parted(x)
+    counted = isinstance(values, CountRows)
+    exact = values.dense(np.float64) if counted else values.astype(np.float64)
+    size = values.sizes[:, None] if counted and values.sizes is not None else None
     largest = np.full(len(x), -np.inf)
     total, squares = np.zeros(len(x)), np.zeros(len(x))
     for sample in range(samples):
@@ -60,18 +64,21 @@ def _block(
         z = mean + np.exp(log_std) * epsilon
         # log p(z) - log q(z | x): the normalising constants cancel
         log_w = np.sum(0.5 * (epsilon**2 - z**2) + log_std, axis=1)
-        outputs = engine.decode(z).astype(np.float64)
+        outputs = engine.decode(beside(z, covariates)).astype(np.float64)
         # With zero inflation, the zero_logits stand behind the logits.
         zero_logits = outputs[:, model.pixels :] if model.zero_inflation else None
-        log_w += log_likelihood(parameters, exact, outputs[:, : model.pixels], model.likelihood, zero_logits)
+        log_w += log_likelihood(parameters, exact, outputs[:, : model.pixels], model.likelihood, zero_logits, size)
         higher = np.maximum(largest, log_w)
         shrink, w = np.exp(largest - higher), np.exp(log_w - higher)
         total, squares, largest = total * shrink + w, squares * shrink**2 + w**2, higher
     return ImportanceTerms(largest + np.log(total / samples), total**2 / squares)
 
 
-def drawn(values: Rows, training: TrainingSettings, numbers: NDArray[np.int64]) -> Rows:
+def drawn(rows: Rows, training: TrainingSettings, numbers: NDArray[np.int64]) -> Rows:
     """Rows as in evaluation, (N, X): pixels are drawn as for the ELBO, and rows of counts are what they are."""
+    values, covariates = parted(rows)
+    if covariates is not None:
+        return Conditioned(drawn(values, training, numbers), covariates)
     if isinstance(values, CountRows):
         return values
     if training.binarize == "dynamic":

@@ -60,9 +60,12 @@ class Plan(NamedTuple):
     pixels: int
     latent: int
     latent_panels: int
+    covariates: int  # C
     x: int
+    seen: int  # what the encoder sees: x, but with covariates that it sees a matrix of its own, (rows, X + C)
     target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample
-    z: int  # a row a sample, as all that follow but std
+    z: int  # with the covariates behind it, (rows, Z + C); a row a sample, as all that follow but std
+    z_panels: int
     std: int
     spread: int  # exp(log_std) * noise
     d_z: int  # a matrix for each half
@@ -111,11 +114,13 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
     outputs = twins * padded(model.pixels) if twins > 1 else model.pixels
     widths = [*model.hidden, head_width, *reversed(model.hidden), outputs]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
-    x, z = space.take(model.pixels), space.take(model.latent, samples)
+    x, z = space.take(model.pixels), space.take(model.decoder_inputs, samples)
+    # Rows of counts are lists.
+    seen = space.take(model.encoder_inputs) if model.encode_covariates and not model.counts else x
     d_z = space.take(HALVES * padded(model.latent), samples)
 
     layers = np.full((len(names), COLUMNS), -1, np.int64)
-    source, d_source, source_activation, inputs = x, -1, LINEAR, model.pixels
+    source, d_source, source_activation, inputs = seen, -1, LINEAR, model.encoder_inputs
     for i, (name, width) in enumerate(zip(names, widths, strict=True)):
         hidden = i not in (heads, len(names) - 1)
         a_row = 1 if i <= heads else samples
@@ -132,7 +137,7 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         if i == len(names) - 1 and twins > 1:
             layers[i, [OUTPUTS, SPLIT]] = width, twins * first_half(model.pixels)
         if i == heads:
-            source, d_source, source_activation, inputs = z, d_z, LINEAR, model.latent
+            source, d_source, source_activation, inputs = z, d_z, LINEAR, model.decoder_inputs
         else:
             source, d_source, source_activation, inputs = output, layers[i, D_OUTPUT], layers[i, ACTIVATION], width
 
@@ -144,9 +149,12 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         pixels=model.pixels,
         latent=model.latent,
         latent_panels=padded(model.latent) // PANEL,
+        covariates=model.covariates,
         x=x,
+        seen=seen,
         target=x if samples == 1 else space.take(model.pixels, samples),
         z=z,
+        z_panels=padded(model.decoder_inputs) // PANEL,
         std=space.take(model.latent),
         spread=space.take(model.latent, samples),
         d_z=d_z,
@@ -203,7 +211,8 @@ def weight_tasks(plan: Plan, group: int, sparse: bool) -> Tasks:
             begin, end = (0, int(layer[SPLIT])) if half == 0 else (int(layer[SPLIT]), int(layer[OUTPUT_PANELS]))
             if i == 0 and sparse:
                 size = TASK_BLOCKS * BLOCK_PIXELS
-                ends = [(p, min(p + size, plan.pixels)) for p in range(0, plan.pixels, size) if end > begin]
+                inputs = int(layer[INPUTS])
+                ends = [(p, min(p + size, inputs)) for p in range(0, inputs, size) if end > begin]
             else:
                 ends = [(p, min(p + group, end)) for p in range(begin, end, group)]
             costs.extend((-int(layer[INPUTS]), half, i, first, last) for first, last in ends)

@@ -41,7 +41,7 @@ def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
     about = vae.activation, vae.likelihood_, vae.zero_inflation, seen
-    model = ModelSettings(columns, hidden, whole(vae.n_components), *about)
+    model = ModelSettings(columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates))
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
     steps = _rate_steps(vae)

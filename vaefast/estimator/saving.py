@@ -15,6 +15,7 @@ from vaefast import engines
 from vaefast.engines import State
 from vaefast.errors import DataError, EngineUnavailable
 from vaefast.estimator import parameters
+from vaefast.estimator.told import Told
 from vaefast.estimator.vae import VAE
 from vaefast.files import atomic, model_file
 from vaefast.inference import saved_inputs
@@ -35,6 +36,7 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
         "history": vae.history_,
         "step": state.step,
         **({"size_quantiles": vae.size_quantiles_} if inputs.are_counts else {}),
+        **vae._told.as_json(),
     }
     training = network.training.as_values()
     tensors, vector = saved_inputs.tensors(inputs), state.parameters.astype(np.float32)
@@ -92,7 +94,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     check_binarization(model.likelihood, training.binarize)
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
-        zero_inflation=model.zero_inflation, encoder_input=model.encoder_input,
+        zero_inflation=model.zero_inflation, encoder_input=model.encoder_input, encode_covariates=model.encode_covariates,
         scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
         init=training.initialization, random_state=training.seed, **asdict(training.adam),
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
@@ -103,7 +105,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     given = about.get("parameters", {})
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     vae.set_params(**{**given, **chosen})
-    vae._inputs = saved_inputs.of_saved(saved)
+    vae._inputs, vae._told = saved_inputs.of_saved(saved), Told.from_json(about)
     vae._network = Network(
         model, training, vae.engine, parameters.threads_of(vae), _restored_state(saved, int(about.get("step", 0)))
     )

@@ -13,8 +13,11 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
+from vaefast.estimator.told import Told
 from vaefast.inference.network import Network
+from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
+from vaefast.models.conditions import beside, parted
 from vaefast.models.counts import draw as draw_counts
 from vaefast.models.likelihoods import draw, expectation
 from vaefast.models.noise import Purpose
@@ -27,6 +30,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     _network: Network
     _inputs: Inputs
+    _told: Told
     likelihood_: str
     size_quantiles_: list[float]
 
@@ -34,7 +38,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def _n_features_out(self) -> int:
         return self._network.model.latent
 
-    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+    def transform(self, X: ArrayLike, *, covariates: Any = None) -> NDArray[np.float32]:
         """Means of the posterior q(z | x) of each row.
 
         Nothing is drawn at random. Where training draws grey levels as 0 or 1, the encoder is given the levels as they are.
@@ -43,6 +47,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         ----------
         X : array-like of shape (N, X)
             Rows.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, where the encoder was trained with some; one row stands for all.
 
         Returns
         -------
@@ -54,15 +60,17 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         DataError
             X does not fit the model.
         """
-        return self._posterior(X)[0]
+        return self._posterior(X, covariates)[0]
 
-    def posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def posterior(self, X: ArrayLike, *, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of the posterior q(z | x) of each row.
 
         Parameters
         ----------
         X : array-like of shape (N, X)
             Rows.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            As for `transform`.
 
         Returns
         -------
@@ -74,16 +82,18 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         DataError
             X does not fit the model.
         """
-        mean, log_std = self._posterior(X)
+        mean, log_std = self._posterior(X, covariates)
         return mean, np.exp(log_std)
 
-    def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
+    def inverse_transform(self, Z: ArrayLike, *, covariates: Any = None) -> NDArray[Any]:
         """Means of p(x | z) for given latents.
 
         Parameters
         ----------
         Z : array-like of shape (N, Z)
             Latents.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
 
         Returns
         -------
@@ -94,26 +104,31 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Raises
         ------
         DataError
-            Z has another number of columns than the model has latents.
+            Z has another number of columns than the model has latents, or the covariates do not fit the model.
         """
         check_is_fitted(self)
         z = check_array(Z, dtype=[np.float32, np.float64])
         if z.shape[1] != self._n_features_out:
             raise DataError(f"Z has {z.shape[1]} columns: give the {self._n_features_out} latents of this model")
-        return self._means(z)
+        return self._means(z, self._told.of_rows(covariates, len(z)))
 
-    def _means(self, z: NDArray[Any]) -> NDArray[Any]:
+    def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None) -> NDArray[Any]:
         """Means of p(x | z), (N, X), in the units of the data; of counts for rows of size 1."""
-        outputs = self._network.decode(z)
+        outputs = self._network.decode(beside(z, covariates))
         return self._inputs.leave(expectation(self.likelihood_, outputs, self._network.model.zero_inflation))
 
-    def normalized(self, X: ArrayLike) -> NDArray[Any]:
+    def normalized(self, X: ArrayLike, *, covariates: Any = None) -> NDArray[Any]:
         """Rates of each column for rows of counts of total 1, from the posterior's means: what is left when depths are equal.
+
+        With covariates, `inverse_transform(transform(X), covariates=other)` gives the rates under other ones, such as all
+        rows in one batch.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (N, X)
             Rows of counts.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
 
         Returns
         -------
@@ -130,15 +145,20 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         if not self._inputs.are_counts:
             raise SettingsError(f"likelihood {self.likelihood_} has no rates: normalized is for a likelihood of counts")
-        return self._means(self._posterior(X)[0])
+        return self._means(self._posterior(X, covariates)[0], self._told.of_rows(covariates, np.shape(X)[0]))
 
-    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
-        """Reconstructions of the rows: `inverse_transform(transform(X))`; of counts, times the total of each row.
+    def reconstruct(self, X: ArrayLike, *, covariates: Any = None, size_factors: ArrayLike | None = None) -> NDArray[Any]:
+        """Reconstructions of the rows: `inverse_transform(transform(X))`; of counts, times the size of each row, which is its
+        total unless there are size factors.
 
         Parameters
         ----------
         X : array-like of shape (N, X)
             Rows.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+        size_factors : array-like of shape (N,) or None, default=None
+            Size factors of the rows, for a model that was trained with some.
 
         Returns
         -------
@@ -151,11 +171,57 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             X does not fit the model.
         """
         check_is_fitted(self)
-        X, entered = self._entered(X)
-        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0])
-        return means * entered.totals()[:, None].astype(means.dtype) if self._inputs.are_counts else means
+        X, entered = self._entered(X, covariates, size_factors)
+        values, told = parted(entered)
+        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told)
+        return means * values.row_sizes()[:, None].astype(means.dtype) if self._inputs.are_counts else means
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11) -> NDArray[Any]:
+    def recommend(
+        self, X: ArrayLike, k: int = 10, *, exclude_seen: bool = True, covariates: Any = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k columns that each row is most likely to have next: items for a user, by the clicks so far.
+
+        Nothing is drawn at random. A score is the logarithm of the column's mean at the posterior's mean: for counts of its
+        share of the row, the logarithm of `normalized`; for a Bernoulli likelihood of the probability of a 1. Scores of
+        different rows cannot be compared.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, X)
+            Rows of counts, or of 0 and 1.
+        k : int, default=10
+            Number of columns for each row.
+        exclude_seen : bool, default=True
+            Leave out what is not zero in the row.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+
+        Returns
+        -------
+        ids : ndarray of shape (N, k), int64
+            Numbers of columns, best first, those with the same score in their order. Where a row has fewer than k columns
+            left, -1 follows, which is no column.
+        scores : ndarray of shape (N, k), float32
+            Their scores, -inf for no column: lower than any score, and unlike NaN in order.
+
+        Raises
+        ------
+        SettingsError
+            The likelihood is neither Bernoulli nor one of counts, or k is less than 1.
+        DataError
+            X does not fit the model.
+        """
+        check_is_fitted(self)
+        check_ranks(self.likelihood_)
+        k = parameters.count("k", k, 1)
+        table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
+        network, entered = self._network, self._inputs.enter(table)
+        values, told = parted(entered)
+        z = beside(network.posterior(entered, self._exact_rows(table))[0], told)
+        about = self.likelihood_, network.model.zero_inflation
+        return recommend(lambda rows: network.decode(z[rows]), *about, values, k, exclude_seen)
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11, *, covariates: Any = None) -> NDArray[Any]:
         """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
 
         Parameters
@@ -164,6 +230,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             One row each, or the same number of rows each.
         steps : int, default=11
             Points on each line, at least 2.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of each line, for a model that was trained with some.
 
         Returns
         -------
@@ -179,16 +247,23 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """
         steps = parameters.count("steps", steps, 2)
         single = np.ndim(a) == 1
-        ends = [self._posterior(np.atleast_2d(np.asarray(end)) if single else end)[0] for end in (a, b)]
+        ends = [self._posterior(np.atleast_2d(np.asarray(end)) if single else end, covariates)[0] for end in (a, b)]
         if len(ends[0]) != len(ends[1]):
             raise DataError(f"a has {len(ends[0])} rows and b {len(ends[1])}: give as many of each")
         weight = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None]
         z = (1 - weight) * ends[0][:, None] + weight * ends[1][:, None]
-        x = self.inverse_transform(z.reshape(-1, z.shape[-1])).reshape(len(z), steps, -1)
+        told = self._told.of_rows(covariates, len(z))
+        told = None if told is None else np.repeat(told, steps, axis=0)
+        x = self._means(z.reshape(-1, z.shape[-1]), told).reshape(len(z), steps, -1)
         return x[0] if single else x
 
     def sample(
-        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None, *, noise_in_x: bool = False
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        noise_in_x: bool = False,
+        covariates: Any = None,
     ) -> NDArray[Any]:
         """New rows: latents z drawn from the prior N(0, I), and sent through the decoder.
 
@@ -202,6 +277,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             An int gives the same rows each time.
         noise_in_x : bool, default=False
             Whether x is drawn from p(x | z). Otherwise it is the mean of p(x | z), which suits images.
+        covariates : array-like of shape (n_samples, columns) or (1, columns), or None, default=None
+            Covariates of the new rows, for a model that was trained with some; one row stands for all.
 
         Returns
         -------
@@ -212,14 +289,17 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         ------
         SettingsError
             `n_samples` is less than 1.
+        DataError
+            The covariates do not fit the model.
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
+        told = self._told.of_rows(covariates, n_samples)
         generator = parameters.generator(random_state)
         seeded = isinstance(random_state, (int, np.integer))
         seed = int(random_state) if seeded else int(generator.randint(2**31))  # type: ignore[arg-type]
         z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
-        outputs = self._network.decode(z)
+        outputs = self._network.decode(beside(z, told))
         if self._inputs.are_counts:
             return self._sampled_counts(outputs, generator, noise_in_x)
         if not noise_in_x:
@@ -236,7 +316,15 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         t = self._network.parameters.get("x_log_dispersion")
         return draw_counts(outputs, size, self.likelihood_, generator, t, zeros)
 
-    def score_samples(self, X: ArrayLike, *, n_samples: int = 10, per_feature: bool = False) -> NDArray[np.float64]:
+    def score_samples(
+        self,
+        X: ArrayLike,
+        *,
+        n_samples: int = 10,
+        per_feature: bool = False,
+        covariates: Any = None,
+        size_factors: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
         """The ELBO of each row in nats: a lower bound on log p(x). Low scores mark rows unlike the training data.
 
         The noise of a row depends on its content. So its score does not depend on the other rows and is the same at each call:
@@ -252,6 +340,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         per_feature : bool, default=False
             Give log p(x_j | z) of each column instead, from the same samples. The column that makes a row odd has the lowest
             value. The sum over the columns, less the KL divergence of q(z | x) from the prior, is the ELBO.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+        size_factors : array-like of shape (N,) or None, default=None
+            Size factors of the rows, for a model that was trained with some.
 
         Returns
         -------
@@ -267,13 +359,21 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
-        X, entered = self._entered(X)
+        X, entered = self._entered(X, covariates, size_factors)
         if per_feature:
             columns = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
             return columns - self._inputs.log_volumes
         return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
 
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        covariates: Any = None,
+        size_factors: ArrayLike | None = None,
+    ) -> float:
         """The mean of `score_samples`, in nats: what model selection in scikit-learn maximises.
 
         Parameters
@@ -284,6 +384,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Ignored.
         sample_weight : array-like of shape (N,) or None, default=None
             What each row counts for.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+        size_factors : array-like of shape (N,) or None, default=None
+            Size factors of the rows, for a model that was trained with some.
 
         Returns
         -------
@@ -295,12 +399,14 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         DataError
             X does not fit the model.
         """
-        scores = self.score_samples(X)
+        scores = self.score_samples(X, covariates=covariates, size_factors=size_factors)
         return float(
             scores.mean() if sample_weight is None else np.average(scores, weights=parameters.weights(sample_weight, scores))
         )
 
-    def log_likelihood(self, X: ArrayLike, n_samples: int = 100) -> NDArray[np.float64]:
+    def log_likelihood(
+        self, X: ArrayLike, n_samples: int = 100, *, covariates: Any = None, size_factors: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """log p(x) of each row in nats, by importance sampling.
 
         The estimate is the logarithm of the mean of p(x | z) p(z) / q(z | x) over samples z of q(z | x) (Rezende et al., 2014,
@@ -313,6 +419,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Rows.
         n_samples : int, default=100
             Samples of the posterior for each row.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+        size_factors : array-like of shape (N,) or None, default=None
+            Size factors of the rows, for a model that was trained with some.
 
         Returns
         -------
@@ -328,17 +438,19 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
-        X, entered = self._entered(X)
+        X, entered = self._entered(X, covariates, size_factors)
         return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
 
-    def _posterior(self, X: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _posterior(self, X: ArrayLike, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
-        X, entered = self._entered(X)
-        return self._network.posterior(entered, self._exact_rows(X))
-
-    def _entered(self, X: ArrayLike) -> tuple[Any, Any]:
-        """X, checked and scaled for the networks."""
         table = self._inputs.table(checking.table(self, X))
+        if covariates is not None or self._network.model.encode_covariates:
+            table = self._told.with_covariates(table, covariates)
+        return self._network.posterior(self._inputs.enter(table), self._exact_rows(table))
+
+    def _entered(self, X: ArrayLike, covariates: Any, size_factors: ArrayLike | None) -> tuple[Any, Any]:
+        """X, checked and scaled for the networks, with what they are told of each row."""
+        table = self._told.beside(self._inputs.table(checking.table(self, X)), covariates, size_factors)
         return table, self._inputs.enter(table)
 
     def _exact_rows(self, X: Any) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
@@ -348,7 +460,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """Write `encoder.onnx` (x to mean and log_std) and `decoder.onnx` (z to x_mean and logits) into a folder.
 
         Both take and give float32 in the units of the data, with grey levels as numbers in [0, 1], for any number of rows.
-        They hold no random node. This needs the extra `onnx`.
+        They hold no random node. Covariates are the last columns of x, where the encoder sees them, and of z, as the networks
+        see them. This needs the extra `onnx`.
 
         Parameters
         ----------

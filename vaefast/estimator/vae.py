@@ -16,6 +16,7 @@ from vaefast.engines import State
 from vaefast.errors import DataError, DivergenceError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator.parameters import Callback
+from vaefast.estimator.told import Given, Told
 from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
@@ -32,7 +33,7 @@ from vaefast.training.trainer import EpochMetrics
 # Settings of the model, which are fixed once it is trained, and the parameters that set them.
 MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
-    "zero_inflation": "zero_inflation", "encoder_input": "encoder_input",
+    "zero_inflation": "zero_inflation", "encoder_input": "encoder_input", "encode_covariates": "encode_covariates",
 }  # fmt: skip
 
 # Quantiles of the totals of rows of counts that a model keeps, for its samples: from the smallest to the largest.
@@ -74,6 +75,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
         What the encoder sees of counts x: x itself, log(1 + x), or x over the Euclidean norm of its row. `auto` is `l2` for
         `multinomial` and `log1p` for the other counts.
+    encode_covariates : bool, default=False
+        Whether the encoder, too, sees the covariates that `fit` is given. The decoder always does.
     input_dropout : float, default=0.0
         For counts: the probability that the encoder misses an entry of a row in a step of training. It sees those that are
         left over 1 - input_dropout, and the likelihood sees all. 0.5 is usual for clicks (Liang et al., 2018).
@@ -161,7 +164,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
         validation data `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
     size_quantiles_ : list of float
-        For counts: 101 quantiles of the totals of the rows, from which `sample` draws.
+        For counts: 101 quantiles of the sizes of the rows, which are their totals unless `fit` was given size factors, from
+        which `sample` draws.
     n_iter_ : int
         Epochs trained.
     best_epoch_ : int
@@ -191,6 +195,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         likelihood: str = "auto",
         zero_inflation: bool = False,
         encoder_input: str = "auto",
+        encode_covariates: bool = False,
         input_dropout: float = 0.0,
         activation: str = "relu",
         scaling: str | None = "auto",
@@ -227,6 +232,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.likelihood = likelihood
         self.zero_inflation = zero_inflation
         self.encoder_input = encoder_input
+        self.encode_covariates = encode_covariates
         self.input_dropout = input_dropout
         self.activation = activation
         self.scaling = scaling
@@ -267,6 +273,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         *,
         validation_data: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        covariates: Any = None,
+        size_factors: ArrayLike | None = None,
+        validation_covariates: Any = None,
+        validation_size_factors: ArrayLike | None = None,
     ) -> VAE:
         """Train on the rows of X.
 
@@ -284,6 +294,15 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         sample_weight : array-like of shape (N,) or None, default=None
             What each row counts for, not negative. Whole numbers count copies of a row, as long as this makes X less than ten
             times as long. Of other weights only the ratios count, and a row is seen more or less often.
+        covariates : array-like of shape (N, columns) or None, default=None
+            What is known of each row and is not to be explained, such as the batch of a cell: a DataFrame, a Series, or an
+            array. Text, booleans and pandas categories are categories; numbers are standardised. The decoder sees them beside
+            the latents, so the latents need not carry them.
+        size_factors : array-like of shape (N,) or None, default=None
+            For a likelihood of counts: what the rates of each row add up to, up to a common factor. Without them it is the
+            total count of the row.
+        validation_covariates, validation_size_factors
+            Those of `validation_data`.
 
         Returns
         -------
@@ -308,13 +327,16 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             values = checking.table(self, X, reset=True)
             validation = None if validation_data is None else checking.table(self, validation_data, called="validation_data")
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
-            self._fit(values, validation, weights)
+            self._told, given = Told.learned(values, covariates, size_factors)
+            self._fit(given, validation, weights, (validation_covariates, validation_size_factors))
         return self
 
-    def _fit(self, X: Any, validation: Any, sample_weight: NDArray[np.float64] | None) -> None:
+    def _fit(
+        self, X: Given, validation: Any, sample_weight: NDArray[np.float64] | None, told: tuple[Any, ArrayLike | None]
+    ) -> None:
         prepared = self._begin(X, sample_weight)
         if validation is not None:
-            validation = self._inputs.table(validation, "validation_data")
+            validation = self._told.beside(self._inputs.table(validation, "validation_data"), *told, "validation_")
             warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
             kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
@@ -325,7 +347,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self._train(values, validation, self._network.training.epochs, prepared.weights)
         warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
 
-    def partial_fit(self, X: ArrayLike, y: Any = None) -> VAE:
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, *, covariates: Any = None, size_factors: ArrayLike | None = None
+    ) -> VAE:
         """Train for one more epoch, on the rows of X. The first call chooses likelihood, scaling and batch size by its X.
 
         Changed parameters of training (learning rate, `batch_size`, `n_jobs`, ...) take effect. Changed parameters of the
@@ -338,6 +362,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             As for `fit`.
         y : None
             Ignored.
+        covariates, size_factors
+            As for `fit`. The first call learns which categories there are.
 
         Returns
         -------
@@ -359,9 +385,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             first = not hasattr(self, "_network")
             values = checking.table(self, X, reset=first)
             if first:
-                entered = self._begin(values, None).values()
+                self._told, given = Told.learned(values, covariates, size_factors)
+                entered = self._begin(given, None).values()
             else:
-                values = self._inputs.table(values)
+                values = self._told.beside(self._inputs.table(values), covariates, size_factors)
                 self._go_on(values)
                 entered = self._inputs.enter(values, chosen_rows(values, self.scaling)[0], training=True)
             if first:
@@ -384,23 +411,26 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 self._network.state = state
             raise
 
-    def _begin(self, X: Any, sample_weight: NDArray[np.float64] | None) -> Prepared:
+    def _begin(self, X: Given, sample_weight: NDArray[np.float64] | None) -> Prepared:
         """Set all attributes that depend on parameters and data, before training."""
         if self.likelihood not in ("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         names = getattr(self, "feature_names_in_", None)
-        prepared = prepare(X, self.likelihood, self.scaling, sample_weight=sample_weight, names=names)
+        prepared = prepare(
+            X.table, self.likelihood, self.scaling, sample_weight=sample_weight, names=names, covariates=X.covariates,
+            sizes=X.size_factors,
+        )  # fmt: skip
         self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
-            self.size_quantiles_ = np.quantile(prepared.X.totals(), np.linspace(0, 1, SIZES)).tolist()
+            self.size_quantiles_ = np.quantile(prepared.row_sizes(), np.linspace(0, 1, SIZES)).tolist()
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
-        self._network = self._new_network(X.shape[1])
+        self._network = self._new_network(X.table.shape[1])
         self._network.state = State.zeros(self._network.layout.size)
         self.n_iter_: int = 0
         self.history_: dict[str, list[float]] = {}

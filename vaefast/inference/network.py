@@ -16,6 +16,7 @@ from vaefast import engines
 from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
 from vaefast.engines.in_float64 import ExactRows
+from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import keys_of
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
@@ -92,10 +93,11 @@ class Network:
         mean, log_std = np.empty(shape, np.float32), np.empty(shape, np.float32)
         with self.quiet():
             for rows in _blocks(len(values)):
-                x = values[rows] if self.model.counts else grey_levels(values[rows])
+                x, told = parted(values[rows])
+                x = x if self.model.counts else grey_levels(x)
                 if self.training.binarize == "threshold":
                     x = on_from_half(x)
-                mean[rows], log_std[rows] = self.engine.encode(x)
+                mean[rows], log_std[rows] = self.engine.encode(x if told is None else Conditioned(x, told))
             lost = in_float64.lost_rows(mean.sum(axis=1), log_std.sum(axis=1))
             if lost.size and exact_rows is not None:
                 reference = in_float64.reference(self.engine, self.model, self.training)
@@ -106,7 +108,8 @@ class Network:
         return mean, log_std
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        """The decoder's output, (N, X), for z (N, Z); with zero inflation (N, 2 X), the zero_logits behind the logits."""
+        """The decoder's output, (N, X), for z (N, Z), or (N, Z + C) with covariates; with zero inflation (N, 2 X), the
+        zero_logits behind the logits."""
         outputs = np.empty((len(z), self.model.pixels * (2 if self.model.zero_inflation else 1)), np.float32)
         with self.quiet():
             for rows in _blocks(len(z)):
@@ -136,7 +139,7 @@ class Network:
         total = np.zeros(values.shape)
         with self.quiet():
             for rows in _blocks(len(values)):
-                as_they_are = self.model.counts or values.dtype == np.uint8
+                as_they_are = self.model.counts or parted(values)[0].dtype == np.uint8
                 block = values[rows] if as_they_are else exact_rows(np.arange(rows.start, rows.stop))
                 for keys in _sample_keys(values[rows], samples):
                     terms = reference.column_log_likelihoods(block, keys)

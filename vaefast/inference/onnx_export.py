@@ -46,8 +46,11 @@ def write(folder: Path, network: Network, inputs: Inputs) -> tuple[Path, Path]:
 
 
 def encoder_model(network: Network, inputs: Inputs) -> Any:
-    """An ONNX model: x (N, X) to mean and log_std, (N, Z) each."""
-    graph, x = _Graph(network), "x"
+    """An ONNX model: x (N, X), or (N, X + C) where the encoder sees covariates, to mean and log_std, (N, Z) each."""
+    model, graph, x = network.model, _Graph(network), "x"
+    told = ""
+    if model.encode_covariates:
+        x, told = graph.split(x, model.pixels, model.encoder_inputs)
     if inputs.shift is not None and inputs.scale is not None:
         x = graph.node("Div", graph.node("Sub", x, graph.array(inputs.shift)), graph.array(inputs.scale))
     if inputs.method == "grey":
@@ -56,16 +59,20 @@ def encoder_model(network: Network, inputs: Inputs) -> Any:
         x = graph.node("Clip", x, graph.array(0), graph.array(1))
     if network.training.binarize == "threshold":
         x = graph.node("Cast", graph.node("GreaterOrEqual", x, graph.array(0.5)), to=graph.float_type)
-    h = graph.hidden_layers("encoder", graph.seen(x))
+    x = graph.seen(x)
+    h = graph.hidden_layers("encoder", graph.node("Concat", x, told, axis=1) if told else x)
     graph.dense("mean", h, output="mean")
     lowest, highest = (graph.array(bound) for bound in LOG_STD_BOUNDS)
     graph.node("Clip", graph.dense("log_std", h), lowest, highest, output="log_std")
     latent = network.model.latent
-    return graph.model("encoder", ("x", network.model.pixels), [("mean", latent), ("log_std", latent)])
+    return graph.model("encoder", ("x", model.encoder_inputs), [("mean", latent), ("log_std", latent)])
 
 
 def decoder_model(network: Network, inputs: Inputs) -> Any:
-    """An ONNX model: z (N, Z) to x_mean, the mean of p(x | z) in the units of the data, and logits, (N, X) each."""
+    """An ONNX model: z (N, Z), or (N, Z + C) with covariates, to x_mean and logits, (N, X) each.
+
+    x_mean is the mean of p(x | z) in the units of the data.
+    """
     graph, pixels = _Graph(network), network.model.pixels
     g, model = graph.hidden_layers("decoder", "z"), network.model
     a = graph.dense("logits", g, output="logits")
@@ -77,7 +84,7 @@ def decoder_model(network: Network, inputs: Inputs) -> Any:
     if inputs.shift is not None and inputs.scale is not None:
         x = graph.node("Add", graph.node("Mul", x, graph.array(inputs.scale)), graph.array(inputs.shift))
     graph.node("Identity", x, output="x_mean")
-    return graph.model("decoder", ("z", model.latent), results)
+    return graph.model("decoder", ("z", model.decoder_inputs), results)
 
 
 class _Graph:
@@ -97,6 +104,17 @@ class _Graph:
     def node(self, kind: str, *sources: str, output: str | None = None, **attributes: Any) -> str:
         name = output or f"{kind.lower()}_{len(self._nodes)}"
         self._nodes.append(self._onnx.helper.make_node(kind, sources, [name], **attributes))
+        return name
+
+    def split(self, x: str, at: int, end: int) -> tuple[str, str]:
+        """The columns of x before this one, and those from it on."""
+        bounds = [self.integers(bound) for bound in (0, at, end)]
+        axis = self.integers(1)
+        return self.node("Slice", x, bounds[0], bounds[1], axis), self.node("Slice", x, bounds[1], bounds[2], axis)
+
+    def integers(self, value: int) -> str:
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(self._onnx.numpy_helper.from_array(np.array([value], np.int64), name))
         return name
 
     def array(self, values: NDArray[Any] | float, name: str | None = None) -> str:

@@ -163,6 +163,10 @@ class CountRows:
         """The sum of each row, (N,); whole numbers, so no order changes a bit below 2^53."""
         return _segment_sums(self.values.astype(np.float64), self.starts)
 
+    def row_sizes(self) -> NDArray[np.float64]:
+        """What the rates of each row add up to, (N,)."""
+        return self.totals() if self.sizes is None else self.sizes
+
     def column_totals(self) -> NDArray[np.float64]:
         """The sum of each column, (X,)."""
         total = np.zeros(self.width)
@@ -175,12 +179,14 @@ class CountRows:
         """`noise.row_keys` of the rows as float32 numbers, (N,): zeros add nothing to them."""
         return (self._hashes() >> WORD_BITS).astype(np.int64)
 
-    def order(self) -> NDArray[np.int64]:
+    def order(self, told: NDArray[Any]) -> NDArray[np.int64]:
         """An order of the rows that depends on what they hold, not on the order in which they came: int64 (N,).
 
-        By a hash of 64 bits: of a million different rows two share one with a probability of 3e-8.
+        By a hash of 64 bits: of a million different rows two share one with a probability of 3e-8. Equal rows are sorted by
+        what else is known of them: their size, and `told`, (N, C).
         """
-        return np.argsort(self._hashes(), kind="stable")
+        sizes = () if self.sizes is None else (self.sizes,)
+        return np.lexsort((*told.T, *sizes, self._hashes()))
 
     def _hashes(self) -> NDArray[np.uint64]:
         pair = words(0, Purpose.ROW_KEYS, 0, np.arange(self.width), 2).astype(np.uint64)

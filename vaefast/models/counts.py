@@ -154,6 +154,14 @@ def mean_shares(outputs: Array, zero_inflation: bool = False) -> Array:
     return np.exp(log_shares(a)) * _sigmoid(-h)
 
 
+def log_mean_shares(outputs: Array, zero_inflation: bool = False) -> Array:
+    """The logarithm of `mean_shares`, (N, X), which is finite however small a share is."""
+    if not zero_inflation:
+        return log_shares(outputs)
+    a, h = np.split(outputs, 2, axis=1)
+    return log_shares(a) - _softplus(h)
+
+
 def draw(
     outputs: Array,
     size: NDArray[np.int64],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.models.conditions import parted
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray
 from vaefast.tables.scaling import Inputs
@@ -44,6 +45,7 @@ def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str
     if found is None:
         return None
     row, column, distance = found
+    X, _ = parted(X)
     return (
         f"{called}: {place(row, column, inputs.names)} is {X[row, column]:g}, {distance:.2g} times the column's scale in "
         f"training away from its mean; {consequence}"
@@ -63,6 +65,7 @@ def of_collapse(kl: float) -> str | None:
 
 def of_large_values(values: Any, names: NDArray[Any] | None) -> str:
     """What to add to the message of a divergence if values, (N, X) as the networks see them, are large enough to cause it."""
+    values, _ = parted(values)
     is_scaled = isinstance(values, np.ndarray) and values.dtype == np.float32
     largest = np.abs(values).max(axis=0) if is_scaled else np.zeros(1)
     column = int(np.argmax(largest))

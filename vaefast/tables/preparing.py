@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.errors import SettingsError
+from vaefast.models.conditions import Conditioned, parted
+from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.columns import Stray
 from vaefast.tables.counting import AnyTable, counted, dense, looks_counted
@@ -26,7 +29,7 @@ class Prepared:
     Parameters
     ----------
     X
-        The table: a NumPy array, or rows of counts.
+        The table: a NumPy array, or rows of counts; with covariates if it has any.
     inputs
         Likelihood and scaling, chosen where they were left to choose.
     rows
@@ -42,6 +45,11 @@ class Prepared:
     rows: NDArray[np.int64] | None
     weights: NDArray[np.float64] | None = None
     strays: list[Stray] = field(default_factory=list)
+
+    def row_sizes(self) -> NDArray[np.float64]:
+        """Of rows of counts: what the rates of each add up to, (N,)."""
+        sizes: NDArray[np.float64] = parted(self.X)[0].row_sizes()
+        return sizes
 
     def values(self) -> Any:
         """The rows to train on as the networks see them: bytes or float32, or counts.
@@ -77,6 +85,8 @@ def prepare(
     subset: NDArray[np.int64] | None = None,
     names: NDArray[Any] | None = None,
     called: str = "X",
+    covariates: NDArray[np.float32] | None = None,
+    sizes: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite, dense or sparse.
 
@@ -90,36 +100,48 @@ def prepare(
         The rows of the table to look at, as if it held no others; all without it.
     names, called
         Of the columns, and of the table, for messages.
+    covariates, sizes
+        Of each row: covariates as the networks see them, (N, C), and what the rates of its counts add up to, (N,).
 
     Raises
     ------
     SettingsError
-        There is no such scaling, or it does not go with the likelihood.
+        There is no such scaling, or it does not go with the likelihood; or there are sizes, and it is not one of counts.
     DataError
         A number is no count under a likelihood of counts.
     """
     natural = likelihood == "auto" and scaling == "auto" and looks_counted(X, subset)
     chosen = "negative-binomial" if natural else likelihood
     X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
-    rows, weights = chosen_rows(X, scaling, sample_weight, subset)
+    if sizes is not None:
+        if not isinstance(X, CountRows):
+            raise SettingsError("size_factors are for a likelihood of counts: leave them out, or choose negative-binomial")
+        X = replace(X, sizes=sizes)
+    told = X if covariates is None else Conditioned(X, covariates)
+    rows, weights = chosen_rows(told, scaling, sample_weight, subset)
     inputs, strays = choose(X, chosen, scaling, rows, weights, names)
-    return Prepared(X, inputs, rows, weights, strays)
+    return Prepared(told, inputs, rows, weights, strays)
 
 
 def chosen_rows(
-    X: AnyTable,
+    X: AnyTable | Conditioned,
     scaling: str | None,
     sample_weight: NDArray[np.float64] | None = None,
     subset: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
     """Which rows of X to train on, in which order, and what each counts for; None for all as they are, and alike.
 
+    Covariates decide the order of rows that are otherwise equal.
+
     Pictures keep their order and need no copy. Other rows are sorted, so that the order in which they came changes nothing.
     """
+    values, told = parted(X)
     if scaling == "grey":
-        order = np.arange(len(X)) if subset is None else subset
+        order = np.arange(len(values)) if subset is None else subset
+    elif subset is None:
+        order = row_order(values, told)
     else:
-        order = row_order(X) if subset is None else subset[row_order(X[subset])]
+        order = subset[row_order(values[subset], None if told is None else told[subset])]
     if sample_weight is None:
         return (None if scaling == "grey" and subset is None else order), None
     order = order[sample_weight[order] > 0]

@@ -19,13 +19,15 @@ from vaefast.tables.counting import AnyTable
 COLUMNS = 64
 
 
-def row_order(X: AnyTable) -> NDArray[np.int64]:
+def row_order(X: AnyTable, told: NDArray[Any] | None = None) -> NDArray[np.int64]:
     """The rows of X, (N, X), sorted by the first column, equal ones by the second, and so on: int64 (N,).
 
-    Equal rows may be in any order. Rows of counts are sorted by a hash, which needs no look at their zeros.
+    Equal rows are sorted by what else is known of them, `told`, (N, C), and may be in any order if that is equal, too. Rows
+    of counts are sorted by a hash, which needs no look at their zeros.
     """
+    told = np.empty((len(X), 0)) if told is None else told
     if isinstance(X, CountRows):
-        return X.order()
+        return X.order(told)
     order = np.argsort(X[:, 0], kind="stable")
     # The group of equal rows of each place, given by the place of its first row.
     group = _groups(X[order, 0], np.zeros(len(X), np.int64), np.arange(len(X)))
@@ -45,7 +47,7 @@ def row_order(X: AnyTable) -> NDArray[np.int64]:
         group[tied] = _groups(values[sort], group[tied], tied)
     tied = _tied(group)
     keys = row_keys(np.ascontiguousarray(X[order[tied]], np.float32)) if tied.size else tied
-    order[tied] = order[tied[np.lexsort((keys, group[tied]))]]
+    order[tied] = order[tied[np.lexsort((*told[order[tied]].T, keys, group[tied]))]]
     return order
 
 

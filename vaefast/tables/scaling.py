@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError, SettingsError
+from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray, blocks, extremes, moments, pieces, strays
-from vaefast.tables.counting import AnyTable, counted, dense
+from vaefast.tables.counting import counted, dense
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
@@ -91,9 +92,11 @@ class Inputs:
         DataError
             A number is no count under a likelihood of counts; or it is sparse and too large for another likelihood.
         """
-        return counted(X, self.names, called) if self.are_counts else dense(X, called)
+        X, told = parted(X)
+        table = counted(X, self.names, called) if self.are_counts else dense(X, called)
+        return table if told is None else Conditioned(table, told)
 
-    def enter(self, X: AnyTable, order: NDArray[np.int64] | None = None, *, training: bool = False, called: str = "X") -> Any:
+    def enter(self, X: Any, order: NDArray[np.int64] | None = None, *, training: bool = False, called: str = "X") -> Any:
         """The values, (N, X), as the networks see them: C-contiguous bytes or float32, infinite where float32 ends; or counts.
 
         Parameters
@@ -110,6 +113,10 @@ class Inputs:
         DataError
             A value does not fit the likelihood; the message holds its row and its column.
         """
+        X, told = parted(X)
+        if told is not None:
+            entered = self.enter(X, order, training=training, called=called)
+            return Conditioned(entered, told if order is None else told[order])
         if self.are_counts:
             counts = counted(X, self.names, called)
             return counts if order is None else counts[order]
@@ -133,11 +140,13 @@ class Inputs:
                 x[rows] = block
         return x
 
-    def exact(self, X: AnyTable) -> NDArray[np.float64]:
+    def exact(self, X: Any) -> Any:
         """Some rows of the values, (n, X), as the networks would see them in float64."""
-        if isinstance(X, CountRows):
-            return X.dense(np.float64)
-        return np.asarray(self._scaled(X), np.float64)
+        X, told = parted(X)
+        if told is not None:
+            return Conditioned(self.exact(X), told)
+        # Rows of counts overflow nothing and have sizes of their own.
+        return X if isinstance(X, CountRows) else np.asarray(self._scaled(X), np.float64)
 
     def leave(self, x: NDArray[Any]) -> NDArray[Any]:
         """Means of x, (..., X), in the units of the values."""
@@ -145,6 +154,7 @@ class Inputs:
 
     def widened(self, X: NDArray[Any]) -> tuple[Inputs, NDArray[np.int64]]:
         """These inputs with a scale for the columns that had one value only so far and have more with X, (N, X); which."""
+        X, _ = parted(X)
         if self.constant is None or self.shift is None or self.scale is None:
             return self, np.empty(0, np.int64)
         columns = np.flatnonzero(self.constant)
@@ -160,6 +170,7 @@ class Inputs:
 
     def far(self, X: NDArray[Any]) -> tuple[int, int, float] | None:
         """Row and column of the value of X, (N, X), that is farthest past `cut`, and how far in scales; None if none is."""
+        X, _ = parted(X)
         if self.cut is None:
             return None
         worst, where = 1.0, None

@@ -352,13 +352,14 @@ static void copy_counts(const uint8_t *restrict bytes, const float *restrict flo
         memcpy(counts, floats, (size_t)size * sizeof(float));
 }
 
-/* How many entries of a row lie in each block of columns and those before it; returns how many have a column below `boundary`. */
-static index_t end_blocks(const uint32_t *restrict columns, index_t size, index_t boundary, int32_t *restrict ends,
+/* How many entries of a row, and `more` that are covariates, lie in each block of columns and those before it; returns how many
+ * of the first have a column below `boundary`. */
+static index_t end_blocks(const uint32_t *restrict columns, index_t size, index_t more, index_t boundary, int32_t *restrict ends,
                           index_t blocks) {
     int32_t middle = 0, last = (int32_t)boundary;
     for (index_t i = 0; i < size; i++) middle += (int32_t)columns[i] < last;
     memset(ends, 0, (size_t)blocks * sizeof(int32_t));
-    for (index_t i = 0; i < size; i++) ends[columns[i] / BLOCK_PIXELS] = (int32_t)(i + 1);
+    for (index_t i = 0; i < size + more; i++) ends[columns[i] / BLOCK_PIXELS] = (int32_t)(i + 1);
     for (index_t block = 1; block < blocks; block++)
         ends[block] = ends[block] > ends[block - 1] ? ends[block] : ends[block - 1];
     return middle;

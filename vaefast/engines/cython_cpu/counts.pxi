@@ -48,7 +48,7 @@ cdef class Counts(Pixels):
     cdef int _load_counts(self, index_t example, index_t r) except -1 nogil:
         """Row r: the counts of an example, what the encoder sees of them, and what is known of the whole row."""
         cdef index_t start = self.image_starts[example], size = self.image_starts[example + 1] - start
-        cdef index_t place = r * self.capacity
+        cdef index_t place = r * self.capacity, more, i
         if CHECKED:
             inside(0, size, self.capacity)
             inside(place, self.capacity, self.columns.shape[0])
@@ -58,11 +58,27 @@ cdef class Counts(Pixels):
             self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
         self.totals[r], self.sizes[r] = self.row_totals[example], self.row_sizes[example]
         self.constants[r] = self.row_constants[example]
-        self.lengths[r] = size
+        more = self._append_covariates(example, place + size)
+        if CHECKED:
+            for i in range(size + more):
+                inside(self.columns[place + i] // BLOCK_PIXELS, 1, self.ends.shape[1])
+        self.lengths[r], self.seen_lengths[r] = size, size + more
         self.middles[r] = self.kernels.end_blocks(
-            &self.columns[place], size, self.layers[self.top, SPLIT] // self.twins * PANEL, &self.ends[r, 0], self.ends.shape[1]
+            &self.columns[place], size, more, self.layers[self.top, SPLIT] // self.twins * PANEL, &self.ends[r, 0],
+            self.ends.shape[1],
         )
         return 0
+
+    cdef index_t _append_covariates(self, index_t example, index_t place) except -1 nogil:
+        """The covariates that the encoder sees, as entries from `place` on in columns of their own; how many there are."""
+        cdef index_t c, more = self.layers[0, INPUTS] - self.pixels
+        if CHECKED and more > 0:
+            inside(place, more, self.columns.shape[0])
+            inside(example * self.told, more, self.covariates.shape[0])
+        for c in range(more):
+            self.columns[place + c] = <uint32_t>(self.pixels + c)
+            self.values[place + c] = self.covariates[example * self.told + c]
+        return more
 
     cdef int _copy_columns(self, index_t start, index_t size, uint32_t* columns) except -1 nogil:
         """The columns of some entries of the table."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
-from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, held_whole, is_sparse
+from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
@@ -28,6 +28,7 @@ from vaefast.engines.plan import (
 )
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
+from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -53,8 +54,9 @@ class Placed(NamedTuple):
     images: Images | CountLists
     sparse: bool
     size: int
-    values: NDArray[Any] | CountRows  # as they came
+    values: Any  # as they came
     longest: int = 0  # entries of a row of counts
+    covariates: NDArray[np.float32] | None = None  # (N, C)
 
 
 class CythonEngine:
@@ -94,13 +96,16 @@ class CythonEngine:
         self.step = state.step
 
     def place(self, values: Any) -> Placed:
+        rows, covariates = parted(values)
         if self.model.counts:
-            rows = CountRows.of(values)
-            lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
-            return Placed(lists, True, len(rows), rows, rows.longest)
-        images = held_whole(values)
-        sparse = is_sparse(values)
-        return Placed(self._held_as_lists(images, len(values)) if sparse else images, sparse, len(values), values)
+            counted = CountRows.of(rows)
+            lists = count_lists(counted, self.model.likelihood, self.model.encoder_input)
+            placed = counted if covariates is None else Conditioned(counted, covariates)
+            return Placed(lists, True, len(counted), placed, counted.longest, covariates)
+        images = held_whole(rows)
+        sparse = first_layer_is_sparse(rows, self.model)
+        images = self._held_as_lists(images, len(rows)) if sparse else images
+        return Placed(images, sparse, len(rows), values, covariates=covariates)
 
     def warm_up(self, placed: Placed) -> None:
         """Do nothing: the kernels are compiled already."""
@@ -115,7 +120,7 @@ class CythonEngine:
         self._make_room(placed.longest)
         arguments = (
             np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64),
-            in_training(placed.images, placed.sparse, self.training, self.step, order, order),
+            in_training(placed.images, placed.sparse, self.training, self.step, order, order, placed.covariates),
             self._tasks[placed.sparse],
             batch,
             (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon),
@@ -136,7 +141,7 @@ class CythonEngine:
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
-        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
+        all_of_them = self._all(placed, examples)
         self._forward("evaluate", (all_of_them, log_likelihood, kl), placed.longest)
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
@@ -153,13 +158,18 @@ class CythonEngine:
     def _to_encode(self, x: Any) -> tuple[Examples, int]:
         """Rows that are read once, and the most entries that one of them has."""
         if not self.model.counts:
-            return as_they_are(x, self.training), 0
+            return as_they_are(x, self.model, self.training), 0
         placed = self.place(x)
-        return in_evaluation(placed.images, True, self.training, placed.size), placed.longest
+        return self._all(placed), placed.longest
+
+    def _all(self, placed: Placed, keys: NDArray[np.int64] | None = None) -> Examples:
+        """All rows of a set as examples that are not trained on."""
+        told = placed.covariates
+        return in_evaluation(placed.images, placed.sparse, self.training, placed.size, keys, covariates=told)
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
-        latents[:, : self.model.latent] = z
+        latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
+        latents[:, : self.model.decoder_inputs] = z
         X, twins = self.model.pixels, self._plan.twins
         logits = np.empty((len(z), twins * padded(X)), np.float32)
         self._forward("decode", (latents, logits))
@@ -239,15 +249,19 @@ def _pixel_lists(plan: Plan) -> tuple[NDArray[Any], ...]:
 
 
 def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, ...]:
-    """What `Memory.take_lists` wants of counts: so many entries a row, and what the passes over a row leave to each other."""
+    """What `Memory.take_lists` wants of counts: so many entries a row, with the covariates that the encoder sees, and what the
+    passes over a row leave to each other."""
     rows, tabled = plan.rows, padded(plan.pixels) if model.likelihood == "negative-binomial" else 0
+    told = model.encoder_inputs - model.pixels
+    capacity, lengths = capacity + told, np.zeros(rows, np.int64)
     return (
         capacity,
         np.empty(rows * capacity, np.uint32),
         np.empty(rows * capacity, np.float32),
+        lengths,
+        np.zeros(rows, np.int64) if told else lengths,
         np.zeros(rows, np.int64),
-        np.zeros(rows, np.int64),
-        np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
+        np.zeros((rows, pixel_blocks(model.encoder_inputs)), np.int32),
         np.empty(rows * capacity, np.float32),
         np.zeros(rows, np.float32),
         np.zeros(rows, np.float32),

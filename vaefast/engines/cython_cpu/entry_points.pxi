@@ -113,7 +113,7 @@ cdef class Worker(Weights):
                 restore_mode(mode)
 
     def decode(self, int64_t[::1] counters, const float[:, ::1] z, float[:, ::1] logits):
-        """Logits (n, outputs a column * padded X) of each row of z (n, padded Z)."""
+        """Logits (n, outputs a column * padded X) of each row of z and its covariates, (n, padded Z + C)."""
         cdef index_t begin, rows
         cdef uint64_t mode
         self.counters = counters
@@ -178,7 +178,7 @@ cdef class Worker(Weights):
 
     cdef int _begin(self, int64_t[::1] counters, examples, log_likelihood, kl) except -1:
         """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
-        images, self.order, self.keys, self.binarize, self.sparse, randomness, dropout = examples
+        images, self.order, self.keys, self.binarize, self.sparse, randomness, dropout, self.covariates = examples
         self.dropped_below, self.dropout_scale = dropout
         self.counters = counters
         self.image_bytes, self.image_floats, self.image_starts = images[:3]

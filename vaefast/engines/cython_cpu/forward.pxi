@@ -68,7 +68,7 @@ cdef class Forward(Counts):
         cdef const float* start = bias
         cdef float* out
         for r in range(first, last):
-            entries += self.lengths[r]
+            entries += self.seen_lengths[r]
         if entries < WORTH_A_VISIT * (last - first) * ((blocks + width - 1) // width):
             width = blocks
         block = 0
@@ -109,6 +109,8 @@ cdef class Forward(Counts):
                 self.matrix(heads + panels * self.stride + shift, panels, 1), self.matrix(self.z + shift, panels, 1),
                 self.matrix(self.std + shift, panels, 1), self.matrix(self.spread + shift, panels, 1),
             )
+            # The draw fills whole panels, so the covariates come after it.
+            self._tell(self.order[begin + r], self.z, r, self.latent)
         return 0
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:

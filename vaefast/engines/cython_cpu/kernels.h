@@ -125,8 +125,9 @@ typedef struct {
     /* Entries of a table of counts to the lists of a row: columns, counts; of two arrays one is NULL. */
     void (*copy_columns)(const uint16_t *narrow, const uint32_t *wide, index_t size, uint32_t *columns);
     void (*copy_counts)(const uint8_t *bytes, const float *floats, index_t size, float *counts);
-    /* ends[k] = the entries of a row in blocks 0 to k of BLOCK_PIXELS; returns how many have a column below `boundary`. */
-    index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t boundary, int32_t *ends, index_t blocks);
+    /* ends[k] = the entries of a row, and `more` that are covariates, in blocks 0 to k of BLOCK_PIXELS; returns how many of the
+     * first have a column below `boundary`. */
+    index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t more, index_t boundary, int32_t *ends, index_t blocks);
 } Kernels;
 
 enum { LINEAR, RELU, TANH };

@@ -31,6 +31,7 @@ cdef class Memory:
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
     cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, rates, twins
+    cdef index_t latent, told, seen, z_panels
     cdef int likelihood
     cdef bint counted
     cdef index_t own, part, capacity
@@ -39,7 +40,7 @@ cdef class Memory:
     cdef uint32_t[::1] pixel_words, latent_words
     cdef uint16_t[::1] indices
     cdef float[::1] values
-    cdef int64_t[::1] lengths, middles
+    cdef int64_t[::1] lengths, seen_lengths, middles
     cdef int32_t[:, ::1] ends
     cdef uint32_t[::1] columns
     cdef float[::1] counts, totals, sizes, table
@@ -57,6 +58,7 @@ cdef class Memory:
     cdef const double[::1] row_constants
     cdef int encoder_input
     cdef const int64_t[::1] order, keys
+    cdef const float[::1] covariates
     cdef int binarize
     cdef bint sparse, wide
     cdef Source pixel_source, latent_source
@@ -77,6 +79,7 @@ cdef class Memory:
         self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
         self.rates, self.twins = plan.rates, plan.twins
+        self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
         self.likelihood, self.counted, self.own, self.part = likelihood, likelihood >= SHARES, own, part
         self.parameters, self.first_moments, self.second_moments = weights
         self.take_lists(lists)
@@ -89,14 +92,15 @@ cdef class Memory:
 
         Of images: numbers of the non-zero pixels and their values, (B * X,); lengths and middles, (B,); ends, (B, blocks). Of
         counts: the entries that a row may have; the same lists, (B * capacity,) where they were (B * X,), the values as the
-        encoder sees them; then counts, (B * capacity,); totals, sizes and constants, (B,); maxima, sums and slopes, (2, B);
+        encoder sees them, and behind the lengths those with the covariates that it sees; then counts, (B * capacity,); totals, sizes and constants, (B,); maxima, sums and slopes, (2, B);
         table, (X * 32,), empty without a dispersion. kernels.h says what they are.
         """
         if self.counted:
-            self.capacity, self.columns, self.values, self.lengths, self.middles, self.ends = lists[:6]
-            self.counts, self.totals, self.sizes, self.constants, self.maxima, self.sums, self.slopes, self.table = lists[6:]
+            self.capacity, self.columns, self.values, self.lengths, self.seen_lengths, self.middles, self.ends = lists[:7]
+            self.counts, self.totals, self.sizes, self.constants, self.maxima, self.sums, self.slopes, self.table = lists[7:]
         else:
             self.indices, self.values, self.lengths, self.middles, self.ends = lists
+            self.seen_lengths = self.lengths
 
     # ---- ranges of arrays ----
 
@@ -164,6 +168,16 @@ cdef class Memory:
         cdef index_t j
         for j in range(PANEL):
             target[j] = source[j]
+
+    cdef int _tell(self, index_t example, index_t start, index_t row, index_t column) except -1 nogil:
+        """The covariates of an example, (C,), to a row of a matrix in panels in the workspace, from this column on."""
+        cdef index_t c, place
+        if CHECKED:
+            inside(example * self.told, self.told, self.covariates.shape[0])
+        for c in range(self.told):
+            place = start + ((column + c) >> 4) * self.stride + row * PANEL + ((column + c) & 15)
+            self.space(place, 1)[0] = self.covariates[example * self.told + c]
+        return 0
 
     cdef int _from_panels(self, index_t offset, float[:, ::1] out, index_t begin, index_t rows) except -1 nogil:
         """The first rows of a matrix in panels, to a plain one whose width is whole panels."""

@@ -65,6 +65,10 @@ cdef class Pixels(Memory):
             else:
                 for panel in range(panels_of(self.pixels)):
                     self._copy(levels + panel * PANEL, self.space(self.x + panel * self.stride + r * PANEL, PANEL))
+                if self.seen != self.x:
+                    for panel in range(panels_of(self.pixels)):
+                        self._copy(levels + panel * PANEL, self.space(self.seen + panel * self.stride + r * PANEL, PANEL))
+                    self._tell(example, self.seen, r, self.pixels)
         return 0
 
     cdef int _levels(self, index_t start, index_t size, bint lists, uint64_t key, float* levels) except -1 nogil:

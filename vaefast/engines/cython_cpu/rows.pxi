@@ -74,7 +74,7 @@ cdef class Rows(Forward):
 
     cdef int _sampling_backward(self, index_t turn, float scale, index_t first, index_t last, index_t half) except -1 nogil:
         """d_mean (half 0) or d_log_std (half 1) from both parts of d_z; scale is 1 / B."""
-        cdef index_t panel, shift, own, size = (last - first) * PANEL
+        cdef index_t panel, shift, own, size = (last - first) * PANEL, r, j
         cdef index_t heads = self.layers[self.heads, OUTPUT] + half * self.latent_panels * self.stride
         cdef float* d_z
         if size <= 0:
@@ -82,8 +82,13 @@ cdef class Rows(Forward):
         for panel in range(self.latent_panels):
             shift = panel * self.stride + first * PANEL
             own = self.d_z + half * self.latent_panels * self.stride + shift
-            self._fold_panel(turn, panel, self.latent_panels, own, last - first)
+            self._fold_panel(turn, panel, self.z_panels, own, last - first)
             d_z = self.space(own, size)
+            if self.told > 0 and panel == self.latent_panels - 1:
+                # What follows the last latent is the gradient of covariates, which nothing comes before.
+                for r in range(last - first):
+                    for j in range(self.latent - panel * PANEL, PANEL):
+                        d_z[r * PANEL + j] = 0
             if half == 0:
                 self.kernels.mean_gradient(self.space(heads + shift, size), d_z, size, scale)
             else:

@@ -16,7 +16,7 @@ from vaefast.engines.numba_cpu.engine import Placed
 from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 
 Blocks = Callable[[], Iterator[NDArray[Any]]]
-# Room for the pixels of guests, relative to the same number of average images.
+# Room for the lists of guests, relative to the same number of average images.
 RESERVE = 1.3
 
 
@@ -42,7 +42,7 @@ class Held:
         images, entries = total(size), total(int(own[-1]))
         self.sparse = listing_pays(images, width, entries)
         self._starts = own if self.sparse else np.arange(size + 1) * width
-        reserve = int(RESERVE * room * (entries / max(1, images) if self.sparse else width)) + width
+        reserve = int(room * (RESERVE * entries / max(1, images) if self.sparse else width)) + width
         self._levels = np.empty(int(self._starts[-1]) + (reserve if room else 0), dtype)
         self._pixels = np.empty(self._levels.size if self.sparse else 0, np.uint16)
         (self._fill_lists if self.sparse else self._fill_whole)(blocks)
@@ -50,10 +50,13 @@ class Held:
 
     def take(self, images: NDArray[np.int64]) -> Guests:
         """Copies of the images at these places, (n,)."""
+        if not self.sparse:
+            rows = self._levels[: self._starts[-1]].reshape(self.size, self.width)[images]
+            return Guests(np.full(len(images), self.width), rows.reshape(-1), self._pixels)
         starts, ends = self._starts[images], self._starts[images + 1]
         lengths = ends - starts
         entries = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        return Guests(lengths, self._levels[entries], self._pixels[entries] if self.sparse else self._pixels)
+        return Guests(lengths, self._levels[entries], self._pixels[entries])
 
     def welcome(self, guests: list[Guests]) -> None:
         """Put these images behind the own ones, in the place of the guests that were there."""

@@ -17,8 +17,8 @@ from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Examples whose guests are exchanged together. This bounds the room for guests.
 SETTLED = 8192
-# Rows that are copied, sent or read at once.
-BLOCK = 4096
+# Bytes of rows that are copied or read at once. The last block is still held while the next is read.
+BLOCK_BYTES = 1 << 22
 
 
 class Source(Protocol):
@@ -58,16 +58,17 @@ class Member:
         """Take this rank's part of a set and return the number of the set. Only the leader has values that are in memory."""
         ranks, (size, width) = self._ranks, source.shape
         first, last = part(size, ranks.rank, ranks.size)
+        rows = max(1, BLOCK_BYTES // (width * np.dtype(source.dtype).itemsize))
         if isinstance(source, InMemory):
             own = self._own_rows(source, values)
 
             def blocks() -> Iterator[NDArray[Any]]:
-                return (own[start : start + BLOCK] for start in range(0, len(own), BLOCK))
+                return (own[start : start + rows] for start in range(0, len(own), rows))
 
         else:
 
             def blocks() -> Iterator[NDArray[Any]]:
-                return source.blocks(first, last, BLOCK)
+                return source.blocks(first, last, rows)
 
         room = self._most_guests(size)
         self._sets.append(Set(size, first, Held(blocks, last - first, width, source.dtype, room, self._total)))
@@ -129,9 +130,8 @@ class Member:
         taker = np.concatenate([takers(owner[start : start + batch], ranks.size) for start in starts])
         local = examples - some.first
         if not np.array_equal(owner, taker):
-            leaving = [some.held.take(local[(owner == ranks.rank) & (taker == to)]) for to in range(ranks.size)]
-            nobody = some.held.take(np.empty(0, np.int64))
-            leaving[ranks.rank] = nobody
+            goes = (owner == ranks.rank) & (taker != ranks.rank)
+            leaving = [some.held.take(local[goes & (taker == to)]) for to in range(ranks.size)]
             guests: list[Guests] = ranks.swap(leaving)
             some.held.welcome(guests)
             arrived = (taker == ranks.rank) & (owner != ranks.rank)

@@ -58,6 +58,7 @@ class Counts(NamedTuple):
     indices: NDArray[np.uint16 | np.uint32]  # (rows * capacity,): row r from r * capacity
     values: NDArray[np.float32]  # (rows * capacity,): what the encoder sees
     lengths: NDArray[np.int64]  # (rows,)
+    seen: NDArray[np.int64]  # (rows,): the same with the covariates that the encoder sees; the same array without any
     middles: NDArray[np.int64]  # (rows,): how many entries belong to half 0 of the columns
     ends: NDArray[np.int32]  # (rows, blocks): how many entries lie in a row's blocks of BLOCK_PIXELS up to this one
     counts: NDArray[np.float32]  # (rows * capacity,)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.examples import as_they_are, in_evaluation, in_training, read_only_images, read_only_lists
-from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, held_whole, is_sparse
+from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training, read_only_images, read_only_lists
+from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
 from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
@@ -26,6 +26,7 @@ from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import FORWARD_ROWS, HALVES, aligned, make_plan, weight_tasks
 from vaefast.engines.workers import Team
+from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.noise import Purpose
@@ -42,6 +43,7 @@ class Placed(NamedTuple):
     sparse: bool
     size: int
     longest: int = 0  # entries of a row of counts
+    covariates: NDArray[np.float32] | None = None  # (N, C)
 
 
 class NumbaEngine:
@@ -78,13 +80,15 @@ class NumbaEngine:
         self.step = state.step
 
     def place(self, values: Any) -> Placed:
+        values, covariates = parted(values)
         if self.model.counts:
             rows = CountRows.of(values)
             lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
-            return Placed(read_only_lists(lists), True, len(rows), rows.longest)
+            return Placed(read_only_lists(lists), True, len(rows), rows.longest, covariates)
         images = read_only_images(held_whole(values))
-        sparse = is_sparse(values)
-        return Placed(_held_as_lists(images, len(values)) if sparse else images, sparse, len(values))
+        sparse = first_layer_is_sparse(values, self.model)
+        images = _held_as_lists(images, len(values)) if sparse else images
+        return Placed(images, sparse, len(values), covariates=covariates)
 
     def warm_up(self, placed: Placed) -> None:
         self.train(placed, np.empty(0, np.int64))
@@ -116,7 +120,7 @@ class NumbaEngine:
         terms = make_terms(objective, len(examples), steps)
         shared = (
             self._tasks[placed.sparse],
-            in_training(placed.images, placed.sparse, self.training, self.step, examples, keys),
+            in_training(placed.images, placed.sparse, self.training, self.step, examples, keys, placed.covariates),
             Steps(batch, AdamStep(*(np.float32(s) for s in scalars)), self._scalars(pace)),
             terms,
         )
@@ -130,13 +134,13 @@ class NumbaEngine:
 
     def _make_room(self, longest: int) -> None:
         """Let the minibatch hold rows of so many entries."""
-        if longest > self._buffers[0].pixels.capacity:
+        if longest + self.model.encoder_inputs - self.model.pixels > self._buffers[0].pixels.capacity:
             lists = lists_of(self._network.plan, self.model, longest)
             self._buffers = [buffers._replace(pixels=lists) for buffers in self._buffers]
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
-        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples)
+        all_of_them = self._all(placed, examples)
         network, parameters, longest = self._evaluation, self._weights.parameters, placed.longest
         workers = [(network, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
@@ -145,8 +149,7 @@ class NumbaEngine:
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
         plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
-        latents = Purpose.IMPORTANCE_SAMPLES
-        all_of_them = in_evaluation(placed.images, placed.sparse, self.training, placed.size, examples, latents)
+        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
@@ -159,18 +162,25 @@ class NumbaEngine:
         width, longest = padded(self.model.latent), 0
         if self.model.counts:
             placed = self.place(x)
-            longest, examples = placed.longest, in_evaluation(placed.images, True, self.training, placed.size)
+            longest, examples = placed.longest, self._all(placed)
         else:
-            examples = as_they_are(x, self.training)
+            examples = as_they_are(x, self.model, self.training)
         heads = np.empty((len(x), 2 * width), np.float32)
         plan, parameters = self._evaluation.plan, self._weights.parameters
         workers = [(plan, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
 
+    def _all(
+        self, placed: Placed, keys: NDArray[np.int64] | None = None, latents: Purpose = Purpose.EVALUATION_LATENTS
+    ) -> Examples:
+        """All rows of a set as examples that are not trained on."""
+        about = placed.images, placed.sparse, self.training, placed.size, keys, latents, placed.covariates
+        return in_evaluation(*about)
+
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        latents = np.zeros((len(z), padded(self.model.latent)), np.float32)
-        latents[:, : self.model.latent] = z
+        latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
+        latents[:, : self.model.decoder_inputs] = z
         plan, parameters, X = self._evaluation.plan, self._weights.parameters, self.model.pixels
         logits = np.empty((len(z), plan.twins * padded(X)), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]

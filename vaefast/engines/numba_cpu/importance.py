@@ -22,7 +22,7 @@ from vaefast.engines.numba_cpu.likelihoods import forward_likelihood, place_targ
 from vaefast.engines.numba_cpu.loading import load_rows
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import log_ratio
-from vaefast.engines.numba_cpu.sampling import draw_sample, spread_out
+from vaefast.engines.numba_cpu.sampling import draw_sample, spread_out, tell_decoder
 from vaefast.engines.numba_cpu.steps import decode_rows, encode_rows
 
 
@@ -57,6 +57,8 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
             _draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
+            for s in range(count):
+                tell_decoder(plan, examples, examples.order[n], workspace, s)
             decode_rows(plan, parameters, workspace, count)
             forward_likelihood(likelihood, plan, parameters, buffers, chunk.log_likelihood, 0, count)
             sums = _add_chunk(chunk, count, sums)

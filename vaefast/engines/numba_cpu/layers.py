@@ -95,7 +95,7 @@ def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
     layer = plan.layers[0]
     blocks, entries = pixels.ends.shape[1], 0
     for r in range(first, last):
-        entries += pixels.lengths[r]
+        entries += pixels.ends[r, blocks - 1]
     dense = entries >= WORTH_A_VISIT * (last - first) * ((blocks + GATHER_BLOCKS - 1) // GATHER_BLOCKS)
     width = GATHER_BLOCKS if dense else blocks
     for block in range(0, blocks, width):

@@ -13,7 +13,7 @@ from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, log
 from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.pixels import AHEAD, BLOCK_SHIFT, load_images
 from vaefast.engines.numba_cpu.prefetch import prefetch
-from vaefast.engines.plan import SPLIT
+from vaefast.engines.plan import INPUTS, SPLIT
 from vaefast.models.layout import PANEL
 
 
@@ -30,12 +30,14 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
         rows, row = buffers.pixels, buffers.row
         for r in range(first, last):
             n = minibatch.begin + r
+            example = examples.order[n]
             if r + AHEAD < last:
                 _prefetch_counts(examples.images, examples.order[n + AHEAD])
-            _load_counts(plan, rows, examples.images, examples.order[n], r)
+            _load_counts(plan, rows, examples.images, example, r)
             if examples.dropout.below > 0:
                 start = r * rows.capacity
                 _drop_entries(examples, n, minibatch.step, row.pixel_words, rows.values[start : start + rows.lengths[r]])
+            _append_covariates(plan, rows, examples.covariates, example, r)
 
     kind = examples.types[examples.fields.index("images")].instance_class
     return counts if kind is CountLists else images
@@ -75,7 +77,18 @@ def _load_counts(plan, counts, table, example, r):
     for column in indices:
         middle += column < boundary
     counts.middles[r] = middle
-    _end_blocks(indices, counts.ends[r])
+
+
+@kernel
+def _append_covariates(plan, counts, covariates, example, r):
+    """The covariates that the encoder sees, as the last entries of row r, in columns of their own; and where blocks end."""
+    place, length = r * counts.capacity, counts.lengths[r]
+    more = plan.layers[0, INPUTS] - plan.pixels
+    for c in range(more):
+        counts.indices[place + length + c] = plan.pixels + c
+        counts.values[place + length + c] = covariates[example * plan.covariates + c]
+    counts.seen[r] = length + more
+    _end_blocks(counts.indices[place : place + length + more], counts.ends[r])
 
 
 @kernel

@@ -21,31 +21,35 @@ from vaefast.models.settings import ModelSettings
 
 def pixels_of(plan: Plan) -> Pixels:
     """The lists of all rows."""
-    entries = plan.rows * plan.pixels
+    entries, lengths = plan.rows * plan.pixels, np.zeros(plan.rows, np.int64)
     return Pixels(
         capacity=plan.pixels,
         indices=np.empty(entries, np.uint16),
         values=np.empty(entries, np.float32),
-        lengths=np.zeros(plan.rows, np.int64),
+        lengths=lengths,
+        seen=lengths,
         middles=np.zeros(plan.rows, np.int64),
         ends=np.zeros((plan.rows, pixel_blocks(plan.pixels)), np.int32),
     )
 
 
 def lists_of(plan: Plan, model: ModelSettings, longest: int) -> Pixels | Counts:
-    """The lists of all rows: of an image as long as it has pixels, of a row of counts with so many entries at most."""
+    """The lists of all rows: of an image as long as it has pixels, of a row of counts with so many entries at most, and with
+    the covariates that the encoder sees."""
     if not model.counts:
         return pixels_of(plan)
-    rows, index = plan.rows, np.uint16 if plan.pixels <= NARROW else np.uint32
+    rows, index = plan.rows, np.uint16 if model.encoder_inputs <= NARROW else np.uint32
+    capacity, lengths = longest + model.encoder_inputs - model.pixels, np.zeros(rows, np.int64)
     decoded, panels = rows * plan.samples, padded(plan.pixels) // PANEL
     return Counts(
-        capacity=longest,
-        indices=np.empty(rows * longest, index),
-        values=np.empty(rows * longest, np.float32),
-        lengths=np.zeros(rows, np.int64),
+        capacity=capacity,
+        indices=np.empty(rows * capacity, index),
+        values=np.empty(rows * capacity, np.float32),
+        lengths=lengths,
+        seen=lengths if capacity == longest else np.zeros(rows, np.int64),
         middles=np.zeros(rows, np.int64),
-        ends=np.zeros((rows, pixel_blocks(plan.pixels)), np.int32),
-        counts=np.empty(rows * longest, np.float32),
+        ends=np.zeros((rows, pixel_blocks(model.encoder_inputs)), np.int32),
+        counts=np.empty(rows * capacity, np.float32),
         totals=np.zeros(rows, np.float32),
         sizes=np.zeros(rows, np.float32),
         constants=np.zeros(rows),

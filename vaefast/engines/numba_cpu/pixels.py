@@ -35,6 +35,7 @@ class Pixels(NamedTuple):
     indices: NDArray[np.uint16]  # (rows * capacity,): row r from r * capacity
     values: NDArray[np.float32]  # (rows * capacity,)
     lengths: NDArray[np.int64]  # (rows,)
+    seen: NDArray[np.int64]  # (rows,): the same with the covariates that the encoder sees; here the same array
     middles: NDArray[np.int64]  # (rows,): how many entries belong to half 0 of the logits
     ends: NDArray[np.int32]  # (rows, blocks): how many entries lie in a row's blocks of BLOCK_PIXELS up to this one
 
@@ -104,9 +105,26 @@ def load_images(plan, buffers, examples, minibatch, first, last):
         if examples.sparse:
             _list(row.pixels, pixel, plan, buffers.pixels, r)
         else:
-            for panel in range(row.pixels.size // PANEL):
-                offset = plan.x + (panel * plan.rows + r) * PANEL
-                copy(row.pixels[panel * PANEL : (panel + 1) * PANEL], buffers.workspace[offset : offset + PANEL])
+            _place_row(row.pixels, buffers.workspace, plan.x, plan.rows, r)
+            if plan.seen != plan.x:
+                _place_row(row.pixels, buffers.workspace, plan.seen, plan.rows, r)
+                place_covariates(plan, examples.covariates, example, buffers.workspace, plan.seen, plan.rows, r, plan.pixels)
+
+
+@kernel
+def _place_row(pixels, workspace, start, rows, r):
+    """Row r of a matrix (rows, X) in panels."""
+    for panel in range(pixels.size // PANEL):
+        offset = start + (panel * rows + r) * PANEL
+        copy(pixels[panel * PANEL : (panel + 1) * PANEL], workspace[offset : offset + PANEL])
+
+
+@kernel
+def place_covariates(plan, covariates, example, workspace, start, rows, r, column):
+    """The covariates of an example, (C,), to row r of a matrix (rows, ...) in panels, from this column on."""
+    for c in range(plan.covariates):
+        panel, lane = (column + c) >> PANEL_SHIFT, (column + c) & PANEL_MASK
+        workspace[start + (panel * rows + r) * PANEL + lane] = covariates[example * plan.covariates + c]
 
 
 @kernel

@@ -11,6 +11,7 @@ from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.noise import fill_normals, fill_words
 from vaefast.engines.numba_cpu.objectives import keep_kl, keep_sample
+from vaefast.engines.numba_cpu.pixels import place_covariates
 from vaefast.engines.numba_cpu.posterior import deviation, twice_divergence
 from vaefast.engines.plan import OUTPUT
 from vaefast.models.layout import PANEL
@@ -38,6 +39,13 @@ def sample_rows(network, buffers, examples, minibatch, terms, first, last):
             fill_normals(row.latent_words, row.noise)
             draw_sample(plan, workspace, row.noise, r, s)
             keep_sample(objective, plan, workspace, row.noise, row.lanes, terms.ratio, r, s, example * k + s)
+            tell_decoder(plan, examples, examples.order[example], workspace, r * k + s)
+
+
+@kernel
+def tell_decoder(plan, examples, example, workspace, q):
+    """The covariates of an example behind z in row q, after the last draw of z, which fills whole panels."""
+    place_covariates(plan, examples.covariates, example, workspace, plan.z, plan.samples * plan.rows, q, plan.latent)
 
 
 @kernel

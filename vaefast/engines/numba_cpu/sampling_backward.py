@@ -38,7 +38,13 @@ def _folded_d_z(plan, workspace, backward, turn, panel, first, last, half):
     """Where a panel of d_z of the samples of these images now lies, (rows k, 16): this half's own copy."""
     k, stride = plan.samples, plan.samples * plan.rows * PANEL
     own = plan.d_z + (half * plan.latent_panels + panel) * stride + first * k * PANEL
-    fold_panel(backward, turn, panel, plan.latent_panels, workspace, own, (last - first) * k)
+    rows = (last - first) * k
+    fold_panel(backward, turn, panel, plan.z_panels, workspace, own, rows)
+    if plan.covariates > 0 and panel == plan.latent_panels - 1:
+        # What follows the last latent is the gradient of covariates, which nothing comes before.
+        for q in range(rows):
+            for j in range(plan.latent - panel * PANEL, PANEL):
+                workspace[own + q * PANEL + j] = ZERO
     return own
 
 
