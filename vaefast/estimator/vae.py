@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from sklearn.utils import Tags
 from vaefast.engines import State
 from vaefast.errors import DataError, DivergenceError, SettingsError
 from vaefast.estimator import parameters
+from vaefast.estimator import validation as validating
 from vaefast.estimator.parameters import Callback
-from vaefast.estimator.told import Given, Told
 from vaefast.estimator.trained import TrainedModel
+from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
-from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
+from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
+from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
@@ -36,8 +38,6 @@ MODEL_PARAMETERS = {
     "zero_inflation": "zero_inflation", "encoder_input": "encoder_input", "encode_covariates": "encode_covariates",
 }  # fmt: skip
 
-# Quantiles of the totals of rows of counts that a model keeps, for its samples: from the smallest to the largest.
-SIZES = 101
 # The consequence of a validation row that is far from the training data.
 OUTWEIGHS = "its score outweighs those of the others"
 # Metrics of an epoch that are in `history_` only with validation data.
@@ -135,14 +135,18 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     init : {'glorot', 'fan-in', 'he', 'report', 'data-mean'}, default='glorot'
         Initial weights. Section 10 of the derivation describes each.
     early_stopping : bool, default=False
-        Whether `fit` sets a part of the data aside, stops when its ELBO no longer rises, and keeps the model of the best
-        epoch.
+        Whether `fit` sets a part of the data aside, stops when its ELBO, or `validation_metric`, no longer rises, and keeps
+        the model of the best epoch.
+    validation_metric : str, default='elbo'
+        What is measured on the validation data after each epoch, and what early stopping watches. `ndcg@100` and `recall@20`,
+        or any other number, are metrics of what `recommend` gives for a part of each row, by the other part
+        (`vaefast.metrics`). For likelihoods that can recommend.
     validation_fraction : float, default=0.1
-        The share of the rows that is set aside.
+        The share of the rows that is set aside. For a metric the model sees 80 % of the entries of each of them.
     n_iter_no_change : int, default=10
         Epochs without an improvement by `tol` before stopping.
-    tol : float, default=0.01
-        The smallest improvement that counts, in nats.
+    tol : float or 'auto', default='auto'
+        The smallest improvement that counts. `auto` is 0.01 nats for the ELBO and 0 for a metric.
     callbacks : sequence of callable or None, default=None
         Called as `callback(vae, metrics)` after each epoch, with the last values of `history_`. The estimator can be used in a
         callback. A callback that returns a true value stops the training.
@@ -162,7 +166,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         What was chosen where the parameter is `auto`.
     history_ : dict of list
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
-        validation data `validation_elbo` and so on: `pandas.DataFrame(vae.history_)` is a table.
+        validation data `validation_elbo` and so on, such as `validation_ndcg@100`: `pandas.DataFrame(vae.history_)` is a
+        table.
     size_quantiles_ : list of float
         For counts: 101 quantiles of the sizes of the rows, which are their totals unless `fit` was given size factors, from
         which `sample` draws.
@@ -218,9 +223,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         free_nats: float = 0.0,
         init: str = "glorot",
         early_stopping: bool = False,
+        validation_metric: str = "elbo",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        tol: float = 0.01,
+        tol: float | str = "auto",
         callbacks: Iterable[Callback] | None = None,
         engine: str = "auto",
         n_jobs: int | None = None,
@@ -255,6 +261,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.free_nats = free_nats
         self.init = init
         self.early_stopping = early_stopping
+        self.validation_metric = validation_metric
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -271,7 +278,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         X: ArrayLike,
         y: Any = None,
         *,
-        validation_data: ArrayLike | None = None,
+        validation_data: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         covariates: Any = None,
         size_factors: ArrayLike | None = None,
@@ -289,8 +296,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             Numbers: a NumPy array, a pandas DataFrame, nested lists.
         y : None
             Ignored.
-        validation_data : array-like of shape (M, X) or None, default=None
-            Rows to score after each epoch, and to stop by. Without them, early stopping sets a part of X aside.
+        validation_data : array-like of shape (M, X), a pair of them, or None, default=None
+            Rows to score after each epoch, and to stop by. Without them, early stopping sets a part of X aside. With a
+            `validation_metric` a pair: what the model sees of each row, and what it is to recommend.
         sample_weight : array-like of shape (N,) or None, default=None
             What each row counts for, not negative. Whole numbers count copies of a row, as long as this makes X less than ten
             times as long. Of other weights only the ratios count, and a row is seen more or less often.
@@ -324,24 +332,30 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             A few values dominate a column, or the model has collapsed.
         """
         with self._all_or_nothing():
-            values = checking.table(self, X, reset=True)
-            validation = None if validation_data is None else checking.table(self, validation_data, called="validation_data")
+            values, metric = checking.table(self, X, reset=True), validating.metric_of(self.validation_metric)
+            validation = validating.given(self, validation_data, metric)
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
             self._told, given = Told.learned(values, covariates, size_factors)
             self._fit(given, validation, weights, (validation_covariates, validation_size_factors))
         return self
 
     def _fit(
-        self, X: Given, validation: Any, sample_weight: NDArray[np.float64] | None, told: tuple[Any, ArrayLike | None]
+        self,
+        X: Given,
+        validation: Validation | None,
+        sample_weight: NDArray[np.float64] | None,
+        told: tuple[Any, ArrayLike | None],
     ) -> None:
-        prepared = self._begin(X, sample_weight)
+        prepared, metric = self._begin(X, sample_weight), validating.metric_of(self.validation_metric)
+        validating.check(metric, self.likelihood_)
         if validation is not None:
-            validation = self._told.beside(self._inputs.table(validation, "validation_data"), *told, "validation_")
-            warn(advice.of_far_values(self._inputs, validation, "validation_data", OUTWEIGHS))
+            rows = self._told.beside(self._inputs.table(validation.rows, "validation_data"), *told, "validation_")
+            validation = validation._replace(rows=rows)
+            warn(advice.of_far_values(self._inputs, rows, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
             kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
             prepared, out = prepared.held_out(kept, out, self.seed_)
-            validation = prepared.X[out]
+            validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
         values = prepared.values()
         self._network.state = initial_state(self._network.model, self._network.training, values)
         self._train(values, validation, self._network.training.epochs, prepared.weights)
@@ -426,7 +440,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
-            self.size_quantiles_ = np.quantile(prepared.row_sizes(), np.linspace(0, 1, SIZES)).tolist()
+            self.size_quantiles_ = [*size_quantiles(prepared.row_sizes())]
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
@@ -518,34 +532,45 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     def _train(
         self,
         values: Any,
-        validation: Any,
+        validation: Validation | None,
         epochs: int,
         weights: NDArray[np.float64] | None,
     ) -> None:
         """Run the training loop on scaled values, with progress bar, callbacks and history."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
+        rows: Any = None if validation is None else validation.rows
+        entered = None if validation is None else self._inputs.enter(rows)
         with Bar(epochs, self._verbosity()) as bar:
             lines = trainer.train(
                 network.engine,
                 values,
-                None if validation is None else self._inputs.enter(validation),
+                entered,
                 network.training,
                 until=self.n_iter_ + epochs,
                 position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
                 weights=weights,
-                exact_test_rows=None if validation is None else self._exact_rows(validation),
+                exact_test_rows=None if validation is None else self._exact_rows(rows),
                 log_volume=self._inputs.log_volume,
+                measure=self._measure(validation, entered),
             )
             for line in _blaming(network.trained(lines), values, self._inputs.names):
                 self._record(line, validation is not None)
-                bar.epoch(line, validation is not None)
+                bar.epoch(line, validation is not None, self.validation_metric)
                 if stopping is not None:
                     self.best_epoch_ = stopping.best_epoch
                 if self._called_back():
                     break
         if stopping is not None and stopping.best is not None:
             network.state = stopping.best
+
+    def _measure(self, validation: Validation | None, entered: Any) -> Callable[[], float] | None:
+        """What measures `validation_metric` on rows that entered the networks; None for the ELBO."""
+        metric = validating.metric_of(self.validation_metric)
+        if metric is None or validation is None:
+            return None
+        rows, held_out = validation
+        return lambda: metric.of(self._recommended(rows, entered, metric.k)[0], held_out)
 
     def _verbosity(self) -> int:
         level = parameters.whole(self.verbose)
@@ -554,10 +579,12 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         return int(level)
 
     def _stopping(self) -> Stopping:
-        tolerance = parameters.real(self.tol)
+        bound = self.validation_metric == validating.BOUND
+        tolerance = (0.01 if bound else 0.0) if isinstance(self.tol, str) and self.tol == "auto" else parameters.real(self.tol)
         if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not tolerance >= 0:
             raise SettingsError(f"tol is {self.tol!r}: give a number from 0")
-        return Stopping(parameters.count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, "test_elbo")
+        watched = "test_elbo" if bound else "validation_metric"
+        return Stopping(parameters.count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, watched)
 
     def _called_back(self) -> bool:
         """Call every callback. Return whether one of them asks to stop."""
@@ -571,7 +598,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         for key, value in line.as_dict().items():
             if key in VALIDATION and not validated:
                 continue
-            self.history_.setdefault(key.replace("test_", "validation_"), []).append(value)
+            name = key.replace("test_", "validation_").replace("validation_metric", f"validation_{self.validation_metric}")
+            self.history_.setdefault(name, []).append(value)
 
     # --- Files
 

@@ -35,16 +35,16 @@ def held_out(count: int, amount: float, seed: int) -> tuple[NDArray[np.int64], N
 
 
 class Stopping:
-    """Watches a bound from epoch to epoch and keeps the best model so far.
+    """Watches a bound, or another metric, from epoch to epoch and keeps the best model so far.
 
     Parameters
     ----------
     patience
         Epochs in a row without an improvement after which it is time to stop.
     tolerance
-        The smallest rise above the best bound that is an improvement, in nats.
+        The smallest rise above the best bound that is an improvement, in nats, or in the unit of the metric.
     watched
-        The name of the bound in the metrics of an epoch.
+        Its name in the metrics of an epoch.
     """
 
     def __init__(self, patience: int, tolerance: float, watched: str = "validation_elbo") -> None:

@@ -41,10 +41,12 @@ class Bar:
             self._bar.set_postfix_str(f"ELBO {progress.elbo:.2f}", refresh=False)
             self._bar.update(done - self._bar.n)
 
-    def epoch(self, line: EpochMetrics, validated: bool) -> None:
-        """The metrics of an epoch in the user's units."""
+    def epoch(self, line: EpochMetrics, validated: bool, metric: str = "") -> None:
+        """The metrics of an epoch in the user's units; `metric` is the name of `validation_metric`."""
         if self._bar is not None and self._lines:
             text = f"epoch {line.epoch}  ELBO {line.train_elbo:.2f}"
             if validated:
                 text += f"  validation ELBO {line.test_elbo:.2f}"
+            if line.validation_metric is not None:
+                text += f"  {metric} {line.validation_metric:.4f}"
             self._bar.write(f"{text}  {line.seconds:.2f} s")

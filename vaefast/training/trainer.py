@@ -46,6 +46,7 @@ class EpochMetrics:
     validation_elbo: float | None = None  # where a part of the training set is held out
     validation_log_likelihood: float | None = None
     validation_kl: float | None = None
+    validation_metric: float | None = None  # where `train` is given one to measure
 
     def as_dict(self) -> dict[str, Any]:
         """By name, without what was not measured."""
@@ -109,6 +110,7 @@ def train(
     exact_test_rows: ExactRows | None = None,
     exact_validation_rows: ExactRows | None = None,
     log_volume: float = 0.0,
+    measure: Callable[[], float] | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
 
@@ -129,6 +131,8 @@ def train(
         The same of the validation images.
     log_volume
         What to take from a log-density of an image as the networks see it, in nats, for that of the image as given.
+    measure
+        Called after each epoch, with the engine as the epoch left it: another metric of it.
     training
         What the engine was made with; here it decides the order of the examples, the learning rate and the KL's weight.
     on_progress
@@ -173,7 +177,7 @@ def train(
             on_progress(Progress(position.epoch, last, position.images, size, total / position.images - log_volume))
             going_on = on_pause(position, guard.verified)
         if going_on:
-            position.end_epoch(_metrics(engine, position, test, validation, guard, log_volume))
+            position.end_epoch(_metrics(engine, position, test, validation, guard, log_volume, measure))
             if position.stopping is not None:
                 position.stopping.after(position.history[-1], guard.verified)
             yield position.history[-1]
@@ -182,7 +186,13 @@ def train(
 
 
 def _metrics(
-    engine: Engine, position: Position, test: _TestSet, validation: _TestSet, guard: Guard, log_volume: float
+    engine: Engine,
+    position: Position,
+    test: _TestSet,
+    validation: _TestSet,
+    guard: Guard,
+    log_volume: float,
+    measure: Callable[[], float] | None,
 ) -> EpochMetrics:
     """Of the epoch that has just been trained."""
     start = time.perf_counter()
@@ -193,6 +203,8 @@ def _metrics(
     if validation.exists:
         guard.evaluated(position.epoch, validation_terms, "validation", any_values=validation.has_any_values)
         validated = _means(validation_terms, "validation", log_volume)
+    if measure is not None:
+        validated["validation_metric"] = measure()
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
