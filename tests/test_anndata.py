@@ -202,3 +202,33 @@ def test_duplicate_gene_names_and_warnings_of_the_data_pass():
 def test_the_module_imports_nothing_of_anndata():
     program = "import sys, vaefast.anndata; sys.exit(any(m in sys.modules for m in ('anndata', 'h5py')))"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_columns_of_obs_are_covariates():
+    adata = cells()
+    lanes = np.arange(80) % 3
+    adata.obs["lane"], adata.obs["age"] = lanes, np.linspace(1, 2, 80)
+    vae = embed(adata, batch_key="kind", **SMALL)
+    frame = adata.obs[["kind"]]
+    alone = VAE(**SMALL, likelihood="negative-binomial").fit(COUNTS, covariates=frame)
+    np.testing.assert_array_equal(adata.obsm["X_vae"], alone.transform(COUNTS))
+    np.testing.assert_array_equal(vae.score_samples(COUNTS, covariates=frame), alone.score_samples(COUNTS, covariates=frame))
+    assert list(adata.uns["X_vae"]["batch_key"]) == ["kind"]
+    # Whole numbers are lanes, not amounts; real numbers are amounts.
+    vae = embed(adata, batch_key=["lane", "age"], encode_covariates=True, **SMALL)
+    told = pd.DataFrame({"lane": lanes.astype(str), "age": np.linspace(1, 2, 80)})
+    alone = VAE(**SMALL, likelihood="negative-binomial", encode_covariates=True).fit(COUNTS, covariates=told)
+    np.testing.assert_array_equal(adata.obsm["X_vae"], alone.transform(COUNTS, covariates=told))
+    assert adata.obs["lane"].dtype.kind == "i"
+    embed(adata, **SMALL)
+    assert adata.uns["X_vae"]["batch_key"] == []
+
+
+def test_covariates_that_are_not_there():
+    adata = cells()
+    adata.obs["lane"] = pd.Categorical([None, *["a"] * 79])
+    with pytest.raises(DataError, match=r"no column 'kin' for batch_key: did you mean 'kind'\? It has kind, lane"):
+        embed(adata, batch_key="kin", **SMALL)
+    with pytest.raises(DataError, match=r"row 0 \(counted from 0\) of 'lane' is missing"):
+        embed(adata, batch_key=["kind", "lane"], **SMALL)
+    assert not adata.obsm

@@ -6,7 +6,7 @@ The package anndata is not imported: `embed` takes any object with `X`, `layers`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -35,6 +35,7 @@ def embed(
     key_added: str = "X_vae",
     n_components: int = 10,
     use_highly_variable: bool | None = None,
+    batch_key: str | Sequence[str] | None = None,
     **settings: Any,
 ) -> VAE:
     """Train a VAE on the counts of an AnnData object, and write the latents of its cells into it.
@@ -57,6 +58,9 @@ def embed(
         Number of latents, Z.
     use_highly_variable : bool or None, default=None
         Whether to train on the genes of `adata.var["highly_variable"]` alone. None does if this column is there.
+    batch_key : str or sequence of str or None, default=None
+        Columns of `adata.obs` that the latents should not carry, such as the batch of a cell: the covariates of `VAE.fit`.
+        Whole numbers, text, booleans and categories are categories; real numbers are standardised.
     **settings
         Parameters of `vaefast.VAE`. `likelihood` is `negative-binomial` without being told.
 
@@ -69,7 +73,8 @@ def embed(
     Raises
     ------
     DataError
-        There are no counts, no such layer, or no column of highly variable genes.
+        There are no counts, no such layer, no column of highly variable genes, no column of `batch_key`, or a value is missing
+        in it.
     SettingsError
         A parameter of the model is out of its range.
 
@@ -86,7 +91,7 @@ def embed(
     if settings.get("likelihood", "auto") == "auto":
         settings["likelihood"] = "negative-binomial"
     vae = VAE(n_components, **settings)
-    genes = _genes(adata, use_highly_variable)
+    genes, batches = _genes(adata, use_highly_variable), _batches(adata, batch_key)
     if vae.likelihood in COUNT_LIKELIHOODS:
         source = _counts_in(adata, layer)
         X: Any = _counts(source, genes)
@@ -98,14 +103,15 @@ def embed(
     if vae.verbose:
         which = "all genes" if genes is None else f"the highly variable genes, {chosen:,} of {len(genes):,}"
         print(f"{source.name}: {X.shape[0]:,} cells; {which}", flush=True)
-    vae.fit(X)
-    latents = vae.transform(X).astype(np.float32, copy=False)
+    vae.fit(X, covariates=batches)
+    latents = vae.transform(X, covariates=batches)
     adata.obsm[key_added] = latents
     adata.uns[key_added] = {
         "vaefast": __version__,
         "counts": source.name,
         "use_highly_variable": genes is not None,
         "n_genes": chosen,
+        "batch_key": [] if batches is None else [str(name) for name in batches.columns],
         "likelihood": vae.likelihood_,
         "seed": int(vae.seed_),
         "epochs": int(vae.n_iter_),
@@ -137,6 +143,27 @@ def _genes(adata: Any, use: bool | None) -> NDArray[np.bool_] | None:
         remedy = "run scanpy.pp.highly_variable_genes, or give use_highly_variable=False"
         raise DataError(f'adata.var["highly_variable"] chooses no gene: {remedy}')
     return genes
+
+
+def _batches(adata: Any, batch_key: str | Sequence[str] | None) -> Any:
+    """Columns of `adata.obs` as a table whose whole numbers are categories; None for no covariates.
+
+    Raises
+    ------
+    DataError
+        There is no such column.
+    """
+    if batch_key is None:
+        return None
+    names = [batch_key] if isinstance(batch_key, str) else list(batch_key)
+    held = [str(name) for name in adata.obs.columns]
+    for name in names:
+        if name not in adata.obs:
+            near = get_close_matches(str(name), held, n=1)
+            meant = f"did you mean {near[0]!r}? It" if near else "it"
+            raise DataError(f"adata.obs has no column {name!r} for batch_key: {meant} has {', '.join(held) or 'none'}")
+    table = adata.obs[names].copy()
+    return table.astype({name: "category" for name in names if getattr(table[name].dtype, "kind", "O") in "iu"})
 
 
 # --- Where the counts are

@@ -294,6 +294,7 @@ def _model_content(engine: Engine, data: RunData, options: Options, training: di
     scaling = None if options.scaling == "none" else options.scaling
     about = {
         **saved_inputs.description(data.inputs, data.names), "parameters": {"scaling": scaling}, "n_iter": epochs,
+        **({"size_quantiles": data.size_quantiles} if data.size_quantiles else {}),
     }  # fmt: skip
     return model_file.serialize(engine.layout, parameters, training, about, saved_inputs.tensors(data.inputs))
 

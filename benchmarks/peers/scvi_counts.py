@@ -3,13 +3,15 @@
     PYTHON benchmarks/peers/scvi_counts.py SETTINGS.json
 
 SETTINGS holds `data` (an .npz of scipy.sparse, cells to train on), `held_out` (another), `threads`, `hidden`, `latent`,
-`batch_size`, `epochs` and `plain`: without it the model is as its users run it, with batch normalisation and dropout; with it,
-neither. Each epoch answers with its seconds; the end with the ELBO a held-out cell, and with log p(x) by `samples` samples.
+`batch_size`, `epochs`, `likelihood` (nb or zinb) and `plain`: without it the model is as its users run it, with batch
+normalisation and dropout; with it, neither. Each epoch answers with its seconds; the end with the ELBO a held-out cell, with
+log p(x) by `samples` samples, and with the peak memory in MB.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 import warnings
@@ -51,7 +53,7 @@ def main() -> None:
     scvi.model.SCVI.setup_anndata(train)
     plain = {"use_batch_norm": "none", "dropout_rate": 0.0} if settings["plain"] else {}
     sizes = {"n_hidden": settings["hidden"], "n_latent": settings["latent"]}
-    model = scvi.model.SCVI(train, gene_likelihood="nb", **sizes, **plain)
+    model = scvi.model.SCVI(train, gene_likelihood=settings["likelihood"], **sizes, **plain)
     say(ready=True, version=scvi.__version__, torch=torch.__version__)
     quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
     model.train(
@@ -60,7 +62,8 @@ def main() -> None:
     )  # fmt: skip
     elbo = float(np.mean(np.asarray(model.get_elbo(rest))))
     log_p = np.asarray(model.get_marginal_ll(rest, n_mc_samples=settings["samples"], return_mean=False))
-    say(elbo=elbo, log_p=float(np.mean(log_p)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say(elbo=elbo, log_p=float(np.mean(log_p)), peak=peak)
 
 
 if __name__ == "__main__":

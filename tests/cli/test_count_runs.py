@@ -10,6 +10,7 @@ from scipy import sparse
 
 import vaefast
 from vaefast import VAE
+from vaefast.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 MODEL = ("--latent", "3", "--hidden", "12", "--epochs", "3", "--seed", "5", "--test-fraction", "0")
@@ -56,8 +57,17 @@ def test_both_doors_train_the_same_bits(counts, name, flags, parameters):
     loaded = vaefast.load("run")
     assert np.array_equal(loaded._network.state.parameters, vae._network.state.parameters)
     assert np.array_equal(loaded.score_samples(counts), vae.score_samples(counts))
+    assert np.array_equal(loaded.sample(5, 0, noise_in_x=True), vae.sample(5, 0, noise_in_x=True))
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [line["train_elbo"] for line in lines] == vae.history_["train_elbo"]
+
+
+def test_a_run_of_an_older_version_says_why_it_draws_no_rows(counts):
+    trained("--data", "cells.npz", "--out", "run")
+    vae = vaefast.load("run")
+    del vae.size_quantiles_
+    with pytest.raises(DataError, match="does not know how large rows are"):
+        vae.sample(2)
 
 
 def test_sparse_and_dense_files_are_the_same_run_and_every_figure_is_drawn(counts):
@@ -67,10 +77,14 @@ def test_sparse_and_dense_files_are_the_same_run_and_every_figure_is_drawn(count
     assert {path.name for path in Path("npz/figures").iterdir()} == {"columns.png", "elbo.png", "latents.png", "pairs.png"}
 
 
-@pytest.mark.parametrize("flags", [(), ("--input-dropout", "0.4")], ids=["", "dropout"])
-def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts, flags):
-    trained("--data", "cells.npz", "--out", "whole", *flags)
-    trained("--data", "cells.npz", "--epochs", "1", "--out", "part", *flags)
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [("cells.npz", ()), ("cells.csv", ()), ("cells.npz", ("--input-dropout", "0.4"))],
+    ids=["sparse", "dense", "dropout"],
+)
+def test_a_run_goes_on_to_the_bits_of_an_unbroken_one(counts, name, flags):
+    trained("--data", name, "--out", "whole", *flags)
+    trained("--data", name, "--epochs", "1", "--out", "part", *flags)
     code, _, err = runs.command("--resume", "part", "--epochs", "3", "--threads", "1")
     assert code == 0, err
     whole, part = (vaefast.load(name)._network.state.parameters for name in ("whole", "part"))

@@ -15,12 +15,12 @@ from vaefast import engines
 from vaefast.engines import State
 from vaefast.errors import DataError, EngineUnavailable
 from vaefast.estimator import parameters
-from vaefast.estimator.told import Told
 from vaefast.estimator.vae import VAE
 from vaefast.files import atomic, model_file
 from vaefast.inference import saved_inputs
 from vaefast.inference.network import Network
 from vaefast.models.settings import check_binarization, restored_training
+from vaefast.tables.told import Told
 
 
 def write(vae: VAE, path: Path, optimizer: bool) -> None:

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
-from vaefast.estimator.told import Told
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
@@ -23,6 +22,7 @@ from vaefast.models.likelihoods import draw, expectation
 from vaefast.models.noise import Purpose
 from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
+from vaefast.tables.told import Told
 
 
 class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
@@ -313,6 +313,11 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
+        if not hasattr(self, "size_quantiles_"):
+            raise DataError(
+                "this model was written by an older vaefast, and does not know how large rows are: train it again, or give "
+                "latents to inverse_transform, which needs no size"
+            )
         zeros, quantiles = self._network.model.zero_inflation, np.asarray(self.size_quantiles_)
         at = generator.random_sample(len(outputs)) * (len(quantiles) - 1)
         size = np.rint(np.interp(at, np.arange(len(quantiles)), quantiles)).astype(np.int64)

@@ -17,7 +17,6 @@ from vaefast.errors import DataError, DivergenceError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator import validation as validating
 from vaefast.estimator.parameters import Callback
-from vaefast.estimator.told import Given, Told
 from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
@@ -25,7 +24,8 @@ from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
-from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
+from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
+from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
@@ -38,8 +38,6 @@ MODEL_PARAMETERS = {
     "zero_inflation": "zero_inflation", "encoder_input": "encoder_input", "encode_covariates": "encode_covariates",
 }  # fmt: skip
 
-# Quantiles of the totals of rows of counts that a model keeps, for its samples: from the smallest to the largest.
-SIZES = 101
 # The consequence of a validation row that is far from the training data.
 OUTWEIGHS = "its score outweighs those of the others"
 # Metrics of an epoch that are in `history_` only with validation data.
@@ -442,7 +440,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
-            self.size_quantiles_ = np.quantile(prepared.row_sizes(), np.linspace(0, 1, SIZES)).tolist()
+            self.size_quantiles_ = [*size_quantiles(prepared.row_sizes())]
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)

@@ -18,7 +18,7 @@ from vaefast.inputs.finding import Table
 from vaefast.inputs.source import PICTURES, TABLE, Source
 from vaefast.models.settings import ValidationSettings
 from vaefast.tables import advice, checking
-from vaefast.tables.preparing import Prepared, chosen_rows, prepare, why
+from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.scaling import Inputs
 from vaefast.training.early_stopping import held_out
 
@@ -128,12 +128,15 @@ class RunData(ScoredData):
         Rows to score after each epoch, or None. Without a test set the first training rows are drawn.
     choice
         One line on what was chosen, and why; empty if nothing was.
+    size_quantiles
+        Of rows of counts: quantiles of their sizes, as `VAE` keeps them; else empty.
     """
 
     train: Any
     test: Part | None
     validation: Part | None = None
     choice: str = ""
+    size_quantiles: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -214,21 +217,25 @@ def for_table(
     """
     X, called = found.X, shown(found.name)
     names = np.array(found.names, dtype=object) if found.names else None
+    continued = inputs is not None
     if inputs is None:
         with _placed(found, names):
             prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
     else:
-        rows = chosen_rows(X, inputs.method, None, found.train)[0]
-        prepared = Prepared(X, replace(inputs, names=names), rows)
+        inputs = replace(inputs, names=names)
+        with _placed(found, names):
+            table = inputs.table(X, called)
+        prepared = Prepared(table, inputs, chosen_rows(table, inputs.method, None, found.train)[0])
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
     strays = None if strays is None else in_file(strays, found.cell, X.shape[1], names)
     chosen, held = prepared.inputs, None
+    sizes = size_quantiles(prepared.row_sizes()[found.train]) if chosen.are_counts else ()
     if validation.held_out:
         assert prepared.rows is not None
         prepared, out = prepared.held_out(*held_out(len(prepared.rows), validation.held_out, seed), seed)
         held = _part(found, out, chosen)
     with _placed(found, names):
-        values = chosen.enter(X, prepared.rows, training=True, called=called)
+        values = chosen.enter(prepared.X, prepared.rows, training=True, called=called)
     test = _part(found, found.test, chosen) if len(found.test) else None
     # Without a test set, figures show training rows in the order of the table.
     return RunData(
@@ -245,7 +252,8 @@ def for_table(
         train=values,
         test=test,
         validation=held,
-        choice=_choice(found, source, chosen) if inputs is None else "",
+        choice="" if continued else _choice(found, source, chosen),
+        size_quantiles=sizes,
     )
 
 

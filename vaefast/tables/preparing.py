@@ -21,6 +21,9 @@ from vaefast.tables.row_order import row_order
 from vaefast.tables.row_weights import copies, weighted_rows
 from vaefast.tables.scaling import Inputs, choose
 
+# Quantiles of the sizes of rows of counts that a model keeps, for its samples: from the smallest to the largest.
+SIZES = 101
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -149,6 +152,11 @@ def chosen_rows(
     if numbers is not None:
         return np.repeat(order, numbers[order]), None
     return order, sample_weight[order]
+
+
+def size_quantiles(sizes: NDArray[np.float64]) -> tuple[float, ...]:
+    """Quantiles of the sizes of rows of counts, (N,), at equal steps from the smallest to the largest."""
+    return tuple(np.quantile(sizes, np.linspace(0, 1, SIZES)).tolist())
 
 
 def why(likelihood: str, scaling: str | None, chosen: str) -> str:
