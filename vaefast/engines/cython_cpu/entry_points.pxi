@@ -147,6 +147,7 @@ cdef class Worker(Weights):
         cdef Adam now
         cdef const int64_t[:, ::1] rows = tasks
         now.beta1, now.beta2, now.rest1, now.rest2, now.epsilon, now.size, now.correction = adam
+        self.pixel_source.step = self.latent_source.step = <uint64_t>s
         with nogil:
             mode = flush_denormals()
             try:
@@ -157,7 +158,6 @@ cdef class Worker(Weights):
                 elif name == TABULATE_PIECE:
                     self._tabulate(0, 1)
                 elif name == SAMPLE_PIECE:
-                    self.pixel_source.step = self.latent_source.step = <uint64_t>s
                     self._sample_rows(begin, 0, count)
                 else:
                     for half in range(HALVES):
