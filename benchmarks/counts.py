@@ -170,9 +170,7 @@ def _print_memory(options: argparse.Namespace, train: Any, folder: Path) -> None
     path.write_text(json.dumps(_settings(options, folder)))
     command = [sys.executable, "-m", "benchmarks.peers.vaefast_counts", str(path)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    print(
-        f"peak memory of training with vaefast {found['peak']:.0f} MB, {found['table']:.0f} MB of it the table as scipy reads it"
-    )
+    print(f"peak memory of training with vaefast {found['peak']:.0f} MB, {found['table']:.0f} MB of it the table of scipy")
 
 
 def _settings(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
