@@ -34,7 +34,7 @@ FLOORS: dict[str, set[str]] = {
     "engines.contract": {"models.layout"},
     "engines.objectives": {"models.settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "models"},
-    "engines.images": {"models.conditions", "models.count_rows", "models.settings"},
+    "engines.images": {"models.count_rows", "models.settings"},
     "engines.examples": {"engines.images", "models"},
     "engines.compiled_copy": set(),
     "engines.plan": {"models.layout"},

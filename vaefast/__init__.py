@@ -8,15 +8,15 @@ from vaefast.version import __version__
 
 if TYPE_CHECKING:
     from vaefast.errors import DataWarning
-    from vaefast.estimator import VAE, load
+    from vaefast.estimator import VAE, VAEDetector, load
     from vaefast.training.tensorboard import TensorBoard
 
-__all__ = ["VAE", "DataWarning", "TensorBoard", "__version__", "load"]
+__all__ = ["VAE", "DataWarning", "TensorBoard", "VAEDetector", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # scikit-learn alone takes a second to import: nothing is imported before somebody asks for it.
-    if name in ("VAE", "load"):
+    if name in ("VAE", "VAEDetector", "load"):
         from vaefast import estimator
 
         return getattr(estimator, name)
