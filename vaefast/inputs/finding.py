@@ -175,5 +175,5 @@ def _table(numbers: Numbers) -> Table:
     about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice, numbers.cell
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
-    X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values
+    X: Any = counted(numbers.values).packed() if stays_sparse else numbers.dense().values
     return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about)
