@@ -187,6 +187,6 @@ def _table(numbers: Numbers, covariates: int = 0) -> Table:
     about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice, numbers.cell
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
-    X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values
+    X: Any = counted(numbers.values).packed() if stays_sparse else numbers.dense().values
     told = ToldColumns.of(numbers.told, covariates, shown(numbers.source))
     return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about, told)
