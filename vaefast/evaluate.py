@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vaefast.inputs import ScoredData, Source
     from vaefast.inputs.finding import Table
     from vaefast.tables.scaling import Inputs
+    from vaefast.tables.told import Told
 
 MODEL, RESULTS = "model.safetensors", "evaluation.json"
 MOST_SAMPLES = 10**7
@@ -126,9 +127,9 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
     from vaefast.inference import saved_inputs
     from vaefast.inputs import to_score
 
-    inputs = saved_inputs.of_saved(saved)
+    inputs, told = saved_inputs.of_saved(saved), saved_inputs.told_of(saved.estimator)
     if options.data is not None:
-        found, is_all = _other_data(options, saved, inputs)
+        found, is_all = _other_data(options, saved, inputs, told)
     else:
         found, is_all = _own_data(options, inputs), False
     columns = (found.test.values if isinstance(found, Dataset) else found.X).shape[1]
@@ -136,13 +137,13 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
     if columns != saved.model.pixels:
         raise DataError(f"{found.name} has {columns} {what}, but the model has {saved.model.pixels}: give other --data")
     count, rows = len(found.test), "rows" if is_all else f"test {unit}s"
-    data = to_score(found, inputs, f"{'all ' if is_all else ''}{count:,} {rows}")
+    data = to_score(found, inputs, f"{'all ' if is_all else ''}{count:,} {rows}", told)
     if options.limit is None or options.limit >= count:
         return data
     return replace(data, drawn=data.drawn.first(options.limit), rows_are=f"the first {options.limit:,} of {count:,} {rows}")
 
 
-def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Dataset | Table, bool]:
+def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told) -> tuple[Dataset | Table, bool]:
     """The data that --data names, and whether all their rows are the test set.
 
     They are if the data have no test set of their own and are not those of the run, whose training rows must be left out.
@@ -159,7 +160,10 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs) -> tuple[Da
     if is_table(saved, inputs):
         names = () if inputs.names is None else tuple(inputs.names)
         layer = options.layer or layer_of(options.run, path)
-        known = Source(path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer)
+        known = Source(
+            path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer, covariates=told.names,
+            size_factors=told.size_column,
+        )  # fmt: skip
         if recorded is not None and recorded.test_fraction > 0:
             divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
             if isinstance(divided, Dataset) or divided.sha256 == own:

@@ -76,7 +76,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         raise SettingsError("--start-from begins a new run, and --resume continues one: give one of them")
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
-    options = suited(options, data.size, data.columns, data.inputs.likelihood)
+    options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width)
     engine_name, threads = _choose_engine(options, job), job.thread_count(options.threads)
     state = None if started_from is None else _start(started_from, options)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
@@ -115,11 +115,14 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
     fraction = source.TEST_FRACTION if options.test_fraction is None else options.test_fraction
     kind = None if resumed is None else source.recorded(resumed.checkpoint.run["source"]).kind
     split = options.likelihood, options.scaling, fraction, options.label, options.all_columns, options.color
-    return source.Source(options.data, options.data_dir, *split, kind, layer=options.layer)
+    return source.Source(
+        options.data, options.data_dir, *split, kind, layer=options.layer, covariates=options.covariates,
+        size_factors=options.size_factors,
+    )  # fmt: skip
 
 
 def _data(source: Source, options: Options, resumed: Resumed | None, started_from: SavedModel | None, job: Job) -> RunData:
-    """The data of the run. If it continues from a model, they are scaled as for that model.
+    """The data of the run. If it continues from a model, they are scaled as for that model, and their covariates are its.
 
     Raises
     ------
@@ -136,14 +139,15 @@ def _data(source: Source, options: Options, resumed: Resumed | None, started_fro
         if started_from is not None and started_from.scaling:
             raise SettingsError(f"--start-from {options.start_from} was trained on a table, but {found.name} holds pictures")
         return for_pictures(found, options.likelihood, validation, seed)
-    inputs = None
+    inputs, told = None, None
     if started_from is not None:
-        inputs = saved_inputs.of_saved(started_from)
+        inputs, told = saved_inputs.of_saved(started_from), saved_inputs.told_of(started_from.estimator)
         _check_start(inputs, started_from, found, options)
     elif resumed is not None:
         settings = resumed.checkpoint.run["settings"]
         inputs = saved_inputs.from_json(settings["model"]["likelihood"], settings["inputs"])
-    return for_table(found, source, validation, seed, inputs)
+        told = saved_inputs.told_of(settings.get("told", {}))
+    return for_table(found, source, validation, seed, inputs, told)
 
 
 def _new_folder(options: Options, data: str) -> RunFolder:
@@ -294,7 +298,7 @@ def _model_content(engine: Engine, data: RunData, options: Options, training: di
     scaling = None if options.scaling == "none" else options.scaling
     about = {
         **saved_inputs.description(data.inputs, data.names), "parameters": {"scaling": scaling}, "n_iter": epochs,
-        **({"size_quantiles": data.size_quantiles} if data.size_quantiles else {}),
+        **({"size_quantiles": data.size_quantiles} if data.size_quantiles else {}), **data.told.as_json(),
     }  # fmt: skip
     return model_file.serialize(engine.layout, parameters, training, about, saved_inputs.tensors(data.inputs))
 
@@ -365,7 +369,10 @@ def _settings(options: Options, data: RunData) -> dict[str, Any]:
     from vaefast.inference import saved_inputs
 
     settings = {"data": data.name, "model": options.model.as_values(), "training": options.training.as_values()}
-    return settings if data.is_pictures else {**settings, "inputs": saved_inputs.as_json(data.inputs, data.names)}
+    if data.is_pictures:
+        return settings
+    told = {"told": about} if (about := data.told.as_json()) else {}
+    return {**settings, "inputs": saved_inputs.as_json(data.inputs, data.names), **told}
 
 
 if __name__ == "__main__":

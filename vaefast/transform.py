@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from vaefast.data import Numbers
     from vaefast.estimator import VAE
+    from vaefast.inputs import ToldColumns
 
 SUFFIXES = (".csv", ".npy", ".npz")
 # Rows whose scores are computed at once. Signals are handled between two blocks.
@@ -60,6 +62,7 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.engines.threads import thread_count
     from vaefast.estimator import load
     from vaefast.files import atomic
+    from vaefast.inputs import ToldColumns
 
     _check_out(options)
     threads = None if options.threads is None else thread_count(options.threads)
@@ -67,9 +70,10 @@ def run(options: Options, interruption: Interruption) -> None:
     data = _rows(vae, options)
     if data.notice:
         complain(data.notice)
+    columns = ToldColumns.of(data.told, len(vae._told.names), data.name)
     try:
         with Display(len(data), "row") as display:
-            arrays = _arrays(vae, data, options, display.show)
+            arrays = _arrays(vae, data, columns, options, display.show)
     finally:
         vae._network.engine.close()
     atomic.write_bytes(options.out, _content(arrays, options.out.suffix.lower()))
@@ -117,38 +121,64 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
+    size_factors = vae._told.size_column
+    told = vae._told.names if size_factors is None else (*vae._told.names, size_factors)
     pictures = vae._inputs.are_pictures
+    if pictures and told:
+        raise DataError(
+            f"{options.model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python"
+        )
     if pictures:
         data = numbers_of(read(name, color=is_in_color(options.model), layer=options.layer), known)
     else:
-        data = read_numbers(name, wanted, known, layer=options.layer or layer_of(options.model, name))
+        data = read_numbers(name, wanted, known, layer=options.layer or layer_of(options.model, name), told=told)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
-    data = replace(data, values=data.values[: options.limit])
+    data = data.first(options.limit)
     return data if vae._inputs.are_counts else data.dense()  # counts stay sparse
 
 
-def _arrays(vae: VAE, data: Numbers, options: Options, show: Callable[[int], None]) -> dict[str, NDArray[Any]]:
-    """The arrays to write, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,)."""
+def _arrays(
+    vae: VAE, data: Numbers, columns: ToldColumns, options: Options, show: Callable[[int], None]
+) -> dict[str, NDArray[Any]]:
+    """The arrays to write, by name: `latent` and `std`, (N, Z) each, `elbo` and `log_p`, (N,).
+
+    `columns` holds the covariates and the size factors of the rows.
+    """
     import numpy as np
 
-    from vaefast.inputs import in_file
-
-    X = data.values
-    try:
-        mean, std = vae.posterior(X)  # looks at every value
-    except DataError as error:
-        raise DataError(f"{data.name} as {in_file(str(error), data.cell, X.shape[1], vae._inputs.names)}") from error
+    X, covariates, sizes = data.values, columns.values(vae._told), columns.sizes
+    with _placed(data, vae):
+        table = vae._inputs.table(X)
+    columns.beside(table, vae._told)  # looks at every value that is told
+    with _placed(data, vae):
+        mean, std = vae.posterior(X, covariates=covariates)  # looks at every value
     arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
     arrays["elbo"] = np.empty(len(data))
     if options.samples is not None:
         arrays["log_p"] = np.empty(len(data))
     for rows in _blocks(len(data)):
-        arrays["elbo"][rows] = vae.score_samples(X[rows])
+        about: dict[str, Any] = {
+            "covariates": None if covariates is None else {name: values[rows] for name, values in covariates.items()},
+            "size_factors": None if sizes is None else sizes[rows],
+        }
+        arrays["elbo"][rows] = vae.score_samples(X[rows], **about)
         if options.samples is not None:
-            arrays["log_p"][rows] = vae.log_likelihood(X[rows], options.samples)
+            arrays["log_p"][rows] = vae.log_likelihood(X[rows], options.samples, **about)
         show(min(rows.stop, len(data)))
     return arrays
+
+
+@contextmanager
+def _placed(data: Numbers, vae: VAE) -> Iterator[None]:
+    """Refusals of a value name its place in the file."""
+    from vaefast.inputs import in_file
+
+    try:
+        yield
+    except DataError as error:
+        where = in_file(str(error), data.cell, data.values.shape[1], vae._inputs.names)
+        raise DataError(f"{data.name} as {where}") from error
 
 
 def _blocks(rows: int) -> Iterator[slice]:

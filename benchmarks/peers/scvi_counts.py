@@ -3,8 +3,9 @@
     PYTHON benchmarks/peers/scvi_counts.py SETTINGS.json
 
 SETTINGS holds `data` (an .npz of scipy.sparse, cells to train on), `held_out` (another), `threads`, `hidden`, `latent`,
-`batch_size`, `epochs` and `plain`: without it the model is as its users run it, with batch normalisation and dropout; with it,
-neither. Each epoch answers with its seconds; the end with the ELBO a held-out cell, and with log p(x) by `samples` samples.
+`batch_size`, `epochs`, `likelihood` (nb or zinb) and `plain`: without it the model is as its users run it, with batch
+normalisation and dropout; with it, neither. Each epoch answers with its seconds; the end with the ELBO a held-out cell, with
+log p(x) by `samples` samples, and with the peak memory in MB.
 """
 
 from __future__ import annotations
@@ -51,16 +52,19 @@ def main() -> None:
     scvi.model.SCVI.setup_anndata(train)
     plain = {"use_batch_norm": "none", "dropout_rate": 0.0} if settings["plain"] else {}
     sizes = {"n_hidden": settings["hidden"], "n_latent": settings["latent"]}
-    model = scvi.model.SCVI(train, gene_likelihood="nb", **sizes, **plain)
+    model = scvi.model.SCVI(train, gene_likelihood=settings["likelihood"], **sizes, **plain)
     say(ready=True, version=scvi.__version__, torch=torch.__version__)
     quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
     model.train(
         max_epochs=settings["epochs"], batch_size=settings["batch_size"], train_size=1.0, accelerator="cpu",
         callbacks=[Turns()], **quiet,
     )  # fmt: skip
+    # `ru_maxrss` also counts the parent process as it was when it started this one.
+    with open("/proc/self/status", encoding="utf-8") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024 / 1e6
     elbo = float(np.mean(np.asarray(model.get_elbo(rest))))
     log_p = np.asarray(model.get_marginal_ll(rest, n_mc_samples=settings["samples"], return_mean=False))
-    say(elbo=elbo, log_p=float(np.mean(log_p)))
+    say(elbo=elbo, log_p=float(np.mean(log_p)), peak=peak)
 
 
 if __name__ == "__main__":

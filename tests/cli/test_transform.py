@@ -318,7 +318,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(command, run, monkeypatch):
 def test_a_signal_leaves_nothing_half_written(command, run, monkeypatch):
     import signal
 
-    def interrupted(vae: VAE, X: np.ndarray) -> None:
+    def interrupted(vae: VAE, X: np.ndarray, **about: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

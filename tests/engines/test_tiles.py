@@ -51,12 +51,12 @@ def call_gradient_narrow(A, a, D, d_panel, G, g, g_panel, B):
 
 @kernel
 def call_gather_wide(W, w_panel, index, value, first, count, start, C, c, c_panel):
-    gather_wide(W, 0, w_panel, index, value, first, count, start, 0, C, c, c_panel)
+    gather_wide(W, 0, w_panel, index, value, first, count, start, 0, PANEL, C, c, c_panel)
 
 
 @kernel
 def call_gather_one(W, w_panel, index, value, first, count, start, C, c, c_panel):
-    gather_one(W, 0, w_panel, index, value, first, count, start, 0, C, c, c_panel)
+    gather_one(W, 0, w_panel, index, value, first, count, start, 0, PANEL, C, c, c_panel)
 
 
 @kernel

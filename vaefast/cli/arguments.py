@@ -73,6 +73,11 @@ def _add_data(add: Add) -> None:
     add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
         "never trained on")  # fmt: skip
     add("--layer", metavar="NAME", help="for an .h5ad file: the layer to train on instead of X, or raw")
+    add("--covariates", metavar="COLUMN", nargs="*", help="columns of a table, by name or by number from 1, or of obs of an "
+        ".h5ad file, that the decoder is told of each row beside the latents, such as the batch of a cell: text becomes one "
+        "column for each of its values, numbers are standardised. They are not trained on")  # fmt: skip
+    add("--size-factors", metavar="COLUMN", help="for counts: such a column of numbers above 0 to which the rates of each row "
+        "are proportional, instead of its total; it is not trained on")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -99,6 +104,7 @@ def _add_model(add: Add) -> None:
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
         "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
         "other counts)")  # fmt: skip
+    add("--encode-covariates", action="store_true", help="the encoder, too, sees the --covariates")
     add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
         f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")

@@ -65,6 +65,8 @@ class Options:
     test_fraction: float | None = None
     label: str | None = None
     layer: str | None = None
+    covariates: tuple[str, ...] = ()
+    size_factors: str | None = None
     all_columns: bool = False
     color: bool = False
 
@@ -101,6 +103,9 @@ def checked(given: Mapping[str, Any]) -> Options:
     validation, training = ValidationSettings(**_taken(values, VALIDATION)), _taken(values, TRAINING)
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
+    # Until the data say how many columns these become, each is one.
+    covariates = _column_names(values.get("covariates", []))
+    model["covariates"] = len(covariates)
     has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
     zero_inflation, encoder_input = model.pop("zero_inflation", False), model.pop("encoder_input", AUTO)
     if likelihood != AUTO:
@@ -135,13 +140,20 @@ def checked(given: Mapping[str, Any]) -> Options:
         test_fraction=values.get("test_fraction"),
         label=values.get("label"),
         layer=values.get("layer"),
+        covariates=covariates,
+        size_factors=values.get("size_factors"),
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
     )
 
 
-def suited(options: Options, rows: int, columns: int, likelihood: str) -> Options:
+def suited(options: Options, rows: int, columns: int, likelihood: str, covariates: int) -> Options:
     """The options, completed for so many training rows of so many columns under this likelihood where they are not given.
+
+    Parameters
+    ----------
+    covariates
+        Columns of covariates that the networks see.
 
     Raises
     ------
@@ -160,8 +172,24 @@ def suited(options: Options, rows: int, columns: int, likelihood: str) -> Option
         training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
     seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input
     zeros = options.zero_inflation
-    model = replace(options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen)
+    model = replace(
+        options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen, covariates=covariates
+    )
     return replace(options, model=model, training=training)
+
+
+def _column_names(names: list[object]) -> tuple[str, ...]:
+    """Names of columns, or their numbers as text.
+
+    Raises
+    ------
+    SettingsError
+        One is no text, as in a TOML file.
+    """
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise SettingsError(f"covariates has {wrong!r}: give names of columns, or their numbers, as text in quotes")
+    return tuple(str(name) for name in names)
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:

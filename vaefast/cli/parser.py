@@ -27,6 +27,8 @@ SYNONYMS = {
     "nz, embedding-dim, bottleneck, code-size",
     "activation": "act, nonlinearity",
     "scaling": "normalize, normalise, normalization, standardize, standardise, scale, scaler, preprocess",
+    "covariates": "covariate, condition, conditions, batch-key, batch-keys, categorical-covariate-keys",
+    "size-factors": "size-factor, size-factor-key, library-size, library-sizes, exposure",
     "test-fraction": "test-size, test-split, test-share, holdout, hold-out",
     "likelihood": "output-distribution, decoder-distribution, recon-loss",
     "objective": "loss, bound",

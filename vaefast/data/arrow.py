@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_ind
 from vaefast.data.labels import column_of
 from vaefast.data.reading import new_array, reading
 from vaefast.data.table import Places, Table
+from vaefast.data.told import WANTED, ToldColumn, of_categories, of_numbers
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
 
 
-def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[str] = ()) -> Table:
+def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[str] = (), told: Sequence[str] = ()) -> Table:
     """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
     Left out, with a note, are the index that pandas has written, and a first column that is one (see `without_index`).
@@ -34,7 +36,7 @@ def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[
     ----------
     kind
         `parquet` or `feather`.
-    label, known
+    label, known, told
         As for `read_table`.
 
     Raises
@@ -45,17 +47,21 @@ def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[
     origin = shown(path)
     with _pyarrow(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
-        return _table(held, label, known, origin)
+        return _table(held, label, known, told, origin)
 
 
-def _table(held: pa.Table, label: str | None, known: Sequence[str], origin: str) -> Table:
+def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequence[str], origin: str) -> Table:
     """The columns without an index."""
     names, indexes = [str(name) for name in held.column_names], _indexes(held)
-    kept = [i for i, name in enumerate(names) if name not in indexes]
+    told_at = [column_of(name, names, len(names), origin, WANTED) for name in told]
+    labels_at = None if label is None else column_of(label, names, len(names), origin)
+    columns_at = [i for i, name in enumerate(names) if name not in indexes]
+    kept = [i for i in columns_at if i not in told_at or i == labels_at]
     if not kept or not held.num_rows:
         raise DataError(f"{origin} holds no numbers: give at least one row and one column of them")
-    at = None if label is None else column_of(label, names, len(names), origin)
-    chosen = kept.index(at) if at in kept else None
+    chosen = {kept.index(at) for at in (labels_at,) if at in kept}
+    if columns_at[0] in told_at:
+        chosen.add(0)  # what comes behind it is not the first column of the file, and no index
     watched = may_hold_text([names[i] for i in kept], chosen, known) | ({0} if _may_name_rows(held, kept[0]) else set())
     texts: dict[int, list[str]] = {}
     table = Table(tuple(names[i] for i in kept), np.empty((0, len(kept))), texts, tuple(kept), Places())
@@ -67,7 +73,31 @@ def _table(held: pa.Table, label: str | None, known: Sequence[str], origin: str)
     row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
     table = table.with_values(_joined(columns, origin), tuple(row_names))
     table = table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
-    return without_index(table, origin, label=chosen)
+    table = replace(table, told=tuple(_told(held.column(at), names[at], at, origin) for at in told_at))
+    return without_index(table, origin, chosen=chosen)
+
+
+def _told(column: pa.ChunkedArray, name: str, at: int, origin: str) -> ToldColumn:
+    """A column that says something of each row: numbers, or categories of text, truth values, dates or a dictionary.
+
+    Raises
+    ------
+    DataError
+        It holds something else, or a value is missing.
+    """
+    import pyarrow as pa
+
+    kind, places = column.type, Places()
+
+    def cell(row: int) -> str:
+        return f"{places.row(row)}, {places.column(at, name)}"
+
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return of_numbers(name, column.cast(pa.float64()).to_numpy().astype(np.float64), cell, origin, at)
+    held = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_nested(held) or pa.types.is_binary(held):
+        raise DataError(f"{origin}: {places.column(at, name)} holds values of type {shown(kind)}: give text or numbers")
+    return of_categories(name, column.to_pylist(), cell, origin, at)
 
 
 @contextmanager

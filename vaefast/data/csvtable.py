@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,6 +24,7 @@ from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_ind
 from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked
 from vaefast.data.table import Table
+from vaefast.data.told import WANTED, ToldColumn, of_texts
 from vaefast.data.values import row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
@@ -40,6 +42,7 @@ def read_table(
     dtype: DTypeLike | Callable[[Sequence[str], int], DTypeLike],
     label: str | None = None,
     known: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> Table:
     """All columns of numbers except the index of the rows.
 
@@ -61,27 +64,30 @@ def read_table(
         Name or number, from 1, of a column that may hold text.
     known
         Names of the columns that are wanted: where all are there, the others may hold text.
+    told
+        Names or numbers, from 1, of columns that say something of each row and may hold text.
 
     Raises
     ------
     DataError
-        There is no such column of labels, lines differ in length, a value is text or missing, there are no numbers, a column
-        without a name is not an index, or the file is damaged or is not text.
+        There is no such column of labels or of `told`, lines differ in length, a value is text or missing, there are no
+        numbers, a column without a name is not an index, or the file is damaged or is not text.
     """
     try:
-        return _read(path, dtype, label, known, None)
+        return _read(path, dtype, label, known, told, None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
             raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
-        found = _read(path, dtype, label, known, OTHER_ENCODING)
+        found = _read(path, dtype, label, known, told, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
-def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], encoding: str | None) -> Table:
+def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], told: Sequence[str], encoding: str | None) -> Table:
     origin = shown(path)
     with _lines(path, encoding) as lines:
         names, lacks_a_name = lines.header()
-        chosen = None if label is None else column_of(label, names, lines.width(), origin)
+        told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
+        chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
         watched = may_hold_text(names, chosen, known) | ({0} if names and names[0].lower() in COUNTERS else set())
         begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
         texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
@@ -105,7 +111,14 @@ def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], encod
     table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
     if truths:
         table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
+    table = replace(table, told=tuple(_told(table, *pair, origin) for pair in zip(told, told_at, strict=True)))
     return without_index(table, origin, lacks_a_name, chosen)
+
+
+def _told(table: Table, given: str, at: int, origin: str) -> ToldColumn:
+    """A column that was asked for by this name or number."""
+    name = (table.names[at] if table.names else "") or given
+    return of_texts(name, table.texts[at], lambda row: table.cell(row, at), origin, at)
 
 
 def header_of(path: Path) -> list[str]:

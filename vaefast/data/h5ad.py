@@ -1,17 +1,17 @@
-"""`.h5ad` files of anndata, read by h5py: X or a layer, dense or sparse, its row and column names, and labels in `obs`."""
+"""`.h5ad` files of anndata, read by h5py: X or a layer, dense or sparse, its row and column names, and columns of `obs`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.h5sparse import opened, read_group, text, texts
-from vaefast.data.images import Labels
 from vaefast.data.numbers import Numbers
+from vaefast.data.obs import read_labels, read_told
 from vaefast.data.reading import new_array
 from vaefast.data.wording import shortened, shown
 from vaefast.errors import DataError
@@ -23,7 +23,7 @@ RAW = "raw"
 LOOKED_AT = 1 << 16
 
 
-def read_h5ad(path: Path, label: str | None = None, layer: str | None = None) -> Numbers:
+def read_h5ad(path: Path, label: str | None = None, layer: str | None = None, told: Sequence[str] = ()) -> Numbers:
     """Read X, or a layer, with its names. Of a sparse one only its three arrays are read, and it stays sparse.
 
     Parameters
@@ -32,6 +32,8 @@ def read_h5ad(path: Path, label: str | None = None, layer: str | None = None) ->
         Name of a column of `obs`.
     layer
         Name of one of `layers`; `raw` for the X of `raw`, unless a layer has this name.
+    told
+        Names of columns of `obs` that say something of each row.
 
     Raises
     ------
@@ -41,12 +43,13 @@ def read_h5ad(path: Path, label: str | None = None, layer: str | None = None) ->
     with opened(path) as file:
         held, var = _chosen(file, layer, path)
         values, names, rows = _matrix(held, path), _index(var), _index(file.get("obs"))
-        labels, classes = (None, ()) if label is None else _labels(file, label, path)
+        labels, classes = (None, ()) if label is None else read_labels(file, label, path)
+        columns = tuple(read_told(file, name, path) for name in told)
         advice = _advice(file, held) if layer is None else ""
     if len(values.shape) != 2 or 0 in values.shape:
         raise DataError(f"{shown(path)} holds an X of shape {values.shape}: give at least one row and one column")
     note = "" if label is None else f"column {shown(repr(label))} of obs holds labels: not trained on"
-    return Numbers(path, values, names, rows, labels, classes, tuple(filter(None, (advice, note))))
+    return Numbers(path, values, names, rows, labels, classes, tuple(filter(None, (advice, note))), told=columns)
 
 
 def _chosen(file: Any, layer: str | None, path: Path) -> tuple[Any, Any]:
@@ -120,40 +123,3 @@ def _index(frame: Any) -> tuple[str, ...]:
     if hasattr(frame, "dtype"):  # a record array, as anndata wrote before 0.7
         return tuple(text(value) for value in frame[frame.dtype.names[0]])
     return texts(frame[frame.attrs.get("_index", "_index")])
-
-
-def _labels(file: Any, label: str, path: Path) -> tuple[Labels | None, tuple[str, ...]]:
-    """A column of `obs`, which holds categories, texts or whole numbers."""
-    obs = file["obs"]
-    names = [name for name in obs if not name.startswith("__")]
-    if label not in names:
-        raise DataError(
-            f"{shown(path)} has no column {shown(repr(label))} in obs: it has {shortened(shown(', '.join(names)))}"
-        )
-    column = obs[label]
-    if "codes" in column if not hasattr(column, "dtype") else "categories" in column.attrs:
-        return _categories(obs, column, label, path)
-    if not hasattr(column, "dtype") and np.any(column["mask"]):  # nullable numbers of pandas
-        raise _missing(int(np.argmax(column["mask"])), label, path)
-    values = column[()] if hasattr(column, "dtype") else column["values"][()]
-    if values.dtype.kind in "buif" and np.array_equal(values, np.floor(values)):
-        return values.astype(np.int64), ()
-    if values.dtype.kind == "f":
-        raise DataError(f"{shown(path)}: column {shown(repr(label))} of obs holds real numbers, not labels: choose another")
-    classes, labels = np.unique([text(value) for value in values], return_inverse=True)
-    return labels.astype(np.int64), tuple(str(name) for name in classes)
-
-
-def _categories(obs: Any, column: Any, label: str, path: Path) -> tuple[Labels, tuple[str, ...]]:
-    """Values of a categorical column: a group of codes and categories, or codes with a reference (anndata before 0.7)."""
-    is_group = not hasattr(column, "dtype")
-    codes = (column["codes"] if is_group else column)[()].astype(np.int64)
-    held = (column["categories"] if is_group else obs[column.attrs["categories"]])[()]
-    if codes.min(initial=0) < 0:
-        raise _missing(int(np.argmin(codes)), label, path)
-    return codes, tuple(text(value) for value in held)
-
-
-def _missing(row: int, label: str, path: Path) -> DataError:
-    where = f"row {row} (counted from 0), column {shown(repr(label))} of obs"
-    return DataError(f"{shown(path)}: {where}: a label is missing: fill it in, or leave its row out")

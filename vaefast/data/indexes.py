@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,30 +31,30 @@ def unnamed(names: Sequence[str]) -> list[int]:
     return list(range(end))
 
 
-def may_hold_text(names: Sequence[str], label: int | None, known: Sequence[str] = ()) -> set[int]:
+def may_hold_text(names: Sequence[str], chosen: Collection[int], known: Sequence[str] = ()) -> set[int]:
     """Columns that are no data, whatever they hold: the unnamed ones in front, labels, and those that nobody wants.
 
     Parameters
     ----------
-    label
-        The column of labels, if it is chosen.
+    chosen
+        Columns that are chosen for something, such as labels.
     known
         Names of the columns that are wanted, if they are known; only where all are there can the others be told.
     """
     others = {i for i, name in enumerate(names) if name not in known} if known and {*known} <= {*names} else set[int]()
     named = {i for i, name in enumerate(names) if name.lower() in LABELS}
-    return {*unnamed(names)} | named | others | (set() if label is None else {label})
+    return {*unnamed(names)} | named | others | {*chosen}
 
 
-def without_index(table: Table, origin: str, lacks_a_name: bool = False, label: int | None = None) -> Table:
+def without_index(table: Table, origin: str, lacks_a_name: bool = False, chosen: Collection[int] = ()) -> Table:
     """The table without its leading index columns, and notes on them.
 
     Parameters
     ----------
     lacks_a_name
         Whether the header has one name fewer than a row has fields.
-    label
-        The column of labels, if it is chosen: it is no index.
+    chosen
+        Columns that are chosen for something, such as labels: they are no index.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False, label: 
     nameless = unnamed(table.names)
     if nameless:
         return replace(table.without(nameless), row_names=tuple(table.texts[nameless[0]]))
-    said = "" if label == 0 else _numbering(table)
+    said = "" if 0 in chosen else _numbering(table)
     if not said:
         return table
     texts = table.texts.get(0)

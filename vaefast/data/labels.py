@@ -17,11 +17,12 @@ from vaefast.errors import DataError
 # Columns that may be labels.
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "y")
 LABEL, Y, X = "label", "y", "x"
+FLAG = "--label"
 MOST_CLASSES = 100
 
 
-def column_of(label: str, names: Sequence[str], columns: int, origin: str) -> int:
-    """The column of this name, else of this number from 1 on.
+def column_of(label: str, names: Sequence[str], columns: int, origin: str, wanted: str = FLAG) -> int:
+    """The column of this name, else of this number from 1 on; `wanted` says in a message for what.
 
     Raises
     ------
@@ -32,14 +33,14 @@ def column_of(label: str, names: Sequence[str], columns: int, origin: str) -> in
         return list(names).index(label)
     if label.isdecimal() and 1 <= int(label) <= columns:
         return int(label) - 1
-    raise _no_column(label, names, columns, origin)
+    raise _no_column(label, names, columns, origin, wanted)
 
 
-def _no_column(label: str, names: Sequence[str], columns: int, origin: str) -> DataError:
+def _no_column(label: str, names: Sequence[str], columns: int, origin: str, wanted: str = FLAG) -> DataError:
     near = get_close_matches(label.lower(), {name.lower(): name for name in names}, n=1)
     meant = next((f"did you mean {shown(repr(name))}? Its" for name in names if [name.lower()] == near), "its")
     held = f"{meant} columns are {shortened(shown(', '.join(names)))}" if names else f"it has {columns}"
-    return DataError(f"{origin} has no column {shown(repr(label))} for --label: {held}")
+    return DataError(f"{origin} has no column {shown(repr(label))} for {wanted}: {held}")
 
 
 def choose_label(table: Table, origin: str, label: str) -> Table:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vaefast.data.images import Labels
 from vaefast.data.reading import new_array
+from vaefast.data.told import ToldColumn
 from vaefast.data.values import Cell
 from vaefast.data.wording import shown
 from vaefast.models.count_rows import CountRows
@@ -40,6 +41,8 @@ class Numbers:
         Height and width, or height, width and channels, if a row is a picture; else None.
     cell
         Gives the name in messages of the value in a row and a column; None counts as NumPy does.
+    told
+        Columns that say something of each row, in the order in which they were asked for. They are not columns of `values`.
     """
 
     source: str | Path
@@ -51,6 +54,7 @@ class Numbers:
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     cell: Cell | None = None
+    told: tuple[ToldColumn, ...] = ()
 
     def __len__(self) -> int:
         """Count the rows: N."""
@@ -75,6 +79,11 @@ class Numbers:
         """The same with these columns, in this order."""
         values = self.values.only(columns) if isinstance(self.values, CountRows) else self.values[:, columns]
         return replace(self, values=values, names=tuple(self.names[at] for at in columns) if self.names else ())
+
+    def first(self, count: int | None) -> Numbers:
+        """The first rows, without their labels and names; all for None."""
+        told = tuple(column.first(count) for column in self.told)
+        return replace(self, values=self.values[:count], told=told, labels=None, row_names=())
 
     def dense(self) -> Numbers:
         """The same with a NumPy array for the values.

@@ -22,18 +22,24 @@ from vaefast.data.sparse import read_sparse
 from vaefast.data.split import joined
 from vaefast.data.table import Table
 from vaefast.data.tenx import read_tenx
+from vaefast.data.told import no_columns
 from vaefast.data.values import cell_of_array, row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
 
 
-def read_columns(path: Path, kind: str, label: str | None = None, known: Sequence[str] = ()) -> Table:
+def read_columns(
+    path: Path, kind: str, label: str | None = None, known: Sequence[str] = (), told: Sequence[str] = ()
+) -> Table:
     """The columns of a text, parquet or feather file, labels included. Text gives float64.
 
-    `known` are the names of the columns of a model. Columns with other names may then hold text.
+    `known` are the names of the columns of a model. Columns with other names may then hold text. `told` are names, or numbers
+    from 1, of columns that say something of each row and may hold text.
     """
-    return read_table(path, np.float64, label, known) if kind == "text" else read_arrow(path, kind, label, known)
+    if kind == "text":
+        return read_table(path, np.float64, label, known, told)
+    return read_arrow(path, kind, label, known, told)
 
 
 def table_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Numbers:
@@ -54,6 +60,7 @@ def table_of(table: Table, path: Path, label: str | None = None, all_columns: bo
     origin = shown(path)
     if label is not None:
         table = choose_label(table, origin, label)
+    table = table.without_told()
     table = table if all_columns else ask_for_labels(table, origin)
     return _settled(table, path)
 
@@ -69,6 +76,7 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
     origin = shown(path)
     if label is not None:
         table = choose_label(table, origin, label)
+    table = table.without_told()
     order = order_of(table.names, known, origin)
     if order is not None:
         others = ", ".join(shown(name) for i, name in enumerate(table.names) if i not in order)
@@ -80,7 +88,12 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
 
 
 def read_numbers_file(
-    path: Path, kind: str, label: str | None = None, layer: str | None = None, known: Sequence[str] = ()
+    path: Path,
+    kind: str,
+    label: str | None = None,
+    layer: str | None = None,
+    known: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> Numbers:
     """The numbers of a `.npy`, `.npz`, `.h5ad`, `.mtx` or `.h5` file; sparse ones stay sparse.
 
@@ -90,6 +103,8 @@ def read_numbers_file(
         For `.h5ad`: the layer to read instead of X.
     known
         Names of the columns of a model. The columns of a file with names are then chosen by name.
+    told
+        For `.h5ad`: names of columns of `obs` that say something of each row.
 
     Raises
     ------
@@ -97,7 +112,9 @@ def read_numbers_file(
         The file is damaged, or a value is not a finite number; a column is missing.
     """
     if kind == "h5ad":
-        return check_finite(_known_columns(read_h5ad(path, label, layer), known))
+        return check_finite(_known_columns(read_h5ad(path, label, layer, told), known))
+    if told:
+        raise no_columns(shown(path), told)
     if label is not None:
         raise DataError(
             f"{shown(path)} has no named columns for --label {shown(label)}: save the labels as the array y beside X"
@@ -221,4 +238,4 @@ def _settled(table: Table, path: Path) -> Numbers:
         raise DataError(f"{origin} has no column of numbers to train on: give at least one")
     check_no_gaps(table, origin)
     about = table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
-    return check_finite(Numbers(path, table.values, *about, cell=table.cell))
+    return check_finite(Numbers(path, table.values, *about, cell=table.cell, told=table.told))

@@ -22,6 +22,7 @@ from vaefast.data.numpyfile import Span, outline_of, span_of
 from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction, split
 from vaefast.data.tenx import matrix_in
+from vaefast.data.told import no_columns
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
@@ -162,6 +163,7 @@ def read_numbers(
     all_columns: bool = False,
     color: bool = False,
     layer: str | None = None,
+    told: Sequence[str] = (),
 ) -> Numbers:
     """Read a table: the numbers of a file as they are, or pictures as `read` gives them.
 
@@ -174,20 +176,28 @@ def read_numbers(
         model: then a column that looks like labels is refused, unless `label` or `all_columns` is given.
     known
         Names of the columns of the model, if it knows them. The columns of a file with names are then chosen by name.
+    told
+        Columns that say something of each row and become `Numbers.told`: of a text, parquet or feather file by their names
+        or numbers from 1, which may hold text; of an `.h5ad` file by their names in `obs`.
 
     Raises
     ------
     DataError
-        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels.
+        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels; or
+        the data hold no columns for `told`.
     """
     path = file_of(name)
     kind = "idx" if path is None else kind_of_file(path)
     if path is None or kind == "idx":
+        if told:
+            if name not in NAMES and not any(wildcard in name for wildcard in WILDCARDS):
+                _check_there(name)
+            raise no_columns(shown(name), told)
         return numbers_of(read(name, color=color, layer=layer), known)
     _check_layer(path, kind, layer)
     if kind not in COLUMNS:
-        return read_numbers_file(path, kind, label, layer, known)
-    table = read_columns(path, kind, label, known)
+        return read_numbers_file(path, kind, label, layer, known, told)
+    table = read_columns(path, kind, label, known, told)
     return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.images import Labels
+from vaefast.data.told import ToldColumn
 from vaefast.data.wording import shown
 
 
@@ -66,6 +67,8 @@ class Table:
         (N,) integers if known, and their names if they are words.
     notes
         What a user should know about how the file was read.
+    told
+        Columns that say something of each row beside its values. They are still among the columns until `without_told`.
     """
 
     names: tuple[str, ...]
@@ -77,6 +80,12 @@ class Table:
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    told: tuple[ToldColumn, ...] = ()
+
+    def without_told(self) -> Table:
+        """The table without the columns of `told`, but with `told` itself."""
+        told = {column.at for column in self.told}
+        return self.without([i for i, at in enumerate(self.at) if at in told])
 
     def without(self, columns: Sequence[int]) -> Table:
         """The table without these columns."""

@@ -87,6 +87,7 @@ def images_of(levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[A
 
 def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLists:
     """Rows of counts as the kernels read them for a likelihood; the entries are not copied."""
+    rows = rows.packed()
     totals, lists = rows.totals(), images_of(rows.values, rows.starts, rows.columns)
     sizes = rows.row_sizes()
     constants = rows.constants(sizes, likelihood)

@@ -230,7 +230,7 @@ def backward(
     d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
     if d_zero_logits is not None:
         d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits)
-    # Nothing comes before the covariates, which are the columns from Z on.
+    # Nothing comes before the covariates, which are the columns from Z on.                                  (59)
     d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)[:, :Z]  # (B k, Z)
     d_mean, d_log_std = _sampling_backward(pass_, d_z, standard_normals, credit)
 

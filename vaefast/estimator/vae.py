@@ -356,9 +356,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
             prepared, out = prepared.held_out(kept, out, self.seed_)
             validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
-        values = prepared.values()
+        values, weights = prepared.values(), prepared.weights
+        del prepared  # of counts it holds a copy of the table, in the order in which the rows came
         self._network.state = initial_state(self._network.model, self._network.training, values)
-        self._train(values, validation, self._network.training.epochs, prepared.weights)
+        self._train(values, validation, self._network.training.epochs, weights)
         warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
 
     def partial_fit(

@@ -1,4 +1,4 @@
-"""Write the scaling of the inputs of a model to files, and read it back."""
+"""Write the scaling of the inputs of a model to files, and read it and what the model is told back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
 from vaefast.tables.scaling import CUT, Inputs
+from vaefast.tables.told import Told
 
 PREFIX = "scaling."
 
@@ -42,6 +44,20 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
     names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
     cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
     return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
+
+
+def told_of(about: Mapping[str, Any]) -> Told:
+    """What a model was told in training, from what a file says of it.
+
+    Raises
+    ------
+    DataError
+        It is damaged.
+    """
+    try:
+        return Told.from_json(about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError("what the model says of its covariates is damaged: give another file") from error
 
 
 def as_json(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:

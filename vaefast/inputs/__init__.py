@@ -5,5 +5,6 @@ Reading files is the work of `vaefast/data`, and scaling is the work of `vaefast
 
 from vaefast.inputs.run_data import Part, RunData, ScoredData, for_pictures, for_table, in_file, to_score
 from vaefast.inputs.source import Source
+from vaefast.inputs.told import ToldColumns
 
-__all__ = ["Part", "RunData", "ScoredData", "Source", "for_pictures", "for_table", "in_file", "to_score"]
+__all__ = ["Part", "RunData", "ScoredData", "Source", "ToldColumns", "for_pictures", "for_table", "in_file", "to_score"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vaefast.data.split import split_rows
 from vaefast.data.wording import shown
 from vaefast.errors import DataError, SettingsError
 from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
+from vaefast.inputs.told import ToldColumns
 from vaefast.models.count_rows import CountRows
 from vaefast.tables.counting import counted, looks_counted
 
@@ -59,6 +60,8 @@ class Table:
         One line that a user must see.
     cell
         Gives the name in messages of the value in a row and a column; None counts as NumPy does.
+    told
+        Covariates and size factors of all rows.
     """
 
     source: str | Path
@@ -71,6 +74,7 @@ class Table:
     shape: tuple[int, ...] | None = None
     notice: str | None = None
     cell: Callable[[int, int], str] | None = None
+    told: ToldColumns = field(default_factory=ToldColumns)
 
     @property
     def name(self) -> str:
@@ -79,11 +83,13 @@ class Table:
 
     @property
     def sha256(self) -> str:
-        """Hash of the values and of the number of test rows, to recognise the same data with the same split."""
+        """Hash of the values, of the number of test rows and of what is told, to recognise the same data and split."""
         arrays = [self.X.starts, self.X.columns, self.X.values] if isinstance(self.X, CountRows) else [self.X]
         digest = hashlib.sha256(f"{self.X.shape} {arrays[-1].dtype.name} {len(self.test)};".encode())
         for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
+        for content in self.told.content():
+            digest.update(content)
         return digest.hexdigest()
 
 
@@ -103,8 +109,14 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
         The share of the test set does not suit them.
     """
     is_known = source.kind is not None or source.scaling != "auto"
-    if source.kind == PICTURES or (source.kind is None and source.scaling == "grey"):
-        found: Rows | Dataset | Numbers | Table = read(source.data, source.data_dir, **_how(source, in_memory))
+    if source.told:
+        # What is told of each row makes a table of any data.
+        data = source.data or NAMES[0]
+        found: Rows | Dataset | Numbers | Table = read_numbers(
+            data, source.columns, source.known, **source.reading, told=source.told
+        )
+    elif source.kind == PICTURES or (source.kind is None and source.scaling == "grey"):
+        found = read(source.data, source.data_dir, **_how(source, in_memory))
     elif is_known and (file := _file(source.data)) is not None and may_be_table(file):
         found = read_numbers(str(source.data), source.columns, source.known, **source.reading)
     else:
@@ -114,7 +126,7 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     if isinstance(found, Table):
         return found if len(found.test) else _split(found, source.test_fraction)
     if isinstance(found, Numbers):
-        return _split(_table(found), source.test_fraction)
+        return _split(_table(found, len(source.covariates)), source.test_fraction)
     if isinstance(found, Dataset):
         return found
     if source.test_fraction == 0:
@@ -170,10 +182,11 @@ def _split(table: Table, test_fraction: float) -> Table:
     return replace(table, train=train, test=test)
 
 
-def _table(numbers: Numbers) -> Table:
-    """A table whose rows are all training rows."""
+def _table(numbers: Numbers, covariates: int = 0) -> Table:
+    """A table whose rows are all training rows. Of what is told so many columns are covariates."""
     about = numbers.labels, numbers.names, numbers.classes, numbers.shape, numbers.notice, numbers.cell
     # Sparse counts stay lists of what is not zero, from the file to the kernel.
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
-    X: Any = counted(numbers.values) if stays_sparse else numbers.dense().values
-    return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about)
+    X: Any = counted(numbers.values).packed() if stays_sparse else numbers.dense().values
+    told = ToldColumns.of(numbers.told, covariates, shown(numbers.source))
+    return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about, told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from vaefast.models.settings import ValidationSettings
 from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.scaling import Inputs
+from vaefast.tables.told import Told
 from vaefast.training.early_stopping import held_out
 
 # Without a test set, at most this many training rows are drawn in figures.
@@ -35,7 +36,7 @@ class Part:
     given
         The rows as given, (n, X): a NumPy array, or rows of counts.
     values
-        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts.
+        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any.
     labels
         (n,), if known.
     exact
@@ -130,6 +131,8 @@ class RunData(ScoredData):
         One line on what was chosen, and why; empty if nothing was.
     size_quantiles
         Of rows of counts: quantiles of their sizes, as `VAE` keeps them; else empty.
+    told
+        What the training rows said of covariates and size factors.
     """
 
     train: Any
@@ -137,6 +140,7 @@ class RunData(ScoredData):
     validation: Part | None = None
     choice: str = ""
     size_quantiles: tuple[float, ...] = ()
+    told: Told = field(default_factory=Told)
 
     @property
     def size(self) -> int:
@@ -199,19 +203,24 @@ def _held_out(data: Dataset, validation: ValidationSettings, seed: int) -> tuple
 
 
 def for_table(
-    found: Table, source: Source, validation: ValidationSettings, seed: int, inputs: Inputs | None = None
+    found: Table,
+    source: Source,
+    validation: ValidationSettings,
+    seed: int,
+    inputs: Inputs | None = None,
+    told: Told | None = None,
 ) -> RunData:
     """The data of a run on a table: the same rows, order and scaling as in `vaefast.VAE`.
 
     Parameters
     ----------
-    inputs
-        Those of a model to continue from. Without it they are chosen by the values.
+    inputs, told
+        Those of a model to continue from. Without them they are chosen by the values.
 
     Raises
     ------
     DataError
-        A value does not fit the likelihood.
+        A value does not fit the likelihood, or what is told does not fit the model.
     SettingsError
         Likelihood and scaling do not go together.
     """
@@ -219,12 +228,15 @@ def for_table(
     names = np.array(found.names, dtype=object) if found.names else None
     continued = inputs is not None
     if inputs is None:
+        told, given = found.told.learned(X, found.train)
         with _placed(found, names):
-            prepared = prepare(X, source.likelihood, source.method, subset=found.train, names=names, called=called)
+            prepared = prepare(
+                X, source.likelihood, source.method, subset=found.train, names=names, called=called,
+                covariates=given.covariates, sizes=given.size_factors,
+            )  # fmt: skip
     else:
-        inputs = replace(inputs, names=names)
-        with _placed(found, names):
-            table = inputs.table(X, called)
+        inputs, told = replace(inputs, names=names), told or Told()
+        table = _told_table(found, inputs, told)
         prepared = Prepared(table, inputs, chosen_rows(table, inputs.method, None, found.train)[0])
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
     strays = None if strays is None else in_file(strays, found.cell, X.shape[1], names)
@@ -233,17 +245,17 @@ def for_table(
     if validation.held_out:
         assert prepared.rows is not None
         prepared, out = prepared.held_out(*held_out(len(prepared.rows), validation.held_out, seed), seed)
-        held = _part(found, out, chosen)
+        held = _part(found, prepared.X, out, chosen)
     with _placed(found, names):
         values = chosen.enter(prepared.X, prepared.rows, training=True, called=called)
-    test = _part(found, found.test, chosen) if len(found.test) else None
+    test = _part(found, prepared.X, found.test, chosen) if len(found.test) else None
     # Without a test set, figures show training rows in the order of the table.
     return RunData(
         kind=TABLE,
         name=found.name,
         sha256=found.sha256,
         inputs=chosen,
-        drawn=test or _part(found, found.train[:DRAWN], chosen),
+        drawn=test or _part(found, prepared.X, found.train[:DRAWN], chosen),
         rows_are="test rows" if test else "training rows",
         shape=found.shape,
         names=found.names,
@@ -252,12 +264,13 @@ def for_table(
         train=values,
         test=test,
         validation=held,
-        choice="" if continued else _choice(found, source, chosen),
+        choice="" if continued else _choice(found, source, chosen, told),
         size_quantiles=sizes,
+        told=told,
     )
 
 
-def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredData:
+def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str, told: Told) -> ScoredData:
     """The test set of data, for a trained model.
 
     Parameters
@@ -266,27 +279,45 @@ def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str) -> ScoredDat
         Those of the model.
     rows_are
         A name for these rows.
+    told
+        What the model was told in training.
 
     Raises
     ------
     DataError
-        A value does not fit the model.
+        A value does not fit the model, or pictures are given to one that was told covariates.
     """
     notices = (found.notice,) if found.notice else ()
     if isinstance(found, Dataset):
+        if told != Told():
+            raise DataError(f"{shown(found.name)} holds pictures, of which nothing is told: use vaefast.load in Python")
         drawn = _pictures(found.test, found.test_labels)
         return ScoredData(
             kind=PICTURES, name=found.name, sha256=found.sha256, inputs=inputs, drawn=drawn, rows_are=rows_are,
             shape=_shape(found.test), classes=found.classes, notices=notices,
         )  # fmt: skip
+    drawn = _part(found, _told_table(found, inputs, told), found.test, inputs)
     return ScoredData(
-        kind=TABLE, name=found.name, sha256=found.sha256, inputs=inputs, drawn=_part(found, found.test, inputs),
-        rows_are=rows_are, shape=found.shape, names=found.names, classes=found.classes, notices=notices,
+        kind=TABLE, name=found.name, sha256=found.sha256, inputs=inputs, drawn=drawn, rows_are=rows_are, shape=found.shape,
+        names=found.names, classes=found.classes, notices=notices,
     )  # fmt: skip
 
 
-def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
-    """Some rows of a table.
+def _told_table(found: Table, inputs: Inputs, told: Told) -> Any:
+    """All rows for a trained model, as `Inputs.table` has them, with what they are told.
+
+    Raises
+    ------
+    DataError
+        A value, or what is told, does not fit the model.
+    """
+    with _placed(found, inputs.names):
+        table = inputs.table(found.X, shown(found.name))
+    return found.told.beside(table, told)
+
+
+def _part(found: Table, table: Any, rows: NDArray[np.int64], inputs: Inputs) -> Part:
+    """Some rows of a table, which `table` has with what they are told.
 
     Raises
     ------
@@ -294,9 +325,9 @@ def _part(found: Table, rows: NDArray[np.int64], inputs: Inputs) -> Part:
         A value does not fit the likelihood.
     """
     with _placed(found, inputs.names):
-        given, values = found.X[rows], inputs.enter(found.X, rows, called=shown(found.name))
+        values = inputs.enter(table, rows, called=shown(found.name))
     labels = None if found.labels is None else found.labels[rows]
-    return Part(given, values, labels, lambda chosen: inputs.exact(given[chosen]))
+    return Part(found.X[rows], values, labels, lambda chosen: inputs.exact(table[rows[chosen]]))
 
 
 @contextmanager
@@ -313,12 +344,12 @@ def in_file(message: str, cell: Callable[[int, int], str] | None, columns: int, 
     return message if cell is None else checking.placed(message, cell, columns, names)
 
 
-def _choice(found: Table, source: Source, inputs: Inputs) -> str:
-    """One line on likelihood and scaling, and why they were chosen."""
+def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
+    """One line on likelihood and scaling, and why they were chosen, and on what is told."""
     reason = why(source.likelihood, source.method, inputs.likelihood)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (
         f"{shown(found.name)}: a table; {tested} held out as the test set; likelihood {inputs.likelihood}{because}, "
-        f"scaling {inputs.method or 'none'}"
+        f"scaling {inputs.method or 'none'}{shown(told.described)}"
     )

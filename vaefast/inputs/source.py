@@ -43,13 +43,15 @@ class Source:
         For an `.h5ad` file: the layer to read instead of X.
     kind
         `pictures` or `table` if that is known, as in a resumed run; else None.
+    covariates, size_factors
+        Columns that say something of each row, by name, or number from 1: the covariates, and the size factors.
     columns, known
         Number and names of the columns of a trained model of a table; 0 and empty for all columns.
 
     Raises
     ------
     SettingsError
-        `test_fraction` is not in [0, 1).
+        `test_fraction` is not in [0, 1), or there are covariates or size factors for pictures.
     """
 
     data: str | None = None
@@ -64,11 +66,18 @@ class Source:
     columns: int = 0
     known: tuple[str, ...] = ()
     layer: str | None = None
+    covariates: tuple[str, ...] = ()
+    size_factors: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.test_fraction < 1.0:
             raise SettingsError(
                 f"test_fraction is {self.test_fraction!r}: give a share below 1, such as 0.1, or 0 to train on all rows"
+            )
+        if self.told and self.scaling == "grey":
+            raise SettingsError(
+                "covariates and size_factors are for tables, and scaling grey is for pictures: choose another scaling, or fit "
+                "vaefast.VAE in Python"
             )
 
     @property
@@ -80,6 +89,11 @@ class Source:
     def reading(self) -> dict[str, Any]:
         """How files are read, as arguments of the functions of `vaefast.data`."""
         return {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The covariates and, if there are any, the size factors."""
+        return self.covariates if self.size_factors is None else (*self.covariates, self.size_factors)
 
     def record(self, kind: str, name: str) -> dict[str, Any]:
         """The record that a run keeps: plain JSON, valid in any working directory.
@@ -96,6 +110,7 @@ class Source:
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
         # Pictures that are read and split as in older versions keep the record of older versions.
         said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
+        said |= {"covariates": [*self.covariates], "size_factors": self.size_factors}
         said = {name: value for name, value in said.items() if value != SPLIT[name]}
         return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
 
@@ -103,6 +118,7 @@ class Source:
 # How data are read and split if the record of a run does not say.
 SPLIT: dict[str, Any] = {
     "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False, "layer": None,
+    "covariates": [], "size_factors": None,
 }  # fmt: skip
 
 
@@ -118,4 +134,5 @@ def recorded(record: Mapping[str, Any]) -> Source:
     said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
     if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
         raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
+    said["covariates"] = tuple(str(name) for name in said["covariates"])
     return Source(str(record["data"]), None if data_dir is None else Path(data_dir), kind=kind, **said)

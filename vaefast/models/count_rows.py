@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from vaefast.models.noise import WORD_BITS, Purpose, row_keys, words
 from vaefast.models.special import log_gamma
 
 # Entries that are worked on in one go, so that no temporary is as large as the table.
-PIECE = 1 << 22
+PIECE = 1 << 18
 BYTE = 255
 NARROW = 2**16
 # float32 holds every whole number up to here.
@@ -74,12 +74,29 @@ class CountRows:
             return table
         if isinstance(table, np.ndarray):
             return cls._of_dense(table)
+        return cls.looking_at(table).packed()
+
+    @classmethod
+    def looking_at(cls, table: Any) -> CountRows:
+        """Rows of a matrix or array of scipy.sparse, in its own arrays where it is a canonical CSR, until `take` or `packed`
+        makes others: training packs the rows in its order, and so holds one copy of them."""
         matrix = table.tocsr()
         if not matrix.has_canonical_format or np.any(matrix.data == 0):
             matrix = matrix.copy() if matrix is table else matrix
             matrix.sum_duplicates()
             matrix.eliminate_zeros()
-        return cls._packed(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+        return cls(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, int(matrix.shape[1]))
+
+    def packed(self) -> CountRows:
+        """The same in the types that the class describes; itself where it has them."""
+        if self._is_packed:
+            return self
+        values: NDArray[Any] = self.values.astype(value_type(self.values))
+        return replace(self, columns=self.columns.astype(index_type(self.width)), values=values)
+
+    @property
+    def _is_packed(self) -> bool:
+        return self.columns.dtype == index_type(self.width) and self.values.dtype in (np.uint8, np.float32)
 
     @classmethod
     def _of_dense(cls, table: NDArray[Any]) -> CountRows:
@@ -94,10 +111,6 @@ class CountRows:
             columns[entries], values[entries] = place[1], block[place]
         return cls(starts, columns, values, table.shape[1])
 
-    @classmethod
-    def _packed(cls, starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], width: int) -> CountRows:
-        return cls(starts.astype(np.int64), columns.astype(index_type(width)), values.astype(value_type(values)), int(width))
-
     def take(self, rows: ArrayLike | slice) -> CountRows:
         """These rows, (n,), in this order; a slice of neighbours is a view."""
         chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
@@ -108,7 +121,8 @@ class CountRows:
         if len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
             own = slice(self.starts[chosen[0]], self.starts[chosen[0]] + starts[-1])
             return CountRows(starts, self.columns[own], self.values[own], self.width, sizes)
-        columns, values = np.empty(starts[-1], self.columns.dtype), np.empty(starts[-1], self.values.dtype)
+        kept: Any = self.values.dtype if self._is_packed else value_type(self.values)
+        columns, values = np.empty(starts[-1], index_type(self.width)), np.empty(starts[-1], kept)
         step = max(1, PIECE // max(1, int(lengths.max(initial=1))))
         for first in range(0, len(chosen), step):
             last = min(first + step, len(chosen))
@@ -161,7 +175,12 @@ class CountRows:
 
     def totals(self) -> NDArray[np.float64]:
         """The sum of each row, (N,); whole numbers, so no order changes a bit below 2^53."""
-        return _segment_sums(self.values.astype(np.float64), self.starts)
+        totals = np.zeros(len(self))
+        for first, last in self._pieces():
+            own = slice(self.starts[first], self.starts[last])
+            starts = self.starts[first : last + 1] - self.starts[first]
+            totals[first:last] = _segment_sums(self.values[own].astype(np.float64), starts)
+        return totals
 
     def row_sizes(self) -> NDArray[np.float64]:
         """What the rates of each row add up to, (N,)."""

@@ -30,6 +30,7 @@ def draw_pairs(
     data_name: str = "",
     columns: int | None = None,
     title: str = "Columns and pairs of them",
+    samples_are: str = "samples from the prior",
 ) -> Figure:
     """Draw histograms of columns and scatter plots of pairs of them, on the same axes for the data and for samples.
 
@@ -43,6 +44,8 @@ def draw_pairs(
         Name of the data and heading.
     columns
         Number of columns of the table, for the heading.
+    samples_are
+        A name for the samples.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def draw_pairs(
         raise ValueError("data, samples: expected finite numbers")
     if columns is not None and columns > k:
         title += f": the first {k} of {columns:,} columns"
-    texts = f"{len(x):,} rows of the data", f"{len(y):,} samples from the prior"
+    texts = f"{len(x):,} rows of the data", f"{len(y):,} {samples_are}"
     half = BESIDE + max(k * STEP, *(text_width(text, LABEL_SIZE) for text in texts))
     heading = line_height(LABEL_SIZE) + 20
     sheet = Sheet(2 * half + BETWEEN, heading + k * STEP + BELOW, title, data_name)

@@ -12,6 +12,7 @@ from vaefast.data.wording import shown as printable
 from vaefast.engines.contract import Engine
 from vaefast.inputs import ScoredData
 from vaefast.models import noise
+from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.counts import draw as draw_counts
 from vaefast.models.grey_levels import grey_levels, on_from_half
@@ -27,6 +28,7 @@ NAMES = ("columns", "pairs", "latents")
 # Rows in one call of an engine.
 BLOCK = 1024
 SAMPLES = 1000
+SAMPLES_ARE = "samples from the prior"
 # Cells of a table that are drawn, in this many rows at least: one of 50,000 columns needs no gigabytes for its figures.
 MOST_CELLS, FEWEST = 20_000_000, 50
 
@@ -37,14 +39,16 @@ def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
     mean, log_std = _encoded(engine, data, model, binarize)
     rows = min(SCATTERED, max(FEWEST, MOST_CELLS // data.columns))
     given = _finite(_numbers(data.drawn.given[:rows]))
-    outputs = _in_blocks(engine.decode, mean[:rows])
+    told = parted(data.drawn.values)[1]
+    outputs = _in_blocks(engine.decode, beside(mean[:rows], None if told is None else told[:rows]))
     made = _finite(data.inputs.leave(expectation(model.likelihood, outputs, model.zero_inflation)))
     if model.counts:
-        made *= given.sum(axis=1, keepdims=True)
+        made *= parted(data.drawn.values[:rows])[0].row_sizes()[:, None]
     yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are, model.counts)
     first = min(MOST_COLUMNS, data.columns)
     samples = _finite(_samples(engine, data, model, seed)[:, :first])
-    yield "pairs", draw_pairs(given[:, :first], samples, labels[:first], name, data.columns)
+    samples_are = SAMPLES_ARE if told is None else f"{SAMPLES_ARE}, with the covariates of the {data.rows_are} in turn"
+    yield "pairs", draw_pairs(given[:, :first], samples, labels[:first], name, data.columns, samples_are=samples_are)
     points, axis_names = latent_plane(mean, log_std)
     kinds = None if data.labels is None else data.labels[:SCATTERED]
     title = f"{data.rows_are.capitalize()} in latent space"
@@ -62,12 +66,14 @@ def _encoded(
     """Posterior means and log standard deviations, (n, Z) each, of rows that are cut as in training."""
     if model.counts:
         return engine.encode(data.drawn.values[:SCATTERED])
-    x = grey_levels(data.drawn.values[:SCATTERED])
+    values, told = parted(data.drawn.values[:SCATTERED])
+    x = grey_levels(values)
     if data.inputs.cut is not None:
         x = np.clip(x, -data.inputs.cut, data.inputs.cut).astype(np.float32)
     if binarize == "threshold":
         x = on_from_half(x)
-    parts = [engine.encode(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
+    entered: Any = x if told is None else Conditioned(x, told)
+    parts = [engine.encode(entered[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
     mean, log_std = (np.concatenate(each) for each in zip(*parts, strict=True))
     return mean, log_std
 
@@ -77,15 +83,20 @@ def _in_blocks(decode: Callable[[Any], NDArray[Any]], z: NDArray[Any]) -> NDArra
 
 
 def _samples(engine: Engine, data: ScoredData, model: ModelSettings, seed: int) -> NDArray[np.float64]:
-    """Draws of x from p(x | z), z from the prior, (SAMPLES, X), in the units of the data."""
+    """Draws of x from p(x | z), z from the prior, (SAMPLES, X), in the units of the data.
+
+    Their covariates, if there are any, are those of the drawn rows, in turn.
+    """
     rows = min(SAMPLES, max(FEWEST, MOST_CELLS // data.columns))
     z = noise.normals(seed, noise.Purpose.PRIOR_SAMPLES, 0, np.arange(rows), model.latent)
-    outputs, own = _in_blocks(engine.decode, z), Layout(model).views(engine.state().parameters)
+    values, told = parted(data.drawn.values)
+    told = None if told is None else told[np.arange(rows) % len(told)]
+    outputs, own = _in_blocks(engine.decode, beside(z, told)), Layout(model).views(engine.state().parameters)
     x_log_std = own.get("x_log_std")
     generator = np.random.RandomState(seed % 2**32)
     if model.counts:
         # Rows as large as those beside which they are drawn.
-        sizes = generator.choice(data.drawn.values.totals(), rows).astype(np.int64)
+        sizes = np.rint(generator.choice(values.row_sizes(), rows)).astype(np.int64)
         about = model.likelihood, generator, own.get("x_log_dispersion"), model.zero_inflation
         return draw_counts(outputs, sizes, *about).astype(np.float64)
     return data.inputs.leave(draw(model.likelihood, outputs, x_log_std, generator))

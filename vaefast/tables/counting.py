@@ -36,7 +36,7 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
     values = X.data if is_sparse(X) else X
     wrong = first_wrong(values)
     if wrong is None:
-        return CountRows.of(X)
+        return CountRows.looking_at(X) if is_sparse(X) else CountRows.of(X)
     cell, value = _cell(X, wrong), values[wrong]
     what = "negative" if value < 0 else "larger than 16,777,216" if value == np.floor(value) else "no whole number"
     raise DataError(

@@ -39,6 +39,12 @@ class Covariate:
     mean: float = 0.0
     scale: float = 1.0
 
+    def __str__(self) -> str:
+        """Name and kind, for messages."""
+        count = len(self.categories or ())
+        kind = "a number" if self.categories is None else f"{count:,} categor{'y' if count == 1 else 'ies'}"
+        return f"{self.name} ({kind})"
+
     @property
     def width(self) -> int:
         """Columns that the networks see of it."""
@@ -61,15 +67,26 @@ class Covariates:
         return ", ".join(repr(column.name) for column in self.columns)
 
     @classmethod
-    def of(cls, table: Any, rows: int, called: str = "covariates") -> Covariates:
+    def of(cls, table: Any, rows: int, called: str = "covariates", subset: NDArray[np.int64] | None = None) -> Covariates:
         """The covariates of a table, (N, columns): text, booleans and pandas categories are categories, the rest are numbers.
+
+        Parameters
+        ----------
+        table
+            A DataFrame, a Series, an array, a list, or a dict of arrays by the names of columns, (N,) each; objects in it are
+            categories.
+        subset
+            The rows to look at, as if there were no others; all without it.
 
         Raises
         ------
         DataError
             A value is missing, a number is not finite, or the table has another number of rows.
         """
-        return cls(tuple(_learned(name, values, called) for name, values in _columns(table, rows, called)))
+        columns = _columns(table, rows, called)
+        if subset is not None:
+            columns = [(name, values[subset]) for name, values in columns]
+        return cls(tuple(_learned(name, values, called) for name, values in columns))
 
     def encoded(self, table: Any, rows: int, called: str = "covariates") -> NDArray[np.float32]:
         """A table as the networks see it, (N, C); one row stands for all N.
@@ -83,7 +100,7 @@ class Covariates:
         """
         given = _columns(table, rows, called)
         by_name = dict(given)
-        if hasattr(table, "columns"):
+        if hasattr(table, "columns") or isinstance(table, Mapping):
             missing = [column.name for column in self.columns if column.name not in by_name]
             if missing:
                 raise DataError(f"{called} lack the column {missing[0]!r}: the model was trained with {self.names}")
@@ -126,9 +143,11 @@ class Covariates:
 
 
 def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]]]:
-    """Name and values of each column of a table, a Series, or an array or list of one or two dimensions."""
+    """Name and values of each column of a table, a dict, a Series, or an array or list of one or two dimensions."""
     if hasattr(table, "columns") and hasattr(table, "dtypes"):
         columns = [(str(name), _values(table.iloc[:, at])) for at, name in enumerate(table.columns)]
+    elif isinstance(table, Mapping):
+        columns = [(str(name), np.asarray(values)) for name, values in table.items()]
     elif hasattr(table, "dtype") and hasattr(table, "name"):
         columns = [(called if table.name is None else str(table.name), _values(table))]
     else:
@@ -139,7 +158,7 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
         columns = [(f"column {at}", _as_numbers(array[:, at])) for at in range(array.shape[1])]
     if not columns:
         raise DataError(f"{called} have no column: leave them out, or give at least one")
-    given = len(columns[0][1])
+    given = next((len(values) for _, values in columns if len(values) not in (1, rows)), rows)
     if given not in (1, rows):
         raise DataError(f"{called} have {given} rows, but X has {rows}: give a row for each, or one row for all")
     return columns

@@ -33,10 +33,13 @@ class Told:
         The covariates; None without any.
     size_scale
         What size factors are multiplied by, so that their mean is that of the totals; None without size factors.
+    size_name
+        Of the column of size factors, if it has one.
     """
 
     covariates: Covariates | None = None
     size_scale: float | None = None
+    size_name: str | None = None
 
     @property
     def width(self) -> int:
@@ -44,8 +47,15 @@ class Told:
         return 0 if self.covariates is None else self.covariates.width
 
     @classmethod
-    def learned(cls, X: Any, covariates: Any, size_factors: ArrayLike | None) -> tuple[Told, Given]:
+    def learned(
+        cls, X: Any, covariates: Any, size_factors: ArrayLike | None, subset: NDArray[np.int64] | None = None
+    ) -> tuple[Told, Given]:
         """What the rows of X, (N, X), a checked table, are told in training.
+
+        Parameters
+        ----------
+        subset
+            The rows to learn from, as if there were no others; all without it. All rows are told.
 
         Raises
         ------
@@ -53,14 +63,49 @@ class Told:
             A covariate is missing or not finite, a size factor is not above 0, or there are not as many as rows.
         """
         rows = X.shape[0]
-        known = None if covariates is None else Covariates.of(covariates, rows)
+        known = None if covariates is None else Covariates.of(covariates, rows, subset=subset)
         encoded = None if known is None else known.encoded(covariates, rows)
         if size_factors is None:
             return cls(known), Given(X, encoded)
         factors = _factors(size_factors, rows, "size_factors")
-        total = float(X.totals().sum()) if isinstance(X, CountRows) else float(X.sum(dtype=np.float64))
-        scale = total / float(factors.sum()) if total > 0 else 1.0
-        return cls(known, scale), Given(X, encoded, factors * scale)
+        totals = X.totals() if isinstance(X, CountRows) else np.asarray(X.sum(axis=1, dtype=np.float64)).reshape(-1)
+        seen = slice(None) if subset is None else subset
+        total = float(totals[seen].sum())
+        scale = total / float(factors[seen].sum()) if total > 0 else 1.0
+        name = getattr(size_factors, "name", None)
+        return cls(known, scale, None if name is None else str(name)), Given(X, encoded, factors * scale)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the covariates."""
+        return () if self.covariates is None else tuple(column.name for column in self.covariates.columns)
+
+    @property
+    def size_column(self) -> str | None:
+        """The column of a file that holds the size factors; None for a model without.
+
+        Raises
+        ------
+        DataError
+            They came without a name.
+        """
+        if self.size_scale is not None and self.size_name is None:
+            raise DataError(
+                "the model was trained with size factors that had no name, so no column of a file is known to hold them: use "
+                "vaefast.load in Python, and give size_factors"
+            )
+        return self.size_name
+
+    @property
+    def described(self) -> str:
+        """What is told, in words, as the end of a line; empty for nothing."""
+        said = ""
+        if self.covariates is not None:
+            columns = f"{self.width} column{'' if self.width == 1 else 's'}"
+            said = f"; covariates {', '.join(map(str, self.covariates.columns))}, which become {columns}"
+        if self.size_scale is None:
+            return said
+        return f"{said}; size factors{'' if self.size_name is None else f' {self.size_name}'}"
 
     def of_rows(self, covariates: Any, rows: int, prefix: str = "") -> NDArray[np.float32] | None:
         """The covariates of so many rows as the networks see them, (N, C).
@@ -105,7 +150,11 @@ class Told:
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON, without those that say nothing."""
         about: dict[str, Any] = {} if self.covariates is None else {"covariates": self.covariates.as_json()}
-        return about if self.size_scale is None else {**about, "size_scale": self.size_scale}
+        if self.size_scale is not None:
+            about["size_scale"] = self.size_scale
+        if self.size_name is not None:
+            about["size_factors"] = self.size_name
+        return about
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Told:
@@ -117,7 +166,9 @@ class Told:
             It is not such a result.
         """
         known = Covariates.from_json(content["covariates"]) if "covariates" in content else None
-        return cls(known, float(content["size_scale"]) if "size_scale" in content else None)
+        name = content.get("size_factors")
+        scale = float(content["size_scale"]) if "size_scale" in content else None
+        return cls(known, scale, None if name is None else str(name))
 
 
 def _factors(given: ArrayLike, rows: int, called: str) -> NDArray[np.float64]:

@@ -335,3 +335,32 @@ static void see_counts(const float *restrict x, index_t size, int encoder_input,
     float factor = squares > 0.0 ? (float)(1.0 / __builtin_sqrt(squares)) : 1.0f;
     for (index_t i = 0; i < size; i++) values[i] = x[i] * factor;
 }
+
+/* The columns of some entries, of one width or the other; the other array is NULL. */
+static void copy_columns(const uint16_t *restrict narrow, const uint32_t *restrict wide, index_t size, uint32_t *restrict columns) {
+    if (narrow)
+        for (index_t i = 0; i < size; i++) columns[i] = narrow[i];
+    else
+        memcpy(columns, wide, (size_t)size * sizeof(uint32_t));
+}
+
+/* Their counts, of one type or the other. */
+static void copy_counts(const uint8_t *restrict bytes, const float *restrict floats, index_t size, float *restrict counts) {
+    if (bytes)
+        for (index_t i = 0; i < size; i++) counts[i] = (float)bytes[i];
+    else
+        memcpy(counts, floats, (size_t)size * sizeof(float));
+}
+
+/* How many entries of a row, and `more` that are covariates, lie in each block of columns and those before it; returns how many
+ * of the first have a column below `boundary`. */
+static index_t end_blocks(const uint32_t *restrict columns, index_t size, index_t more, index_t boundary, int32_t *restrict ends,
+                          index_t blocks) {
+    int32_t middle = 0, last = (int32_t)boundary;
+    for (index_t i = 0; i < size; i++) middle += (int32_t)columns[i] < last;
+    memset(ends, 0, (size_t)blocks * sizeof(int32_t));
+    for (index_t i = 0; i < size + more; i++) ends[columns[i] / BLOCK_PIXELS] = (int32_t)(i + 1);
+    for (index_t block = 1; block < blocks; block++)
+        ends[block] = ends[block] > ends[block - 1] ? ends[block] : ends[block - 1];
+    return middle;
+}

@@ -10,6 +10,8 @@ cdef class Counts(Pixels):
         if not self.counted:
             return self._load_images(begin, first, last)
         for r in range(first, last):
+            if r + AHEAD < last:
+                self._prefetch_counts(self.order[begin + r + AHEAD])
             self._load_counts(self.order[begin + r], r)
             if self.dropped_below > 0 and self.lengths[r] > 0:
                 self._drop_entries(self.keys[begin + r], r)
@@ -28,10 +30,25 @@ cdef class Counts(Pixels):
             values[i] = values[i] * self.dropout_scale if words[i] >= self.dropped_below else 0
         return 0
 
+    cdef int _prefetch_counts(self, index_t example) except -1 nogil:
+        """Rows are scattered over memory, too."""
+        cdef index_t start = self.image_starts[example], size = self.image_starts[example + 1] - start
+        if size == 0:
+            return 0
+        if self.wide:
+            prefetch(&self.wide_columns[start], 4 * size)
+        else:
+            prefetch(&self.image_pixels[start], 2 * size)
+        if self.image_bytes.shape[0] > 0:
+            prefetch(&self.image_bytes[start], size)
+        else:
+            prefetch(&self.image_floats[start], 4 * size)
+        return 0
+
     cdef int _load_counts(self, index_t example, index_t r) except -1 nogil:
         """Row r: the counts of an example, what the encoder sees of them, and what is known of the whole row."""
         cdef index_t start = self.image_starts[example], size = self.image_starts[example + 1] - start
-        cdef index_t place = r * self.capacity
+        cdef index_t place = r * self.capacity, more, i
         if CHECKED:
             inside(0, size, self.capacity)
             inside(place, self.capacity, self.columns.shape[0])
@@ -41,7 +58,16 @@ cdef class Counts(Pixels):
             self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
         self.totals[r], self.sizes[r] = self.row_totals[example], self.row_sizes[example]
         self.constants[r] = self.row_constants[example]
-        return self._end_row(r, size, self._append_covariates(example, place + size), &self.columns[place])
+        more = self._append_covariates(example, place + size)
+        if CHECKED:
+            for i in range(size + more):
+                inside(self.columns[place + i] // BLOCK_PIXELS, 1, self.ends.shape[1])
+        self.lengths[r], self.seen_lengths[r] = size, size + more
+        self.middles[r] = self.kernels.end_blocks(
+            &self.columns[place], size, more, self.layers[self.top, SPLIT] // self.twins * PANEL, &self.ends[r, 0],
+            self.ends.shape[1],
+        )
+        return 0
 
     cdef index_t _append_covariates(self, index_t example, index_t place) except -1 nogil:
         """The covariates that the encoder sees, as entries from `place` on in columns of their own; how many there are."""
@@ -57,20 +83,14 @@ cdef class Counts(Pixels):
     cdef int _copy_columns(self, index_t start, index_t size, uint32_t* columns) except -1 nogil:
         """The columns of some entries of the table."""
         cdef index_t i
-        cdef const uint16_t* narrow
-        cdef const uint32_t* wide
         if self.wide:
             if CHECKED:
                 inside(start, size, self.wide_columns.shape[0])
-            wide = &self.wide_columns[start]
-            for i in range(size):
-                columns[i] = wide[i]
+            self.kernels.copy_columns(NULL, &self.wide_columns[start], size, columns)
         else:
             if CHECKED:
                 inside(start, size, self.image_pixels.shape[0])
-            narrow = &self.image_pixels[start]
-            for i in range(size):
-                columns[i] = narrow[i]
+            self.kernels.copy_columns(&self.image_pixels[start], NULL, size, columns)
         if CHECKED:
             for i in range(size):
                 inside(columns[i], 1, self.pixels)
@@ -78,41 +98,21 @@ cdef class Counts(Pixels):
 
     cdef int _copy_counts(self, index_t start, index_t size, float* counts) except -1 nogil:
         """The counts of some entries of the table."""
-        cdef index_t i
-        cdef const uint8_t* levels
-        cdef const float* numbers
         if self.image_bytes.shape[0] > 0:
             if CHECKED:
                 inside(start, size, self.image_bytes.shape[0])
-            levels = &self.image_bytes[start]
-            for i in range(size):
-                counts[i] = levels[i]
+            self.kernels.copy_counts(&self.image_bytes[start], NULL, size, counts)
         else:
             if CHECKED:
                 inside(start, size, self.image_floats.shape[0])
-            numbers = &self.image_floats[start]
-            for i in range(size):
-                counts[i] = numbers[i]
+            self.kernels.copy_counts(NULL, &self.image_floats[start], size, counts)
         return 0
 
-    cdef int _end_row(self, index_t r, index_t size, index_t more, const uint32_t* columns) except -1 nogil:
-        """How many entries row r has, with and without `more` covariates, how many belong to half 0 of the columns, and where
-        blocks end."""
-        cdef index_t i, block, middle = 0, boundary = self.layers[self.top, SPLIT] // self.twins * PANEL
-        cdef int32_t* ends = &self.ends[r, 0]
-        for i in range(size):
-            middle += columns[i] < boundary
-        self.lengths[r], self.middles[r] = size, middle
-        self.seen_lengths[r] = size + more
-        for block in range(self.ends.shape[1]):
-            ends[block] = 0
-        for i in range(size + more):
-            if CHECKED:
-                inside(columns[i] // BLOCK_PIXELS, 1, self.ends.shape[1])
-            ends[columns[i] // BLOCK_PIXELS] = <int32_t>(i + 1)
-        for block in range(1, self.ends.shape[1]):
-            ends[block] = max(ends[block], ends[block - 1])
-        return 0
+    cdef inline void _prefetch_entries(self, index_t r, index_t block) noexcept nogil:
+        """Ask for the first entries of row r in a block of columns."""
+        cdef index_t entry = r * self.capacity + (self.ends[r, block - 1] if block > 0 else 0)
+        prefetch_near(&self.columns[entry], 64)
+        prefetch_near(&self.values[entry], 64)
 
     # ---- the likelihood ----
 

@@ -8,6 +8,7 @@ from vaefast.engines import plan as _plan
 
 cdef extern from "kernels.h" nogil:
     enum:
+        BLOCK_PIXELS
         CHUNK_ROWS
         TABLED
         PANEL_OF_TABLE
@@ -42,8 +43,8 @@ cdef extern from "kernels.h" nogil:
                      index_t, index_t) noexcept nogil
         void (*gather)(const float*, index_t, const uint16_t*, const float*, index_t, const float*, float*, index_t,
                        index_t) noexcept nogil
-        void (*gather_columns)(const float*, index_t, const uint32_t*, const float*, index_t, const float*, float*, index_t,
-                               index_t) noexcept nogil
+        void (*gather_columns)(const float*, index_t, const uint32_t*, const float*, index_t, const float*, index_t, float*,
+                               index_t, index_t) noexcept nogil
         void (*scatter)(const float*, index_t, const uint16_t*, const float*, index_t, index_t, float*, index_t,
                         index_t) noexcept nogil
         void (*scatter_columns)(const float*, index_t, const uint32_t*, const float*, index_t, index_t, float*, index_t,
@@ -74,6 +75,9 @@ cdef extern from "kernels.h" nogil:
         void (*tabulate)(const float*, float*, index_t, index_t) noexcept nogil
         void (*counts_pass)(int, const CountRows*) noexcept nogil
         void (*dispersion_gradient)(const float*, index_t, const float*, float*) noexcept nogil
+        void (*copy_columns)(const uint16_t*, const uint32_t*, index_t, uint32_t*) noexcept nogil
+        void (*copy_counts)(const uint8_t*, const float*, index_t, float*) noexcept nogil
+        index_t (*end_blocks)(const uint32_t*, index_t, index_t, index_t, int32_t*, index_t) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
 
 cdef extern from "threads.h" nogil:
@@ -85,6 +89,7 @@ cdef extern from "threads.h" nogil:
     uint64_t flush_denormals()
     void restore_mode(uint64_t)
     void prefetch(const void*, int64_t)
+    void prefetch_near(const void*, int64_t)
 
 cdef enum:
     PANEL = 16
@@ -104,7 +109,6 @@ cdef enum:
     SOURCE_SPLIT = 10
     ACTIVATION = 11
     SOURCE_ACTIVATION = 12
-    BLOCK_PIXELS = 64
     DYNAMIC = 0
     # Likelihoods; from SHARES on those of counts.
     BERNOULLI = 0
@@ -125,6 +129,12 @@ cdef enum:
     AHEAD = 2
     # Shares of large minibatches begin at whole panels, as the products backward count rows; of small ones at small tiles.
     SMALL_SHARE = 4
+    # Blocks of columns that a row is summed over before the next row is, and the entries that it must have in them on average.
+    # Four panels of such weights, 32 KB, come from the first-level cache; a visit costs as much as some six entries.
+    GATHER_BLOCKS = 2
+    WORTH_A_VISIT = 16
+    # The entries of rows so far ahead are asked for.
+    ROWS_AHEAD = 4
 
 _COLUMNS = (
     SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,

@@ -283,7 +283,7 @@ def _row_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
 def _train_buffers(plan: Plan, rows: int) -> tuple[NDArray[Any], ...]:
     ones = aligned(padded(plan.rows))
     ones[:] = 1
-    gradient = max(half_widths(plan) * BLOCK_PIXELS, GRADIENT_TILE) * PANEL
+    gradient = max(half_widths(plan) * (BLOCK_PIXELS + 1), GRADIENT_TILE) * PANEL
     return aligned(half_widths(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan)
 
 

@@ -1,6 +1,9 @@
 # What Python calls: the name of the instruction set, and `Worker`, whose methods train, evaluate, encode and decode. Each is
 # called by all workers at once, and gives the GIL away. Dimensions: n examples of a call, X pixels, Z latents.
 
+import numpy as np
+
+
 def unit(limit=""):
     """The instruction set that is used where no wider one than `limit` is wanted: its name, and the panels of a tile.
 
@@ -13,6 +16,22 @@ def unit(limit=""):
     if chosen == NULL:
         raise ValueError(f"no kernels for {limit!r} here")
     return chosen.name.decode(), chosen.group
+
+
+# What `Worker.piece` runs, by number.
+PIECES = (
+    "load", "tabulate", "layer", "sample", "likelihood", "backward", "fold", "task", "counts 0", "counts 1", "counts 2", "counts 3",
+)
+cdef enum:
+    LOAD_PIECE = 0
+    TABULATE_PIECE = 1
+    LAYER_PIECE = 2
+    SAMPLE_PIECE = 3
+    LIKELIHOOD_PIECE = 4
+    PARTIAL_PIECE = 5
+    FOLD_PIECE = 6
+    TASK_PIECE = 7
+    COUNTS_PIECE = 8
 
 
 cdef class Worker(Weights):
@@ -108,6 +127,52 @@ cdef class Worker(Weights):
                     self._decode(rows)
                     self._from_panels(self.layers[self.top, OUTPUT], logits, begin, rows)
                     begin = self._next_block()
+            finally:
+                restore_mode(mode)
+
+    def begin(self, examples, log_likelihood, kl):
+        """Take the arrays of `train` for the pieces of its steps."""
+        self._begin(np.zeros(2 * LINE, np.int64), examples, log_likelihood, kl)
+
+    def piece(self, int name, index_t begin, index_t count, index_t i, index_t last, index_t s, adam, tasks):
+        """One piece of step s on examples[begin : begin + count], which a worker that is alone takes in the order of `train`.
+
+        name is one of `PIECES`. i and last are: of a layer its number; of the likelihood of counts the first row and the one
+        after the last, and one of its passes each, `counts 0` to `counts 3`; of `task` the number of a row of tasks. adam: its
+        seven scalars.
+        """
+        cdef index_t half
+        cdef float scale = <float>(1.0 / <double>count)
+        cdef uint64_t mode
+        cdef Adam now
+        cdef const int64_t[:, ::1] rows = tasks
+        now.beta1, now.beta2, now.rest1, now.rest2, now.epsilon, now.size, now.correction = adam
+        self.pixel_source.step = self.latent_source.step = <uint64_t>s
+        with nogil:
+            mode = flush_denormals()
+            try:
+                if name == TASK_PIECE:
+                    self._update_task(rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], &now, count)
+                elif name == LOAD_PIECE:
+                    self._load_rows(begin, 0, count)
+                elif name == TABULATE_PIECE:
+                    self._tabulate(0, 1)
+                elif name == SAMPLE_PIECE:
+                    self._sample_rows(begin, 0, count)
+                else:
+                    for half in range(HALVES):
+                        if name == LAYER_PIECE:
+                            self._layer(i, 0, count, half)
+                        elif name == LIKELIHOOD_PIECE:
+                            self._likelihood_rows(scale, begin, 0, count, half)
+                        elif name == PARTIAL_PIECE:
+                            self._partial_sources(i, i % 2, 0, count, half)
+                        elif name == FOLD_PIECE and i == self.heads + 1:
+                            self._sampling_backward(i % 2, scale, 0, count, half)
+                        elif name == FOLD_PIECE:
+                            self._fold_sources(i, i % 2, 0, count, half)
+                        else:
+                            self._counts_pass(name - COUNTS_PIECE, scale, begin, i, i, last, half)
             finally:
                 restore_mode(mode)
 

@@ -48,19 +48,45 @@ cdef class Forward(Counts):
             return 0
         W = self.weight(self.layers[0, WEIGHT] + begin * w_panel, panels * w_panel)
         bias = self.weight(self.layers[0, BIAS] + begin * PANEL, panels * PANEL)
+        if self.counted:
+            self._sum_columns(first, last, W, w_panel, bias, begin, panels)
+            return self._activate(0, first, last, begin, end)
         for r in range(first, last):
             out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1)
-            if self.counted:
-                entry = r * self.capacity
-                self.kernels.gather_columns(
-                    W, w_panel, &self.columns[entry], &self.values[entry], self.seen_lengths[r], bias, out, self.stride, panels
-                )
-            else:
-                entry = r * self.pixels
-                self.kernels.gather(
-                    W, w_panel, &self.indices[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
-                )
+            entry = r * self.pixels
+            self.kernels.gather(
+                W, w_panel, &self.indices[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
+            )
         return self._activate(0, first, last, begin, end)
+
+    cdef int _sum_columns(
+        self, index_t first, index_t last, const float* W, index_t w_panel, const float* bias, index_t begin, index_t panels
+    ) except -1 nogil:
+        """The same for rows of counts: all columns of a row at once, or GATHER_BLOCKS blocks of them where rows have enough
+        entries for it. Between blocks the sums rest in the output, which is exact."""
+        cdef index_t blocks = self.ends.shape[1], width = GATHER_BLOCKS, entries = 0, r, block, entry, stop, s_panel = PANEL
+        cdef const float* start = bias
+        cdef float* out
+        for r in range(first, last):
+            entries += self.seen_lengths[r]
+        if entries < WORTH_A_VISIT * (last - first) * ((blocks + width - 1) // width):
+            width = blocks
+        block = 0
+        while block < blocks:
+            for r in range(first, last):
+                out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1)
+                if block > 0:
+                    start, s_panel = out, self.stride
+                entry = self.ends[r, block - 1] if block > 0 else 0
+                stop = self.ends[r, smaller(block + width, blocks) - 1]
+                if width < blocks and r + ROWS_AHEAD < last:
+                    self._prefetch_entries(r + ROWS_AHEAD, block)
+                self.kernels.gather_columns(
+                    W, w_panel, &self.columns[r * self.capacity + entry], &self.values[r * self.capacity + entry],
+                    stop - entry, start, s_panel, out, self.stride, panels,
+                )
+            block += width
+        return 0
 
     cdef int _activate(self, index_t i, index_t first, index_t last, index_t begin, index_t end) except -1 nogil:
         cdef index_t panel, start, size = (last - first) * PANEL

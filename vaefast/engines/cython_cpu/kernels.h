@@ -9,6 +9,8 @@
 #include <stdint.h>
 
 #define PANEL 16
+/* Pixels whose weight gradients are summed together (vaefast/engines/plan.py). */
+#define BLOCK_PIXELS 64
 /* Rows of counts that take all passes before the next do: at 2,000 columns what the passes leave to each other is 0.5 MB, which
  * stays in a second-level cache. */
 #define CHUNK_ROWS 32
@@ -68,9 +70,9 @@ typedef struct {
     /* C = start + sum_n value[n] * W[index[n]], one row. */
     void (*gather)(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
                    const float *start, float *C, index_t c_panel, index_t panels);
-    /* The same of the columns of counts, which may be more than 65,536. */
+    /* The same of the columns of counts, which may be more than 65,536; start is in panels, as C is. */
     void (*gather_columns)(const float *W, index_t w_panel, const uint32_t *index, const float *value, index_t count,
-                           const float *start, float *C, index_t c_panel, index_t panels);
+                           const float *start, index_t s_panel, float *C, index_t c_panel, index_t panels);
     /* Rows index[n] - base of G += value[n] * D, where D is one row. */
     void (*scatter)(const float *D, index_t d_panel, const uint16_t *index, const float *value, index_t count, index_t base,
                     float *G, index_t g_panel, index_t panels);
@@ -120,6 +122,12 @@ typedef struct {
     void (*counts_pass)(int stage, const CountRows *counts);
     /* d_x_log_dispersion of one panel of columns (55) from what GRADIENT left in the target. */
     void (*dispersion_gradient)(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient);
+    /* Entries of a table of counts to the lists of a row: columns, counts; of two arrays one is NULL. */
+    void (*copy_columns)(const uint16_t *narrow, const uint32_t *wide, index_t size, uint32_t *columns);
+    void (*copy_counts)(const uint8_t *bytes, const float *floats, index_t size, float *counts);
+    /* ends[k] = the entries of a row, and `more` that are covariates, in blocks 0 to k of BLOCK_PIXELS; returns how many of the
+     * first have a column below `boundary`. */
+    index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t more, index_t boundary, int32_t *ends, index_t blocks);
 } Kernels;
 
 enum { LINEAR, RELU, TANH };

@@ -178,9 +178,9 @@ INLINE index_t entry_of(const int wide, const void *index, index_t n) {
 
 /* panels * 16 elements of C = start + sum_n value[n] * W[index[n]]. */
 INLINE void gather_tile(const int panels, const int wide, const float *W, index_t w_panel, const void *index,
-                        const float *value, index_t count, const float *start, float *C, index_t c_panel) {
+                        const float *value, index_t count, const float *start, index_t s_panel, float *C, index_t c_panel) {
     vec sums[GATHER_WIDEST * VECTORS];
-    UNROLL for (int j = 0; j < panels * VECTORS; j++) sums[j] = load(start + j * LANES);
+    UNROLL for (int j = 0; j < panels * VECTORS; j++) sums[j] = load(start + j / VECTORS * s_panel + j % VECTORS * LANES);
     for (index_t n = 0; n < count; n++) {
         const float *row = W + entry_of(wide, index, n) * PANEL;
         vec left = splat(value[n]);

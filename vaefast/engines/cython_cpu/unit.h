@@ -53,11 +53,12 @@ static void product(const float *A, index_t a_panel, const float *W, index_t w_p
 }
 
 INLINE void gather_of(const int wide, const float *W, index_t w_panel, const void *index, const float *value, index_t count,
-                      const float *start, float *C, index_t c_panel, index_t panels) {
+                      const float *start, index_t s_panel, float *C, index_t c_panel, index_t panels) {
     index_t panel = 0;
 #define GATHER(n)                                                                                                           \
     for (; panel + n <= panels; panel += n)                                                                                 \
-        gather_tile(n, wide, W + panel * w_panel, w_panel, index, value, count, start + panel * PANEL, C + panel * c_panel, c_panel);
+        gather_tile(n, wide, W + panel * w_panel, w_panel, index, value, count, start + panel * s_panel, s_panel,               \
+                    C + panel * c_panel, c_panel);
     GATHER(GATHER_WIDEST)
 #if GATHER_WIDEST > 4
     GATHER(4)
@@ -68,12 +69,12 @@ INLINE void gather_of(const int wide, const float *W, index_t w_panel, const voi
 
 static void gather(const float *W, index_t w_panel, const uint16_t *index, const float *value, index_t count,
                    const float *start, float *C, index_t c_panel, index_t panels) {
-    gather_of(0, W, w_panel, index, value, count, start, C, c_panel, panels);
+    gather_of(0, W, w_panel, index, value, count, start, PANEL, C, c_panel, panels);
 }
 
 static void gather_columns(const float *W, index_t w_panel, const uint32_t *index, const float *value, index_t count,
-                           const float *start, float *C, index_t c_panel, index_t panels) {
-    gather_of(1, W, w_panel, index, value, count, start, C, c_panel, panels);
+                           const float *start, index_t s_panel, float *C, index_t c_panel, index_t panels) {
+    gather_of(1, W, w_panel, index, value, count, start, s_panel, C, c_panel, panels);
 }
 
 INLINE void scatter_of(const int wide, const float *D, index_t d_panel, const void *index, const float *value, index_t count,
@@ -350,4 +351,5 @@ const Kernels UNIT_KERNELS = {
     UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
     fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
     x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
+    copy_columns, copy_counts, end_blocks,
 };

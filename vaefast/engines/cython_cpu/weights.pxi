@@ -78,7 +78,7 @@ cdef class Weights(Rows):
             self._scatter_gradient(k, begin, end, B)
             for panel in range(begin, end):
                 self._adam(
-                    &self.gradient[(panel - begin) * BLOCK_PIXELS * PANEL],
+                    &self.gradient[(panel - begin) * (BLOCK_PIXELS + 1) * PANEL],
                     self.layers[0, WEIGHT] + (panel * self.layers[0, INPUTS] + k) * PANEL, height, adam,
                 )
             k += BLOCK_PIXELS
@@ -89,7 +89,7 @@ cdef class Weights(Rows):
 
     cdef int _scatter_gradient(self, index_t k, index_t begin, index_t end, index_t B) except -1 nogil:
         """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
-        cdef index_t g_panel = BLOCK_PIXELS * PANEL, block = k // BLOCK_PIXELS, panels = end - begin, b, start, count, entry
+        cdef index_t g_panel = (BLOCK_PIXELS + 1) * PANEL, block = k // BLOCK_PIXELS, panels = end - begin, b, start, count, entry
         cdef float* gradient = self.buffer(self.gradient, 0, panels * g_panel)
         cdef const float* d_output = self.matrix(self.layers[0, D_OUTPUT] + begin * self.stride, panels, B)
         self._zero(gradient, panels * g_panel)
@@ -99,6 +99,8 @@ cdef class Weights(Rows):
             if count == 0:
                 continue
             if self.counted:
+                if b + ROWS_AHEAD < B:
+                    self._prefetch_entries(b + ROWS_AHEAD, block)
                 entry = b * self.capacity + start
                 self.kernels.scatter_columns(
                     d_output + b * PANEL, self.stride, &self.columns[entry], &self.values[entry], count, k, gradient, g_panel,

@@ -43,6 +43,10 @@ from vaefast.models.layout import PANEL
 
 GATHERS = UNIT.gathers
 BLOCK = PANEL * PANEL
+# Blocks of pixels that a row is summed over before the next row is, and the entries that it must have in them on average. Four
+# panels of such weights, 32 KB, come from the first-level cache; a visit costs as much as some six entries. MNIST has too few.
+GATHER_BLOCKS = 2
+WORTH_A_VISIT = 16
 gather_0, gather_1, gather_2, gather_3 = (make_gather_tile(panels) for panels in GATHERS)
 GATHER_0, GATHER_1, GATHER_2, GATHER_3 = GATHERS
 
@@ -85,32 +89,47 @@ def dense_layer(plan, i, parameters, workspace, first, last, half):
 def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
     """The first layer as sums of the rows of W that belong to non-zero pixels: the same bits as the dense product.
 
-    All pixels of a row at once: half of W, 330 KB, comes from the second-level cache. Blocks of pixels that fit the first
-    level were tried and took 1.6 times as long, for a row has only eight pixels in a block of 64.
+    A row takes GATHER_BLOCKS blocks of pixels before the next row does, where rows have enough pixels in them for it. Between
+    blocks the sums rest in the output, which is exact.
     """
     layer = plan.layers[0]
+    blocks, entries = pixels.ends.shape[1], 0
+    for r in range(first, last):
+        entries += pixels.ends[r, blocks - 1]
+    dense = entries >= WORTH_A_VISIT * (last - first) * ((blocks + GATHER_BLOCKS - 1) // GATHER_BLOCKS)
+    width = GATHER_BLOCKS if dense else blocks
+    for block in range(0, blocks, width):
+        for r in range(first, last):
+            entry = pixels.ends[r, block - 1] if block > 0 else 0
+            stop = pixels.ends[r, min(block + width, blocks) - 1]
+            _gather_row(layer, parameters, workspace, pixels, r, entry, stop - entry, block == 0, half)
+    _activate_panels(layer, workspace, first, last, half_begin(layer, half), half_end(layer, half))
+
+
+@kernel
+def _gather_row(layer, parameters, workspace, pixels, r, entry, count, fresh, half):
+    """Some entries of row r: to the bias if `fresh`, else to what the output holds."""
     stride = layer[ROWS] * PANEL
     begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
-    index, value = pixels.indices, pixels.values
-    for r in range(first, last):
-        panel, entry, count = begin, r * pixels.capacity, pixels.seen[r]
-        while panel < end:
-            left = end - panel
-            w, s = layer[WEIGHT] + panel * w_panel, layer[BIAS] + panel * PANEL
-            c = layer[OUTPUT] + panel * stride + r * PANEL
-            if left >= GATHER_0:
-                gather_0(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
-                panel += GATHER_0
-            elif left >= GATHER_1:
-                gather_1(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
-                panel += GATHER_1
-            elif left >= GATHER_2:
-                gather_2(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
-                panel += GATHER_2
-            else:
-                gather_3(parameters, w, w_panel, index, value, entry, count, parameters, s, workspace, c, stride)
-                panel += GATHER_3
-    _activate_panels(layer, workspace, first, last, begin, end)
+    index, value, panel = pixels.indices, pixels.values, begin
+    entry += r * pixels.capacity
+    start, s_panel = parameters if fresh else workspace, PANEL if fresh else stride
+    while panel < end:
+        left = end - panel
+        w, c = layer[WEIGHT] + panel * w_panel, layer[OUTPUT] + panel * stride + r * PANEL
+        s = layer[BIAS] + panel * PANEL if fresh else c
+        if left >= GATHER_0:
+            gather_0(parameters, w, w_panel, index, value, entry, count, start, s, s_panel, workspace, c, stride)
+            panel += GATHER_0
+        elif left >= GATHER_1:
+            gather_1(parameters, w, w_panel, index, value, entry, count, start, s, s_panel, workspace, c, stride)
+            panel += GATHER_1
+        elif left >= GATHER_2:
+            gather_2(parameters, w, w_panel, index, value, entry, count, start, s, s_panel, workspace, c, stride)
+            panel += GATHER_2
+        else:
+            gather_3(parameters, w, w_panel, index, value, entry, count, start, s, s_panel, workspace, c, stride)
+            panel += GATHER_3
 
 
 @kernel

@@ -11,7 +11,8 @@ from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, Cou
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, log
 from vaefast.engines.numba_cpu.noise import fill_words
-from vaefast.engines.numba_cpu.pixels import BLOCK_SHIFT, load_images
+from vaefast.engines.numba_cpu.pixels import AHEAD, BLOCK_SHIFT, load_images
+from vaefast.engines.numba_cpu.prefetch import prefetch
 from vaefast.engines.plan import INPUTS, SPLIT
 from vaefast.models.layout import PANEL
 
@@ -30,6 +31,8 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
         for r in range(first, last):
             n = minibatch.begin + r
             example = examples.order[n]
+            if r + AHEAD < last:
+                _prefetch_counts(examples.images, examples.order[n + AHEAD])
             _load_counts(plan, rows, examples.images, example, r)
             if examples.dropout.below > 0:
                 start = r * rows.capacity
@@ -38,6 +41,17 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
 
     kind = examples.types[examples.fields.index("images")].instance_class
     return counts if kind is CountLists else images
+
+
+@kernel
+def _prefetch_counts(table, example):
+    """Rows are scattered over memory, as images are."""
+    start, size = table.starts[example], table.starts[example + 1] - table.starts[example]
+    prefetch(table.pixels, start, size // 16 + 1)
+    if table.bytes.size > 0:
+        prefetch(table.bytes, start, size // 64 + 1)
+    else:
+        prefetch(table.floats, start, size // 16 + 1)
 
 
 @kernel

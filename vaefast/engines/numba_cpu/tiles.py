@@ -244,21 +244,21 @@ class _AdamStep:
 
 
 def make_gather_tile(panels: int):
-    """gather_tile(W, w, w_panel, index, value, first, count, start, s, C, c, c_panel): panels * 16 elements of C.
+    """gather_tile(W, w, w_panel, index, value, first, count, start, s, s_panel, C, c, c_panel): panels * 16 elements of C.
 
     Entries first to first + count - 1 of `index` and `value` are summed.
     """
 
     @intrinsic
-    def gather_tile(typing, W, w, w_panel, index, value, first, count, start, s, C, c, c_panel):
+    def gather_tile(typing, W, w, w_panel, index, value, first, count, start, s, s_panel, C, c, c_panel):
         n = types.intp
-        signature = types.void(W, n, n, index, value, n, n, start, n, C, n, n)
+        signature = types.void(W, n, n, index, value, n, n, start, n, n, C, n, n)
 
         def codegen(context, builder, signature, args):
-            W, start, C = (pointer_of(context, builder, signature, args, i) for i in (0, 7, 9))
+            W, start, C = (pointer_of(context, builder, signature, args, i) for i in (0, 7, 10))
             index, value = (builder.gep(data_of(context, builder, signature, args, i), [args[5]]) for i in (3, 4))
-            w_panel, count, c_panel = args[2], args[6], args[11]
-            sums = [in_register(builder, vector) for vector in panel_vectors(builder, start, index_of(PANEL), panels)]
+            w_panel, count, s_panel, c_panel = args[2], args[6], args[9], args[12]
+            sums = [in_register(builder, vector) for vector in panel_vectors(builder, start, s_panel, panels)]
             with cgutils.for_range(builder, count) as entry:
                 row = builder.zext(builder.load(builder.gep(index, [entry.index])), INDEX)
                 W_row = builder.gep(W, [builder.mul(row, index_of(PANEL))])
