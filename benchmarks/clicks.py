@@ -38,7 +38,7 @@ from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
 from vaefast.runs.run_folder import cpu_name
 
 PEER = Path(__file__).parent / "peers" / "torch_multvae.py"
-RATES, BETAS = (5e-4, 1e-3, 2e-3), (0.2, 0.5, 1.0)
+RATES, BETAS = (5e-4, 1e-3, 2e-3, 4e-3), (0.05, 0.1, 0.2, 0.4, 0.8)
 LAMBDAS = (10, 20, 50, 100, 200, 500, 1000)
 # nDCG, MAP, precision and recall at 10, from the README of github.com/recommenders-team/recommenders.
 PUBLISHED = {
@@ -235,8 +235,8 @@ def main() -> None:
     )
     parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with torch; without it there is no Mult-VAE beside")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--warm-up", type=int, default=100, help="epochs in which the weight of the KL divergence rises")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--warm-up", type=int, default=50, help="epochs in which the weight of the KL divergence rises")
     parser.add_argument("--held-out-users", type=int, default=150, help="to validate on, and as many to test on")
     for name, usual in (("hidden", 600), ("latent", 200), ("batch-size", 500), ("threads", granted_cores())):
         parser.add_argument(f"--{name}", type=int, default=usual)
