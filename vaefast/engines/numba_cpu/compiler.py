@@ -89,9 +89,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     Five things keep a cold start short. A constant argument is an ordinary int64: Numba would compile a piece once more for
     each literal value. A piece is linked once, into the outermost function, and not into each caller on the way there. LLVM
-    optimises fully once, in that function, where everything is inlined anyway. Of what is called from compiled code only,
-    no machine code is made, nor what unpacks the arguments of a call from Python. And views of arrays are not counted: no kernel allocates, and threads that count references to the
-    same array wait for each other.
+    optimises fully once, in that function, where everything is inlined anyway. Of what is called from compiled code only, no
+    machine code is made, nor what unpacks the arguments of a call from Python. And views of arrays are not counted: no kernel
+    allocates, and threads that count references to the same array wait for each other.
     """
     dispatcher: Any = numba.njit(**AS_KERNELS)(function)
     template, compile_whole = dispatcher.get_call_template, dispatcher.compile
