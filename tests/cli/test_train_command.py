@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_a_run_folder_is_complete(digits_run):
     assert json.loads((folder / "settings.json").read_text()) == {
         "data": "digits 8x8",
         "model": {"pixels": 64, "hidden": [24, 20], "latent": 5, "activation": "relu", "likelihood": "bernoulli"},
-        "training": json.loads(json.dumps(asdict(TrainingSettings(batch_size=20, epochs=2)))),
+        "training": json.loads(json.dumps(TrainingSettings(batch_size=20, epochs=2).as_values())),
     }
     surroundings = json.loads((folder / "environment.json").read_text())
     assert surroundings["vaefast"] == __version__
