@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas
 import pytest
 
 from tests.faults import runs
@@ -15,6 +16,10 @@ from vaefast.runs.checkpointing import Keeper
 from vaefast.training import trainer
 
 Command = Callable[..., tuple[int, str, str]]
+
+if pandas.__version__.startswith("2."):
+    # As in pandas 3: a table made of an array is a copy, so that a test that changes it changes no other test's array.
+    pandas.set_option("mode.copy_on_write", True)
 
 # `python -m pytest -m quick`: of each folder of the package the files, or tests of a file, that try it within seconds.
 QUICK: dict[str, list[str]] = {
