@@ -217,51 +217,6 @@ def test_a_cache_in_which_nothing_can_be_written_costs_a_compilation_and_nothing
     assert len(list(compiler.cache_folder().iterdir())) == 1
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from vaefast.engines.kept_kernels import one_at_a_time
-with one_at_a_time(Path(sys.argv[1]), "train_steps", lambda: None):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_one_process_compiles_and_one_that_was_killed_holds_nobody_up(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout.readline() == "held\n"
-            with kept_kernels.one_at_a_time(tmp_path, "evaluate_images", lambda: pytest.fail("waits for another kernel")):
-                pass
-            # The other process is killed once this one waits for it.
-            waits = []
-            with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: waits.append(holder.kill())):
-                assert waits == [None]
-        finally:
-            holder.kill()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nobody_waits_long_for_a_process_that_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_kernels, "PATIENCE", 0.05)
-    waits = []
-    with (
-        kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None),
-        kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: waits.append(1)),
-    ):
-        assert waits == [1]
-
-
-def test_without_a_lock_each_compiles(tmp_path, monkeypatch):
-    def locks_are_unknown(descriptor, operation):
-        raise OSError(errno.ENOSYS, "no locks")
-
-    monkeypatch.setattr(kept_kernels.fcntl, "flock", locks_are_unknown)
-    for folder in (None, tmp_path / "missing", tmp_path):
-        with kept_kernels.one_at_a_time(folder, "train_steps", lambda: pytest.fail("waits")):
-            pass
-
-
 def test_the_key_of_the_kernels_changes_with_a_source(tmp_path, monkeypatch):
     before = compiler._key.__wrapped__()
     monkeypatch.setattr(kept_kernels, "__version__", "9.9.9")
