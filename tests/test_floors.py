@@ -28,7 +28,9 @@ FLOORS: dict[str, set[str]] = {
     "models": {"errors", "models"},
     "files": {"errors", "files", "models"},
     "data": {"data", "errors", "models.count_rows", "models.noise"},
-    "tables": {"errors", "models.conditions", "models.count_rows", "models.noise", "models.settings", "tables"},
+    "tables": {
+        "errors", "models.columns", "models.conditions", "models.count_rows", "models.noise", "models.settings", "tables",
+    },
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},
@@ -120,6 +122,7 @@ PACKAGES: dict[str, set[str]] = {
     "sklearn": {"data.digits", "estimator", "metrics", "tables.checking"},
     "PIL": {"data.pictures"},
     "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "estimator.validation", "metrics", "models.special"},
+    "pandas": {"tables.mixed.frames"},
     "pyarrow": {"data.arrow"},
     "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},
@@ -133,7 +136,7 @@ PACKAGES: dict[str, set[str]] = {
 }
 
 # Each costs between a tenth of a second and two.
-HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "PIL", "pyarrow", "h5py"}
+HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "pandas", "PIL", "pyarrow", "h5py"}
 
 
 def modules() -> dict[str, Path]:
