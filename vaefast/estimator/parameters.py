@@ -35,13 +35,19 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings]:
-    """Settings of a model of so many columns and of its training, from the current parameters."""
+def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, TrainingSettings]:
+    """Settings of a model of so many columns and of its training, from the current parameters.
+
+    `missing` says whether values are missing in training.
+    """
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
     about = vae.activation, vae.likelihood_, vae.zero_inflation, seen
-    model = ModelSettings(columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates))
+    model = ModelSettings(
+        columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates),
+        missing=missing or bool(vae.missing_indicator), missing_indicator=bool(vae.missing_indicator),
+    )  # fmt: skip
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
     steps = _rate_steps(vae)

@@ -18,6 +18,7 @@ from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
 from vaefast.models.conditions import beside, parted
 from vaefast.models.counts import draw as draw_counts
+from vaefast.models.gaps import gaps_of
 from vaefast.models.likelihoods import draw, expectation
 from vaefast.models.noise import Purpose
 from vaefast.tables import checking
@@ -339,7 +340,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         The noise of a row depends on its content. So its score does not depend on the other rows and is the same at each call:
         bit for bit on the compiled engines, and within rounding on the reference engine. A score is minus infinity only where
-        float64 arithmetic overflows.
+        float64 arithmetic overflows. Of a row with missing values it is a bound on the log-density of the others.
 
         Parameters
         ----------
@@ -349,7 +350,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Samples of the posterior for each row. More of them give less noise and rank odd rows more reliably.
         per_feature : bool, default=False
             Give log p(x_j | z) of each column instead, from the same samples. The column that makes a row odd has the lowest
-            value. The sum over the columns, less the KL divergence of q(z | x) from the prior, is the ELBO.
+            value, and what is missing has 0. The sum over the columns, less the KL divergence of q(z | x) from the prior, is
+            the ELBO.
         covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
             Covariates of the rows, for a model that was trained with some; one row stands for all.
         size_factors : array-like of shape (N,) or None, default=None
@@ -372,8 +374,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         X, entered = self._entered(X, covariates, size_factors)
         if per_feature:
             columns = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
-            return columns - self._inputs.log_volumes
-        return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
+            densities = columns - self._inputs.log_volumes
+            gaps = gaps_of(parted(X)[0])
+            return densities if gaps is None else np.where(gaps, 0.0, densities)
+        return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume_of(X)
 
     def score(
         self,
@@ -421,7 +425,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         The estimate is the logarithm of the mean of p(x | z) p(z) / q(z | x) over samples z of q(z | x) (Rezende et al., 2014,
         appendix E). It is a lower bound in expectation, and more samples make it tighter. If the model is one of binarised
-        data, grey levels are drawn as 0 or 1, as for `score_samples`.
+        data, grey levels are drawn as 0 or 1, as for `score_samples`. Of a row with missing values it is the log-density of the
+        others.
 
         Parameters
         ----------
@@ -449,7 +454,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
         X, entered = self._entered(X, covariates, size_factors)
-        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
+        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume_of(X)
 
     def _posterior(self, X: ArrayLike, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
