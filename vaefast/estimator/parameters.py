@@ -79,10 +79,15 @@ def _objective(vae: Any) -> ObjectiveSettings:
 
 
 def seed_of(vae: Any) -> int:
-    """The seed: an int itself, otherwise a number drawn from it."""
-    if isinstance(vae.random_state, (int, np.integer)) and not isinstance(vae.random_state, bool):
-        return int(vae.random_state)
-    return int(generator(vae.random_state).randint(2**31))
+    """The seed of an estimator: `seed_from` of its `random_state`."""
+    return seed_from(vae.random_state)
+
+
+def seed_from(random_state: Any) -> int:
+    """The seed that a `random_state` stands for: an int itself, otherwise a number drawn from it."""
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return int(random_state)
+    return int(generator(random_state).randint(2**31))
 
 
 def threads_of(vae: Any) -> int:

@@ -19,7 +19,7 @@ from vaefast.engines.importance import drawn
 from vaefast.engines.in_float64 import ExactRows
 from vaefast.inference.network import Network
 from vaefast.models import blocks as tables
-from vaefast.models.columns import Blocks, narrowed
+from vaefast.models.columns import Block, Blocks, blocks_of
 from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import keys_of
 from vaefast.models.gaps import rows_with_gaps
@@ -99,7 +99,8 @@ class _Sampler:
 
     def __init__(self, network: Network, samples: int, seed: int) -> None:
         self._network, self._samples, self._seed = network, samples, seed
-        self._blocks = replace(network.model, missing=True).density
+        model = network.model
+        self._blocks = blocks_of(model.likelihood, model.pixels, model.columns)
         self._parameters = network.parameters
 
     def rows_of(self, values: Any) -> list[_Row]:
@@ -125,7 +126,7 @@ class _Sampler:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """log w of each sample, (S,), and the weighted mean of p(x_missing | z), (M,) (70), (71)."""
         log_w, largest, total = np.empty(self._samples), -np.inf, 0.0
-        weighted = np.zeros(unknown.blocks.columns)
+        weighted = np.zeros(len(unknown.at))
         for start in range(0, self._samples, SAMPLES):
             numbers = np.arange(start, min(start + SAMPLES, self._samples))
             z, log_ratio = self._latents(row, numbers)
@@ -186,6 +187,22 @@ class _Sampler:
         engine = in_float64.references(network.engine, network.model, network.training)(values)
         mean, log_std = engine.encode(values)
         return replace(row, x=parted(values)[0][0], mean=mean[0], log_std=log_std[0]), engine.decode
+
+
+def narrowed(blocks: Blocks, chosen: NDArray[np.bool_]) -> tuple[Blocks, NDArray[np.int64]]:
+    """The blocks of a table with these columns alone, (X,), and the places of their outputs. A category has all its levels."""
+    kept, first = [], 0
+    for block in blocks.blocks:
+        here = chosen[block.first : block.last]
+        count = int(np.count_nonzero(here))
+        if count:
+            ends = np.cumsum(block.groups)
+            groups = tuple(width for width, end in zip(block.groups, ends, strict=True) if here[end - 1])
+            kept.append(Block(block.kind, block.output, first, first + count, groups))
+            first += count
+    heavy = [chosen[block.first : block.last] for block in blocks.blocks if block.kind == "student-t"]
+    own = np.concatenate([chosen, *heavy, *heavy])
+    return Blocks(tuple(kept)), np.flatnonzero(own)
 
 
 def _own(parameters: Mapping[str, NDArray[Any]], blocks: Blocks, chosen: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
