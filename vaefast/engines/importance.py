@@ -12,6 +12,7 @@ from vaefast.engines.reference import log_likelihood
 from vaefast.models import noise
 from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
+from vaefast.models.gaps import gaps_of
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -82,6 +83,10 @@ def drawn(rows: Rows, training: TrainingSettings, numbers: NDArray[np.int64]) ->
     if isinstance(values, CountRows):
         return values
     if training.binarize == "dynamic":
-        return noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
+        pixels = noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
+        gaps = gaps_of(values)
+        if gaps is not None:
+            pixels[gaps] = np.nan
+        return pixels
     x = grey_levels(values)
     return on_from_half(x) if training.binarize == "threshold" else x
