@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
-from vaefast.tables import advice, checking
+from vaefast.tables import advice
+from vaefast.tables.mixed import choosing
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
@@ -204,6 +206,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         *,
         hidden_layer_sizes: int | Sequence[int] = (200, 200),
         likelihood: str = "auto",
+        column_types: Mapping[Any, str] | None = None,
         zero_inflation: bool = False,
         encoder_input: str = "auto",
         encode_covariates: bool = False,
@@ -243,6 +246,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.likelihood = likelihood
+        self.column_types = column_types
         self.zero_inflation = zero_inflation
         self.encoder_input = encoder_input
         self.encode_covariates = encode_covariates
@@ -340,21 +344,34 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             A few values dominate a column, all of its values are missing, or the model has collapsed.
         """
         with self._all_or_nothing():
-            values, metric = checking.table(self, X, reset=True), validating.metric_of(self.validation_metric)
-            validation = validating.given(self, validation_data, metric)
+            (X, schema), metric = self._found(X), validating.metric_of(self.validation_metric)
+            values = self._read(X, schema, reset=True)
+            validation = validating.given(self, validation_data, metric, lambda rows, called: self._read(rows, schema, called))
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
             self._told, given = Told.learned(values, covariates, size_factors)
-            self._fit(given, validation, weights, (validation_covariates, validation_size_factors))
+            self._fit(given, schema, validation, weights, (validation_covariates, validation_size_factors))
         return self
+
+    def _found(self, X: Any) -> tuple[Any, Schema | None]:
+        """X, read if its columns are of different kinds, and its schema then."""
+        if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
+            choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
+            raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
+        found = choosing.find(X, self.likelihood, self.scaling, self.column_types)
+        if found is None:
+            return X, None
+        warn(choosing.of_left_out(found.left_out))
+        return found.fields, found.schema
 
     def _fit(
         self,
         X: Given,
+        schema: Schema | None,
         validation: Validation | None,
         sample_weight: NDArray[np.float64] | None,
         told: tuple[Any, ArrayLike | None],
     ) -> None:
-        prepared, metric = self._begin(X, sample_weight), validating.metric_of(self.validation_metric)
+        prepared, metric = self._begin(X, schema, sample_weight), validating.metric_of(self.validation_metric)
         validating.check(metric, self.likelihood_)
         if validation is not None:
             rows = self._told.beside(self._inputs.table(validation.rows, "validation_data"), *told, "validation_")
@@ -406,10 +423,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
-            values = checking.table(self, X, reset=first)
+            X, schema = self._found(X) if first else (X, self._inputs.schema)
+            values = self._read(X, schema, reset=first)
             if first:
                 self._told, given = Told.learned(values, covariates, size_factors)
-                prepared = self._begin(given, None)
+                prepared = self._begin(given, schema, None)
                 entered, volume = prepared.values(), prepared.log_volume()
             else:
                 values = self._told.beside(self._inputs.table(values), covariates, size_factors)
@@ -436,18 +454,18 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 self._network.state = state
             raise
 
-    def _begin(self, X: Given, sample_weight: NDArray[np.float64] | None) -> Prepared:
+    def _begin(self, X: Given, schema: Schema | None, sample_weight: NDArray[np.float64] | None) -> Prepared:
         """Set all attributes that depend on parameters and data, before training."""
-        if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
-            choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
-            raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         names = getattr(self, "feature_names_in_", None)
         prepared = prepare(
             X.table, self.likelihood, self.scaling, sample_weight=sample_weight, names=names, covariates=X.covariates,
-            sizes=X.size_factors,
+            sizes=X.size_factors, schema=schema,
         )  # fmt: skip
         self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
+        self.__dict__.pop("column_types_", None)
+        if schema is not None:
+            self.column_types_ = schema.kinds
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
@@ -511,13 +529,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if columns.size:
             # Their deviation was 0, and the learned one has shrunk towards it. In the new unit it is 1.
             for vector in (state.parameters, state.first_moments, state.second_moments):
-                network.layout.views(vector)["x_log_std"][columns] = 0.0
+                log_std = network.layout.views(vector).get("x_log_std", np.empty(0))
+                log_std[columns[columns < len(log_std)]] = 0.0
         network.state = state
         self._network = network
         warn(advice.of_far_values(self._inputs, X, "X", "it is cut there in training"))
 
     def _say_what_was_chosen(self) -> None:
-        reason = why(self.likelihood, self.scaling, self.likelihood_)
+        reason = why(self.likelihood, self.scaling, self._inputs)
         reason = f" ({reason})" if reason else ""
         progress_bar.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
 

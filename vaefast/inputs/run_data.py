@@ -346,7 +346,7 @@ def in_file(message: str, cell: Callable[[int, int], str] | None, columns: int, 
 
 def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
     """One line on likelihood and scaling, and why they were chosen, and on what is told."""
-    reason = why(source.likelihood, source.method, inputs.likelihood)
+    reason = why(source.likelihood, source.method, inputs)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (

@@ -99,6 +99,8 @@ def fields_of(X: Any, called: str = "X") -> Fields:
     DataError
         X is no table, or two columns have the same name.
     """
+    if isinstance(X, Fields):
+        return X
     if not is_frame(X):
         return _of_array(X, called)
     names = [_name(name, called) for name in X.columns]

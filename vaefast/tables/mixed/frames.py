@@ -34,13 +34,13 @@ def _frame(schema: Schema, decoded: list[NDArray[Any]], index: Any) -> Any:
         import pandas as pd
     except ImportError as error:
         raise DataError("the model was trained on a DataFrame, and gives one back: pip install pandas") from error
-    columns = [pd.Series(_typed(column, values), index=index) for column, values in zip(schema.used, decoded, strict=True)]
+    columns = [pd.Series(typed(column, values), index=index) for column, values in zip(schema.used, decoded, strict=True)]
     frame = pd.concat(columns, axis=1)
     frame.columns = pd.Index([column.name for column in schema.used])
     return frame
 
 
-def _typed(column: Column, values: NDArray[Any]) -> Any:
+def typed(column: Column, values: NDArray[Any]) -> Any:
     """Values of a column, (N,), in its type; where some are missing and it has no room for them, in pandas' nullable one."""
     import pandas as pd
 

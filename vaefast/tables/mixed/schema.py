@@ -67,6 +67,16 @@ class Schema:
         return tuple(blocks)
 
     @property
+    def scaled(self) -> int:
+        """How many of the encoded columns, the first ones, are real numbers, which are scaled."""
+        return sum(column.width for column in self.used if KINDS[str(column.kind)] in ("gaussian", "student-t"))
+
+    @property
+    def kinds(self) -> dict[Name, str]:
+        """The kind of each column that the model has."""
+        return {column.name: str(column.kind) for column in self.used}
+
+    @property
     def encoded_names(self) -> NDArray[Any]:
         """A name for each encoded column, (X,), for messages: of a level its column's name and its own."""
         names = np.empty(self.width, object)
@@ -154,6 +164,11 @@ class Schema:
             if column.kind == "positive":
                 slopes[:, column.start] = np.nan_to_num(encoded[:, column.start], nan=0.0)
         return slopes
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether some column is encoded as its logarithm."""
+        return "positive" in self.kinds.values()
 
     def by_column(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over the encoded columns of each column that the model has, (N, columns), of terms, (N, X)."""
