@@ -233,7 +233,7 @@ def test_arrays_have_places_for_names():
     back = table_of(schema, encoded)
     assert back.dtype == object
     assert np.array_equal(back, table)
-    with pytest.raises(DataError, match="X has 2 columns, but the model was trained with 3"):
+    with pytest.raises(DataError, match="X has 2 features, but VAE is expecting 3 features as input"):
         schema.encoded(fields_of(table[:, :2]))
     numbers = np.array([[0, 2.5, 3], [1, 1.5, 0], [1, 0.5, 9]])
     schema, encoded, _ = learned(np.ma.masked_equal(numbers, 9))

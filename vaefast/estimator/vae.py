@@ -28,6 +28,7 @@ from vaefast.tables import advice
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
+from vaefast.tables.row_weights import rows_that_count
 from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
@@ -344,7 +345,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             A few values dominate a column, all of its values are missing, or the model has collapsed.
         """
         with self._all_or_nothing():
-            (X, schema), metric = self._found(X), validating.metric_of(self.validation_metric)
+            (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
             values = self._read(X, schema, reset=True)
             validation = validating.given(self, validation_data, metric, lambda rows, called: self._read(rows, schema, called))
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
@@ -352,12 +353,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self._fit(given, schema, validation, weights, (validation_covariates, validation_size_factors))
         return self
 
-    def _found(self, X: Any) -> tuple[Any, Schema | None]:
+    def _found(self, X: Any, sample_weight: ArrayLike | None = None) -> tuple[Any, Schema | None]:
         """X, read if its columns are of different kinds, and its schema then."""
         if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
-        found = choosing.find(X, self.likelihood, self.scaling, self.column_types)
+        counted = None if sample_weight is None or not hasattr(X, "__len__") else rows_that_count(sample_weight, len(X))
+        found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted)
         if found is None:
             return X, None
         warn(choosing.of_left_out(found.left_out))
@@ -661,7 +663,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.likelihood != "mixed"
+        tags.input_tags.string = tags.input_tags.categorical = self.likelihood == "mixed"
         tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
         return tags
 

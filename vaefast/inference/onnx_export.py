@@ -30,10 +30,12 @@ def write(folder: Path, network: Network, inputs: Inputs) -> tuple[Path, Path]:
     Raises
     ------
     SettingsError
-        The package onnx is not installed.
+        The package onnx is not installed, or the columns are of different kinds.
     OutputError
         The folder or a file cannot be written.
     """
+    if inputs.schema is not None:
+        raise SettingsError("an ONNX graph holds numbers, and the model has columns of different kinds: use it in Python")
     encoder, decoder = encoder_model(network, inputs), decoder_model(network, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,12 @@ class Found(NamedTuple):
 
 
 def find(
-    X: Any, likelihood: str, scaling: str | None, column_types: Mapping[Any, str] | None, called: str = "X"
+    X: Any,
+    likelihood: str,
+    scaling: str | None,
+    column_types: Mapping[Any, str] | None,
+    rows: NDArray[np.int64] | None = None,
+    called: str = "X",
 ) -> Found | None:
     """A table that likelihood `mixed` is for, with its schema and the columns that cannot be used; None for any other table.
 
@@ -40,6 +45,8 @@ def find(
     ----------
     likelihood, scaling, column_types
         As the user asks for them.
+    rows
+        Which rows to look at, as if there were no others; all without it.
 
     Raises
     ------
@@ -54,11 +61,11 @@ def find(
         return None
     if likelihood == "mixed" or column_types is not None:
         fields = fields_of(X, called)
-        return Found(fields, *Schema.learned(fields, column_types))
+        return Found(fields, *Schema.learned(fields, column_types, rows))
     if scaling != "auto" or not is_frame(X) or _is_of_one_type(X):
         return None
     fields = fields_of(X, called)
-    return Found(fields, *Schema.learned(fields)) if _differ(fields) else None
+    return Found(fields, *Schema.learned(fields, None, rows)) if _differ(fields, rows) else None
 
 
 def why(schema: Schema) -> str:
@@ -87,7 +94,7 @@ def _is_of_one_type(X: Any) -> bool:
     return len(types) == 1 and getattr(next(iter(types)), "kind", "O") in "biuf"
 
 
-def _differ(fields: Fields) -> bool:
+def _differ(fields: Fields, rows: NDArray[np.int64] | None) -> bool:
     """Whether columns are of different kinds."""
     families = {field.family for field in fields.columns}
     if LABELS in families:
@@ -97,10 +104,10 @@ def _differ(fields: Fields) -> bool:
         )
     if UNUSABLE in families or families == {NUMBERS}:
         return False
-    values = np.column_stack([field.values for field in fields.columns])
+    values = np.column_stack([field.values if rows is None else field.values[rows] for field in fields.columns])
     if (np.isnan(values) | (values == 0) | (values == 1)).all() or (BOOLEANS not in families and looks_counted(values)):
         return False
-    schema, _ = Schema.learned(fields)
+    schema, _ = Schema.learned(fields, None, rows)
     return len({"real" if column.kind in REAL else column.kind for column in schema.used}) > 1
 
 

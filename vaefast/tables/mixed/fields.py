@@ -124,7 +124,12 @@ def _of_array(X: Any, called: str) -> Fields:
     mask = np.ma.getmaskarray(X) if isinstance(X, np.ma.MaskedArray) else None
     X = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
     if X.ndim != 2:
-        raise DataError(f"{called} has {X.ndim} dimension{'' if X.ndim == 1 else 's'}: give a table of rows and columns")
+        raise DataError(
+            f"{called} has {X.ndim} dimension{'' if X.ndim == 1 else 's'}, and a table has rows and columns. Reshape your data "
+            "by reshape(-1, 1) if it is one column, and by reshape(1, -1) if it is one row"
+        )
+    if X.dtype.kind == "c":
+        raise DataError(f"Complex data not supported: {called} holds complex numbers; give their parts as columns")
     X = np.ma.getdata(X)
     columns = []
     for at in range(X.shape[1]):
@@ -136,8 +141,10 @@ def _of_array(X: Any, called: str) -> Fields:
 
 
 def _checked(fields: Fields, called: str) -> Fields:
-    if not fields.rows or not fields.columns:
-        raise DataError(f"{called} has {fields.rows} rows and {len(fields.columns)} columns: give at least one of each")
+    shape = (fields.rows, len(fields.columns))
+    for count, what in zip(shape, ("sample(s)", "feature(s)"), strict=True):
+        if not count:
+            raise DataError(f"{called} has {count} {what} (shape={shape}) while a minimum of 1 is required.")
     return fields
 
 

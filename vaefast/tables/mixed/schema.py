@@ -207,7 +207,10 @@ class Schema:
 
     def _by_place(self, fields: Fields, called: str) -> list[Field]:
         if len(fields.columns) != len(self.columns):
-            raise DataError(f"{called} has {len(fields.columns)} columns, but the model was trained with {len(self.columns)}")
+            counts = len(fields.columns), len(self.columns)
+            raise DataError(
+                f"{called} has {counts[0]} features, but VAE is expecting {counts[1]} features as input, as in training"
+            )
         return [
             replace(field, name=column.name)
             for column, field in zip(self.columns, fields.columns, strict=True)
