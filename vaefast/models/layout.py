@@ -149,7 +149,7 @@ def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
         shapes.extend([(f"mean.{part}", shape), (f"log_std.{part}", shape)])
     for i, size in enumerate(reversed(model.hidden)):
         dense(f"decoder.{i}", decoder[i], size)
-    outputs = _outputs(model)
+    outputs = output_tensors(model)
     shapes.extend([(f"{name}.weight", (bottom, width)) for name, width in outputs])
     shapes.extend([(f"{name}.bias", (width,)) for name, width in outputs])
     kinds = model.columns or ((model.likelihood, model.pixels),)
@@ -157,7 +157,7 @@ def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
     return shapes
 
 
-def _outputs(model: ModelSettings) -> list[tuple[str, int]]:
+def output_tensors(model: ModelSettings) -> list[tuple[str, int]]:
     """The tensors of the decoder's outputs and their widths, neighbours in either form."""
     if model.in_blocks:
         return blocks_of(model.likelihood, model.pixels, model.columns).tensors()
