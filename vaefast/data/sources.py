@@ -41,6 +41,7 @@ def load(
     all_columns: bool = False,
     color: bool = False,
     layer: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Dataset:
     """Load images by name, or from the user's own file or folder.
 
@@ -64,6 +65,8 @@ def load(
         Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
     layer
         For an `.h5ad` file: the layer to read instead of X.
+    missing
+        What a cell of a table may say for a missing value. Pictures have none.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def load(
     check_test_fraction(test_fraction)
     found = read(
         name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color,
-        layer=layer,
+        layer=layer, missing=missing,
     )  # fmt: skip
     return split(found, test_fraction) if isinstance(found, Rows) else found
 
@@ -95,6 +98,7 @@ def read(
     all_columns: bool = False,
     color: bool = False,
     layer: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Rows | Dataset:
     """All images in their order, not split; a Dataset if they have a test set, and for shards.
 
@@ -124,6 +128,7 @@ def read_any(
     all_columns: bool = False,
     color: bool = False,
     layer: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Rows | Dataset | Numbers:
     """Read any data: pictures as `read` gives them, else a table.
 
@@ -139,19 +144,19 @@ def read_any(
     if file is None:
         return read(
             name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns,
-            color=color, layer=layer,
+            color=color, layer=layer, missing=missing,
         )  # fmt: skip
     path = Path(os.path.abspath(file))
     kind = kind_of_file(path)
     _check_layer(path, kind, layer)
     if kind in COLUMNS:
-        table = read_columns(path, kind, label)
+        table = read_columns(path, kind, label, missing=missing)
         if are_pictures(table):
             return with_a_word_on_black(pictures_of(table, path, label, all_columns), path)
         return table_of(table, path, label, all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
         return read_path(path, label, all_columns, color)
-    return read_numbers_file(path, kind, label, layer=layer)
+    return read_numbers_file(path, kind, label, layer=layer, missing=missing)
 
 
 def read_numbers(
@@ -164,12 +169,13 @@ def read_numbers(
     color: bool = False,
     layer: str | None = None,
     told: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> Numbers:
     """Read a table: the numbers of a file as they are, or pictures as `read` gives them.
 
     Parameters
     ----------
-    name, label, all_columns, color, layer
+    name, label, all_columns, color, layer, missing
         As for `load`.
     columns
         Number of columns of a trained model. If the file has more, columns that may be labels are left out. 0 without a
@@ -183,8 +189,8 @@ def read_numbers(
     Raises
     ------
     DataError
-        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels; or
-        the data hold no columns for `told`.
+        The file cannot be read or is damaged; a value is text or infinite; a column is missing, or looks like labels; or the
+        data hold no columns for `told`.
     """
     path = file_of(name)
     kind = "idx" if path is None else kind_of_file(path)
@@ -196,8 +202,8 @@ def read_numbers(
         return numbers_of(read(name, color=color, layer=layer), known)
     _check_layer(path, kind, layer)
     if kind not in COLUMNS:
-        return read_numbers_file(path, kind, label, layer, known, told)
-    table = read_columns(path, kind, label, known, told)
+        return read_numbers_file(path, kind, label, layer, known, told, missing)
+    table = read_columns(path, kind, label, known, told, missing)
     return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
 
 

@@ -33,8 +33,9 @@ from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
+from vaefast.training.log_volumes import LogVolumes
 from vaefast.training.progress_bar import Bar
-from vaefast.training.trainer import EpochMetrics, LogVolumes
+from vaefast.training.trainer import EpochMetrics
 
 # Settings of the model, which are fixed once it is trained, and the parameters that set them.
 MODEL_PARAMETERS = {

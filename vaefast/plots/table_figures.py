@@ -107,5 +107,5 @@ def _numbers(given: Any) -> NDArray[np.float64]:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers that can be drawn: infinite ones become the largest of float64."""
-    return np.nan_to_num(np.asarray(values, np.float64))
+    """Numbers that can be drawn: infinite ones become the largest of float64. Missing ones stay NaN, and are not drawn."""
+    return np.nan_to_num(np.asarray(values, np.float64), nan=np.nan)

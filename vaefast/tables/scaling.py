@@ -16,7 +16,7 @@ from vaefast.errors import DataError, SettingsError
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.gaps import gaps_of
-from vaefast.models.settings import COUNT_LIKELIHOODS
+from vaefast.models.settings import COUNT_LIKELIHOODS, REAL_LIKELIHOODS
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray, extremes, moments, strays
 from vaefast.tables.counting import counted, dense
@@ -26,8 +26,6 @@ from vaefast.tables.pieces import blocks, pieces
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
-# Those of any real numbers, which are scaled by mean and deviation.
-REAL_LIKELIHOODS = ("gaussian", "student-t")
 # What float32 holds, and so the engines.
 LARGEST = float(np.finfo(np.float32).max)
 # In training, scaled values are cut to this many standard deviations: one that is farther away would outweigh all other rows

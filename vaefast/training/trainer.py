@@ -19,6 +19,7 @@ from vaefast.models.settings import TrainingSettings
 from vaefast.tables.row_weights import weighted_rows
 from vaefast.training.divergence import Guard
 from vaefast.training.early_stopping import Stopping
+from vaefast.training.log_volumes import NO_VOLUMES, LogVolumes
 from vaefast.training.schedules import pace
 
 # A mean that float64 cannot hold is the last number that it can: metrics are JSON, which knows no infinity.
@@ -51,29 +52,6 @@ class EpochMetrics:
     def as_dict(self) -> dict[str, Any]:
         """By name, without what was not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None and not math.isnan(value)}
-
-
-@dataclass(frozen=True, eq=False)
-class LogVolumes:
-    """What to take from a log-density of an image as the networks see it, in nats, for that of the image as given.
-
-    Parameters
-    ----------
-    train, test, validation
-        Of these images: one number for all, or one for each, (N,), where columns are missing.
-    """
-
-    train: NDArray[np.float64] | float = 0.0
-    test: NDArray[np.float64] | float = 0.0
-    validation: NDArray[np.float64] | float = 0.0
-
-    def of_training(self, order: NDArray[np.int64]) -> float:
-        """Mean over training images in this order, (n,)."""
-        return float(self.train[order].mean()) if isinstance(self.train, np.ndarray) else self.train
-
-    def of_part(self, part: str) -> float:
-        """Mean over the images of a part: `test` or `validation`."""
-        return float(np.mean(getattr(self, part)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +110,7 @@ def train(
     weights: NDArray[np.float64] | None = None,
     exact_test_rows: ExactRows | None = None,
     exact_validation_rows: ExactRows | None = None,
-    log_volumes: LogVolumes = LogVolumes(),  # noqa: B008, it is frozen
+    log_volumes: LogVolumes = NO_VOLUMES,
     measure: Callable[[], float] | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
