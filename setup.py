@@ -12,9 +12,11 @@ from setuptools import Extension, setup
 
 FOLDER = "vaefast/engines/cython_cpu"
 UNITS = ("unit_base.c", "unit_avx2.c", "unit_avx512.c", "choose.c")
-HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "threads.h")
+HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "threads.h")
 PIECES = (
-    "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "counts.pxi", "forward.pxi", "rows.pxi", "weights.pxi",
+HEADERS = (
+    "kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "threads.h",
+)  # fmt: skip
     "entry_points.pxi",
 )  # fmt: skip
 # Nothing is fused that the code does not fuse, so every instruction set with a fused multiply-add rounds alike.
