@@ -24,7 +24,7 @@ from vaefast.models.gaps import gaps_of
 from vaefast.models.noise import Purpose
 from vaefast.models.outputs import draw, expectation
 from vaefast.tables import checking
-from vaefast.tables.mixed.fields import fields_of
+from vaefast.tables.mixed.fields import fields_of, is_frame
 from vaefast.tables.mixed.frames import table_of
 from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.scaling import Inputs
@@ -118,10 +118,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             raise DataError(f"Z has {z.shape[1]} columns: give the {self._n_features_out} latents of this model")
         return self._means(z, self._told.of_rows(covariates, len(z)))
 
-    def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None) -> NDArray[Any]:
+    def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None, index: Any = None) -> NDArray[Any]:
         """Means of p(x | z), (N, X), in the units of the data; of counts for rows of size 1."""
         outputs = self._network.decode(beside(z, covariates))
-        return self._given_back(expectation(self._network.model, outputs))
+        return self._given_back(expectation(self._network.model, outputs), index)
 
     def _given_back(self, x: NDArray[Any], index: Any = None) -> Any:
         """Values of x, (N, X), in the units of the data; of columns of different kinds the table that the user knows."""
@@ -182,9 +182,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             X does not fit the model.
         """
         check_is_fitted(self)
+        index = X.index if is_frame(X) else None
         X, entered = self._entered(X, covariates, size_factors)
         values, told = parted(entered)
-        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told)
+        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told, index)
         return means * values.row_sizes()[:, None].astype(means.dtype) if self._inputs.are_counts else means
 
     def recommend(
