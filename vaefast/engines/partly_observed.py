@@ -128,12 +128,16 @@ class PartlyObserved:
 
 
 def for_any_rows(engine: Engine, model: ModelSettings, training: TrainingSettings) -> Engine:
-    """An engine of this model for complete rows and for those that miss values: itself, unless it takes complete ones alone."""
+    """An engine of this model for complete rows and for those that miss values: itself, unless it takes complete ones alone.
+
+    The second engine is of the same name, or the fastest one that can take missing values.
+    """
     if model.missing or model.counts:
         return engine
-    return PartlyObserved(
-        engine, lambda: engines.create(engine.name, replace(model, missing=True), training, engine.threads)
-    )
+    open_to_gaps = replace(model, missing=True)
+    lacks = {*engines.needs(open_to_gaps, training)} & {*engines.LACKING.get(engine.name, ())}
+    name = "auto" if lacks else engine.name
+    return PartlyObserved(engine, lambda: engines.create(name, open_to_gaps, training, engine.threads))
 
 
 def _merged(some: NDArray[np.int64], one: NDArray[Any], rest: NDArray[np.int64], other: NDArray[Any]) -> NDArray[Any]:
