@@ -80,8 +80,8 @@ def test_counts_of_a_column_over_their_whole_range(name):
             engine = of_biases(name, model, {"logits.negative-binomial.bias": a}, {"x_log_dispersion": t})
             got = log_likelihoods(engine, np.stack([np.full(len(x), UNKNOWN), x], axis=1))
             more = np.log1p(math.exp(a) / theta)
-            # x a and (x + theta) log(1 + mu / theta) are rounded relative to themselves before one is taken from the other.
-            size = 1 + x * abs(a) + (x + theta) * more
+            # Each term is rounded relative to itself before they are added up.
+            size = 1 + x * abs(a) + (x + theta) * more + np.abs(raised)
             assert np.all(np.abs(got - (x * a - (x + theta) * more + raised)) <= 4e-7 * size), (a, t)
             engine.close()
 
