@@ -30,13 +30,14 @@ TRAINING = TrainingSettings(batch_size=64, binarize="none")
 
 
 def of_biases(name, model, biases, own=None, training=TRAINING):
-    """An engine whose outputs are these biases by tensor, whatever the row."""
-    engine = engines.create(name, model, training, 1)
+    """An engine whose outputs are these biases by tensor, whatever the row; the reference in float64."""
+    exact = name == "reference"
+    engine = ReferenceEngine(model, training, 1, np.float64) if exact else engines.create(name, model, training, 1)
     vector = np.zeros(engine.layout.size)
     views = engine.layout.views(vector)
     for tensor, value in {**biases, **(own or {})}.items():
         views[tensor][...] = value
-    engine.load_state(State.initial(vector))
+    engine.load_state(State.initial(vector, np.float64))
     return engine
 
 
@@ -65,7 +66,7 @@ def test_a_student_t_is_scipys_over_its_whole_range(name):
 
 @functools.cache
 def log_rising_over_factorial(x, t):
-    """log of theta (theta + 1) ... (theta + x - 1) / (theta^x x!), factor by factor; SciPy's loses its digits at large theta."""
+    """log of theta (theta + 1) ... (theta + x - 1) / (theta^x x!), factor by factor: SciPy's loses digits at large theta."""
     k = np.arange(x)
     return float(np.log1p(k / np.exp(np.float64(np.float32(t)))).sum() - np.log1p(k).sum())
 
