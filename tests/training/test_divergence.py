@@ -165,7 +165,7 @@ def test_no_state_that_is_not_finite_is_ever_handed_out(name):
     states = []
 
     def pause(position: Any, state: Any) -> bool:
-        states.append(state())
+        states.append(state().copy())
         return True
 
     complaint(engine, on_pause=pause)
@@ -200,10 +200,10 @@ def test_looking_at_the_state_takes_no_more_than_its_share(monkeypatch):
     engine = engine_at_start("reference")
     real, looks = engine.state, []
 
-    def slow() -> State:
+    def slow(out: State | None = None) -> State:
         looks.append(now[0])
         now[0] += 0.05
-        return real()
+        return real(out)
 
     engine.state = slow
     guard = divergence.Guard(engine, None, CASE.batch_size)

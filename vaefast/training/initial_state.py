@@ -22,13 +22,15 @@ def initial_state(model: ModelSettings, training: TrainingSettings, values: Any)
     """Step 0 of training on values, (N, X) uint8, float32 or counts: what scheme and likelihood need of them is measured."""
     values, _ = parted(values)
     if model.counts:
-        totals = CountRows.of(values).column_totals()
-        layout = Layout(model)
-        return State.initial(initial_parameters(layout, training.initialization, training.seed, column_totals=totals))
-    gaussian = model.likelihood == "gaussian"
-    means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
-    stds = pixel_stds(values, means) if gaussian and means is not None else None
-    return State.initial(initial_parameters(Layout(model), training.initialization, training.seed, means, stds))
+        measured: dict[str, NDArray[np.float64] | None] = {"column_totals": CountRows.of(values).column_totals()}
+    else:
+        gaussian = model.likelihood == "gaussian"
+        means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
+        measured = {"mean_pixels": means, "pixel_stds": pixel_stds(values, means) if gaussian and means is not None else None}
+    layout = Layout(model)
+    state = State.zeros(layout.size)
+    initial_parameters(layout, training.initialization, training.seed, **measured, out=state.parameters)
+    return state
 
 
 def mean_pixels(values: NDArray[Any]) -> NDArray[np.float64]:

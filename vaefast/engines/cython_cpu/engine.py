@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
 from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
 from vaefast.engines.importance import importance_sample
@@ -85,14 +85,14 @@ class CythonEngine:
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
 
-    def state(self) -> State:
-        parameters, first, second = (self.layout.from_panels(panels) for panels in self._weights)
-        return State(parameters, first, second, self.step)
+    def state(self, out: State | None = None) -> State:
+        return State.from_panels(self.layout, self._weights, self.step, out)
+
+    def is_finite(self) -> bool:
+        return are_finite(*self._weights)
 
     def load_state(self, state: State) -> None:
-        plain = (state.parameters, state.first_moments, state.second_moments)
-        for vector, panels in zip(plain, self._weights, strict=True):
-            self.layout.to_panels(vector, panels)
+        state.to_panels(self.layout, self._weights)
         self.step = state.step
 
     def place(self, values: Any) -> Placed:
