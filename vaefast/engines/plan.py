@@ -48,6 +48,9 @@ ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
 # which leaves room in a first-level cache of 32 KB or more. A task of the weights phase takes so many of these blocks.
 BLOCK_PIXELS = 4 * PANEL
 TASK_BLOCKS = 2
+# Output panels of a layer whose gradient is transposed at a time in the pass backward: of a wide table the transposed gradient
+# is then a few megabytes.
+TRANSPOSED_PANELS = 128
 
 
 class Plan(NamedTuple):
@@ -63,7 +66,8 @@ class Plan(NamedTuple):
     covariates: int  # C
     x: int
     seen: int  # what the encoder sees: x, but with covariates that it sees a matrix of its own, (rows, X + C)
-    target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample
+    target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample; neither has
+    # any elements where the outputs are compared with lists of counts
     z: int  # with the covariates behind it, (rows, Z + C); a row a sample, as all that follow but std
     z_panels: int
     std: int
@@ -71,7 +75,6 @@ class Plan(NamedTuple):
     d_z: int  # a matrix for each half
     linear: int  # for each half, per row and lane: the sum of what needs no logarithm
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
-    rates: int  # of counts, a row a sample: exp(a - the largest output of the row); else -1
     twins: int  # outputs a column, whose panels take turns: 2 with zero inflation, else 1
 
 
@@ -114,7 +117,9 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
     outputs = twins * padded(model.pixels) if twins > 1 else model.pixels
     widths = [*model.hidden, head_width, *reversed(model.hidden), outputs]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
-    x, z = space.take(model.pixels), space.take(model.decoder_inputs, samples)
+    # Counts are lists; only with a dispersion a column does each column of a row leave something to the weights phase.
+    compared = 0 if model.counts and "x_log_dispersion" not in layout.tensors else model.pixels
+    x, z = space.take(compared), space.take(model.decoder_inputs, samples)
     # Rows of counts are lists.
     seen = space.take(model.encoder_inputs) if model.encode_covariates and not model.counts else x
     d_z = space.take(HALVES * padded(model.latent), samples)
@@ -152,7 +157,7 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         covariates=model.covariates,
         x=x,
         seen=seen,
-        target=x if samples == 1 else space.take(model.pixels, samples),
+        target=x if samples == 1 else space.take(compared, samples),
         z=z,
         z_panels=padded(model.decoder_inputs) // PANEL,
         std=space.take(model.latent),
@@ -160,7 +165,6 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         d_z=d_z,
         linear=space.take(HALVES * PANEL, samples),
         product=space.take(HALVES * PANEL, samples),
-        rates=space.take(model.pixels, samples) if model.counts else -1,
         twins=twins,
     )
     return plan, space.size
@@ -195,6 +199,11 @@ def shared_parts(plan: Plan, threads: int) -> tuple[int, int, list[NDArray[np.fl
 def half_widths(plan: Plan) -> int:
     """The widest half of any layer, in panels."""
     return int(np.maximum(plan.layers[:, SPLIT], plan.layers[:, OUTPUT_PANELS] - plan.layers[:, SPLIT]).max())
+
+
+def transposed_panels(plan: Plan) -> int:
+    """The most panels of a half of a layer whose gradient is transposed at a time."""
+    return min(half_widths(plan), TRANSPOSED_PANELS)
 
 
 def weight_tasks(plan: Plan, group: int, sparse: bool) -> Tasks:

@@ -121,7 +121,7 @@ class Guard:
             epoch, begin, order, _ = self._since[-1]
             steps = sum(-(-len(examples) // size) for _, _, examples, _ in self._since)
             place = _place(epoch, (begin + len(order) - 1) // size + 1, engine.step)
-            place += f" or in one of the {steps - 1:,} steps before it" if steps > 1 else ""
+            place += f" at the latest, and after step {engine.step - steps}" if steps > 1 else ""
             raise DivergenceError(_message(place, terms, self._not_finite(engine.state())))
         engine.load_state(self._state)
         for epoch, begin, order, pace in self._since:

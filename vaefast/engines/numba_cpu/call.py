@@ -25,7 +25,7 @@ class Network(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Buffers that hold one padded row, for one worker."""
+    """Buffers that hold one padded row, or a few, for one worker."""
 
     pixel_words: NDArray[np.uint32]
     pixels: NDArray[np.float32]
@@ -33,6 +33,7 @@ class Row(NamedTuple):
     noise: NDArray[np.float32]
     lanes: NDArray[np.float32]  # one panel
     kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
+    rates: NDArray[np.float32]  # of counts, (CHUNK_ROWS, X) in panels: exp(a - the largest output of the row); else empty
 
 
 class Buffers(NamedTuple):

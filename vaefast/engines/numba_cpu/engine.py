@@ -59,7 +59,7 @@ class NumbaEngine:
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
         workspace, pixels = aligned(size), lists_of(plan, model, 0)
-        self._buffers = [Buffers(workspace, pixels, row_of(plan)) for _ in range(threads)]
+        self._buffers = [Buffers(workspace, pixels, row_of(plan, model)) for _ in range(threads)]
         self._scratch = [scratch_of(plan) for _ in range(threads)]
         self._backward = backward_of(plan, threads)
         self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
