@@ -31,7 +31,7 @@ COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "missing values")
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        *TABLES, IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),

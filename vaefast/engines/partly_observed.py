@@ -61,8 +61,11 @@ class PartlyObserved:
     def step(self) -> int:
         return self.engine.step
 
-    def state(self) -> State:
-        return self.engine.state()
+    def state(self, out: State | None = None) -> State:
+        return self.engine.state(out)
+
+    def is_finite(self) -> bool:
+        return self.engine.is_finite()
 
     def load_state(self, state: State) -> None:
         self.engine.load_state(state)

@@ -9,28 +9,41 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
-from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
+from vaefast.engines.images import (
+    NONE,
+    CountLists,
+    Images,
+    count_lists,
+    empty_lists,
+    first_layer_is_sparse,
+    held_table,
+    held_whole,
+    images_of,
+)
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
     FORWARD_ROWS,
     HALVES,
+    OUTPUTS,
     Plan,
     aligned,
     half_widths,
     make_plan,
+    output_places,
     pixel_blocks,
     shared_parts,
+    transposed_panels,
     weight_tasks,
 )
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
-from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.layout import OWN_PARAMETERS, PANEL, Layout, padded
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; declarations.pxi.
@@ -40,12 +53,14 @@ WORDS = 32
 # Rows of the tallest weight-gradient tile, and its panels; tiles.h.
 GRADIENT_TILE = 8 * 2
 # Those of which only the shares of the columns depend on z have one code.
+BLOCKS = 5
 LIKELIHOOD_CODES = {
     "bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2, "poisson": 3, "multinomial": 3, "negative-binomial": 4,
 }  # fmt: skip
-OWN_PARAMETERS = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
+# Rows of counts that take all passes over their likelihood before the next do; kernels.h.
+CHUNK_ROWS = 32
 
 
 class Placed(NamedTuple):
@@ -85,14 +100,14 @@ class CythonEngine:
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
 
-    def state(self) -> State:
-        parameters, first, second = (self.layout.from_panels(panels) for panels in self._weights)
-        return State(parameters, first, second, self.step)
+    def state(self, out: State | None = None) -> State:
+        return State.from_panels(self.layout, self._weights, self.step, out)
+
+    def is_finite(self) -> bool:
+        return are_finite(*self._weights)
 
     def load_state(self, state: State) -> None:
-        plain = (state.parameters, state.first_moments, state.second_moments)
-        for vector, panels in zip(plain, self._weights, strict=True):
-            self.layout.to_panels(vector, panels)
+        state.to_panels(self.layout, self._weights)
         self.step = state.step
 
     def place(self, values: Any) -> Placed:
@@ -102,6 +117,10 @@ class CythonEngine:
             lists = count_lists(counted, self.model.likelihood, self.model.encoder_input)
             placed = counted if covariates is None else Conditioned(counted, covariates)
             return Placed(lists, True, len(counted), placed, counted.longest, covariates)
+        if self.model.in_blocks:
+            table = held_table(rows)
+            images = images_of(table.floats, np.empty(0, np.int64), np.empty(0, np.uint16))
+            return Placed(images, False, len(rows), values, covariates=covariates)
         images = held_whole(rows)
         sparse = first_layer_is_sparse(rows, self.model)
         images = self._held_as_lists(images, len(rows)) if sparse else images
@@ -157,6 +176,8 @@ class CythonEngine:
 
     def _to_encode(self, x: Any) -> tuple[Examples, int]:
         """Rows that are read once, and the most entries that one of them has."""
+        if self.model.in_blocks:
+            return self._all(self.place(x))._replace(binarize=NONE), 0
         if not self.model.counts:
             return as_they_are(x, self.model, self.training), 0
         placed = self.place(x)
@@ -171,8 +192,10 @@ class CythonEngine:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
         latents[:, : self.model.decoder_inputs] = z
         X, twins = self.model.pixels, self._plan.twins
-        logits = np.empty((len(z), twins * padded(X)), np.float32)
+        logits = np.empty((len(z), padded(int(self._plan.layers[-1, OUTPUTS]))), np.float32)
         self._forward("decode", (latents, logits))
+        if self.model.in_blocks:
+            return logits[:, output_places(self._plan)]
         panels = logits.reshape(len(z), -1, twins, PANEL)
         return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(twins)], axis=1)
 
@@ -185,9 +208,11 @@ class CythonEngine:
 
     def _forward(self, method: str, arguments: tuple[Any, ...], longest: int = 0) -> None:
         """Run a forward pass on every worker, each with a workspace of its own, for rows of so many counts."""
-        plan, part = self._forward_plan, aligned(0)
+        plan, part, rates = self._forward_plan, aligned(0), self.model.counts
         workers = [
-            self._worker(w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan))
+            self._worker(
+                w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan, rates)
+            )
             for w in range(self.threads)
         ]
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
@@ -195,15 +220,19 @@ class CythonEngine:
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
         """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
         lists, (rows, size, parts) = self._lists(plan, self._longest), shared_parts(plan, self.threads)
+        rates = self.model.counts
         return [
-            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows)) for w, part in enumerate(parts)
+            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows, rates))
+            for w, part in enumerate(parts)
         ]
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
         lists, workspace, partial, part, buffers = memory
+        # Blocks of columns have theirs in the plan.
         tensor = self.layout.tensors.get(OWN_PARAMETERS.get(self.model.likelihood, ""))
+        code = BLOCKS if self.model.in_blocks else LIKELIHOOD_CODES[self.model.likelihood]
         return self._kernels.Worker(
-            number, self.threads, self._unit, plan, LIKELIHOOD_CODES[self.model.likelihood],
+            number, self.threads, self._unit, plan, code,
             tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
 
@@ -273,19 +302,19 @@ def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, 
     )
 
 
-def _row_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
-    """One padded row of pixels and of noise, and their random words."""
+def _row_buffers(plan: Plan, rates: bool) -> tuple[NDArray[Any], ...]:
+    """One padded row of pixels and of noise, and their random words; of counts the rates of some rows."""
     width, latent = padded(plan.pixels), padded(plan.latent)
     words = [np.zeros(-(-size // WORDS) * WORDS, np.uint32) for size in (width, latent)]
-    return aligned(width), aligned(latent), *words
+    return aligned(width), aligned(latent), *words, aligned(CHUNK_ROWS * width if rates else 0)
 
 
-def _train_buffers(plan: Plan, rows: int) -> tuple[NDArray[Any], ...]:
+def _train_buffers(plan: Plan, rows: int, rates: bool) -> tuple[NDArray[Any], ...]:
     ones = aligned(padded(plan.rows))
     ones[:] = 1
     gradient = max(half_widths(plan) * (BLOCK_PIXELS + 1), GRADIENT_TILE) * PANEL
-    return aligned(half_widths(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan)
+    return aligned(transposed_panels(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan, rates)
 
 
-def _forward_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
-    return aligned(0), aligned(0), aligned(0), aligned(0), *_row_buffers(plan)
+def _forward_buffers(plan: Plan, rates: bool) -> tuple[NDArray[Any], ...]:
+    return aligned(0), aligned(0), aligned(0), aligned(0), *_row_buffers(plan, rates)

@@ -14,7 +14,7 @@ cdef class Memory:
     plan
         `vaefast.engines.plan.Plan`.
     likelihood
-        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial.
+        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial, 5 blocks of columns.
     own
         Offset of the likelihood's own parameters: x_log_std of a Gaussian, x_log_dispersion of a negative binomial.
     weights
@@ -24,19 +24,22 @@ cdef class Memory:
     workspace, partial, part
         float32; the parts of d_source^T that a group adds, and the elements of one.
     buffers
-        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32.
+        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32;
+        rates of counts, (CHUNK_ROWS, X) in panels, float32.
     """
 
     cdef const Kernels* kernels
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
-    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, rates, twins
-    cdef index_t latent, told, seen, z_panels
+    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, twins
+    cdef index_t latent, told, seen, z_panels, x_panels, indicators
+    cdef const int64_t[:, ::1] blocks, variables
+    cdef const int64_t[::1] places
     cdef int likelihood
     cdef bint counted
     cdef index_t own, part, capacity
     cdef float[::1] parameters, first_moments, second_moments, workspace, partial
-    cdef float[::1] transposed, gradient, zeros, ones, levels, noise
+    cdef float[::1] transposed, gradient, zeros, ones, levels, noise, rates
     cdef uint32_t[::1] pixel_words, latent_words
     cdef uint16_t[::1] indices
     cdef float[::1] values
@@ -78,14 +81,16 @@ cdef class Memory:
         self.rows, self.stride, self.pixels = plan.rows, plan.rows * PANEL, plan.pixels
         self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
-        self.rates, self.twins = plan.rates, plan.twins
+        self.twins = plan.twins
         self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
-        self.likelihood, self.counted, self.own, self.part = likelihood, likelihood >= SHARES, own, part
+        self.x_panels, self.indicators = plan.x_panels, plan.indicators
+        self.blocks, self.places, self.variables = plan.blocks, plan.places, plan.variables
+        self.likelihood, self.counted, self.own, self.part = likelihood, likelihood in (SHARES, NEGATIVE_BINOMIAL), own, part
         self.parameters, self.first_moments, self.second_moments = weights
         self.take_lists(lists)
         self.workspace, self.partial = workspace, partial
         self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise = buffers[:6]
-        self.pixel_words, self.latent_words = buffers[6:]
+        self.pixel_words, self.latent_words, self.rates = buffers[6:]
 
     def take_lists(self, lists):
         """Use these lists of the rows.

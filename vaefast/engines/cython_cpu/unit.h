@@ -45,7 +45,11 @@ static void product(const float *A, index_t a_panel, const float *W, index_t w_p
         index_t width = smaller(GROUP, panels - panel);
         const float *right = W + panel * w_panel;
         float *out = C + panel * c_panel;
-        block(A, a_panel, right, w_panel, start + panel * s_panel, 0, s_panel, out, c_panel, smaller(DEPTH, K), first, last, width);
+        if (start)
+            block(A, a_panel, right, w_panel, start + panel * s_panel, 0, s_panel, out, c_panel, smaller(DEPTH, K), first, last,
+                  width);
+        else
+            block(A, a_panel, right, w_panel, out, PANEL, c_panel, out, c_panel, smaller(DEPTH, K), first, last, width);
         for (index_t k = DEPTH; k < K; k += DEPTH)
             block(A + k / PANEL * a_panel, a_panel, right + k * PANEL, w_panel, out, PANEL, c_panel, out, c_panel,
                   smaller(DEPTH, K - k), first, last, width);
@@ -301,6 +305,8 @@ static void log_std_gradient(float *restrict log_std, const float *restrict d_z,
 
 #include "counts.h"
 
+#include "blocks.h"
+
 /* ---- pixels ---- */
 
 /* The last word that turns a level from 1 to 255 on: floor(level * 2^32 / 255) - 1, and 2^32 = 255 * 16843009 + 1. */
@@ -351,5 +357,5 @@ const Kernels UNIT_KERNELS = {
     UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
     fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
     x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
-    copy_columns, copy_counts, end_blocks,
+    copy_columns, copy_counts, end_blocks, place_table, block_rows, own_gradient,
 };
