@@ -61,8 +61,11 @@ class PartlyObserved:
     def step(self) -> int:
         return self.engine.step
 
-    def state(self) -> State:
-        return self.engine.state()
+    def state(self, out: State | None = None) -> State:
+        return self.engine.state(out)
+
+    def is_finite(self) -> bool:
+        return self.engine.is_finite()
 
     def load_state(self, state: State) -> None:
         self.engine.load_state(state)
@@ -128,12 +131,16 @@ class PartlyObserved:
 
 
 def for_any_rows(engine: Engine, model: ModelSettings, training: TrainingSettings) -> Engine:
-    """An engine of this model for complete rows and for those that miss values: itself, unless it takes complete ones alone."""
+    """An engine of this model for complete rows and for those that miss values: itself, unless it takes complete ones alone.
+
+    The second engine is of the same name, or the fastest one that can take missing values.
+    """
     if model.missing or model.counts:
         return engine
-    return PartlyObserved(
-        engine, lambda: engines.create(engine.name, replace(model, missing=True), training, engine.threads)
-    )
+    open_to_gaps = replace(model, missing=True)
+    lacks = {*engines.needs(open_to_gaps, training)} & {*engines.LACKING.get(engine.name, ())}
+    name = "auto" if lacks else engine.name
+    return PartlyObserved(engine, lambda: engines.create(name, open_to_gaps, training, engine.threads))
 
 
 def _merged(some: NDArray[np.int64], one: NDArray[Any], rest: NDArray[np.int64], other: NDArray[Any]) -> NDArray[Any]:
