@@ -105,7 +105,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         -------
         ndarray of shape (N, X)
             Probabilities for a Bernoulli likelihood; for counts the rates of a row of total 1; otherwise numbers in the
-            units of the data.
+            units of the data. For `mixed` a table like the training data, a DataFrame if that was one: numbers are means, and
+            medians of positive columns; of the values of a category it has the most likely one.
 
         Raises
         ------
@@ -253,7 +254,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray of shape (steps, X) or (N, steps, X)
-            As `inverse_transform` gives them.
+            As `inverse_transform` gives them; for `mixed` a table of the steps of one line, or a list of N tables.
 
         Raises
         ------
@@ -304,8 +305,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         Returns
         -------
-        ndarray of shape (n_samples, X)
-            In the units of the data.
+        ndarray or DataFrame of shape (n_samples, X)
+            In the units of the data; for `mixed` a table like the training data, as `inverse_transform` gives it.
 
         Raises
         ------
@@ -376,7 +377,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray of shape (N,), or (N, X) with `per_feature`, float64
-            In nats.
+            In nats. For `mixed` X are the columns in `column_types_`.
 
         Raises
         ------
@@ -505,7 +506,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         -------
         ndarray or DataFrame of shape (N, X)
             A DataFrame for a DataFrame, with its index and columns; columns of whole numbers with missing values become
-            columns of float. With `multiple` an array of shape (multiple, N, X), or a list of so many DataFrames.
+            columns of float. For `mixed` each column keeps its type, and is filled with means, with medians where it is
+            positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or a list of so many DataFrames.
 
         Raises
         ------

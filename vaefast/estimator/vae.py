@@ -73,10 +73,32 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         a learned dispersion for each feature; `poisson`; `multinomial`, for which only the shares of a row matter. The rates
         of a row are a softmax over its features, times the row's total count (DERIVATION.md, section 13).
 
+        `mixed` is for tables whose columns are of different kinds, such as text, truth values, counts and measurements. Each
+        column has a likelihood of its own kind, which `column_types` describes. The rows that the model gives back are tables
+        with the columns and types of the training data.
+
         `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with `scaling="grey"`. It
         is `negative-binomial` for whole numbers of which two in three are 0, unless they are bytes or end at 255, and for
-        sparse tables of whole numbers. Otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are
-        refused. Values that are missing decide nothing, and the likelihoods of counts take none.
+        sparse tables of whole numbers. It is `mixed` for a DataFrame with text or categories, and for one whose columns have
+        different types and are of different kinds, such as truth values or counts beside real numbers. Otherwise it is
+        `gaussian`. `likelihood_` says which. Values that do not fit are refused. Values that are missing decide nothing, and
+        the likelihoods of counts take none.
+    column_types : dict or None, default=None
+        For `mixed`: the kinds of columns by their names, or by their places in an array. The kinds are
+
+        - `real`: normal, with a learned variance; `positive`: log-normal; `heavy-tailed`: Student's t;
+        - `count`: negative binomial, with a learned dispersion;
+        - `binary`: two values of any type; `categorical`: text or other values, each with a probability.
+
+        A column that is not named here gets its kind from its values. Text and categories are `categorical`, or `binary` with
+        two values, as truth values are. Whole numbers, by their type, are `binary` if there are two, `count` if none is
+        negative and their standard deviation is more than 0.6 times their mean, and otherwise `real`. Other numbers are
+        `binary` if all are 0 or 1, `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a value
+        over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard deviations;
+        otherwise `real`. `column_types_` says which.
+
+        Columns of dates or other objects, columns with one text or a different text in nearly every row, and columns without
+        values are left out of the model. A warning names them.
     zero_inflation : bool, default=False
         For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
@@ -174,6 +196,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ----------
     likelihood_, scaling_, binarize_ : str
         What was chosen where the parameter is `auto`.
+    column_types_ : dict
+        Of `mixed`: the kind of each column that the model has.
     history_ : dict of list
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
         validation data `validation_elbo` and so on, such as `validation_ndcg@100`: `pandas.DataFrame(vae.history_)` is a
@@ -301,13 +325,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> VAE:
         """Train on the rows of X.
 
-        The model depends on the values of X and not on their type. Unless `scaling` is `grey`, it does not depend on the order
+        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame. Unless `scaling` is `grey`, it does not depend on the order
         of the rows. If training fails, the estimator stays as it was.
 
         Parameters
         ----------
         X : array-like of shape (N, X)
-            Numbers: a NumPy array, a pandas DataFrame, nested lists. NaN, None, `pandas.NA` and masked values are missing.
+            Numbers: a NumPy array, a pandas DataFrame, nested lists; for `mixed` also text, truth values and categories. NaN,
+            None, `pandas.NA` and masked values are missing.
         y : None
             Ignored.
         validation_data : array-like of shape (M, X), a pair of them, or None, default=None
@@ -343,7 +368,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         DataWarning
-            A few values dominate a column, all of its values are missing, or the model has collapsed.
+            A few values dominate a column, all of its values are missing, it cannot be used, or the model has collapsed.
         """
         with self._all_or_nothing():
             (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
