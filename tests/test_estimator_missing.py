@@ -14,7 +14,7 @@ from vaefast import VAE, VAEDetector, engines, load
 from vaefast.errors import DataError, SettingsError
 
 NAN = np.nan
-ENGINES = [name for name in engines.FOR_CPU if "missing values" not in engines.LACKING[name]]
+ENGINES = [name for name in engines.FOR_CPU if "missing values" not in engines.LACKING[name] and not engines.why_not(name)]
 QUICK = {"hidden_layer_sizes": (16,), "epochs": 3, "batch_size": 32, "random_state": 0}
 LIKELIHOODS = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli")
 
