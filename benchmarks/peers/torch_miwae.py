@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def network(inputs: int, outputs: int) -> nn.Sequential:
     """Three hidden layers, weights as Glorot and Bengio have them, biases 0."""
     sizes = (inputs, HIDDEN, HIDDEN, HIDDEN, outputs)
     layers: list[nn.Module] = []
-    for size, following in zip(sizes, sizes[1:], strict=False):
+    for size, following in pairwise(sizes):
         layers += [nn.Linear(size, following), nn.ReLU()]
         nn.init.xavier_uniform_(layers[-2].weight)
         nn.init.zeros_(layers[-2].bias)

@@ -48,8 +48,8 @@ def test_from_python_a_command_is_that_of_the_console_script():
         (("fit",), "there is no command 'fit': did you mean vaefast train?"),
         (("embed",), "there is no command 'embed': did you mean vaefast transform?"),
         (("quux",), "there is no command 'quux': choose train, evaluate, transform, impute or reproduce"),
-        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform, impute or reproduce, such as "
-         "vaefast train --data"),
+        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform, impute or reproduce, such "
+         "as vaefast train --data"),
     ],
     ids=str,
 )  # fmt: skip

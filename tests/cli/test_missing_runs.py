@@ -100,7 +100,7 @@ def test_gaps_among_the_test_rows_alone_do_not_change_the_model():
     whole.iloc[rows, 2] = NAN
     whole.to_csv("test.csv", index=False)
     for name in ("whole", "test"):
-        code, out, err = train("--data", f"{name}.csv", out=name)
+        code, _, err = train("--data", f"{name}.csv", out=name)
         assert code == 0, err
     assert (Path("whole") / "model.safetensors").read_bytes() == (Path("test") / "model.safetensors").read_bytes()
     expected = load("test").score_samples(whole.iloc[rows], n_samples=1).mean()
@@ -178,9 +178,7 @@ def test_a_text_file_stays_as_it_came_but_for_its_gaps(model, capsys):
         assert result[at] == lines[at]
     rows = [[170.5, 3e6, 1.001, 0.5], [NAN, 2.5e6, NAN, 1.5], [169, NAN, 1, 2], [NAN] * 4, [171, 3.1e6, 1, -1.25]]
     values = load(model).impute(pd.DataFrame(rows, columns=FRAME.columns), 20)
-    a, b, c = (
-        [repr(value).replace(".", ",") for value in values.iloc[at].tolist()] for at in (1, 2, 3)
-    )
+    a, b, c = ([repr(value).replace(".", ",") for value in values.iloc[at].tolist()] for at in (1, 2, 3))
     assert result[4] == f'3; {a[0]} ;"2500000";{a[2]};1,5e0;"a;b ""c"""\r\n'
     assert result[5] == f"5;169;{b[1]};1,00;2;\r\n"
     assert result[6] == f"1;{c[0]};{c[1]};{c[2]};{c[3]};NA\r\n"
@@ -252,7 +250,9 @@ def test_what_impute_refuses(model, capsys):
     message = refused(2, "--data", "gaps.csv", "--out", "z.parquet")
     assert "--out z.parquet ends in .parquet, but gaps.csv is written as .csv: name it so" in message
     np.savez("x.npz", X=WHOLE)
-    assert "no file that can be written again: give a table as .csv, .parquet" in refused(3, "--data", "x.npz", "--out", "z.npz")
+    assert "no file that can be written again: give a table as .csv, .parquet" in refused(
+        3, "--data", "x.npz", "--out", "z.npz"
+    )
     assert "samples is 0" in refused(2, "--data", "gaps.csv", "--out", "z.csv", "--samples", "0")
     FRAME.drop(columns="ratio").to_csv("less.csv", index=False)
     assert "lacks the column 'ratio'" in refused(3, "--data", "less.csv", "--out", "z.csv")

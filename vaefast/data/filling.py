@@ -135,7 +135,7 @@ def _arrow(path: Path, kind: str, gaps: NDArray[np.bool_], values: NDArray[np.fl
 
 
 def _as_real(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, bytes] | None:
-    """The metadata of a table, in which pandas says what type each of its columns has, for a column that now is one of float."""
+    """The metadata of a table, in which pandas says what type each column has, for a column that is one of float now."""
     if metadata is None or b"pandas" not in metadata:
         return metadata
     said = json.loads(metadata[b"pandas"])
