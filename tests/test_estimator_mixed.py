@@ -480,7 +480,7 @@ def test_what_is_for_other_likelihoods_is_refused(fitted, people, tmp_path):
         fitted.recommend(people)
     with pytest.raises(SettingsError, match="has no rates"):
         fitted.normalized(people)
-    with pytest.raises(SettingsError, match="columns of different kinds"):
+    with pytest.raises(SettingsError, match="mixed has no ONNX graphs"):
         fitted.to_onnx(tmp_path)
     with pytest.raises(DataError, match=r"column 'sex' is the text '\w': choose likelihood mixed"):
         VAE(2, likelihood="gaussian", **QUICK).fit(people.drop(columns="size"))

@@ -10,7 +10,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
 from vaefast.errors import DataError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, layer_of
+from vaefast.evaluate import MOST_SAMPLES, Display, layer_of, model_of
 from vaefast.runs.interruption import Interruption
 from vaefast.transform import blocks, check_out, placed, rows_of
 
@@ -49,7 +49,6 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.estimator import load
     from vaefast.files import atomic
     from vaefast.inputs import ToldColumns
-    from vaefast.transform import model_of
 
     check_out(options.out, options.data, options.model, options.force)
     source = _file(options)
@@ -68,9 +67,12 @@ def run(options: Options, interruption: Interruption) -> None:
         vae._network.engine.close()
     content = _content(source, gaps, filled, data, options)
     atomic.write_bytes(options.out, content)
-    count, are = int(gaps.sum()), "is" if gaps.sum() == 1 else "are"
-    share = f"{count:,} of {gaps.size:,} values ({100 * count / gaps.size:.2g} %)" if count else "no value"
-    say(f"{data.name}: {len(data):,} rows | {share} {are if count else 'is'} missing{', filled in' if count else ''} | {options.out}")
+    count = int(gaps.sum())
+    said = "no value is missing"
+    if count:
+        are = "is" if count == 1 else "are"
+        said = f"{count:,} of {gaps.size:,} values ({100 * count / gaps.size:.2g} %) {are} missing, filled in"
+    say(f"{data.name}: {len(data):,} rows | {said} | {options.out}")
 
 
 def _what(vae: VAE) -> str:

@@ -80,7 +80,9 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     missing = data.missing or (started_from is not None and started_from.model.missing)
     options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width, missing)
     if job.several and data.has_gaps:
-        raise SettingsError(f"{data.name} misses values, which training over several ranks does not take: train in one process")
+        raise SettingsError(
+            f"{data.name} misses values, which training over several ranks does not take: train in one process"
+        )
     engine_name, threads = _choose_engine(options, job), job.thread_count(options.threads)
     state = None if started_from is None else _start(started_from, options)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}

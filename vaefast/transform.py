@@ -125,9 +125,7 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     told = vae._told.names if size_factors is None else (*vae._told.names, size_factors)
     pictures = vae._inputs.are_pictures
     if pictures and told:
-        raise DataError(
-            f"{model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python"
-        )
+        raise DataError(f"{model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python")
     if pictures:
         data = numbers_of(read(name, color=is_in_color(model), layer=layer), known)
     else:
@@ -182,6 +180,7 @@ def placed(data: Numbers, vae: VAE) -> Iterator[None]:
 
 
 def blocks(rows: int) -> Iterator[slice]:
+    """So many rows, in pieces between which signals are handled."""
     for start in range(0, rows, BLOCK):
         yield slice(start, start + BLOCK)
 

@@ -78,8 +78,8 @@ def _add_data(add: Add) -> None:
         "column for each of its values, numbers are standardised. They are not trained on")  # fmt: skip
     add("--size-factors", metavar="COLUMN", help="for counts: such a column of numbers above 0 to which the rates of each row "
         "are proportional, instead of its total; it is not trained on")  # fmt: skip
-    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an empty "
-        "cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
+    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+        "empty cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -96,9 +96,10 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels or "
-        "columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the same "
-        "with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a learned dispersion for each column, poisson, or "
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
+        "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
+        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a learned "
+        "dispersion for each column, poisson, or "
         "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
         "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "

@@ -197,8 +197,8 @@ def add_engine(parser: argparse.ArgumentParser, **settings: Any) -> None:
 
 def add_missing(add: Callable[..., Any]) -> None:
     """The flag of what stands for a missing value, in commands that read rows for a trained model."""
-    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an empty "
-        "cell, NA, NaN, null and others of their kind (default: as vaefast train was told)")  # fmt: skip
+    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+        "empty cell, NA, NaN, null and others of their kind (default: as vaefast train was told)")  # fmt: skip
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:

@@ -103,7 +103,8 @@ class Lines:
     def begins_with_a_word(self) -> bool:
         """Whether the first field of the next line may name its row: it begins with a letter, and is no number."""
         field = fields_of(self._pending[0][1], self.dialect.separator)[0].lower() if self._pending else ""
-        return field[:1].isalpha() and field not in MISSING and field not in TRUTHS and not is_number(field)
+        known = field in MISSING or field in self.missing or field in TRUTHS or is_number(field)
+        return field[:1].isalpha() and not known
 
     def width(self) -> int:
         """Number of fields in the next line; 0 at the end."""

@@ -107,6 +107,7 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
     """The table. `missing` is what a field may say for NaN beside numbers; None where NumPy's reader is to know all."""
     origin, (label, known, told) = shown(path), about
     with _lines(path, encoding) as lines:
+        lines.missing = missing or frozenset()
         names, lacks_a_name = lines.header()
         told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
         chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
@@ -114,7 +115,7 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
         begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
         texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
-        lines.has_texts, lines.missing, lines.texts = bool(texts), missing or frozenset(), frozenset(texts)
+        lines.has_texts, lines.texts = bool(texts), frozenset(texts)
         kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
         try:
             values = _parse(lines, texts, truths, kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,10 +125,24 @@ def _arrow(path: Path, kind: str, gaps: NDArray[np.bool_], values: NDArray[np.fl
             is_real = arrow.types.is_floating(old.type)
             whole = old.cast(old.type if is_real else arrow.float64()).to_numpy().copy()
             whole[here] = values[here, column]
-            held = held.set_column(place, held.schema.field(place).with_type(arrow.from_numpy_dtype(whole.dtype)), [whole])
+            field = held.schema.field(place).with_type(arrow.from_numpy_dtype(whole.dtype))
+            held = held.set_column(place, field, [whole])
+            if not is_real:
+                held = held.replace_schema_metadata(_as_real(held.schema.metadata, field.name))
         sink = io.BytesIO()
         (arrow.parquet.write_table if kind == "parquet" else arrow.feather.write_feather)(held, sink)
         return sink.getvalue()
+
+
+def _as_real(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, bytes] | None:
+    """The metadata of a table, in which pandas says what type each column has, for a column that is one of float now."""
+    if metadata is None or b"pandas" not in metadata:
+        return metadata
+    said = json.loads(metadata[b"pandas"])
+    for column in said.get("columns", ()):
+        if column.get("field_name", column.get("name")) == name:
+            column |= {"pandas_type": "float64", "numpy_type": "float64"}
+    return {**metadata, b"pandas": json.dumps(said).encode()}
 
 
 def _array(path: Path, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> bytes:

@@ -26,7 +26,8 @@ class Numbers:
     source
         Path of the file, or name of the data.
     values
-        (N, columns), finite, and NaN where one is missing: a NumPy array; where the source is sparse, `CountRows`, or a `scipy.sparse.csr_array`.
+        (N, columns), finite, and NaN where one is missing: a NumPy array; where the source is sparse, `CountRows`, or a
+        `scipy.sparse.csr_array`.
     names
         Names of the columns; empty if the source has none.
     row_names
@@ -81,8 +82,8 @@ class Numbers:
     def only(self, columns: Sequence[int]) -> Numbers:
         """The same with these columns, in this order."""
         values = self.values.only(columns) if isinstance(self.values, CountRows) else self.values[:, columns]
-        names, places = (tuple(each[at] for at in columns) if each else () for each in (self.names, self.at))
-        return replace(self, values=values, names=names, at=places)
+        names = tuple(self.names[at] for at in columns) if self.names else ()
+        return replace(self, values=values, names=names, at=tuple(self.at[at] for at in columns) if self.at else ())
 
     def first(self, count: int | None) -> Numbers:
         """The first rows, without their labels and names; all for None."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from vaefast import engines
 from vaefast.engines.contract import BoundTerms, Engine, ImportanceTerms, Pace, State
 from vaefast.models.gaps import rows_with_gaps
-from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 Terms = TypeVar("Terms", BoundTerms, ImportanceTerms)
@@ -51,11 +50,7 @@ class PartlyObserved:
     def __init__(self, engine: Engine, second: Callable[[], Engine]) -> None:
         self.engine, self._make = engine, second
         self._second: Engine | None = None
-        self.name, self.threads = engine.name, engine.threads
-
-    @property
-    def layout(self) -> Layout:
-        return self.engine.layout
+        self.name, self.threads, self.layout = engine.name, engine.threads, engine.layout
 
     @property
     def step(self) -> int:
@@ -97,7 +92,9 @@ class PartlyObserved:
         heads = self._for_gaps().encode(x[partly])
         if not len(complete):
             return heads
-        first, second = (_merged(complete, one, partly, other) for one, other in zip(self.engine.encode(x[complete]), heads, strict=True))
+        first, second = (
+            _merged(complete, one, partly, other) for one, other in zip(self.engine.encode(x[complete]), heads, strict=True)
+        )
         return first, second
 
     def decode(self, z: NDArray[Any]) -> NDArray[Any]:
@@ -116,7 +113,10 @@ class PartlyObserved:
         return self._second
 
     def _joined(
-        self, placed: Any, examples: NDArray[np.int64] | None, terms_of: Callable[[Engine, Any, NDArray[np.int64] | None], Terms]
+        self,
+        placed: Any,
+        examples: NDArray[np.int64] | None,
+        terms_of: Callable[[Engine, Any, NDArray[np.int64] | None], Terms],
     ) -> Terms:
         """The terms of all rows, in their order."""
         if not isinstance(placed, Halves):

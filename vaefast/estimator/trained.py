@@ -442,8 +442,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         The estimate is the logarithm of the mean of p(x | z) p(z) / q(z | x) over samples z of q(z | x) (Rezende et al., 2014,
         appendix E). It is a lower bound in expectation, and more samples make it tighter. If the model is one of binarised
-        data, grey levels are drawn as 0 or 1, as for `score_samples`. Of a row with missing values it is the log-density of the
-        others.
+        data, grey levels are drawn as 0 or 1, as for `score_samples`. Of a row with missing values it is the log-density of
+        the others.
 
         Parameters
         ----------
@@ -485,8 +485,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """The rows with their missing values filled in: each by its mean, given the values of its row that are there.
 
         The mean is E[x_missing | x_observed] under the model, by self-normalised importance sampling with the posterior
-        q(z | x_observed) as the proposal (Mattei & Frellsen, 2019). The noise of a row depends on its content, so what a row is
-        filled with does not depend on the other rows. Values that are there stay as they are, bit for bit.
+        q(z | x_observed) as the proposal (Mattei & Frellsen, 2019). The noise of a row depends on its content, so what a row
+        is filled with does not depend on the other rows. Values that are there stay as they are, bit for bit.
 
         Parameters
         ----------

@@ -7,8 +7,11 @@ columns, S samples, Z latents, O outputs of the decoder, M columns that are miss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +21,10 @@ from vaefast.engines import in_float64
 from vaefast.engines.importance import drawn
 from vaefast.engines.in_float64 import ExactRows
 from vaefast.inference.network import Network
+from vaefast.inference.student_t import student_t_sums
 from vaefast.models import blocks as tables
 from vaefast.models.columns import Block, Blocks, blocks_of
-from vaefast.models.conditions import Conditioned, beside, parted
+from vaefast.models.conditions import beside, parted
 from vaefast.models.count_rows import keys_of
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.noise import Purpose, normals_of_samples
@@ -88,9 +92,9 @@ def impute(
     with network.quiet():
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
-            for place, row in zip(range(start, start + len(some)), sampler.rows_of(values[some]), strict=True):
-                result = sampler.filled(row, draws, lambda place=place: exact_rows(rows[place : place + 1]))
-                found[..., place, np.isnan(row.x)] = result
+            exact = [partial(exact_rows, rows[place : place + 1]) for place in range(start, start + len(some))]
+            for place, row, result in sampler.each(sampler.rows_of(values[some]), exact, draws, network.threads):
+                found[..., start + place, np.isnan(row.x)] = result
     return Filled(rows, found)
 
 
@@ -99,6 +103,7 @@ class _Sampler:
 
     def __init__(self, network: Network, samples: int, seed: int) -> None:
         self._network, self._samples, self._seed = network, samples, seed
+        self._decoding = threading.Lock()  # an engine answers one call at a time
         model = network.model
         self._blocks = blocks_of(model.likelihood, model.pixels, model.columns)
         self._parameters = network.parameters
@@ -111,13 +116,31 @@ class _Sampler:
         covariates = [None] * len(x) if told is None else [told[i : i + 1] for i in range(len(x))]
         return [_Row(*parts) for parts in zip(x, mean, log_std, covariates, keys.tolist(), strict=True)]
 
+    def each(
+        self, rows: list[_Row], exact: list[Callable[[], Any]], draws: int, threads: int
+    ) -> Iterator[tuple[int, _Row, NDArray[np.float64]]]:
+        """The place of each row, the row and `filled` of it: a row is one thread's work, so threads change no bit."""
+
+        def filled(row: _Row, exact: Callable[[], Any]) -> NDArray[np.float64]:
+            with np.errstate(all="ignore"):  # threads do not inherit it
+                return self.filled(row, draws, exact)
+
+        with ThreadPoolExecutor(threads) as workers:
+            results = workers.map(filled, rows, exact)
+            yield from ((place, row, result) for place, (row, result) in enumerate(zip(rows, results, strict=True)))
+
+    def _decode(self, z: NDArray[Any]) -> NDArray[Any]:
+        with self._decoding:
+            return self._network.engine.decode(z)
+
     def filled(self, row: _Row, draws: int, exact: Callable[[], Any]) -> NDArray[np.float64]:
         """The means of what is missing in a row, (M,), or draws of it, (m, M)."""
         known, unknown = self._columns(~np.isnan(row.x)), self._columns(np.isnan(row.x))
-        decode: Decode = self._network.engine.decode
+        decode: Decode = self._decode
         log_w, means = self._weighed(row, known, unknown, decode)
         if not np.isfinite(log_w.max()):
-            row, decode = self._in_float64(row, exact())
+            with self._decoding:
+                row, decode = self._in_float64(row, exact())
             log_w, means = self._weighed(row, known, unknown, decode)
         return means if draws == 0 else self._drawn(row, unknown, decode, log_w, draws)
 
@@ -173,6 +196,8 @@ class _Sampler:
         """log p(x_observed | z) of each sample, (n,)."""
         if not known.blocks.blocks:
             return np.zeros(len(outputs))
+        if outputs.dtype == np.float32 and [block.kind for block in known.blocks.blocks] == ["student-t"]:
+            return student_t_sums(x.astype(np.float32), outputs[:, known.outputs])
         repeated = np.broadcast_to(x.astype(outputs.dtype), (len(outputs), len(x)))
         terms = tables.log_likelihood_terms(repeated, outputs[:, known.outputs], known.parameters, known.blocks)
         return terms.sum(axis=1, dtype=np.float64)

@@ -161,7 +161,7 @@ class Network:
         """log p(x | z) of each column, (n, X), in float64: complete rows on the engine for them, whatever stands beside."""
         gaps = None if self.model.missing else rows_with_gaps(block)
         if gaps is None:
-            return exact(block).column_log_likelihoods(block, keys)
+            return np.asarray(exact(block).column_log_likelihoods(block, keys), np.float64)
         terms = np.empty(block.shape)
         for rows in (np.flatnonzero(~gaps), np.flatnonzero(gaps)):
             if len(rows):

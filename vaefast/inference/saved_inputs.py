@@ -24,9 +24,8 @@ def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
     arrays = {"shift": inputs.shift, "scale": inputs.scale}
     if inputs.cut is not None and inputs.constant is not None:
         # A column with only one value so far has no bound yet, and one without any less than none.
-        arrays["cut"] = np.where(inputs.constant, 0.0, inputs.cut)
-        if inputs.unseen is not None:
-            arrays["cut"][inputs.unseen] = UNSEEN
+        cut = np.where(inputs.constant, 0.0, inputs.cut)
+        arrays["cut"] = cut if inputs.unseen is None else np.where(inputs.unseen, UNSEEN, cut)
     return {PREFIX + name: array for name, array in arrays.items() if array is not None}
 
 

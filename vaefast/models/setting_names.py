@@ -6,7 +6,13 @@ from __future__ import annotations
 MODEL = {
     name: name
     for name in (
-        "hidden", "latent", "activation", "likelihood", "zero_inflation", "encoder_input", "encode_covariates",
+        "hidden",
+        "latent",
+        "activation",
+        "likelihood",
+        "zero_inflation",
+        "encoder_input",
+        "encode_covariates",
         "missing_indicator",
     )
 }
