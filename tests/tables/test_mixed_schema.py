@@ -175,6 +175,27 @@ def test_numbers_that_a_type_cannot_hold_go_to_its_ends():
     assert back["b"][1] < -9e18
 
 
+def test_draws_have_the_decimals_of_the_training_data():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "a": generator.normal(size=90).round(1),
+            "b": generator.normal(size=90),
+            "c": generator.normal(0, 1e6, 90).round(),
+            "d": 1e300,
+        }
+    )
+    schema, encoded, _ = learned(table)
+    assert [column.decimals for column in schema.columns] == [1, None, 0, None]
+    between = encoded + 1 / 3
+    assert np.array_equal(table_of(schema, between), between)
+    drawn = table_of(schema, between, drawn=True)
+    assert np.array_equal(drawn["a"], between[:, 0].round(1))
+    assert np.array_equal(drawn["b"], between[:, 1])
+    assert np.array_equal(drawn["c"], between[:, 2].round())
+    assert Schema.from_json(schema.as_json()) == schema
+
+
 LABELS = st.one_of(st.text(max_size=3), st.integers(-5, 5))
 COLUMNS = {
     "float64": st.floats(-1e6, 1e6, allow_nan=False),

@@ -47,14 +47,14 @@ def _is_nullable(dtype: Any) -> bool:
     return not isinstance(dtype, np.dtype) and getattr(dtype, "kind", "O") in "biu"
 
 
-def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64], schema: Schema) -> Any:
+def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64], schema: Schema, drawn: bool = False) -> Any:
     """The same for columns of different kinds: gaps and values, (N, X), are those of the encoded table.
 
     Each column keeps its type. Columns that the model does not have stay as they came.
     """
     is_frame = hasattr(X, "isetitem")
     whole: Any = X.copy() if is_frame else _array(X)
-    for column, found in zip(schema.used, schema.decoded(values), strict=True):
+    for column, found in zip(schema.used, schema.decoded(values, drawn), strict=True):
         here = gaps[:, column.start]
         if not here.any():
             continue

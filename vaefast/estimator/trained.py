@@ -124,10 +124,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         outputs = self._network.decode(beside(z, covariates))
         return self._given_back(expectation(self._network.model, outputs), index)
 
-    def _given_back(self, x: NDArray[Any], index: Any = None) -> Any:
+    def _given_back(self, x: NDArray[Any], index: Any = None, drawn: bool = False) -> Any:
         """Values of x, (N, X), in the units of the data; of columns of different kinds the table that the user knows."""
         values = self._inputs.leave(x)
-        return values if self._inputs.schema is None else table_of(self._inputs.schema, values, index)
+        return values if self._inputs.schema is None else table_of(self._inputs.schema, values, index, drawn)
 
     def normalized(self, X: ArrayLike, *, covariates: Any = None) -> NDArray[Any]:
         """Rates of each column for rows of counts of total 1, from the posterior's means: what is left when depths are equal.
@@ -183,7 +183,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             X does not fit the model.
         """
         check_is_fitted(self)
-        index = X.index if is_frame(X) else None
+        index = getattr(X, "index", None) if is_frame(X) else None
         X, entered = self._entered(X, covariates, size_factors)
         values, told = parted(entered)
         means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told, index)
@@ -289,7 +289,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     ) -> NDArray[Any]:
         """New rows: latents z drawn from the prior N(0, I), and sent through the decoder.
 
-        Rows of counts have totals drawn from those of the training data.
+        Rows of counts have totals drawn from those of the training data. Draws of columns of different kinds have as many
+        decimals as the training data had.
 
         Parameters
         ----------
@@ -327,7 +328,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             return self._sampled_counts(outputs, generator, bool(noise_in_x))
         if not (self._inputs.schema is not None if noise_in_x is None else noise_in_x):
             return self._given_back(expectation(self._network.model, outputs))
-        return self._given_back(draw(self._network.model, outputs, self._network.parameters, generator))
+        return self._given_back(draw(self._network.model, outputs, self._network.parameters, generator), drawn=True)
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
@@ -507,7 +508,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         ndarray or DataFrame of shape (N, X)
             A DataFrame for a DataFrame, with its index and columns; columns of whole numbers with missing values become
             columns of float. For `mixed` each column keeps its type, and is filled with means, with medians where it is
-            positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or a list of so many DataFrames.
+            positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or a list of so many
+            DataFrames.
 
         Raises
         ------
@@ -548,7 +550,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         for part in self._inputs.leave(values)[None] if draws == 0 else self._inputs.leave(values):
             whole = np.zeros(gaps.shape)
             whole[rows] = part
-            each.append(filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema))
+            each.append(filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0))
         return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
 
     def _complete(self, X: Any, draws: int) -> Any:

@@ -326,8 +326,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> VAE:
         """Train on the rows of X.
 
-        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame. Unless `scaling` is `grey`, it does not depend on the order
-        of the rows. If training fails, the estimator stays as it was.
+        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame.
+        Unless `scaling` is `grey`, it does not depend on the order of the rows. If training fails, the estimator stays as it
+        was.
 
         Parameters
         ----------

@@ -26,6 +26,8 @@ class Column:
         Of `binary` and `categorical` columns: their values, in the order of their codes.
     whole
         Whether its numbers are whole.
+    decimals
+        Of other numbers: after how many decimals they ended in training; None if some went on.
     start
         Its first column in the encoded table.
     """
@@ -38,6 +40,7 @@ class Column:
     categories_dtype: str = ""
     ordered: bool = False
     start: int = 0
+    decimals: int | None = None
 
     @property
     def width(self) -> int:
@@ -56,7 +59,8 @@ class Column:
             about["levels"] = [*self.levels]
         if self.categories_dtype:
             about |= {"categories_dtype": self.categories_dtype, "ordered": self.ordered}
-        return about | ({"whole": True} if self.whole else {})
+        about |= {"whole": True} if self.whole else {}
+        return about if self.decimals is None else {**about, "decimals": self.decimals}
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Column:
@@ -77,4 +81,5 @@ class Column:
         return cls(
             name, str(about["dtype"]), kind, levels, bool(about.get("whole", False)),
             str(about.get("categories_dtype", "")), bool(about.get("ordered", False)),
+            decimals=int(about["decimals"]) if "decimals" in about else None,
         )  # fmt: skip

@@ -87,8 +87,11 @@ def _shown(field: Field, row: int) -> Level:
     return value
 
 
-def decoded(column: Column, values: NDArray[np.float64]) -> NDArray[Any]:
-    """The values of one column in the user's units, (N,), from its encoded columns, (N, width)."""
+def decoded(column: Column, values: NDArray[np.float64], drawn: bool = False) -> NDArray[Any]:
+    """The values of one column in the user's units, (N,), from its encoded columns, (N, width).
+
+    Draws have the decimals of the training data; means keep all of theirs.
+    """
     if column.kind in ("binary", "categorical"):
         missing = np.isnan(values).any(axis=1)
         codes = (
@@ -100,4 +103,6 @@ def decoded(column: Column, values: NDArray[np.float64]) -> NDArray[Any]:
         labels[missing] = None
         return labels
     numbers = np.exp(values[:, 0]) if column.kind == "positive" else values[:, 0].copy()
-    return np.rint(numbers) if column.whole else numbers
+    if column.whole:
+        return np.rint(numbers)
+    return numbers if column.decimals is None or not drawn else np.round(numbers, column.decimals)

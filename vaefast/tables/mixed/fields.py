@@ -125,8 +125,8 @@ def _of_array(X: Any, called: str) -> Fields:
     X = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
     if X.ndim != 2:
         raise DataError(
-            f"{called} has {X.ndim} dimension{'' if X.ndim == 1 else 's'}, and a table has rows and columns. Reshape your data "
-            "by reshape(-1, 1) if it is one column, and by reshape(1, -1) if it is one row"
+            f"{called} has {X.ndim} dimension{'' if X.ndim == 1 else 's'}, and a table has rows and columns. Reshape your "
+            "data by reshape(-1, 1) if it is one column, and by reshape(1, -1) if it is one row"
         )
     if X.dtype.kind == "c":
         raise DataError(f"Complex data not supported: {called} holds complex numbers; give their parts as columns")

@@ -12,7 +12,7 @@ from vaefast.tables.mixed.column import Column
 from vaefast.tables.mixed.schema import Schema
 
 
-def table_of(schema: Schema, values: NDArray[np.floating], index: Any = None) -> Any:
+def table_of(schema: Schema, values: NDArray[np.floating], index: Any = None, drawn: bool = False) -> Any:
     """An encoded table, (N, X), in the user's columns, order and types.
 
     A DataFrame for a model that was trained on one, without the columns that were left out. Otherwise an array, (N, columns),
@@ -22,8 +22,10 @@ def table_of(schema: Schema, values: NDArray[np.floating], index: Any = None) ->
     ----------
     index
         Names of the rows of a DataFrame; 0, 1, ... without them.
+    drawn
+        Whether values are draws, which have the decimals of the training data.
     """
-    decoded = schema.decoded(values)
+    decoded = schema.decoded(values, drawn)
     if schema.named:
         return _frame(schema, decoded, index)
     return _array(schema, decoded, len(values))
@@ -34,7 +36,11 @@ def _frame(schema: Schema, decoded: list[NDArray[Any]], index: Any) -> Any:
         import pandas as pd
     except ImportError as error:
         raise DataError("the model was trained on a DataFrame, and gives one back: pip install pandas") from error
-    columns = [pd.Series(typed(column, values), index=index) for column, values in zip(schema.used, decoded, strict=True)]
+    columns = [
+        # Without a type pandas would make its own text of objects that are all text.
+        pd.Series(typed(column, values), index=index, dtype=object if column.dtype == "object" else None)
+        for column, values in zip(schema.used, decoded, strict=True)
+    ]
     frame = pd.concat(columns, axis=1)
     frame.columns = pd.Index([column.name for column in schema.used])
     return frame

@@ -14,6 +14,11 @@ from vaefast.tables.mixed import kinds
 from vaefast.tables.mixed.column import Column
 from vaefast.tables.mixed.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Level, Name
 
+# Numbers that were written down have few decimals, and those that were computed more.
+MOST_DECIMALS = 6
+# Past it float64 has no digits left for so many decimals.
+LARGEST_WITH_DECIMALS = 2.0**53 / 10.0**MOST_DECIMALS
+
 
 def learned(field: Field, asked: str | None) -> tuple[Column, str]:
     """A column, and why it is left out; empty if it is not."""
@@ -35,7 +40,15 @@ def learned(field: Field, asked: str | None) -> tuple[Column, str]:
     finite = observed[np.isfinite(observed)]
     kind = asked or (kinds.of_numbers(finite, whole) if len(finite) else "real")
     levels = _levels_of_numbers(field.name, observed, whole, kind) if kind in ("binary", "categorical") else ()
-    return replace(about, kind=kind, levels=levels, whole=whole), ""
+    decimals = None if whole or levels else _decimals(finite)
+    return replace(about, kind=kind, levels=levels, whole=whole, decimals=decimals), ""
+
+
+def _decimals(values: NDArray[np.float64]) -> int | None:
+    """After how many decimals all values end; None if some go on after `MOST_DECIMALS`, or are too large to have any."""
+    if not len(values) or np.abs(values).max() >= LARGEST_WITH_DECIMALS:
+        return None
+    return next((d for d in range(MOST_DECIMALS + 1) if np.array_equal(np.round(values, d), values)), None)
 
 
 def _whole_with_holes(values: NDArray[np.float64], observed: NDArray[np.float64]) -> bool:

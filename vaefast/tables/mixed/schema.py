@@ -146,13 +146,13 @@ class Schema:
             encoded[:, column.place] = encoding.encoded(column, field, called)
         return encoded
 
-    def decoded(self, values: NDArray[np.floating]) -> list[NDArray[Any]]:
+    def decoded(self, values: NDArray[np.floating], drawn: bool = False) -> list[NDArray[Any]]:
         """The values of each column that the model has, in the user's units, from an encoded table, (N, X).
 
         Of numbers float64 (N,), NaN where missing; else objects, None where missing. A binary column is its second level from
-        one half on, a category the level with the largest number.
+        one half on, a category the level with the largest number. Draws have the decimals of the training data.
         """
-        return [encoding.decoded(column, np.asarray(values[:, column.place], np.float64)) for column in self.used]
+        return [encoding.decoded(column, np.asarray(values[:, column.place], np.float64), drawn) for column in self.used]
 
     def log_slopes(self, encoded: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log of the slope of each original value by its encoded one, (N, X): of positive columns x itself, of others 0.
