@@ -21,16 +21,24 @@ BLOCK = 1 << 20
 def initial_state(model: ModelSettings, training: TrainingSettings, values: Any) -> State:
     """Step 0 of training on values, (N, X) uint8, float32 or counts: what scheme and likelihood need of them is measured."""
     values, _ = parted(values)
-    if model.counts:
-        measured: dict[str, NDArray[np.float64] | None] = {"column_totals": CountRows.of(values).column_totals()}
-    else:
-        gaussian = model.likelihood == "gaussian"
-        means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
-        measured = {"mean_pixels": means, "pixel_stds": pixel_stds(values, means) if gaussian and means is not None else None}
     layout = Layout(model)
     state = State.zeros(layout.size)
+    measured = _measured(model, training, values)
     initial_parameters(layout, training.initialization, training.seed, **measured, out=state.parameters)
     return state
+
+
+def _measured(model: ModelSettings, training: TrainingSettings, values: Any) -> dict[str, NDArray[np.float64] | None]:
+    """What `initial_parameters` needs of the values."""
+    if model.counts:
+        return {"column_totals": CountRows.of(values).column_totals()}
+    gaussian = model.likelihood in ("gaussian", "mixed")
+    if not gaussian and training.initialization != "data-mean":
+        return {}
+    if model.missing:
+        return dict(zip(("mean_pixels", "pixel_stds"), observed_moments(values), strict=True))
+    means = mean_pixels(values)
+    return {"mean_pixels": means, "pixel_stds": pixel_stds(values, means) if gaussian else None}
 
 
 def mean_pixels(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -44,6 +52,20 @@ def pixel_stds(values: NDArray[Any], means: NDArray[np.float64]) -> NDArray[np.f
     for start in range(0, len(values), step):
         total += np.square(values[start : start + step] / _white(values) - means).sum(axis=0)
     return np.sqrt(total / len(values))
+
+
+def observed_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of what was observed of each column, float64 (X,) each; 0 and 1 where nothing was."""
+    step, columns = max(1, BLOCK // values.shape[1]), values.shape[1]
+    count, total, squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
+    for start in range(0, len(values), step):
+        rows = values[start : start + step].astype(np.float64)
+        count += (~np.isnan(rows)).sum(axis=0)
+        total += np.nansum(rows, axis=0)
+    means = total / np.maximum(count, 1)
+    for start in range(0, len(values), step):
+        squares += np.nansum(np.square(values[start : start + step] - means), axis=0)
+    return means, np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)), 1.0)
 
 
 def _white(values: NDArray[Any]) -> float:
