@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vaefast.models.columns import blocks_of
 from vaefast.models.conditions import Conditioned
 from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import LIKELIHOODS, ModelSettings
@@ -23,6 +24,7 @@ class Case:
     binarize: str = "dynamic"
     floats: bool = False
     sized: bool = False  # whether rows of counts have sizes of their own
+    missing: float = 0.0  # share of the variables that were not observed
 
     def values(self) -> np.ndarray | CountRows | Conditioned:
         """Images or counts, (examples, X), with the sizes and the covariates that the case has."""
@@ -43,11 +45,40 @@ class Case:
         rng = np.random.default_rng(len(self.name))
         if self.model.counts:
             return self._counts(rng)
+        if self.model.in_blocks:
+            return self._table(rng)
         levels = rng.random((self.examples, self.model.pixels)) * (
             rng.random((self.examples, self.model.pixels)) < self.density
         )
         levels[levels > 0.9] = 1.0
         return levels.astype(np.float32) if self.floats else np.rint(255 * levels).astype(np.uint8)
+
+    def _table(self, rng: np.random.Generator) -> np.ndarray:
+        """Columns as their kinds want them, float32 (examples, X), with holes: a row and a column all holes."""
+        shape, table = (self.examples, self.model.pixels), blocks_of(*self.table)
+        x = np.clip(rng.standard_t(4, shape), -8, 8)
+        for block in table.blocks:
+            columns = slice(block.first, block.last)
+            if block.kind == "negative-binomial":
+                x[:, columns] = rng.poisson(rng.gamma(0.7, 9.0, (self.examples, block.size)))
+                x[-1, block.first] = 400
+            elif block.kind in ("bernoulli", "continuous-bernoulli"):
+                levels = rng.random((self.examples, block.size)) * (rng.random((self.examples, block.size)) < self.density)
+                x[:, columns] = levels if self.binarize == "dynamic" or block.kind != "bernoulli" else levels > 0.4
+        for first, last in table.variables():
+            if table.blocks[-1].kind == "categorical" and first >= table.blocks[-1].first:
+                x[:, first:last] = np.eye(last - first)[rng.integers(0, last - first, self.examples)]
+            if self.model.missing:
+                x[(rng.random(self.examples) < self.missing) & (np.arange(self.examples) != 1), first:last] = np.nan
+        if self.model.missing:
+            first, last = table.variables()[-1]
+            x[0], x[:, first:last] = np.nan, np.nan
+        return x.astype(np.float32)
+
+    @property
+    def table(self) -> tuple[str, int, tuple[tuple[str, int], ...]]:
+        """What `blocks_of` takes."""
+        return self.model.likelihood, self.model.pixels, self.model.columns
 
     def _counts(self, rng: np.random.Generator) -> np.ndarray:
         """Overdispersed counts, (examples, X): a row of zeros, one count past a byte, some past the table of small ones."""
@@ -124,6 +155,82 @@ COVARIATE_CASES = [
     if case.name == name
 ]
 CASES += COVARIATE_CASES
+# Tables in blocks: the shapes of `BERNOULLI` with values missing and with heavy tails, and columns of several kinds.
+KINDS = {
+    "all kinds": (
+        ("gaussian", 3), ("student-t", 2), ("negative-binomial", 2), ("bernoulli", 3), ("categorical", 4), ("categorical", 2),
+    ),
+    "wide kinds": (
+        ("gaussian", 17), ("student-t", 19), ("negative-binomial", 18), ("bernoulli", 16), ("categorical", 37),
+        ("categorical", 3),
+    ),
+    "real and categories": (("gaussian", 33), ("categorical", 1), ("categorical", 20)),
+    "heavy and counts": (("student-t", 16), ("negative-binomial", 1)),
+}  # fmt: skip
+HOLED = {
+    "bernoulli": (("tanh", "dynamic"), ("odd sizes", "none"), ("many rows", "threshold")),
+    "gaussian": (
+        ("tanh", "none"),
+        ("odd sizes", "none"),
+        ("batch of one", "none"),
+        ("no hidden layer", "none"),
+        ("wide", "none"),
+    ),
+    "continuous-bernoulli": (("odd sizes", "none"), ("tanh", "none")),
+    "student-t": (("odd sizes", "none"), ("tanh", "none"), ("many rows", "none"), ("one of everything", "none")),
+}
+BLOCK_CASES = [
+    replace(
+        case,
+        name=f"{likelihood} {case.name} with holes",
+        binarize=binarize,
+        floats=True,
+        missing=0.4,
+        model=replace(case.model, likelihood=likelihood, missing=True, missing_indicator=case.name != "odd sizes"),
+    )
+    for likelihood, shapes in HOLED.items()
+    for case in BERNOULLI
+    for name, binarize in shapes
+    if case.name == name
+] + [
+    Case(
+        f"{name}{' with holes' if missing else ''}",
+        batch_size=batch_size,
+        examples=examples,
+        density=0.6,
+        binarize="none",
+        floats=True,
+        missing=0.3,
+        model=ModelSettings(
+            sum(width for _, width in KINDS[name]),
+            hidden,
+            4,
+            activation,
+            "mixed",
+            columns=KINDS[name],
+            missing=missing,
+            missing_indicator=missing and name != "all kinds",
+            covariates=covariates,
+            encode_covariates=covariates > 2,
+        ),
+    )
+    for name, missing, hidden, activation, covariates, batch_size, examples in (
+        ("all kinds", True, (24, 17), "tanh", 0, 12, 40),
+        ("all kinds", False, (9,), "relu", 3, 7, 30),
+        ("wide kinds", True, (33, 20), "relu", 0, 40, 90),
+        ("wide kinds", False, (16,), "tanh", 0, 32, 64),
+        ("real and categories", True, (20,), "tanh", 2, 16, 50),
+        ("heavy and counts", False, (), "relu", 0, 5, 20),
+        ("heavy and counts", True, (18,), "tanh", 0, 1, 6),
+    )
+]
+BLOCK_CASES += [
+    replace(case, name=f"{name} student-t", model=replace(case.model, likelihood="student-t"), binarize="none", floats=True)
+    for case in BERNOULLI
+    for name in ("odd sizes", "tanh")
+    if case.name == name
+]
+CASES += BLOCK_CASES
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {

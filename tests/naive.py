@@ -138,11 +138,11 @@ def dense(inputs, weight, bias, activation=None):
 
 def elbo_terms(
     parameters, hidden_layers, activation, x, noise, likelihood="bernoulli", encoder_input="none", encoder_sees=(),
-    decoder_sees=(), size=None, entered=None,
+    decoder_sees=(), size=None, entered=None, kinds=None,
 ):  # fmt: skip
     """(log-likelihood, KL) of one row x with one row of noise; parameters by name, as nested lists or arrays. Each network
     may see some covariates of the row; the rates of counts add up to `size`. `entered` is what the encoder sees of x, where
-    that is something else than `seen`."""
+    that is something else than `seen`. A table has `kinds` (`table_log_likelihood`)."""
     h = [*(seen(list(x), encoder_input) if entered is None else entered), *encoder_sees]
     for i in range(hidden_layers):
         h = dense(h, parameters[f"encoder.{i}.weight"], parameters[f"encoder.{i}.bias"], activation)
@@ -151,6 +151,11 @@ def elbo_terms(
     g = [m + math.exp(bounded(s)) * e for m, s, e in zip(mean, log_std, noise, strict=True)] + list(decoder_sees)
     for i in range(hidden_layers):
         g = dense(g, parameters[f"decoder.{i}.weight"], parameters[f"decoder.{i}.bias"], activation)
+    if kinds is not None:
+        layers = [name[:-7] for name in parameters if name.endswith(".weight")]
+        layers = [name for name in layers if name.startswith("logits") or name in ("scales", "freedoms")]
+        outputs = [a for name in layers for a in dense(g, parameters[f"{name}.weight"], parameters[f"{name}.bias"])]
+        return table_log_likelihood(x, outputs, kinds, parameters), gaussian_kl(mean, log_std)
     logits = dense(g, parameters["logits.weight"], parameters["logits.bias"])
     if likelihood == "negative-binomial":
         zero_logits = None
@@ -168,6 +173,60 @@ def elbo_terms(
     else:
         log_likelihood = bernoulli_log_likelihood(x, logits)
     return log_likelihood, gaussian_kl(mean, log_std)
+
+
+def table_log_likelihood(x, outputs, kinds, own):
+    """log p of what is known of a row x, None where a value is not; `kinds` are pairs of a kind and how many columns it has.
+
+    outputs: one number for each column, then the scales and the degrees of freedom of columns with heavy tails; own: the
+    learned numbers of Gaussian columns and of counts.
+    """
+    total, column, heavy = 0.0, 0, 0
+    tails = sum(width for kind, width in kinds if kind == "student-t")
+    for kind, width in kinds:
+        if kind == "categorical":
+            if x[column] is not None:
+                total += sum(
+                    xi * math.log(s)
+                    for xi, s in zip(x[column : column + width], shares(outputs[column : column + width]), strict=True)
+                )
+            column += width
+            continue
+        for j in range(width):
+            value, a = x[column + j], outputs[column + j]
+            if kind == "student-t":
+                b, c = outputs[len(x) + heavy], outputs[len(x) + tails + heavy]
+                heavy += 1
+            if value is None:
+                continue
+            if kind == "student-t":
+                scale, freedom = softplus(b) + 0.001, softplus(c) + 3
+                r = (value - a) / scale
+                total += math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
+                total -= math.log(scale) + (freedom + 1) / 2 * math.log(1 + r * r / freedom)
+            elif kind == "gaussian":
+                total += gaussian_log_likelihood([value], [a], [own["x_log_std"][j]])
+            elif kind == "negative-binomial":
+                theta, mu = math.exp(own["x_log_dispersion"][j]), math.exp(a)
+                total += math.lgamma(value + theta) - math.lgamma(theta) - math.lgamma(value + 1)
+                total += theta * math.log(theta / (theta + mu)) + value * math.log(mu / (theta + mu))
+            elif kind == "bernoulli":
+                total += bernoulli_log_likelihood([value], [a])
+            else:
+                total += continuous_bernoulli_log_likelihood([value], [a])
+        column += width
+    return total
+
+
+def seen_of_table(x, kinds, indicators):
+    """What the encoder sees of such a row: 0 for what is not known, log(1 + x) of a count; then what is missing."""
+    seen, missing, column = [], [], 0
+    for kind, width in kinds:
+        here = x[column : column + width]
+        seen += [0.0 if value is None else math.log1p(value) if kind == "negative-binomial" else value for value in here]
+        missing += [float(here[0] is None)] if kind == "categorical" else [float(value is None) for value in here]
+        column += width
+    return seen + (missing if indicators else [])
 
 
 def adam(parameter, gradients, learning_rate, beta1, beta2, epsilon):

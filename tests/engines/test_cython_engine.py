@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
+from cases import BLOCK_CASES, CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
 
 from vaefast import engines
 from vaefast.engines.contract import State
@@ -25,6 +25,7 @@ by_case = pytest.mark.parametrize("case", OWN_CASES, ids=lambda case: case.name)
 # Wide enough for every tile, small, grey and of odd sizes; each likelihood, of counts without the longest.
 SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
+SOME += BLOCK_CASES[::3]
 SOME += [case for case in COVARIATE_CASES if not case.model.counts or case.sized]
 WIDE = Case(
     "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"

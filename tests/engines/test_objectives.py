@@ -32,7 +32,8 @@ OBJECTIVES = [
 NAMES = [
     "tanh", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian tanh", "gaussian odd sizes",
     "continuous-bernoulli odd sizes", "zero-inflated negative-binomial odd sizes", "many rows and 2 covariates",
-    "negative-binomial tanh and 11 covariates",
+    "negative-binomial tanh and 11 covariates", "gaussian odd sizes with holes", "student-t odd sizes with holes",
+    "all kinds with holes",
 ]  # fmt: skip
 SOME_CASES = [case for case in CASES if case.name in NAMES]
 by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
@@ -91,7 +92,7 @@ class Minibatch:
         pass_ = reference.forward(parameters, self.seen, self.epsilon, model.activation, self.covariates)
         x = np.repeat(self.x, self.objective.samples, axis=0)
         size = None if self.size is None else np.repeat(self.size, self.objective.samples, axis=0)
-        log_p = reference.log_likelihood(parameters, x, pass_.logits, model.likelihood, pass_.zero_logits, size)
+        log_p = reference.log_likelihood(parameters, x, pass_.logits, model.density, pass_.zero_logits, size)
         log_p = log_p.reshape(len(self.x), -1)
         return log_p, pass_.mean, pass_.log_std, pass_.z
 

@@ -26,21 +26,41 @@ def inputs(case, rows=5):
     layout = Layout(case.model)
     vector = initial_parameters(layout, "fan-in", 1) * 2
     x = np.random.default_rng(2).random((rows, case.model.pixels))
-    if case.model.likelihood == "bernoulli":
+    if case.model.in_blocks:
+        x = parted(case.values()[:rows])[0].astype(np.float64)
+        x = np.where(np.isnan(x), x, x > 0.5) if case.model.likelihood == "bernoulli" else x
+    if case.model.likelihood == "bernoulli" and not case.model.in_blocks:
         x = (x < 0.5).astype(np.float64)
     if case.model.counts:
         x = CountRows.of(parted(case.values()[:rows])[0]).dense(np.float64)
-    if case.model.likelihood == "negative-binomial":
-        layout.views(vector)["x_log_dispersion"][...] = np.random.default_rng(3).uniform(-2, 3, case.model.pixels)
-    if case.model.likelihood == "gaussian":
-        layout.views(vector)["x_log_std"][...] = np.random.default_rng(3).uniform(-2, 0.5, case.model.pixels)
+    for name, low, high in (("x_log_dispersion", -2, 3), ("x_log_std", -2, 0.5)):
+        if name in layout.tensors:
+            own = layout.views(vector)[name]
+            own[...] = np.random.default_rng(3).uniform(low, high, own.size)
     epsilon = normals(0, Purpose.TRAINING_LATENTS, 0, np.arange(len(x)), case.model.latent)
     return layout, vector, x, epsilon
 
 
 def seen(case, x):
     """What the encoder sees of x."""
+    if case.model.in_blocks:
+        return seen_of_table(case, x)
     return beside(counts.seen(x, case.model.encoder_input), told(case, x) if case.model.encode_covariates else None)
+
+
+def seen_of_table(case, x):
+    """The same of a table, by the oracle."""
+    rows = [naive.seen_of_table(known(row), kinds(case), case.model.missing_indicator) for row in x]
+    return beside(np.array(rows), told(case, x) if case.model.encode_covariates else None)
+
+
+def kinds(case):
+    """Kinds and widths of the columns of a table, as the oracle takes them."""
+    return case.model.columns or ((case.model.likelihood, case.model.pixels),)
+
+
+def known(row):
+    return [None if np.isnan(value) else float(value) for value in row]
 
 
 def told(case, x):
@@ -59,15 +79,18 @@ def test_lower_bound_is_the_oracles(case):
     parameters = layout.views(vector)
     covariates, size = told(case, x), sizes(case, x)
     pass_ = reference.forward(parameters, seen(case, x), epsilon, case.model.activation, covariates)
-    likelihood = case.model.likelihood
+    likelihood = case.model.density
     log_likelihood = reference.log_likelihood(parameters, x, pass_.logits, likelihood, pass_.zero_logits, size)
     kl = reference.gaussian_kl(pass_.mean, pass_.log_std)
     for row in range(len(x)):
         hidden_layers, activation = len(case.model.hidden), case.model.activation
         beside_z = [] if covariates is None else covariates[row]
         expected = naive.elbo_terms(
-            parameters, hidden_layers, activation, x[row], epsilon[row], likelihood, case.model.encoder_input,
+            parameters, hidden_layers, activation, x[row], epsilon[row], case.model.likelihood, case.model.encoder_input,
             beside_z if case.model.encode_covariates else [], beside_z, None if size is None else size[row, 0],
+        ) if not case.model.in_blocks else naive.elbo_terms(
+            parameters, hidden_layers, activation, known(x[row]), epsilon[row], decoder_sees=beside_z,
+            entered=seen(case, x)[row], kinds=kinds(case),
         )  # fmt: skip
         assert np.allclose([log_likelihood[row], kl[row]], expected, rtol=1e-12)
     given = seen(case, x), covariates, size
@@ -98,7 +121,7 @@ def directional(case, projection, corrupt):
     layout, vector, x, epsilon = inputs(case)
     direction = np.random.default_rng(projection).standard_normal(layout.size)
     direction /= np.linalg.norm(direction)
-    activation, likelihood = case.model.activation, case.model.likelihood
+    activation, likelihood = case.model.activation, case.model.density
     given, covariates, size = seen(case, x), told(case, x), sizes(case, x)
 
     def loss(parameters):

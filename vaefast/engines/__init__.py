@@ -9,7 +9,13 @@ from collections.abc import Collection
 from vaefast.engines import compiled_copy, cuda_driver
 from vaefast.engines.contract import BoundTerms, Engine, State
 from vaefast.errors import EngineUnavailable, SettingsError
-from vaefast.models.settings import COUNT_LIKELIHOODS, ModelSettings, TrainingSettings, check_input_dropout
+from vaefast.models.settings import (
+    COUNT_LIKELIHOODS,
+    TABLE_LIKELIHOODS,
+    ModelSettings,
+    TrainingSettings,
+    check_input_dropout,
+)
 
 # Best first: `auto` takes the first of the CPU's engines that can run here; see `_best`.
 ENGINES = ("cython", "numba", "cuda", "reference")
@@ -22,6 +28,7 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 SEVERAL_RANKS = "training over several ranks"
 IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
+TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "missing values")
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
         IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
@@ -29,7 +36,7 @@ LACKING: dict[str, tuple[str, ...]] = {
     ),
     "numba": ("precision tf32",),
     "cuda": (
-        *COUNTS, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
+        *COUNTS, *TABLES, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
         "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
@@ -40,6 +47,7 @@ def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
     """What of the things that not every engine has this training takes."""
     objective = training.objective
     extras = {
+        "missing values": model.missing,
         "covariates": model.covariates > 0,
         "several samples": objective.samples > 1,
         "a sampled KL": objective.kl == "sampled",
@@ -60,7 +68,7 @@ def choose(name: str, needed: Collection[str] = ()) -> str:
     EngineUnavailable
         It cannot run here, or lacks what is needed; the message holds the reason and the remedy.
     """
-    if SEVERAL_RANKS in needed and (missing := [need for need in needed if need in (*COUNTS, "covariates")]):
+    if SEVERAL_RANKS in needed and (missing := [need for need in needed if need in (*COUNTS, *TABLES, "covariates")]):
         raise EngineUnavailable(f"{SEVERAL_RANKS} has no {missing[0]}: train in one process, on all its cores")
     if name == "auto":
         return _best(needed)

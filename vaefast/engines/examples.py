@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.images import BINARIZATION_CODES, NONE, CountLists, Images, first_layer_is_sparse, held_whole
+from vaefast.engines.images import (
+    BINARIZATION_CODES,
+    NONE,
+    CountLists,
+    Images,
+    TableRows,
+    first_layer_is_sparse,
+    held_table,
+    held_whole,
+)
 from vaefast.models.conditions import parted
 from vaefast.models.noise import Purpose, dropout_threshold
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -35,7 +44,7 @@ NO_DROPOUT = Dropout(np.uint32(0), np.float32(1))
 class Examples(NamedTuple):
     """The n images that a call takes, and how it sees them."""
 
-    images: Images | CountLists
+    images: Images | CountLists | TableRows
     order: NDArray[np.int64]  # (n,): which of the images each example is
     keys: NDArray[np.int64]  # (n,): the number under which it draws its noise
     binarize: int  # one of BINARIZATION_CODES
@@ -46,7 +55,7 @@ class Examples(NamedTuple):
 
 
 def in_training(
-    images: Images | CountLists,
+    images: Images | CountLists | TableRows,
     sparse: bool,
     training: TrainingSettings,
     step: int,
@@ -63,7 +72,7 @@ def in_training(
 
 
 def in_evaluation(
-    images: Images | CountLists,
+    images: Images | CountLists | TableRows,
     sparse: bool,
     training: TrainingSettings,
     size: int,
@@ -82,6 +91,9 @@ def in_evaluation(
 def as_they_are(x: Any, model: ModelSettings, training: TrainingSettings) -> Examples:
     """Images (N, X) with their grey levels, for an engine that reads them once: they are not worth a list."""
     values, covariates = parted(x)
+    if model.in_blocks:
+        table = read_only_table(held_table(values))
+        return in_evaluation(table, False, training, len(values), covariates=covariates)._replace(binarize=NONE)
     images = read_only_images(held_whole(np.asarray(values, np.float32)))
     examples = in_evaluation(images, first_layer_is_sparse(values, model), training, len(values), covariates=covariates)
     return examples._replace(binarize=NONE)
@@ -95,6 +107,11 @@ def read_only_covariates(covariates: NDArray[np.float32] | None) -> NDArray[np.f
 def read_only_images(images: Images) -> Images:
     """The same images for kernels that are compiled for arrays which cannot be written."""
     return Images(*(_read_only(array) for array in images))
+
+
+def read_only_table(rows: TableRows) -> TableRows:
+    """The same for tables in blocks."""
+    return TableRows(_read_only(rows.floats))
 
 
 def read_only_lists(lists: CountLists) -> CountLists:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.models.count_rows import CountRows
+from vaefast.models.grey_levels import grey_levels
 from vaefast.models.settings import ModelSettings
 
 DYNAMIC, THRESHOLD, NONE = 0, 1, 2
@@ -49,6 +50,12 @@ class CountLists(NamedTuple):
     encoder_input: int  # one of ENCODER_INPUT_CODES
 
 
+class TableRows(NamedTuple):
+    """Rows of a table in blocks of columns, NaN where a value is missing."""
+
+    floats: NDArray[np.float32]  # (N * X,)
+
+
 def listing_pays(images: int, pixels: int, entries: int) -> bool:
     """Whether so many images of so many pixels, `entries` of which are not zero, are better held as lists, and can be."""
     return bool(pixels <= LISTED_PIXELS and entries < SPARSE_BELOW * images * pixels)
@@ -70,6 +77,12 @@ def held_whole(values: NDArray[Any]) -> Images:
     levels = values if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
     pixels = np.arange(values.shape[1]).astype(np.uint16)
     return images_of(np.ascontiguousarray(levels).reshape(-1), np.empty(0, np.int64), pixels)
+
+
+def held_table(values: NDArray[Any]) -> TableRows:
+    """Rows of a table, (N, X), as they are; bytes as level / 255."""
+    floats = grey_levels(values) if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
+    return TableRows(np.ascontiguousarray(floats).reshape(-1))
 
 
 def empty_lists(whole: Images, starts: NDArray[np.int64]) -> Images:

@@ -67,7 +67,8 @@ def _block(
         outputs = engine.decode(beside(z, covariates)).astype(np.float64)
         # With zero inflation, the zero_logits stand behind the logits.
         zero_logits = outputs[:, model.pixels :] if model.zero_inflation else None
-        log_w += log_likelihood(parameters, exact, outputs[:, : model.pixels], model.likelihood, zero_logits, size)
+        outputs = outputs[:, : model.pixels] if model.zero_inflation else outputs
+        log_w += log_likelihood(parameters, exact, outputs, model.density, zero_logits, size)
         higher = np.maximum(largest, log_w)
         shrink, w = np.exp(largest - higher), np.exp(log_w - higher)
         total, squares, largest = total * shrink + w, squares * shrink**2 + w**2, higher
@@ -82,6 +83,10 @@ def drawn(rows: Rows, training: TrainingSettings, numbers: NDArray[np.int64]) ->
     if isinstance(values, CountRows):
         return values
     if training.binarize == "dynamic":
-        return noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
-    x = grey_levels(values)
-    return on_from_half(x) if training.binarize == "threshold" else x
+        x = noise.drawn_pixels(values, training.seed, Purpose.EVALUATION_PIXELS, 0, numbers).astype(np.float32)
+    elif training.binarize == "threshold":
+        x = on_from_half(grey_levels(values))
+    else:
+        return grey_levels(values)
+    # What is missing is not drawn.
+    return x if values.dtype == np.uint8 else np.where(np.isnan(values), np.float32(np.nan), x)

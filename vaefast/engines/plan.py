@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.columns import blocks_of
+from vaefast.models.layout import OWN_PARAMETERS, PANEL, Layout, output_tensors, padded
 
 # Columns of `Plan.layers`, one row a dense layer in the order of the forward pass; offsets count elements.
 SOURCE = 0  # its input in the workspace
@@ -36,6 +37,20 @@ ACTIVATION = 11  # of its output
 SOURCE_ACTIVATION = 12  # of its input
 ROWS = 13  # capacity of its input and output
 COLUMNS = 14
+
+# Columns of `Plan.blocks`, one row a block of columns of one kind; panels are those of the outputs, and x has the first ones.
+KIND = 0  # one of KIND_CODES
+FIRST_PANEL = 1
+PANELS = 2
+SCALE_PANEL = 3  # of the scales and of the degrees of freedom; -1 where there are none
+FREEDOM_PANEL = 4
+OWN = 5  # in the parameters: what is learned of each column; -1 for nothing
+FIRST_VARIABLE = 6  # in `Plan.variables`
+LAST_VARIABLE = 7  # the one after the last
+BLOCK_FIELDS = 8
+KIND_CODES = {
+    "gaussian": 0, "student-t": 1, "negative-binomial": 2, "bernoulli": 3, "categorical": 4, "continuous-bernoulli": 5,
+}  # fmt: skip
 
 HALVES = 2
 # Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
@@ -62,7 +77,7 @@ class Plan(NamedTuple):
     latent_panels: int
     covariates: int  # C
     x: int
-    seen: int  # what the encoder sees: x, but with covariates that it sees a matrix of its own, (rows, X + C)
+    seen: int  # what the encoder sees: x, but with covariates or in blocks a matrix of its own, (rows, X + V + C)
     target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample
     z: int  # with the covariates behind it, (rows, Z + C); a row a sample, as all that follow but std
     z_panels: int
@@ -73,6 +88,11 @@ class Plan(NamedTuple):
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
     rates: int  # of counts, a row a sample: exp(a - the largest output of the row); else -1
     twins: int  # outputs a column, whose panels take turns: 2 with zero inflation, else 1
+    x_panels: int  # of x and of the target
+    indicators: int  # columns of what the encoder sees that tell what is missing
+    blocks: NDArray[np.int64]  # (blocks, BLOCK_FIELDS); empty where all columns are of one kind and none is missing
+    places: NDArray[np.int64]  # (X,): of each column of a table in blocks in x: its panel times PANEL, and its lane
+    variables: NDArray[np.int64]  # (V, 2): the columns of each variable of such a table, one after the last
 
 
 class Tasks(NamedTuple):
@@ -111,12 +131,17 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
     heads = len(model.hidden)
     head_width = 2 * padded(model.latent)
     twins = 2 if model.zero_inflation else 1
-    outputs = twins * padded(model.pixels) if twins > 1 else model.pixels
+    table = _block_plan(layout) if model.in_blocks else None
+    columns = model.pixels if table is None else table.columns
+    outputs = model.pixels if twins == 1 else twins * padded(model.pixels)
+    outputs = outputs if table is None else table.outputs
     widths = [*model.hidden, head_width, *reversed(model.hidden), outputs]
-    names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)] + ["logits"]
-    x, z = space.take(model.pixels), space.take(model.decoder_inputs, samples)
+    names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)]
+    names.append(output_tensors(model)[0][0])
+    x, z = space.take(columns), space.take(model.decoder_inputs, samples)
     # Rows of counts are lists.
-    seen = space.take(model.encoder_inputs) if model.encode_covariates and not model.counts else x
+    apart = model.in_blocks or (model.encode_covariates and not model.counts)
+    seen = space.take(model.encoder_inputs) if apart else x
     d_z = space.take(HALVES * padded(model.latent), samples)
 
     layers = np.full((len(names), COLUMNS), -1, np.int64)
@@ -152,7 +177,7 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         covariates=model.covariates,
         x=x,
         seen=seen,
-        target=x if samples == 1 else space.take(model.pixels, samples),
+        target=x if samples == 1 else space.take(columns, samples),
         z=z,
         z_panels=padded(model.decoder_inputs) // PANEL,
         std=space.take(model.latent),
@@ -162,8 +187,55 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         product=space.take(HALVES * PANEL, samples),
         rates=space.take(model.pixels, samples) if model.counts else -1,
         twins=twins,
+        x_panels=padded(columns) // PANEL,
+        indicators=model.indicators,
+        blocks=np.empty((0, BLOCK_FIELDS), np.int64) if table is None else table.blocks,
+        places=np.empty(0, np.int64) if table is None else table.places,
+        variables=np.empty((0, 2), np.int64) if table is None else table.variables,
     )
     return plan, space.size
+
+
+class _BlockPlan(NamedTuple):
+    """What `Plan` says of a table in blocks."""
+
+    columns: int  # of x, in whole panels
+    outputs: int
+    blocks: NDArray[np.int64]
+    places: NDArray[np.int64]
+    variables: NDArray[np.int64]
+
+
+def _block_plan(layout: Layout) -> _BlockPlan:
+    """Each block begins at a panel of its own, as its tensors do; scales and degrees of freedom come behind all blocks."""
+    model = layout.model
+    table = blocks_of(model.likelihood, model.pixels, model.columns)
+    rows, places, panel, variable = [], [], 0, 0
+    columns = sum(padded(block.size) for block in table.blocks)
+    heavy = padded(table.heavy) // PANEL
+    for block in table.blocks:
+        panels, after = padded(block.size) // PANEL, variable + (len(block.groups) or block.size)
+        scale = columns // PANEL if block.kind == "student-t" else -1
+        own = layout.tensors[OWN_PARAMETERS[block.kind]].panel_offset if block.kind in OWN_PARAMETERS else -1
+        freedom = scale + heavy if scale >= 0 else -1
+        rows.append((KIND_CODES[block.kind], panel, panels, scale, freedom, own, variable, after))
+        places.append(panel * PANEL + np.arange(block.size))
+        panel, variable = panel + panels, after
+    outputs = columns + 2 * heavy * PANEL
+    variables = np.array(table.variables(), np.int64)
+    return _BlockPlan(columns, outputs, np.array(rows, np.int64), np.concatenate(places).astype(np.int64), variables)
+
+
+def output_places(plan: Plan) -> NDArray[np.int64]:
+    """Where each output of a table in blocks stands in a row of whole panels, (O,): those of `places`, then the scales and the
+    degrees of freedom of columns with heavy tails."""
+    found = [plan.places]
+    for field in (SCALE_PANEL, FREEDOM_PANEL):
+        for block in plan.blocks:
+            if block[field] >= 0:
+                columns = block[LAST_VARIABLE] - block[FIRST_VARIABLE]
+                found.append(block[field] * PANEL + np.arange(columns))
+    return np.concatenate(found)
 
 
 def aligned(size: int) -> NDArray[np.float32]:

@@ -22,7 +22,8 @@ from vaefast.engines.objectives import (
     normalised_weights,
     value_and_credit,
 )
-from vaefast.models import counts, noise
+from vaefast.models import blocks, counts, noise
+from vaefast.models.columns import Blocks
 from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import Layout
@@ -94,14 +95,17 @@ def log_likelihood_terms(
     parameters: Parameters,
     x: Array,
     outputs: Array,
-    likelihood: str,
+    likelihood: str | Blocks,
     zero_logits: Array | None = None,
     size: Array | None = None,
 ) -> Array:
-    """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X).
+    """log p(x_j | z) in nats of each pixel, (B, X), from the decoder's outputs, (B, X), or (B, O) of blocks of columns.
 
-    `size`, (B, 1), is what the rates of a row of counts add up to, its total where nothing else is said.
+    `size`, (B, 1), is what the rates of a row of counts add up to, its total where nothing else is said. In blocks
+    a value that is missing, NaN, has 0.
     """
+    if isinstance(likelihood, Blocks):
+        return blocks.log_likelihood_terms(x, outputs, parameters, likelihood)
     if likelihood in COUNT_LIKELIHOODS:
         size = x.sum(axis=1, keepdims=True) if size is None else size
         return counts.log_likelihood_terms(x, size, outputs, likelihood, parameters.get("x_log_dispersion"), zero_logits)
@@ -116,11 +120,11 @@ def log_likelihood(
     parameters: Parameters,
     x: Array,
     outputs: Array,
-    likelihood: str,
+    likelihood: str | Blocks,
     zero_logits: Array | None = None,
     size: Array | None = None,
 ) -> Array:
-    """log p(x | z) in nats of each row, (B,), from the decoder's outputs, (B, X)."""
+    """log p(x | z) in nats of each row, (B,), or of what was observed of it, from the decoder's outputs as above."""
     return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, zero_logits, size), axis=-1)
 
 
@@ -137,7 +141,7 @@ def lower_bound(
     x: Array,
     standard_normals: Array,
     activation: str = "relu",
-    likelihood: str = "bernoulli",
+    likelihood: str | Blocks = "bernoulli",
     seen: Array | None = None,
     covariates: Array | None = None,
     size: Array | None = None,
@@ -189,12 +193,18 @@ def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Arra
 
 
 def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Array], Array]:
-    """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X).
+    """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X); of blocks (B, O).
 
     z is (B, Z), or (B, Z + C) with covariates.
     """
     layers = _hidden_layers(parameters, "decoder", z, activation)
-    return layers, _dense(parameters, "logits", layers[-1])
+    return layers, np.concatenate([_dense(parameters, name, layers[-1]) for name in _outputs(parameters)], axis=1)
+
+
+def _outputs(parameters: Parameters) -> list[str]:
+    """The layers whose outputs stand side by side, in order."""
+    names = [name.removesuffix(".weight") for name in parameters if name.endswith(".weight")]
+    return [name for name in names if name.startswith("logits") or name in ("scales", "freedoms")]
 
 
 def decode_zeros(parameters: Parameters, g: Array) -> Array | None:
@@ -207,7 +217,7 @@ def backward(
     pass_: ForwardPass,
     standard_normals: Array,
     activation: str,
-    likelihood: str = "bernoulli",
+    likelihood: str | Blocks = "bernoulli",
     credit: Credit | None = None,
     x: Array | None = None,
     size: Array | None = None,
@@ -227,7 +237,11 @@ def backward(
         parameters, gradients, pass_, x, credit.samples.reshape(-1, 1) / B, likelihood, size
     )
     # logits = g2 @ W + b                                                                                     (5)
-    d_g = _dense_backward(parameters, gradients, "logits", pass_.decoder[-1], d_logits)
+    d_g, first = np.zeros_like(pass_.decoder[-1]), 0
+    for name in _outputs(parameters):
+        last = first + parameters[f"{name}.bias"].size
+        d_g = d_g + _dense_backward(parameters, gradients, name, pass_.decoder[-1], d_logits[:, first:last])
+        first = last
     if d_zero_logits is not None:
         d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits)
     # Nothing comes before the covariates, which are the columns from Z on.                                  (59)
@@ -277,16 +291,20 @@ def _likelihood_backward(
     pass_: ForwardPass,
     x: Array,
     factors: Array,
-    likelihood: str,
+    likelihood: str | Blocks,
     size: Array | None,
 ) -> tuple[Array, Array | None]:
-    """The gradient of the decoder's outputs, (B k, X) each, and in `gradients` that of the likelihood's own parameters, (X,).
+    """The gradient of the decoder's outputs, (B k, X) each, or (B k, O), and in `gradients` that of the own parameters, (X,).
 
     factors, (B k, 1): what each sample counts for in the loss, 1 / B for one sample an image (33).
     """
     a = pass_.logits
     samples = len(a) // len(pass_.mean)
     x = np.repeat(x, samples, axis=0)
+    if isinstance(likelihood, Blocks):
+        d_outputs, own = blocks.backward(x, a, parameters, likelihood, factors)
+        gradients.update(own)
+        return d_outputs, None
     if likelihood == "bernoulli":
         # log p(x | z) = sum(x * a - softplus(a))                                                             (3)
         return (sigmoid(a) - x) * factors, None  #                                                                  (7)
@@ -436,7 +454,7 @@ class ReferenceEngine:
     def _gradients(self, placed: NDArray[Any], examples: NDArray[np.int64], kl_weight: float) -> tuple[Parameters, BoundTerms]:
         """Of one minibatch in the next step: the gradient of the loss, and the terms of each image."""
         objective, parameters, step = self.training.objective, self._views(), self._state.step
-        activation, likelihood = self.model.activation, self.model.likelihood
+        activation, likelihood = self.model.activation, self.model.density
         x, seen, covariates, size = self._batch(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
         pass_ = forward(parameters, seen, epsilon, activation, covariates)
@@ -462,7 +480,7 @@ class ReferenceEngine:
         """log p(x_j | z) in nats of each pixel, (N, X), for the z of `evaluate`: the summands of its log-likelihood."""
         batch = self._batch(values, examples, Purpose.EVALUATION_PIXELS, 0)
         pass_ = self._evaluated(batch, examples)
-        about = self.model.likelihood, pass_.zero_logits, batch.size
+        about = self.model.density, pass_.zero_logits, batch.size
         return log_likelihood_terms(self._views(), batch.x, pass_.logits, *about)
 
     def importance_sample(
@@ -485,7 +503,7 @@ class ReferenceEngine:
             epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
             z = sample_diagonal_gaussian(mean, log_std, epsilon)
             layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation)
-            about = self.model.likelihood, decode_zeros(parameters, layers[-1]), batch.size
+            about = self.model.density, decode_zeros(parameters, layers[-1]), batch.size
             log_p = log_likelihood(parameters, batch.x, outputs, *about)
             log_w[:, sample] = log_weights(log_p[:, None], z, log_std, epsilon)[:, 0]  #                     (30)
         w = normalised_weights(log_w)
@@ -527,7 +545,13 @@ class ReferenceEngine:
         return Batch(x, self._seen(x, told, kept), told, size)
 
     def _seen(self, x: Array, covariates: Array | None = None, kept: NDArray[np.bool_] | None = None) -> Array:
-        """The minibatch as the encoder sees it, (B, X), or (B, X + C) where it sees covariates; of x what is kept."""
+        """The minibatch as the encoder sees it, (B, X), or (B, X + V + C): with what is missing, and covariates; of x what is
+        kept."""
+        density = self.model.density
+        if isinstance(density, Blocks):
+            seen = blocks.observed_zeros(x, density)
+            seen = beside(seen, blocks.missing_indicators(x, density) if self.model.missing_indicator else None)
+            return beside(seen, covariates if self.model.encode_covariates else None)
         seen = counts.seen(x, self.model.encoder_input)
         if kept is not None:
             seen = counts.with_dropout(seen, kept, self.training.input_dropout)
@@ -543,13 +567,20 @@ class ReferenceEngine:
         if self.model.counts:
             return CountRows.of(levels).dense(self.dtype)
         if self.training.binarize == "dynamic":
-            return noise.drawn_pixels(levels, self.training.seed, purpose, step, examples).astype(self.dtype)
+            drawn = noise.drawn_pixels(levels, self.training.seed, purpose, step, examples).astype(self.dtype)
+            return self._with_holes(drawn, levels)
         if self.training.binarize == "threshold":
-            return (levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype)
+            return self._with_holes((levels >= (128 if levels.dtype == np.uint8 else 0.5)).astype(self.dtype), levels)
         return levels.astype(self.dtype) / (255 if levels.dtype == np.uint8 else 1)
 
+    def _with_holes(self, x: Array, levels: NDArray[Any]) -> Array:
+        """x, (B, X), with NaN where the levels that it was drawn from are missing."""
+        if self.model.missing and levels.dtype != np.uint8:
+            x[np.isnan(levels)] = np.nan
+        return x
+
     def _terms(self, batch: Batch, pass_: ForwardPass) -> BoundTerms:
-        about = self.model.likelihood, pass_.zero_logits, batch.size
+        about = self.model.density, pass_.zero_logits, batch.size
         return BoundTerms.of_elbo(
             log_likelihood(self._views(), batch.x, pass_.logits, *about).astype(np.float64),
             gaussian_kl(pass_.mean, pass_.log_std).astype(np.float64),

@@ -106,7 +106,7 @@ def read(path: Path) -> SavedModel:
 
 
 def _moments(layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    if f"{MOMENTS[0]}.logits.bias" not in tensors:
+    if f"{MOMENTS[0]}.mean.bias" not in tensors:
         return None
     first, second = (
         layout.flatten({name: tensors[f"{prefix}.{name}"] for name in layout.tensors}, np.float32) for prefix in MOMENTS
@@ -151,6 +151,8 @@ def _model_settings(path: Path, content: dict[str, Any]) -> ModelSettings:
         raise DataError(f"{path}: its model settings hold {what}: it was made by another version of vaefast")
     if isinstance(content.get("hidden"), list):
         content = {**content, "hidden": tuple(content["hidden"])}
+    if isinstance(content.get("columns"), list):
+        content = {**content, "columns": tuple((kind, width) for kind, width in content["columns"])}
     try:
         return ModelSettings(**content)
     except SettingsError as error:

@@ -109,8 +109,8 @@ class Network:
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         """The decoder's output, (N, X), for z (N, Z), or (N, Z + C) with covariates; with zero inflation (N, 2 X), the
-        zero_logits behind the logits."""
-        outputs = np.empty((len(z), self.model.pixels * (2 if self.model.zero_inflation else 1)), np.float32)
+        zero_logits behind the logits; of blocks of columns (N, O)."""
+        outputs = np.empty((len(z), self.model.outputs), np.float32)
         with self.quiet():
             for rows in _blocks(len(z)):
                 outputs[rows] = self.engine.decode(z[rows])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.models import noise
+from vaefast.models.columns import blocks_of
 from vaefast.models.layout import Layout, Tensor
 from vaefast.models.likelihoods import continuous_bernoulli_mean
 
@@ -39,20 +40,22 @@ def initial_parameters(
         `data-mean`: `glorot`, and the output bias is the logit of each pixel's mean (Burda et al. 2015). Made for `tanh`:
         with `relu` the model starts so near to the best one that ignores z that it stays there (KL 0, measured).
     mean_pixels
-        Mean of each pixel over the training set, (X,), in [0, 1] but for a Gaussian likelihood; needed by `data-mean` alone.
+        Mean of each pixel over the training set, (X,), in [0, 1] but for real numbers and counts. `data-mean` needs it, and so
+        does a table with columns of counts.
     pixel_stds
-        Standard deviation of each pixel over the training set, (X,): where a Gaussian likelihood's own starts, whatever the
-        scheme, and the best it can be for a decoder that knows nothing of z. Without it they start at 1.
+        Standard deviation of each pixel over the training set, (X,), Gaussian columns first: where a Gaussian likelihood's own
+        starts, whatever the scheme, and the best it can be for a decoder that knows nothing of z. Without it they start at 1.
     column_totals
         Sum of each column of counts over the training set, (X,): the output bias of a likelihood of counts starts at the
         logarithm of the column's share, whatever the scheme. Shares of real tables span five orders of magnitude, which Adam
-        would need thousands of steps to walk. Without it it starts as the scheme has it.
+        would need thousands of steps to walk. Without it it starts as the scheme has it. Counts beside columns of other kinds
+        start at the logarithm of their mean.
     """
     vector = np.zeros(layout.size)
     for number, (name, view) in enumerate(layout.views(vector).items()):
         tensor = layout.tensors[name]
         if name == "x_log_std":
-            view[...] = 0.0 if pixel_stds is None else np.log(np.maximum(pixel_stds, SMALLEST_SPREAD))
+            view[...] = 0.0 if pixel_stds is None else np.log(np.maximum(pixel_stds[: view.size], SMALLEST_SPREAD))
         elif name == "x_log_dispersion":
             view[...] = 0.0
         elif scheme == "report":
@@ -68,17 +71,23 @@ def initial_parameters(
     if column_totals is not None:
         seen = column_totals + UNSEEN
         layout.views(vector)["logits.bias"][...] = np.log(seen / seen.sum())
-    elif scheme == "data-mean":
-        assert mean_pixels is not None
-        layout.views(vector)["logits.bias"][...] = _logits_of_means(mean_pixels, layout.model.likelihood)
+    elif mean_pixels is not None and (scheme == "data-mean" or layout.model.in_blocks):
+        for block in blocks_of(layout.model.likelihood, layout.model.pixels, layout.model.columns).blocks:
+            if scheme == "data-mean" or block.kind == "negative-binomial":
+                means = mean_pixels[block.first : block.last]
+                layout.views(vector)[f"{block.output}.bias"][...] = _logits_of_means(means, block.kind)
     return vector
 
 
 def _logits_of_means(means: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
     """The output of the decoder under which p(x | z) has these means, (X,)."""
-    if likelihood == "gaussian":
+    if likelihood in ("gaussian", "student-t"):
         return means
+    if likelihood == "negative-binomial":
+        return np.log(means + UNSEEN)
     p = np.clip(means, PIXEL_MARGIN, 1.0 - PIXEL_MARGIN)
+    if likelihood == "categorical":
+        return np.log(p)
     if likelihood == "bernoulli":
         return np.log(p / (1.0 - p))
     # The mean of a continuous Bernoulli, 1 / (1 - exp(-a)) - 1 / a (23), grows with a and has no inverse in closed form.

@@ -23,10 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.models.columns import blocks_of
 from vaefast.models.settings import ModelSettings
 
 # 16 float32 columns are one cache line, one AVX-512 register, two AVX2 or four NEON registers.
 PANEL = 16
+# What a likelihood learns of each of its columns.
+OWN_PARAMETERS = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}
 
 
 def padded(size: int) -> int:
@@ -82,8 +85,10 @@ class Layout:
         `log_std.weight`, `mean.bias`, `log_std.bias`, `decoder.0.weight (Z, H)`, ..., `logits.weight (H, X)`,
         `logits.bias (X,)`. A layer computes `x @ weight + bias`. A Gaussian likelihood adds `x_log_std (X,)`, and its logits
         are the means of the pixels; a negative binomial `x_log_dispersion (X,)`; its zero inflation `zero_logits.weight
-        (H, X)` behind `logits.weight`, and `zero_logits.bias (X,)` behind `logits.bias`. C covariates are the last rows of
-        `decoder.0.weight (Z + C, H)` and, where the encoder sees them, of `encoder.0.weight (X + C, H)`.
+        (H, X)` behind `logits.weight`, and `zero_logits.bias (X,)` behind `logits.bias`. A Student-t adds `scales` and
+        `freedoms` in the same way. A table of several kinds has `logits.KIND` for each of them. C covariates are the last
+        rows of `decoder.0.weight (Z + C, H)` and, where the encoder sees them, of `encoder.0.weight (X + C, H)`. What is
+        missing is told by rows of it behind the first X.
     size, panel_size
         Elements of the flat vector in plain and in panel form.
     """
@@ -144,10 +149,16 @@ def _shapes(model: ModelSettings) -> list[tuple[str, tuple[int, ...]]]:
         shapes.extend([(f"mean.{part}", shape), (f"log_std.{part}", shape)])
     for i, size in enumerate(reversed(model.hidden)):
         dense(f"decoder.{i}", decoder[i], size)
-    outputs = ("logits", "zero_logits") if model.zero_inflation else ("logits",)
-    for part, shape in (("weight", (bottom, model.pixels)), ("bias", (model.pixels,))):
-        shapes.extend([(f"{name}.{part}", shape) for name in outputs])
-    own = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}.get(model.likelihood)
-    if own:
-        shapes.append((own, (model.pixels,)))
+    outputs = output_tensors(model)
+    shapes.extend([(f"{name}.weight", (bottom, width)) for name, width in outputs])
+    shapes.extend([(f"{name}.bias", (width,)) for name, width in outputs])
+    kinds = model.columns or ((model.likelihood, model.pixels),)
+    shapes.extend([(OWN_PARAMETERS[kind], (width,)) for kind, width in kinds if kind in OWN_PARAMETERS])
     return shapes
+
+
+def output_tensors(model: ModelSettings) -> list[tuple[str, int]]:
+    """The tensors of the decoder's outputs and their widths, neighbours in either form."""
+    if model.in_blocks:
+        return blocks_of(model.likelihood, model.pixels, model.columns).tensors()
+    return [(name, model.pixels) for name in (("logits", "zero_logits") if model.zero_inflation else ("logits",))]

@@ -128,8 +128,11 @@ def binarization_threshold(level: NDArray[np.generic]) -> NDArray[np.uint64]:
 def drawn_pixels(levels: NDArray[Any], seed: int, purpose: Purpose, step: int, examples: ArrayLike) -> NDArray[np.bool_]:
     """Which pixels of grey levels, (N, X) uint8 or float32, are on in this draw, (N, X).
 
-    The n-th non-zero pixel takes word n of its example. A black one is never on, whatever its word.
+    The n-th non-zero pixel takes word n of its example. A black one is never on, whatever its word. One that is missing, NaN,
+    takes a word like a white one.
     """
+    if levels.dtype != np.uint8:
+        levels = np.where(np.isnan(levels), levels.dtype.type(1), levels)
     index = np.maximum(np.cumsum(levels != 0, axis=1) - 1, 0)
     drawn = np.take_along_axis(words(seed, purpose, step, examples, levels.shape[1]), index, axis=1)
     return drawn < binarization_threshold(levels)

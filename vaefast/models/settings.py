@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vaefast.errors import SettingsError
+from vaefast.models.columns import COLUMN_KINDS, Blocks, blocks_of
 
 ACTIVATIONS = ("relu", "tanh")
 BINARIZATIONS = ("dynamic", "threshold", "none")
@@ -16,6 +17,8 @@ LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 AUTO = "auto"
 # Of whole numbers, whose rates or shares are a softmax over all columns of a row.
 COUNT_LIKELIHOODS = ("negative-binomial", "poisson", "multinomial")
+# Of tables: heavy tails in every column, and columns of several kinds.
+TABLE_LIKELIHOODS = ("student-t", "mixed")
 ENCODER_INPUTS = ("none", "log1p", "l2")
 OBJECTIVES = ("elbo", "beta", "free-bits", "iwae", "dreg")
 # Those whose samples are weighted by their importance; the others average over them.
@@ -41,7 +44,10 @@ LOG_STD_BOUNDS = (-40.0, 5.0)
 # above, a count of 100 is as likely as under a Poisson to 1 part in 100.
 LOG_DISPERSION_BOUNDS = (-9.21, 13.81)
 # Settings of a model that older versions did not have, as they are where nothing is said.
-ADDED: dict[str, Any] = {"zero_inflation": False, "encoder_input": "none", "covariates": 0, "encode_covariates": False}
+ADDED: dict[str, Any] = {
+    "zero_inflation": False, "encoder_input": "none", "covariates": 0, "encode_covariates": False,
+    "columns": (), "missing": False, "missing_indicator": False,
+}  # fmt: skip
 # The same of a training run.
 ADDED_TO_TRAINING: dict[str, Any] = {"input_dropout": 0.0}
 # The learned variance of the Gaussian likelihood stays above this one, (0.01)^2: a pixel that never changes would else have a
@@ -76,6 +82,13 @@ class ModelSettings:
         Number of covariates C of each example, which the decoder sees beside the latents.
     encode_covariates
         Whether the encoder sees them, too, beside the pixels.
+    columns
+        Of `mixed`: the kinds of the columns in their order, which is that of `blocks.COLUMN_KINDS`, each with its number of
+        columns; `categorical` once for each variable, with its number of levels.
+    missing
+        Whether values may be missing, NaN in x: the likelihood is that of the others.
+    missing_indicator
+        Whether the encoder sees which ones are missing.
 
     Raises
     ------
@@ -92,6 +105,9 @@ class ModelSettings:
     encoder_input: str = "none"
     covariates: int = 0
     encode_covariates: bool = False
+    columns: tuple[tuple[str, int], ...] = ()
+    missing: bool = False
+    missing_indicator: bool = False
 
     def __post_init__(self) -> None:
         _check_integer("pixels", self.pixels, 1, LARGEST_SIZE)
@@ -102,7 +118,7 @@ class ModelSettings:
             _check_integer("hidden", size, 1, LARGEST_SIZE)
         _check_integer("latent", self.latent, 1, LARGEST_SIZE)
         _check_choice("activation", self.activation, ACTIVATIONS)
-        _check_choice("likelihood", self.likelihood, LIKELIHOODS + COUNT_LIKELIHOODS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS + COUNT_LIKELIHOODS + TABLE_LIKELIHOODS)
         _check_choice("encoder_input", self.encoder_input, ENCODER_INPUTS)
         if self.zero_inflation and self.likelihood != "negative-binomial":
             raise SettingsError(f"likelihood {self.likelihood} has no zero inflation: choose negative-binomial")
@@ -113,11 +129,58 @@ class ModelSettings:
             )
         if self.encode_covariates and not self.covariates:
             raise SettingsError("encode_covariates is true, but there are no covariates: give covariates, or leave it out")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        if self.missing and self.counts:
+            raise SettingsError(
+                f"values are missing, and likelihood {self.likelihood} needs every count of a row: fill them, or choose "
+                "gaussian or mixed"
+            )
+        if self.missing_indicator and not self.missing:
+            raise SettingsError("missing_indicator is true, but no value is missing: leave it out")
+        if (self.likelihood == "mixed") != bool(self.columns):
+            raise SettingsError(
+                f"columns are {self.columns!r}, likelihood is {self.likelihood}: mixed has columns, no other has"
+            )
+        if not self.columns:
+            return
+        for kind, width in self.columns:
+            _check_choice("columns", kind, COLUMN_KINDS)
+            _check_integer("columns", width, 1, LARGEST_SIZE)
+        places = [COLUMN_KINDS.index(kind) for kind, _ in self.columns]
+        once = [place for place in places if COLUMN_KINDS[place] != "categorical"]
+        if places != sorted(places) or len(once) != len(set(once)):
+            raise SettingsError(f"columns are {self.columns!r}: give each kind once, in the order {', '.join(COLUMN_KINDS)}")
+        if sum(width for _, width in self.columns) != self.pixels:
+            raise SettingsError(f"columns are {self.columns!r}, which are not {self.pixels}")
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether columns differ in kind or in how many numbers say their density, or values may be missing."""
+        return self.missing or self.likelihood in TABLE_LIKELIHOODS
+
+    @property
+    def density(self) -> str | Blocks:
+        """What log p(x | z) is the density of: the name of a likelihood, or blocks of columns."""
+        return blocks_of(self.likelihood, self.pixels, self.columns) if self.in_blocks else self.likelihood
+
+    @property
+    def indicators(self) -> int:
+        """How many columns tell the encoder what is missing."""
+        return len(blocks_of(self.likelihood, self.pixels, self.columns).variables()) if self.missing_indicator else 0
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the decoder gives for a row, O."""
+        if self.in_blocks:
+            return blocks_of(self.likelihood, self.pixels, self.columns).outputs
+        return self.pixels * (2 if self.zero_inflation else 1)
 
     @property
     def encoder_inputs(self) -> int:
-        """Columns that the encoder sees: X, or X + C."""
-        return self.pixels + (self.covariates if self.encode_covariates else 0)
+        """Columns that the encoder sees: X, those that tell what is missing, and C where it sees covariates."""
+        return self.pixels + self.indicators + (self.covariates if self.encode_covariates else 0)
 
     @property
     def decoder_inputs(self) -> int:

@@ -25,9 +25,14 @@ def initial_state(model: ModelSettings, training: TrainingSettings, values: Any)
         totals = CountRows.of(values).column_totals()
         layout = Layout(model)
         return State.initial(initial_parameters(layout, training.initialization, training.seed, column_totals=totals))
-    gaussian = model.likelihood == "gaussian"
-    means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
-    stds = pixel_stds(values, means) if gaussian and means is not None else None
+    means: NDArray[np.float64] | None
+    stds: NDArray[np.float64] | None
+    gaussian = model.likelihood in ("gaussian", "mixed")
+    if model.missing and (gaussian or training.initialization == "data-mean"):
+        means, stds = observed_moments(values)
+    else:
+        means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
+        stds = pixel_stds(values, means) if gaussian and means is not None else None
     return State.initial(initial_parameters(Layout(model), training.initialization, training.seed, means, stds))
 
 
@@ -42,6 +47,20 @@ def pixel_stds(values: NDArray[Any], means: NDArray[np.float64]) -> NDArray[np.f
     for start in range(0, len(values), step):
         total += np.square(values[start : start + step] / _white(values) - means).sum(axis=0)
     return np.sqrt(total / len(values))
+
+
+def observed_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of what was observed of each column, float64 (X,) each; 0 and 1 where nothing was."""
+    step, columns = max(1, BLOCK // values.shape[1]), values.shape[1]
+    count, total, squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
+    for start in range(0, len(values), step):
+        rows = values[start : start + step].astype(np.float64)
+        count += (~np.isnan(rows)).sum(axis=0)
+        total += np.nansum(rows, axis=0)
+    means = total / np.maximum(count, 1)
+    for start in range(0, len(values), step):
+        squares += np.nansum(np.square(values[start : start + step] - means), axis=0)
+    return means, np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)), 1.0)
 
 
 def _white(values: NDArray[Any]) -> float:

@@ -36,6 +36,29 @@ cdef extern from "kernels.h" nogil:
         double* log_likelihood
         const float* x_log_dispersion
         const float* table
+    enum:
+        KIND
+        FIRST_PANEL
+        PANELS
+        SCALE_PANEL
+        FREEDOM_PANEL
+        OWN
+        FIRST_VARIABLE
+        LAST_VARIABLE
+        BLOCK_FIELDS
+        COUNTED_COLUMNS
+    ctypedef struct TableRows:
+        index_t rows, stride, columns, indicators, blocks, x_panels
+        const int64_t* block
+        const int64_t* places
+        const int64_t* variable
+        const float* parameters
+        float scale
+        int gradient
+        float* outputs
+        float* x
+        float* totals
+        double* log_likelihood
     ctypedef struct Kernels:
         const char* name
         index_t group, gradient_rows
@@ -78,6 +101,9 @@ cdef extern from "kernels.h" nogil:
         void (*copy_columns)(const uint16_t*, const uint32_t*, index_t, uint32_t*) noexcept nogil
         void (*copy_counts)(const uint8_t*, const float*, index_t, float*) noexcept nogil
         index_t (*end_blocks)(const uint32_t*, index_t, index_t, index_t, int32_t*, index_t) noexcept nogil
+        void (*place_table)(const TableRows*, const float*, float*, float*) noexcept nogil
+        void (*block_rows)(const TableRows*) noexcept nogil
+        void (*own_gradient)(const float*, index_t, float*) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
 
 cdef extern from "threads.h" nogil:
@@ -110,11 +136,12 @@ cdef enum:
     ACTIVATION = 11
     SOURCE_ACTIVATION = 12
     DYNAMIC = 0
-    # Likelihoods; from SHARES on those of counts.
+    # Likelihoods; SHARES and NEGATIVE_BINOMIAL are those of counts, BLOCKS that of tables in blocks of columns.
     BERNOULLI = 0
     GAUSSIAN = 1
     SHARES = 3
     NEGATIVE_BINOMIAL = 4
+    BLOCKS = 5
     # Passes over the likelihood of counts that have a meeting before them, and GRADIENT, which only training takes.
     GRADIENT = 3
     STAGES = 4
@@ -138,12 +165,14 @@ cdef enum:
 
 _COLUMNS = (
     SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,
-    SOURCE_ACTIVATION, BLOCK_PIXELS, HALVES,
+    SOURCE_ACTIVATION, BLOCK_PIXELS, HALVES, KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE,
+    LAST_VARIABLE, BLOCK_FIELDS,
 )
 if _COLUMNS != (
     _plan.SOURCE, _plan.OUTPUT, _plan.D_SOURCE, _plan.D_OUTPUT, _plan.WEIGHT, _plan.BIAS, _plan.INPUTS, _plan.OUTPUTS,
     _plan.OUTPUT_PANELS, _plan.SPLIT, _plan.SOURCE_SPLIT, _plan.ACTIVATION, _plan.SOURCE_ACTIVATION, _plan.BLOCK_PIXELS,
-    _plan.HALVES,
+    _plan.HALVES, _plan.KIND, _plan.FIRST_PANEL, _plan.PANELS, _plan.SCALE_PANEL, _plan.FREEDOM_PANEL, _plan.OWN,
+    _plan.FIRST_VARIABLE, _plan.LAST_VARIABLE, _plan.BLOCK_FIELDS,
 ):
     raise ImportError("the extension was built from other sources than vaefast/engines/plan.py; build it again")
 

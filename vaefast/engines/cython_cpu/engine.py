@@ -11,17 +11,29 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
-from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
+from vaefast.engines.images import (
+    NONE,
+    CountLists,
+    Images,
+    count_lists,
+    empty_lists,
+    first_layer_is_sparse,
+    held_table,
+    held_whole,
+    images_of,
+)
 from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
     FORWARD_ROWS,
     HALVES,
+    OUTPUTS,
     Plan,
     aligned,
     half_widths,
     make_plan,
+    output_places,
     pixel_blocks,
     shared_parts,
     weight_tasks,
@@ -30,7 +42,7 @@ from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
-from vaefast.models.layout import PANEL, Layout, padded
+from vaefast.models.layout import OWN_PARAMETERS, PANEL, Layout, padded
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; declarations.pxi.
@@ -40,10 +52,10 @@ WORDS = 32
 # Rows of the tallest weight-gradient tile, and its panels; tiles.h.
 GRADIENT_TILE = 8 * 2
 # Those of which only the shares of the columns depend on z have one code.
+BLOCKS = 5
 LIKELIHOOD_CODES = {
     "bernoulli": 0, "gaussian": 1, "continuous-bernoulli": 2, "poisson": 3, "multinomial": 3, "negative-binomial": 4,
 }  # fmt: skip
-OWN_PARAMETERS = {"gaussian": "x_log_std", "negative-binomial": "x_log_dispersion"}
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
 
@@ -102,6 +114,10 @@ class CythonEngine:
             lists = count_lists(counted, self.model.likelihood, self.model.encoder_input)
             placed = counted if covariates is None else Conditioned(counted, covariates)
             return Placed(lists, True, len(counted), placed, counted.longest, covariates)
+        if self.model.in_blocks:
+            table = held_table(rows)
+            images = images_of(table.floats, np.empty(0, np.int64), np.empty(0, np.uint16))
+            return Placed(images, False, len(rows), values, covariates=covariates)
         images = held_whole(rows)
         sparse = first_layer_is_sparse(rows, self.model)
         images = self._held_as_lists(images, len(rows)) if sparse else images
@@ -157,6 +173,8 @@ class CythonEngine:
 
     def _to_encode(self, x: Any) -> tuple[Examples, int]:
         """Rows that are read once, and the most entries that one of them has."""
+        if self.model.in_blocks:
+            return self._all(self.place(x))._replace(binarize=NONE), 0
         if not self.model.counts:
             return as_they_are(x, self.model, self.training), 0
         placed = self.place(x)
@@ -171,8 +189,10 @@ class CythonEngine:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
         latents[:, : self.model.decoder_inputs] = z
         X, twins = self.model.pixels, self._plan.twins
-        logits = np.empty((len(z), twins * padded(X)), np.float32)
+        logits = np.empty((len(z), padded(int(self._plan.layers[-1, OUTPUTS]))), np.float32)
         self._forward("decode", (latents, logits))
+        if self.model.in_blocks:
+            return logits[:, output_places(self._plan)]
         panels = logits.reshape(len(z), -1, twins, PANEL)
         return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(twins)], axis=1)
 
@@ -201,9 +221,11 @@ class CythonEngine:
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
         lists, workspace, partial, part, buffers = memory
+        # Blocks of columns have theirs in the plan.
         tensor = self.layout.tensors.get(OWN_PARAMETERS.get(self.model.likelihood, ""))
+        code = BLOCKS if self.model.in_blocks else LIKELIHOOD_CODES[self.model.likelihood]
         return self._kernels.Worker(
-            number, self.threads, self._unit, plan, LIKELIHOOD_CODES[self.model.likelihood],
+            number, self.threads, self._unit, plan, code,
             tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
 

@@ -85,7 +85,7 @@ cdef class Worker(Weights):
                 begin = self._next_block()
                 while begin < self.order.shape[0]:
                     rows = smaller(self.rows, self.order.shape[0] - begin)
-                    self._load_rows(begin, 0, rows)
+                    self._load(begin, 0, rows)
                     self._encode(rows)
                     self._sample_rows(begin, 0, rows)
                     self._decode(rows)
@@ -105,7 +105,7 @@ cdef class Worker(Weights):
                 begin = self._next_block()
                 while begin < self.order.shape[0]:
                     rows = smaller(self.rows, self.order.shape[0] - begin)
-                    self._load_rows(begin, 0, rows)
+                    self._load(begin, 0, rows)
                     self._encode(rows)
                     self._from_panels(self.layers[self.heads, OUTPUT], heads, begin, rows)
                     begin = self._next_block()
@@ -154,7 +154,7 @@ cdef class Worker(Weights):
                 if name == TASK_PIECE:
                     self._update_task(rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], &now, count)
                 elif name == LOAD_PIECE:
-                    self._load_rows(begin, 0, count)
+                    self._load(begin, 0, count)
                 elif name == TABULATE_PIECE:
                     self._tabulate(0, 1)
                 elif name == SAMPLE_PIECE:

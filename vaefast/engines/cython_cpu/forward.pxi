@@ -1,7 +1,7 @@
 # `Forward`: layers, the sample of the latents, and log p(x | z), which leaves d_logits in the place of the logits.
 # Dimensions: B rows of a minibatch or of a block that is evaluated, X pixels, Z latents; matrices are (B, width) in panels.
 
-cdef class Forward(Counts):
+cdef class Forward(Tables):
     """The pass forward over rows first to last - 1, half of a layer's columns at a time."""
 
     cdef int _encode(self, index_t rows) except -1 nogil:
@@ -117,7 +117,9 @@ cdef class Forward(Counts):
         """log p(x | z) of the first rows in nats; what becomes of the outputs is not said."""
         cdef index_t half, first = 0
         cdef int stage
-        if self.counted:
+        if self.likelihood == BLOCKS:
+            self._score_table(1.0, 0, begin, 0, rows)
+        elif self.counted:
             while first < rows:
                 for stage in range(GRADIENT):
                     for half in range(HALVES):

@@ -59,6 +59,24 @@ typedef struct {
     const float *table;              /* `tabulate` */
 } CountRows;
 
+/* Rows of a table in blocks of columns, as the functions of blocks.h see them; pointers are to the first of the rows. */
+typedef struct {
+    index_t rows;    /* B */
+    index_t stride;  /* from a panel of a matrix to the next */
+    index_t columns; /* X */
+    index_t indicators, blocks, x_panels;
+    const int64_t *block;    /* (blocks, BLOCK_FIELDS) */
+    const int64_t *places;   /* (X,): of each column in x */
+    const int64_t *variable; /* (V, 2): the columns of each variable */
+    const float *parameters;
+    float scale;    /* what the gradient of log p(x | z) counts for in the loss */
+    int gradient;   /* whether it is wanted */
+    float *outputs; /* of the decoder; their gradients, if wanted */
+    float *x;       /* in panels, NaN where a value is missing; then what each row adds to the gradient of own parameters */
+    float *totals;  /* (B, 16) */
+    double *log_likelihood; /* (B,): nats */
+} TableRows;
+
 typedef struct {
     const char *name;
     index_t group;         /* panels of weights in a product or weight-gradient tile */
@@ -128,7 +146,19 @@ typedef struct {
     /* ends[k] = the entries of a row, and `more` that are covariates, in blocks 0 to k of BLOCK_PIXELS; returns how many of the
      * first have a column below `boundary`. */
     index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t more, index_t boundary, int32_t *ends, index_t blocks);
+    /* The values of a row of a table, (X,), to row x of x and to row `seen` of what the encoder sees. */
+    void (*place_table)(const TableRows *table, const float *values, float *x, float *seen);
+    /* log p(x | z) of rows of a table. */
+    void (*block_rows)(const TableRows *table);
+    /* The sum of what the rows have left for a panel of own parameters. */
+    void (*own_gradient)(const float *parts, index_t B, float *gradient);
 } Kernels;
+
+/* Columns of `Plan.blocks`, and kinds of columns; vaefast/engines/plan.py. */
+enum { KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE, LAST_VARIABLE, BLOCK_FIELDS };
+enum {
+    GAUSSIAN_COLUMNS, STUDENT_T_COLUMNS, COUNTED_COLUMNS, BERNOULLI_COLUMNS, CATEGORICAL_COLUMNS, CONTINUOUS_COLUMNS
+};
 
 enum { LINEAR, RELU, TANH };
 enum { DYNAMIC, THRESHOLD, NONE };

@@ -115,26 +115,29 @@ static void x_log_std_gradient(const float *d_means, index_t B, const float *x_l
 
 /* kappa(a) = max(a, 0) + log((1 - exp(-|a|)) / |a|) and its slope 1 / (1 - exp(-a)) - 1 / a (22, 23) where |a| >= 1, and their
  * series (24) below: both are computed and one is taken, so that nothing is divided by zero and nothing branches. */
+static inline float kappa_and_mean(float logit, float *mean) {
+    float u = __builtin_fabsf(logit);
+    float large = u < 1.0f ? 1.0f : u;
+    float growth = 1.0f - exp_of_negative(-large), inverse = 1.0f / large;
+    float positive = logit < 0.0f ? 0.0f : logit;
+    float closed = positive + log_of(growth * inverse);
+    float above = 1.0f / growth - inverse;
+    float far = logit < 0.0f ? 1.0f - above : above;
+    float square = logit * logit;
+    float p = fused((float)(-1.0 / 9676800), square, (float)(1.0 / 181440));
+    p = fused(fused(p, square, (float)(-1.0 / 2880)), square, (float)(1.0 / 24));
+    float series = fused(square, p, 0.5f * logit);
+    float q = fused((float)(1.0 / 47900160), square, (float)(-1.0 / 1209600));
+    q = fused(fused(q, square, (float)(1.0 / 30240)), square, (float)(-1.0 / 720));
+    q = fused(q, square, (float)(1.0 / 12));
+    *mean = u < 1.0f ? fused(logit, q, 0.5f) : far;
+    return u < 1.0f ? series : closed;
+}
+
 static void continuous_panel(float *restrict a, const float *restrict x, index_t size, float *restrict linear, float scale) {
     for (index_t j = 0; j < size; j++) {
-        float logit = a[j];
-        float u = __builtin_fabsf(logit);
-        float large = u < 1.0f ? 1.0f : u;
-        float growth = 1.0f - exp_of_negative(-large), inverse = 1.0f / large;
-        float positive = logit < 0.0f ? 0.0f : logit;
-        float closed = positive + log_of(growth * inverse);
-        float above = 1.0f / growth - inverse;
-        float mean = logit < 0.0f ? 1.0f - above : above;
-        float square = logit * logit;
-        float p = fused((float)(-1.0 / 9676800), square, (float)(1.0 / 181440));
-        p = fused(fused(p, square, (float)(-1.0 / 2880)), square, (float)(1.0 / 24));
-        float series = fused(square, p, 0.5f * logit);
-        float q = fused((float)(1.0 / 47900160), square, (float)(-1.0 / 1209600));
-        q = fused(fused(q, square, (float)(1.0 / 30240)), square, (float)(-1.0 / 720));
-        q = fused(q, square, (float)(1.0 / 12));
-        float slope_of_series = fused(logit, q, 0.5f);
-        float kappa = u < 1.0f ? series : closed;
-        mean = u < 1.0f ? slope_of_series : mean;
+        float logit = a[j], mean;
+        float kappa = kappa_and_mean(logit, &mean);
         linear[j] += fused(x[j], logit, -kappa);
         /* log p(x | z) = sum(x * a - kappa(a)) (21) */
         a[j] = (mean - x[j]) * scale; /* d_logits (25), in place */

@@ -14,7 +14,7 @@ cdef class Memory:
     plan
         `vaefast.engines.plan.Plan`.
     likelihood
-        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial.
+        0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial, 5 blocks of columns.
     own
         Offset of the likelihood's own parameters: x_log_std of a Gaussian, x_log_dispersion of a negative binomial.
     weights
@@ -31,7 +31,9 @@ cdef class Memory:
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
     cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, rates, twins
-    cdef index_t latent, told, seen, z_panels
+    cdef index_t latent, told, seen, z_panels, x_panels, indicators
+    cdef const int64_t[:, ::1] blocks, variables
+    cdef const int64_t[::1] places
     cdef int likelihood
     cdef bint counted
     cdef index_t own, part, capacity
@@ -80,7 +82,9 @@ cdef class Memory:
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
         self.rates, self.twins = plan.rates, plan.twins
         self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
-        self.likelihood, self.counted, self.own, self.part = likelihood, likelihood >= SHARES, own, part
+        self.x_panels, self.indicators = plan.x_panels, plan.indicators
+        self.blocks, self.places, self.variables = plan.blocks, plan.places, plan.variables
+        self.likelihood, self.counted, self.own, self.part = likelihood, likelihood in (SHARES, NEGATIVE_BINOMIAL), own, part
         self.parameters, self.first_moments, self.second_moments = weights
         self.take_lists(lists)
         self.workspace, self.partial = workspace, partial

@@ -19,7 +19,7 @@ cdef class Rows(Forward):
         if self.likelihood == NEGATIVE_BINOMIAL:
             self._tabulate(self.number, self.workers)
             self._meet(MEETING, self.workers)
-        self._load_rows(begin, own_first, own_last)
+        self._load(begin, own_first, own_last)
         for i in range(self.heads + 1):
             self._meet(meeting, self.partners)
             for half in range(half_first, half_last):
@@ -30,7 +30,12 @@ cdef class Rows(Forward):
             self._meet(meeting, self.partners)
             for half in range(half_first, half_last):
                 self._dense_layer(i, first, last, half)
-        if self.counted:
+        if self.likelihood == BLOCKS:
+            # A category may have levels in both halves, so each worker of a group takes whole rows.
+            self._meet(meeting, self.partners)
+            self._score_table(scale, 1, begin, own_first, own_last)
+            self._meet(meeting, self.partners)
+        elif self.counted:
             self._counts_phase(scale, begin, first, last, half_first, half_last, meeting)
         else:
             for half in range(half_first, half_last):

@@ -18,6 +18,7 @@ include "declarations.pxi"  # C functions, constants
 include "memory.pxi"        # arrays of a worker, meetings
 include "pixels.pxi"        # images to rows
 include "counts.pxi"        # counts to rows, and their likelihood
+include "tables.pxi"        # tables in blocks of columns, and their likelihood
 include "forward.pxi"       # layers, sample, likelihood
 include "rows.pxi"          # the first phase
 include "weights.pxi"       # the second phase

@@ -301,6 +301,8 @@ static void log_std_gradient(float *restrict log_std, const float *restrict d_z,
 
 #include "counts.h"
 
+#include "blocks.h"
+
 /* ---- pixels ---- */
 
 /* The last word that turns a level from 1 to 255 on: floor(level * 2^32 / 255) - 1, and 2^32 = 255 * 16843009 + 1. */
@@ -351,5 +353,5 @@ const Kernels UNIT_KERNELS = {
     UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
     fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
     x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
-    copy_columns, copy_counts, end_blocks,
+    copy_columns, copy_counts, end_blocks, place_table, block_rows, own_gradient,
 };

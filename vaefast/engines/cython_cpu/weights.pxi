@@ -34,6 +34,9 @@ cdef class Weights(Rows):
             for panel in range(first, last):
                 if panel % self.twins == 0:
                     self._update_x_log_dispersion(panel // self.twins, adam, B)
+        elif i == self.top and self.likelihood == BLOCKS:
+            for panel in range(first, last):
+                self._update_own(panel, adam, B)
         return 0
 
     cdef int _update_panels(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
@@ -123,6 +126,24 @@ cdef class Weights(Rows):
             smaller(PANEL, self.pixels - panel * PANEL), gradient,
         )
         return self._adam(gradient, place, 1, adam)
+
+    cdef int _update_own(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
+        """What the block that has this panel of outputs learns of its columns (20), (55), and Adam on it."""
+        cdef index_t b, place
+        cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
+        cdef const float* parts
+        for b in range(self.blocks.shape[0]):
+            if self.blocks[b, OWN] < 0 or not 0 <= panel - self.blocks[b, FIRST_PANEL] < self.blocks[b, PANELS]:
+                continue
+            place, parts = self.blocks[b, OWN] + (panel - self.blocks[b, FIRST_PANEL]) * PANEL, self.matrix(
+                self.x + panel * self.stride, 1, B
+            )
+            if self.blocks[b, KIND] == COUNTED_COLUMNS:
+                self.kernels.dispersion_gradient(parts, B, self.weight(place, PANEL), gradient)
+            else:
+                self.kernels.own_gradient(parts, B, gradient)
+            self._adam(gradient, place, 1, adam)
+        return 0
 
     cdef int _update_x_log_dispersion(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_dispersion of one panel of columns (55), and Adam on it."""

@@ -32,6 +32,7 @@ class Row(NamedTuple):
     latent_words: NDArray[np.uint32]
     noise: NDArray[np.float32]
     lanes: NDArray[np.float32]  # one panel
+    columns: NDArray[np.float32]  # three panels: what a block of columns writes out for its rows
     kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
 
 

@@ -9,8 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training, read_only_images, read_only_lists
-from vaefast.engines.images import CountLists, Images, count_lists, empty_lists, first_layer_is_sparse, held_whole
+from vaefast.engines.examples import (
+    Examples,
+    as_they_are,
+    in_evaluation,
+    in_training,
+    read_only_images,
+    read_only_lists,
+    read_only_table,
+)
+from vaefast.engines.images import (
+    CountLists,
+    Images,
+    TableRows,
+    count_lists,
+    empty_lists,
+    first_layer_is_sparse,
+    held_table,
+    held_whole,
+)
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
 from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
@@ -24,7 +41,7 @@ from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evalu
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
-from vaefast.engines.plan import FORWARD_ROWS, HALVES, aligned, make_plan, weight_tasks
+from vaefast.engines.plan import FORWARD_ROWS, HALVES, OUTPUTS, aligned, make_plan, output_places, weight_tasks
 from vaefast.engines.workers import Team
 from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
@@ -39,7 +56,7 @@ CHUNK = 120
 class Placed(NamedTuple):
     """A set of images where the kernels read it."""
 
-    images: Images | CountLists
+    images: Images | CountLists | TableRows
     sparse: bool
     size: int
     longest: int = 0  # entries of a row of counts
@@ -85,6 +102,8 @@ class NumbaEngine:
             rows = CountRows.of(values)
             lists = count_lists(rows, self.model.likelihood, self.model.encoder_input)
             return Placed(read_only_lists(lists), True, len(rows), rows.longest, covariates)
+        if self.model.in_blocks:
+            return Placed(read_only_table(held_table(values)), False, len(values), covariates=covariates)
         images = read_only_images(held_whole(values))
         sparse = first_layer_is_sparse(values, self.model)
         images = _held_as_lists(images, len(values)) if sparse else images
@@ -182,9 +201,11 @@ class NumbaEngine:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
         latents[:, : self.model.decoder_inputs] = z
         plan, parameters, X = self._evaluation.plan, self._weights.parameters, self.model.pixels
-        logits = np.empty((len(z), plan.twins * padded(X)), np.float32)
+        logits = np.empty((len(z), padded(int(plan.layers[-1, OUTPUTS]))), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]
         self._share_blocks(decode_latents, workers, (latents, logits))
+        if self.model.in_blocks:
+            return logits[:, output_places(plan)]
         panels = logits.reshape(len(z), -1, plan.twins, PANEL)
         return np.concatenate([panels[:, :, twin].reshape(len(z), -1)[:, :X] for twin in range(plan.twins)], axis=1)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numba.extending import overload
 
 from vaefast.engines.numba_cpu.barrier import meet
+from vaefast.engines.numba_cpu.blocks import InBlocks, block_rows, blocks_phase, own_gradient
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.counts import (
     CHUNK_ROWS,
@@ -29,23 +30,20 @@ from vaefast.engines.numba_cpu.counts import (
     dispersion_offset,
     tabulate_share,
 )
+from vaefast.engines.numba_cpu.densities import kappa_and_mean, variance
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.objectives import add_squares, square_count
 from vaefast.engines.numba_cpu.pixels import place_pixels
 from vaefast.engines.numba_cpu.tiles import adam_tile
-from vaefast.engines.plan import D_OUTPUT, HALVES, OUTPUT, ROWS
+from vaefast.engines.plan import D_OUTPUT, FIRST_PANEL, HALVES, OUTPUT, OWN, PANELS, ROWS
 from vaefast.models.layout import PANEL, Layout
-from vaefast.models.settings import SMALLEST_VARIANCE
 
 # 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38.
 FACTORS = 64
 # ... and a float64 that of half the lanes' products: (2^64)^8 = 2^512 < 1.8e308.
 LANES_A_LOGARITHM = 8
-VARIANCE_FLOOR, TWO_PI = np.float32(SMALLEST_VARIANCE), np.float32(2 * math.pi)
-# kappa(a) = a / 2 + K(a^2) and its slope 1/2 + a M(a^2) for |a| < 1 (24); the first terms left out are 2e-9 and 5e-10.
-K1, K2, K3, K4 = (np.float32(c) for c in (1 / 24, -1 / 2880, 1 / 181_440, -1 / 9_676_800))
-M0, M1, M2, M3, M4 = (np.float32(c) for c in (1 / 12, -1 / 720, 1 / 30_240, -1 / 1_209_600, 1 / 47_900_160))
+TWO_PI = np.float32(2 * math.pi)
 
 
 # Likelihoods of counts, and of these the ones that learn a dispersion.
@@ -74,6 +72,8 @@ class ContinuousBernoulli(NamedTuple):
 def likelihood_of(layout: Layout) -> Any:
     """The type that stands for a model's likelihood."""
     model = layout.model
+    if model.in_blocks:
+        return InBlocks(model.pixels)
     if model.likelihood == "negative-binomial":
         kind = ZeroInflated if model.zero_inflation else NegativeBinomial
         return kind(layout.tensors["x_log_dispersion"].panel_offset)
@@ -126,8 +126,11 @@ def _choose_phase(network, worker, share, parameters, buffers, sparse, scale, lo
                     out = log_likelihood[half, begin:end]
                     counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, start, stop, half)
 
-    likelihood = network.types[network.fields.index("likelihood")]
-    return counts if _kind(likelihood) in COUNTS else images
+    def blocks(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
+        blocks_phase(network.plan, worker, share, parameters, buffers, scale, log_likelihood, begin, end)
+
+    kind = _kind(network.types[network.fields.index("likelihood")])
+    return blocks if kind is InBlocks else counts if kind in COUNTS else images
 
 
 def place_targets(likelihood, plan, buffers, sparse, rows):
@@ -140,10 +143,10 @@ def _choose_place(likelihood, plan, buffers, sparse, rows):
         for half in range(HALVES):
             place_pixels(plan, buffers, sparse, 0, rows, half)
 
-    def counts(likelihood, plan, buffers, sparse, rows):
-        pass  # each pass over the density places them itself
+    def others(likelihood, plan, buffers, sparse, rows):
+        pass  # counts are placed by each pass over the density, tables by `load_table`
 
-    return counts if _kind(likelihood) in COUNTS else images
+    return others if _kind(likelihood) in (*COUNTS, InBlocks) else images
 
 
 def forward_likelihood(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
@@ -169,7 +172,13 @@ def _choose_forward(likelihood, plan, parameters, buffers, log_likelihood, begin
                     out = log_likelihood[half, begin : begin + rows]
                     counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, start, stop, half)
 
-    return counts if _kind(likelihood) in COUNTS else images
+    def blocks(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
+        block_rows(plan, parameters, buffers, ONE, log_likelihood[0, begin : begin + rows], 0, rows, False)
+        for q in range(begin, begin + rows):
+            log_likelihood[1, q] = 0.0
+
+    kind = _kind(likelihood)
+    return blocks if kind is InBlocks else counts if kind in COUNTS else images
 
 
 def likelihood_rows(likelihood, plan, parameters, workspace, scale, log_likelihood, first, last, half):
@@ -226,10 +235,21 @@ def _choose_update(network, weights, workspace, gradient, adam, B, first, last):
                 dispersion_gradient(offset, objective, plan, weights.parameters, workspace, B, panel, gradient)
                 adam_tile(gradient, 0, weights, offset + panel * PANEL, 1, adam)
 
+    def blocks(network, weights, workspace, gradient, adam, B, first, last):
+        objective, plan = network.objective, network.plan
+        for panel in range(first, last):
+            for b in range(plan.blocks.shape[0]):
+                own, at = plan.blocks[b, OWN], panel - plan.blocks[b, FIRST_PANEL]
+                if own >= 0 and 0 <= at < plan.blocks[b, PANELS]:
+                    own_gradient(objective, plan, weights.parameters, workspace, B, b, panel, gradient)
+                    adam_tile(gradient, 0, weights, own + at * PANEL, 1, adam)
+
     def without(network, weights, workspace, gradient, adam, B, first, last):
         pass
 
     kind = _kind(network.types[network.fields.index("likelihood")])
+    if kind is InBlocks:
+        return blocks
     return gaussian if kind is Gaussian else dispersed if kind in DISPERSED else without
 
 
@@ -364,12 +384,6 @@ def _precisions(x_log_std, real, rows, precision):
 
 
 @kernel
-def variance(x_log_std):
-    """v = 1e-4 + exp(2 x_log_std) (17)."""
-    return exp(TWO * x_log_std) + VARIANCE_FLOOR
-
-
-@kernel
 def x_log_std_gradient(offset, objective, plan, parameters, workspace, B, panel, gradient):
     """d_x_log_std of one panel of pixels (20), zero in the padding, from d_a = w (a - x) / v as the rows phase left it
     (19), in which w is what a sample counts for: the sum of w (x - a)^2 / v is v times that of d_a^2 / w, in ascending order.
@@ -414,21 +428,9 @@ def _continuous_bernoulli_rows(plan, workspace, scale, log_likelihood, first, la
 
 @kernel
 def _continuous_bernoulli_panel(a, x, linear, scale):
-    """kappa(a) = max(a, 0) + log((1 - exp(-|a|)) / |a|) and its slope 1 / (1 - exp(-a)) - 1 / a (22, 23) where |a| >= 1, and
-    their series (24) below: both are computed and one is taken, so that nothing is divided by zero and nothing branches."""
     for j in range(a.size):
         logit = a[j]
-        u = abs(logit)
-        large = ONE if u < ONE else u
-        growth, inverse = ONE - exp_of_negative(-large), ONE / large
-        positive = ZERO if logit < ZERO else logit
-        closed = positive + log(growth * inverse)
-        above = ONE / growth - inverse
-        mean = ONE - above if logit < ZERO else above
-        square = logit * logit
-        series = fma(square, fma(fma(fma(K4, square, K3), square, K2), square, K1), HALF * logit)
-        slope = fma(logit, fma(fma(fma(fma(M4, square, M3), square, M2), square, M1), square, M0), HALF)
-        kappa, mean = series if u < ONE else closed, slope if u < ONE else mean
+        kappa, mean = kappa_and_mean(logit)
         linear[j] += fma(x[j], logit, -kappa)
         # log p(x | z) = sum(x * a - kappa(a)) (21)
         a[j] = (mean - x[j]) * scale  # d_logits (25), in place

@@ -1,4 +1,5 @@
-"""How a minibatch comes into the buffers: images by `pixels.load_images`, counts by lists of their own."""
+"""How a minibatch comes into the buffers: images by `pixels.load_images`, tables in blocks by
+`table_rows.load_table`, counts by lists of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ import math
 import numpy as np
 from numba.extending import overload
 
-from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, CountLists
+from vaefast.engines.images import SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM, CountLists, TableRows
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, log
 from vaefast.engines.numba_cpu.noise import fill_words
 from vaefast.engines.numba_cpu.pixels import AHEAD, BLOCK_SHIFT, load_images
 from vaefast.engines.numba_cpu.prefetch import prefetch
+from vaefast.engines.numba_cpu.table_rows import load_table
 from vaefast.engines.plan import INPUTS, SPLIT
 from vaefast.models.layout import PANEL
 
@@ -39,8 +41,11 @@ def _choose_load(plan, buffers, examples, minibatch, first, last):
                 _drop_entries(examples, n, minibatch.step, row.pixel_words, rows.values[start : start + rows.lengths[r]])
             _append_covariates(plan, rows, examples.covariates, example, r)
 
+    def tables(plan, buffers, examples, minibatch, first, last):
+        load_table(plan, buffers, examples, minibatch, first, last)
+
     kind = examples.types[examples.fields.index("images")].instance_class
-    return counts if kind is CountLists else images
+    return {CountLists: counts, TableRows: tables}.get(kind, images)
 
 
 @kernel

@@ -75,6 +75,7 @@ def row_of(plan: Plan) -> Row:
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=aligned(latent),
         lanes=aligned(PANEL),
+        columns=aligned(3 * PANEL),
         kl_scales=aligned(latent),
     )
 

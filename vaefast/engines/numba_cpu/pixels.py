@@ -101,7 +101,7 @@ def load_images(plan, buffers, examples, minibatch, first, last):
         if images.bytes.size > 0:
             _levels_of_bytes(images.bytes[start:stop], lists, binarize, row.pixel_words, row.pixels)
         else:
-            _levels_of_floats(images.floats[start:stop], lists, binarize, row.pixel_words, row.pixels)
+            levels_of_floats(images.floats[start:stop], lists, binarize, row.pixel_words, row.pixels)
         if examples.sparse:
             _list(row.pixels, pixel, plan, buffers.pixels, r)
         else:
@@ -190,7 +190,7 @@ def _last_on(level):
 
 
 @kernel
-def _levels_of_floats(levels, lists, binarize, words, row):
+def levels_of_floats(levels, lists, binarize, words, row):
     """The same."""
     if binarize == DYNAMIC:
         n = 0
