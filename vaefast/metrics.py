@@ -74,8 +74,8 @@ def ndcg_at_k(recommended: ArrayLike, held_out: Any, k: int, *, per_row: bool = 
 
     Returns
     -------
-    float, or ndarray of shape (rows with something held out,), float64
-        From 0 to 1.
+    float or ndarray
+        As `recall_at_k` gives them, from 0 to 1.
 
     Raises
     ------
