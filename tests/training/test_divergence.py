@@ -165,12 +165,44 @@ def test_no_state_that_is_not_finite_is_ever_handed_out(name):
     states = []
 
     def pause(position: Any, state: Any) -> bool:
-        states.append(state())
+        states.append(state().copy())
         return True
 
     complaint(engine, on_pause=pause)
     assert [state.step for state in states][-1] <= 4
     assert all(np.isfinite(state.second_moments).all() for state in states)
+
+
+@by_engine
+@pytest.mark.parametrize(
+    ("piece", "last", "others"), [(1, STEPS + 1, ""), (2, STEPS + 2, f" at the latest, and after step {STEPS}")]
+)
+def test_a_large_model_keeps_no_state_and_names_the_steps_since_the_last_look(name, piece, last, others, monkeypatch):
+    """Looked at after each piece: of two minibatches the first goes wrong, and the loss of the second shows it."""
+    monkeypatch.setattr(divergence, "LARGEST_KEPT", 0)
+    monkeypatch.setattr(divergence, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(divergence, "STATE_SHARE", 0.0)
+    monkeypatch.setattr(trainer, "_next_piece", lambda now, elapsed: piece)
+    message = complaint(Poisoned(engine_at_start(name), STEPS + 1, "parameters", "log_std.bias", np.nan))
+    assert place(last) + others + ("," if piece == 1 else ", which spoils") in message
+    assert ("though the loss still is" in message) == (piece == 1)
+    assert ("log_std.bias" if piece == 1 else "encoder.0.weight") in message
+
+
+@by_engine
+def test_states_of_a_large_model_are_handed_out_as_they_are_then(name, monkeypatch):
+    monkeypatch.setattr(divergence, "LARGEST_KEPT", 0)
+    engine, states = engine_at_start(name), []
+
+    def pause(position: Any, state: Any) -> bool:
+        states.append((engine.step, state()))
+        return True
+
+    values = CASE.values()
+    list(trainer.train(engine, values, values[:7], replace(engine.training, epochs=2), on_pause=pause))
+    assert [step for step, _ in states] == [state.step for _, state in states]
+    np.testing.assert_array_equal(states[-1][1].parameters, engine.state().parameters)
+    assert not np.array_equal(states[0][1].parameters, states[-1][1].parameters)
 
 
 @pytest.mark.parametrize("engine", ["numba", "reference"])
@@ -200,10 +232,10 @@ def test_looking_at_the_state_takes_no_more_than_its_share(monkeypatch):
     engine = engine_at_start("reference")
     real, looks = engine.state, []
 
-    def slow() -> State:
+    def slow(out: State | None = None) -> State:
         looks.append(now[0])
         now[0] += 0.05
-        return real()
+        return real(out)
 
     engine.state = slow
     guard = divergence.Guard(engine, None, CASE.batch_size)

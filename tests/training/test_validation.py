@@ -12,6 +12,7 @@ import pytest
 from tests.faults import runs
 from vaefast import engines
 from vaefast.cli.options import parse
+from vaefast.engines.contract import State
 from vaefast.errors import SettingsError
 from vaefast.models.settings import ValidationSettings
 from vaefast.runs.checkpoint import CheckpointFolder, Damaged
@@ -65,14 +66,18 @@ def line(epoch: int, bound: float) -> EpochMetrics:
 def test_when_to_stop_and_what_is_kept(values, patience, tolerance, best, end):
     stopping, ended = Stopping(patience, tolerance), None
     history = [line(epoch, value) for epoch, value in enumerate(values, 1)]
+    state = State.zeros(1)  # overwritten from epoch to epoch, as the guard's is
     for metrics in history:
-        stopping.after(metrics, lambda metrics=metrics: metrics.epoch)
+        state.step = metrics.epoch
+        state.parameters[:] = metrics.epoch
+        stopping.after(metrics, lambda: state)
         if stopping.is_over:
             ended = metrics.epoch
             break
-    assert (stopping.best_epoch, stopping.best, ended) == (best, best, end)
+    assert (stopping.best_epoch, stopping.best.step, *stopping.best.parameters, ended) == (best, best, best, end)
     again = Stopping(patience, tolerance)
-    again.replay(history[:ended], best)
+    again.replay(history[:ended], stopping.best)
+    assert again.best is stopping.best
     assert (again.best_epoch, again.best_bound, again.is_over) == (best, stopping.best_bound, stopping.is_over)
 
 

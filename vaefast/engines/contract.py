@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.models.layout import Layout
+
+# Numbers that are looked at in one go, so that no temporary is as large as a model.
+LOOKED_AT = 1 << 20
 
 
 @dataclass
@@ -32,6 +35,30 @@ class State:
         state.parameters[...] = parameters
         return state
 
+    @classmethod
+    def from_panels(cls, layout: Layout, panels: Iterable[NDArray[Any]], step: int, out: State | None = None) -> State:
+        """The state of these three vectors in panel form, (panel_size,) each: `out`, if it is given."""
+        state = cls.zeros(layout.size) if out is None else out
+        for vector, plain in zip(panels, state.vectors, strict=True):
+            layout.from_panels(vector, plain)
+        state.step = step
+        return state
+
+    def to_panels(self, layout: Layout, panels: Iterable[NDArray[Any]]) -> None:
+        """Write the three vectors in panel form, (panel_size,) each."""
+        for plain, vector in zip(self.vectors, panels, strict=True):
+            # Moments start at zero, and zeros that nobody has written yet take no memory.
+            if plain.any() or vector.any():
+                layout.to_panels(plain, vector)
+
+    @property
+    def vectors(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        return self.parameters, self.first_moments, self.second_moments
+
+    def is_finite(self) -> bool:
+        """Whether every number is finite."""
+        return are_finite(*self.vectors)
+
     def astype(self, dtype: Any) -> State:
         """A copy in another float dtype."""
         return State(
@@ -41,8 +68,23 @@ class State:
             self.step,
         )
 
-    def copy(self) -> State:
-        return self.astype(self.parameters.dtype)
+    def copy(self, out: State | None = None) -> State:
+        """A copy: in `out`, of the same sizes, if it is given."""
+        if out is None:
+            return self.astype(self.parameters.dtype)
+        for own, copied in zip(self.vectors, out.vectors, strict=True):
+            copied[...] = own
+        out.step = self.step
+        return out
+
+
+def are_finite(*vectors: NDArray[Any]) -> bool:
+    """Whether every number of some vectors, (P,) each, is finite."""
+    return all(
+        bool(np.isfinite(vector[first : first + LOOKED_AT]).all())
+        for vector in vectors
+        for first in range(0, vector.size, LOOKED_AT)
+    )
 
 
 class BoundTerms(NamedTuple):
@@ -103,8 +145,11 @@ class Engine(Protocol):
     def step(self) -> int:
         """Steps of Adam taken so far."""
 
-    def state(self) -> State:
-        """A copy of parameters, moments and step, in plain form."""
+    def state(self, out: State | None = None) -> State:
+        """A copy of parameters, moments and step, in plain form: in `out`, which is overwritten, if it is given."""
+
+    def is_finite(self) -> bool:
+        """Whether every parameter and moment is a finite number. An engine on the CPU looks at them in place."""
 
     def load_state(self, state: State) -> None:
         """Take over parameters, moments and step."""

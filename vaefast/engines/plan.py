@@ -63,6 +63,9 @@ ACTIVATION_CODES = {"relu": RELU, "tanh": TANH}
 # which leaves room in a first-level cache of 32 KB or more. A task of the weights phase takes so many of these blocks.
 BLOCK_PIXELS = 4 * PANEL
 TASK_BLOCKS = 2
+# Output panels of a layer whose gradient is transposed at a time in the pass backward: of a wide table the transposed gradient
+# is then a few megabytes.
+TRANSPOSED_PANELS = 128
 
 
 class Plan(NamedTuple):
@@ -78,7 +81,8 @@ class Plan(NamedTuple):
     covariates: int  # C
     x: int
     seen: int  # what the encoder sees: x, but with covariates or in blocks a matrix of its own, (rows, X + V + C)
-    target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample
+    target: int  # x again, a row a sample: what the outputs are compared with; the same place as x for one sample; neither has
+    # any elements where the outputs are compared with lists of counts
     z: int  # with the covariates behind it, (rows, Z + C); a row a sample, as all that follow but std
     z_panels: int
     std: int
@@ -86,7 +90,6 @@ class Plan(NamedTuple):
     d_z: int  # a matrix for each half
     linear: int  # for each half, per row and lane: the sum of what needs no logarithm
     product: int  # for each half, per row and lane: product of 1 + exp(-|a|), or one over the variance
-    rates: int  # of counts, a row a sample: exp(a - the largest output of the row); else -1
     twins: int  # outputs a column, whose panels take turns: 2 with zero inflation, else 1
     x_panels: int  # of x and of the target
     indicators: int  # columns of what the encoder sees that tell what is missing
@@ -138,7 +141,9 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
     widths = [*model.hidden, head_width, *reversed(model.hidden), outputs]
     names = [f"encoder.{i}" for i in range(heads)] + ["mean"] + [f"decoder.{i}" for i in range(heads)]
     names.append(output_tensors(model)[0][0])
-    x, z = space.take(columns), space.take(model.decoder_inputs, samples)
+    # Counts are lists; only with a dispersion a column does each column of a row leave something to the weights phase.
+    compared = 0 if model.counts and "x_log_dispersion" not in layout.tensors else columns
+    x, z = space.take(compared), space.take(model.decoder_inputs, samples)
     # Rows of counts are lists.
     apart = model.in_blocks or (model.encode_covariates and not model.counts)
     seen = space.take(model.encoder_inputs) if apart else x
@@ -177,7 +182,7 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         covariates=model.covariates,
         x=x,
         seen=seen,
-        target=x if samples == 1 else space.take(columns, samples),
+        target=x if samples == 1 else space.take(compared, samples),
         z=z,
         z_panels=padded(model.decoder_inputs) // PANEL,
         std=space.take(model.latent),
@@ -185,7 +190,6 @@ def make_plan(layout: Layout, rows: int, samples: int = 1) -> tuple[Plan, int]:
         d_z=d_z,
         linear=space.take(HALVES * PANEL, samples),
         product=space.take(HALVES * PANEL, samples),
-        rates=space.take(model.pixels, samples) if model.counts else -1,
         twins=twins,
         x_panels=padded(columns) // PANEL,
         indicators=model.indicators,
@@ -267,6 +271,11 @@ def shared_parts(plan: Plan, threads: int) -> tuple[int, int, list[NDArray[np.fl
 def half_widths(plan: Plan) -> int:
     """The widest half of any layer, in panels."""
     return int(np.maximum(plan.layers[:, SPLIT], plan.layers[:, OUTPUT_PANELS] - plan.layers[:, SPLIT]).max())
+
+
+def transposed_panels(plan: Plan) -> int:
+    """The most panels of a half of a layer whose gradient is transposed at a time."""
+    return min(half_widths(plan), TRANSPOSED_PANELS)
 
 
 def weight_tasks(plan: Plan, group: int, sparse: bool) -> Tasks:

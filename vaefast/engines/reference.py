@@ -425,8 +425,11 @@ class ReferenceEngine:
     def step(self) -> int:
         return self._state.step
 
-    def state(self) -> State:
-        return self._state.copy()
+    def state(self, out: State | None = None) -> State:
+        return self._state.copy(out)
+
+    def is_finite(self) -> bool:
+        return self._state.is_finite()
 
     def load_state(self, state: State) -> None:
         self._state = state.astype(self.dtype)

@@ -414,16 +414,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """On failure, restore the estimator to its earlier state, trained or not. Errors name parameters."""
+        # Training takes a new network, so the old one stays as it is.
         before = self.__dict__.copy()
-        state = self._network.state if hasattr(self, "_network") else None
         try:
             with parameters.in_parameters():
                 yield
         except Exception:
             self.__dict__.clear()
             self.__dict__.update(before)
-            if state is not None:
-                self._network.state = state
             raise
 
     def _begin(self, X: Given, sample_weight: NDArray[np.float64] | None) -> Prepared:

@@ -53,7 +53,7 @@ class Network:
         self.model, self.training = model, training
         self.engine_name, self.threads = engines.choose(engine, engines.needs(model, training)), threads
         self.layout = Layout(model)
-        self._state = state
+        self._state: State | None = state  # None while the engine has it
         self._engine: Engine | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,12 +62,16 @@ class Network:
     @property
     def state(self) -> State:
         """A copy of parameters, moments and step."""
-        return self._state.copy() if self._engine is None else self._engine.state()
+        if self._engine is not None:
+            return self._engine.state()
+        assert self._state is not None
+        return self._state.copy()
 
     @state.setter
     def state(self, state: State) -> None:
-        self._state = state
-        if self._engine is not None:
+        if self._engine is None:
+            self._state = state
+        else:
             self._engine.load_state(state)
 
     @property
@@ -75,8 +79,9 @@ class Network:
         """The engine, opened if it is not yet."""
         if self._engine is None:
             engine = engines.create(self.engine_name, self.model, self.training, self.threads)
+            assert self._state is not None
             engine.load_state(self._state)
-            self._engine = engine
+            self._engine, self._state = engine, None
         return self._engine
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ PIXEL_MARGIN = 1e-3
 SMALLEST_SPREAD = 0.1
 # Counts that a column is given before it was seen, so that it has a logarithm.
 UNSEEN = 0.5
+# Elements that are drawn in one go, so that what the draw takes is small beside a large tensor.
+DRAWN = 1 << 18
 # Halvings of [-2000, 2000] until two float64 numbers are neighbours.
 HALVINGS = 64
 
@@ -27,7 +31,8 @@ def initial_parameters(
     mean_pixels: NDArray[np.float64] | None = None,
     pixel_stds: NDArray[np.float64] | None = None,
     column_totals: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Initial parameters in plain form, float64 (layout.size,).
 
     Parameters
@@ -50,24 +55,18 @@ def initial_parameters(
         logarithm of the column's share, whatever the scheme. Shares of real tables span five orders of magnitude, which Adam
         would need thousands of steps to walk. Without it it starts as the scheme has it. Counts beside columns of other kinds
         start at the logarithm of their mean.
+    out
+        Zeros, (layout.size,) of any float type, to write them to and to return instead of an array of their own.
     """
-    vector = np.zeros(layout.size)
+    vector = np.zeros(layout.size) if out is None else out
     for number, (name, view) in enumerate(layout.views(vector).items()):
         tensor = layout.tensors[name]
         if name == "x_log_std":
             view[...] = 0.0 if pixel_stds is None else np.log(np.maximum(pixel_stds[: view.size], SMALLEST_SPREAD))
         elif name == "x_log_dispersion":
             view[...] = 0.0
-        elif scheme == "report":
-            view[...] = 0.01 * _normals(seed, number, tensor)
-        elif scheme == "fan-in":
-            inputs = layout.tensors[name.replace(".bias", ".weight")].inputs
-            view[...] = _symmetric(seed, number, tensor) / np.sqrt(inputs)
-        elif name.endswith(".weight"):
-            if scheme == "he":
-                view[...] = _normals(seed, number, tensor) * np.sqrt(2.0 / tensor.inputs)
-            else:
-                view[...] = _symmetric(seed, number, tensor) * np.sqrt(6.0 / (tensor.inputs + tensor.outputs))
+        else:
+            _draw(view.reshape(tensor.inputs, -1), layout, tensor, scheme, seed, number)
     if column_totals is not None:
         seen = column_totals + UNSEEN
         layout.views(vector)["logits.bias"][...] = np.log(seen / seen.sum())
@@ -77,6 +76,24 @@ def initial_parameters(
                 means = mean_pixels[block.first : block.last]
                 layout.views(vector)[f"{block.output}.bias"][...] = _logits_of_means(means, block.kind)
     return vector
+
+
+def _draw(matrix: NDArray[Any], layout: Layout, tensor: Tensor, scheme: str, seed: int, number: int) -> None:
+    """Fill a tensor, (inputs, outputs), as the scheme has it, some rows at a time."""
+    step = max(1, DRAWN // tensor.outputs)
+    for first in range(0, tensor.inputs, step):
+        rows = matrix[first : first + step]
+        drawn = seed, number, first, rows.shape
+        if scheme == "report":
+            rows[...] = 0.01 * _normals(*drawn)
+        elif scheme == "fan-in":
+            inputs = layout.tensors[tensor.name.replace(".bias", ".weight")].inputs
+            rows[...] = _symmetric(*drawn) / np.sqrt(inputs)
+        elif tensor.name.endswith(".weight"):
+            if scheme == "he":
+                rows[...] = _normals(*drawn) * np.sqrt(2.0 / tensor.inputs)
+            else:
+                rows[...] = _symmetric(*drawn) * np.sqrt(6.0 / (tensor.inputs + tensor.outputs))
 
 
 def _logits_of_means(means: NDArray[np.float64], likelihood: str) -> NDArray[np.float64]:
@@ -99,12 +116,12 @@ def _logits_of_means(means: NDArray[np.float64], likelihood: str) -> NDArray[np.
     return (low + high) / 2
 
 
-def _normals(seed: int, number: int, tensor: Tensor) -> NDArray[np.float64]:
-    values = noise.normals(seed, noise.Purpose.INITIAL_PARAMETERS, number, np.arange(tensor.inputs), tensor.outputs)
-    return values.reshape(tensor.shape)
+def _normals(seed: int, number: int, first: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Rows of a tensor from this one on."""
+    return noise.normals(seed, noise.Purpose.INITIAL_PARAMETERS, number, first + np.arange(shape[0]), shape[1])
 
 
-def _symmetric(seed: int, number: int, tensor: Tensor) -> NDArray[np.float64]:
-    """Uniform in (-1, 1)."""
-    words = noise.words(seed, noise.Purpose.INITIAL_PARAMETERS, number, np.arange(tensor.inputs), tensor.outputs)
-    return (2.0 * noise.uniforms(words) - 1.0).reshape(tensor.shape)
+def _symmetric(seed: int, number: int, first: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The same, uniform in (-1, 1)."""
+    words = noise.words(seed, noise.Purpose.INITIAL_PARAMETERS, number, first + np.arange(shape[0]), shape[1])
+    return 2.0 * noise.uniforms(words) - 1.0

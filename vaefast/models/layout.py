@@ -16,7 +16,7 @@ of the two take turns, so that half of the panels is both outputs of half of the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,12 @@ class Tensor:
         size = ends.itemsize
         strides = (self.panel_step * size, PANEL * size, size)
         return np.lib.stride_tricks.as_strided(ends, (panels, self.inputs, PANEL), strides, writeable=vector.flags.writeable)
+
+    def in_both(self, vector: NDArray[Any], panels: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Of each panel its columns in a plain vector, (inputs, columns), and in one in panel form, (inputs, PANEL): views."""
+        matrix = vector[self.offset : self.offset + self.size].reshape(self.inputs, self.outputs)
+        for number, panel in enumerate(self.in_panels(panels)):
+            yield matrix[:, number * PANEL : (number + 1) * PANEL], panel
 
 
 class Layout:
@@ -122,16 +128,16 @@ class Layout:
     def to_panels(self, vector: NDArray[Any], out: NDArray[Any]) -> None:
         """Write a plain vector, (size,), into `out`, (panel_size,), with zeros in the padding."""
         for tensor in self.tensors.values():
-            matrix = np.zeros((tensor.inputs, padded(tensor.outputs)), out.dtype)
-            matrix[:, : tensor.outputs] = vector[tensor.offset : tensor.offset + tensor.size].reshape(tensor.inputs, -1)
-            tensor.in_panels(out)[...] = matrix.reshape(tensor.inputs, -1, PANEL).swapaxes(0, 1)
+            for columns, panel in tensor.in_both(vector, out):
+                panel[:, : columns.shape[1]] = columns
+                panel[:, columns.shape[1] :] = 0
 
-    def from_panels(self, panels: NDArray[Any]) -> NDArray[Any]:
-        """The plain vector, (size,), of a vector in panel form, (panel_size,)."""
-        vector = np.empty(self.size, panels.dtype)
+    def from_panels(self, panels: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The plain vector, (size,), of a vector in panel form, (panel_size,): `out`, if it is given."""
+        vector = np.empty(self.size, panels.dtype) if out is None else out
         for tensor in self.tensors.values():
-            matrix = tensor.in_panels(panels).swapaxes(0, 1).reshape(tensor.inputs, -1)
-            vector[tensor.offset : tensor.offset + tensor.size] = matrix[:, : tensor.outputs].reshape(-1)
+            for columns, panel in tensor.in_both(vector, panels):
+                columns[...] = panel[:, : columns.shape[1]]
         return vector
 
 

@@ -59,9 +59,11 @@ class Stopping:
         return self._waited >= self.patience
 
     def after(self, metrics: Any, state: Callable[[], State]) -> None:
-        """An epoch has ended with these metrics, and with the engine in this state."""
+        """An epoch has ended with these metrics, and with the engine in this state: copied if it is the best."""
         if self._improves(metrics):
-            self.best = state()
+            found = state()
+            self.best = None  # so that two of them are never held
+            self.best = found.copy()
 
     def replay(self, history: Iterable[Any], best: State | None) -> None:
         """Restore the state after these epochs. `best` is the model of the best of them."""

@@ -21,19 +21,24 @@ BLOCK = 1 << 20
 def initial_state(model: ModelSettings, training: TrainingSettings, values: Any) -> State:
     """Step 0 of training on values, (N, X) uint8, float32 or counts: what scheme and likelihood need of them is measured."""
     values, _ = parted(values)
+    layout = Layout(model)
+    state = State.zeros(layout.size)
+    measured = _measured(model, training, values)
+    initial_parameters(layout, training.initialization, training.seed, **measured, out=state.parameters)
+    return state
+
+
+def _measured(model: ModelSettings, training: TrainingSettings, values: Any) -> dict[str, NDArray[np.float64] | None]:
+    """What `initial_parameters` needs of the values."""
     if model.counts:
-        totals = CountRows.of(values).column_totals()
-        layout = Layout(model)
-        return State.initial(initial_parameters(layout, training.initialization, training.seed, column_totals=totals))
-    means: NDArray[np.float64] | None
-    stds: NDArray[np.float64] | None
+        return {"column_totals": CountRows.of(values).column_totals()}
     gaussian = model.likelihood in ("gaussian", "mixed")
-    if model.missing and (gaussian or training.initialization == "data-mean"):
-        means, stds = observed_moments(values)
-    else:
-        means = mean_pixels(values) if gaussian or training.initialization == "data-mean" else None
-        stds = pixel_stds(values, means) if gaussian and means is not None else None
-    return State.initial(initial_parameters(Layout(model), training.initialization, training.seed, means, stds))
+    if not gaussian and training.initialization != "data-mean":
+        return {}
+    if model.missing:
+        return dict(zip(("mean_pixels", "pixel_stds"), observed_moments(values), strict=True))
+    means = mean_pixels(values)
+    return {"mean_pixels": means, "pixel_stds": pixel_stds(values, means) if gaussian else None}
 
 
 def mean_pixels(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -182,7 +182,7 @@ def train(
                 position.stopping.after(position.history[-1], guard.verified)
             yield position.history[-1]
             going_on = on_pause(position, guard.verified)
-    guard.verified()
+    guard.verify()
 
 
 def _metrics(

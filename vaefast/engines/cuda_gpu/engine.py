@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
 from vaefast.engines.cuda_gpu.call import PACES, Call
 from vaefast.engines.cuda_gpu.images import Placed, lists, sent
 from vaefast.engines.cuda_gpu.launching import Launcher, chain_here, machine_here
@@ -81,11 +81,16 @@ class CudaEngine:
         self._seed = sent(np.array([training.seed & 0xFFFFFFFF, training.seed >> 32], np.uint32))
         self.load_state(State.zeros(self.layout.size))
 
-    def state(self) -> State:
+    def state(self, out: State | None = None) -> State:
+        return State.from_panels(self.layout, self._panels(), self.step, out)
+
+    def is_finite(self) -> bool:
+        return are_finite(*self._panels())
+
+    def _panels(self) -> NDArray[np.float32]:
+        """A copy of parameters and moments in panel form, (3, panel_size)."""
         self._launcher.synchronize()
-        panels = self._arena[: 3 * self._parameters].copy_to_host().reshape(3, -1)[:, : self.layout.panel_size]
-        parameters, first, second = (self.layout.from_panels(np.ascontiguousarray(vector)) for vector in panels)
-        return State(parameters, first, second, self.step)
+        return self._arena[: 3 * self._parameters].copy_to_host().reshape(3, -1)[:, : self.layout.panel_size]
 
     def load_state(self, state: State) -> None:
         panels = np.zeros((3, self._parameters), np.float32)

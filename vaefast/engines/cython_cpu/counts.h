@@ -35,6 +35,8 @@ static inline index_t place_of(const CountRows *c, index_t q, uint32_t column) {
 
 static inline float *outputs_of(const CountRows *c, index_t panel) { return c->outputs + panel * c->twins * c->stride; }
 
+static inline float *rates_of(const CountRows *c, index_t panel) { return c->rates + panel * CHUNK_LANES; }
+
 static inline float largest_of(const CountRows *c, index_t q) {
     return c->maxima[0][q] > c->maxima[1][q] ? c->maxima[0][q] : c->maxima[1][q];
 }
@@ -87,7 +89,7 @@ static void sum_exponentials(const CountRows *c) {
     fill(total, c->rows * PANEL, 0.0f);
     for (index_t r = 0; r < c->rows; r++) fill(largest + r * PANEL, PANEL, largest_of(c, r));
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        float *e = c->rates + panel * c->stride;
+        float *e = rates_of(c, panel);
         index_t real = smaller(PANEL, c->pixels - panel * PANEL);
         exponentials(outputs_of(c, panel), largest, c->rows * PANEL, e);
         if (real < PANEL) /* Padded columns have a = 0, and would count. */
@@ -121,7 +123,7 @@ static void share_density(const CountRows *c) {
         fill(factor + q * PANEL, PANEL, (float)(share * (double)c->scale));
     }
     for (index_t panel = c->begin; panel < c->end; panel++)
-        multiply(c->rates + panel * c->stride, factor, c->rows * PANEL, outputs_of(c, panel));
+        multiply(rates_of(c, panel), factor, c->rows * PANEL, outputs_of(c, panel));
     for (index_t q = 0; q < c->rows; q++) {
         Entries entries = entries_of(c, q);
         for (index_t i = entries.begin; i < entries.end; i++)
@@ -234,9 +236,9 @@ static void dispersed_density(const CountRows *c) {
         float *a = outputs_of(c, panel), *x = c->target + place;
         write_dispersions(c->x_log_dispersion + panel * PANEL, c->rows, &lanes);
         if (c->twins == 1)
-            negative_binomial(a, x, c->rates + place, c->rows * PANEL, &lanes);
+            negative_binomial(a, x, rates_of(c, panel), c->rows * PANEL, &lanes);
         else
-            zero_inflated(a, a + c->stride, x, c->rates + place, c->rows * PANEL, &lanes);
+            zero_inflated(a, a + c->stride, x, rates_of(c, panel), c->rows * PANEL, &lanes);
     }
     for (index_t r = 0; r < c->rows; r++) {
         double value = c->half == 0 ? c->constants[r] : 0.0;
@@ -286,7 +288,7 @@ static void dispersed_gradient(const CountRows *c) {
     for (index_t panel = c->begin; panel < c->end; panel++) {
         index_t place = panel * c->stride;
         float *a = outputs_of(c, panel);
-        share_out(a, c->rates + place, factor, c->rows * PANEL, c->scale);
+        share_out(a, rates_of(c, panel), factor, c->rows * PANEL, c->scale);
         scale_lanes(c->target + place, c->rows * PANEL, -c->scale);
         if (c->twins > 1) scale_lanes(a + c->stride, c->rows * PANEL, -c->scale);
     }

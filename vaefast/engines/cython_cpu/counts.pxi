@@ -126,18 +126,18 @@ cdef class Counts(Pixels):
         return 0
 
     cdef int _counts_pass(
-        self, int stage, float scale, index_t begin, index_t rates, index_t first, index_t last, index_t half
+        self, int stage, float scale, index_t begin, index_t first, index_t last, index_t half
     ) except -1 nogil:
         """A pass over rows first to last - 1, CHUNK_ROWS at most, of half of the columns.
 
-        scale is what log p(x | z) counts for in the loss, rates the row from which on their rates stand.
+        scale is what log p(x | z) counts for in the loss.
         """
         cdef CountRows rows
         cdef index_t other
         rows.rows, rows.half, rows.pixels, rows.capacity = last - first, half, self.pixels, self.capacity
         rows.stride, rows.twins, rows.scale = self.stride, self.twins, scale
         rows.begin, rows.end = self._half_begin(self.top, half) // self.twins, self._half_end(self.top, half) // self.twins
-        self._take_matrices(&rows, first, rates)
+        self._take_matrices(&rows, first)
         self._take_lists(&rows, first)
         for other in range(HALVES):
             rows.maxima[other], rows.sums[other] = &self.maxima[other, first], &self.sums[other, first]
@@ -152,12 +152,14 @@ cdef class Counts(Pixels):
         self.kernels.counts_pass(stage, &rows)
         return 0
 
-    cdef int _take_matrices(self, CountRows* rows, index_t first, index_t rates) except -1 nogil:
+    cdef int _take_matrices(self, CountRows* rows, index_t first) except -1 nogil:
         """Where the outputs, the rates and x of some rows stand."""
         cdef index_t panels = panels_of(self.pixels), shift = first * PANEL
         rows.outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, self.twins * panels, rows.rows)
-        rows.rates = self.matrix(self.rates + rates * PANEL, panels, rows.rows)
-        rows.target = self.matrix(self.x + shift, panels, rows.rows)
+        rows.rates = self.buffer(self.rates, 0, panels * CHUNK_ROWS * PANEL)
+        rows.target = NULL
+        if self.likelihood == NEGATIVE_BINOMIAL:
+            rows.target = self.matrix(self.x + shift, panels, rows.rows)
         return 0
 
     cdef int _take_lists(self, CountRows* rows, index_t first) except -1 nogil:

@@ -162,6 +162,8 @@ cdef enum:
     WORTH_A_VISIT = 16
     # The entries of rows so far ahead are asked for.
     ROWS_AHEAD = 4
+    # Output panels whose gradient is transposed at a time; vaefast/engines/plan.py.
+    TRANSPOSED_PANELS = 128
 
 _COLUMNS = (
     SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,

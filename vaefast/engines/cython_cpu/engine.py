@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
 from vaefast.engines.images import (
     NONE,
@@ -36,6 +36,7 @@ from vaefast.engines.plan import (
     output_places,
     pixel_blocks,
     shared_parts,
+    transposed_panels,
     weight_tasks,
 )
 from vaefast.engines.workers import Team
@@ -58,6 +59,8 @@ LIKELIHOOD_CODES = {
 }  # fmt: skip
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
+# Rows of counts that take all passes over their likelihood before the next do; kernels.h.
+CHUNK_ROWS = 32
 
 
 class Placed(NamedTuple):
@@ -97,14 +100,14 @@ class CythonEngine:
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
 
-    def state(self) -> State:
-        parameters, first, second = (self.layout.from_panels(panels) for panels in self._weights)
-        return State(parameters, first, second, self.step)
+    def state(self, out: State | None = None) -> State:
+        return State.from_panels(self.layout, self._weights, self.step, out)
+
+    def is_finite(self) -> bool:
+        return are_finite(*self._weights)
 
     def load_state(self, state: State) -> None:
-        plain = (state.parameters, state.first_moments, state.second_moments)
-        for vector, panels in zip(plain, self._weights, strict=True):
-            self.layout.to_panels(vector, panels)
+        state.to_panels(self.layout, self._weights)
         self.step = state.step
 
     def place(self, values: Any) -> Placed:
@@ -205,9 +208,11 @@ class CythonEngine:
 
     def _forward(self, method: str, arguments: tuple[Any, ...], longest: int = 0) -> None:
         """Run a forward pass on every worker, each with a workspace of its own, for rows of so many counts."""
-        plan, part = self._forward_plan, aligned(0)
+        plan, part, rates = self._forward_plan, aligned(0), self.model.counts
         workers = [
-            self._worker(w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan))
+            self._worker(
+                w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan, rates)
+            )
             for w in range(self.threads)
         ]
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
@@ -215,8 +220,10 @@ class CythonEngine:
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
         """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
         lists, (rows, size, parts) = self._lists(plan, self._longest), shared_parts(plan, self.threads)
+        rates = self.model.counts
         return [
-            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows)) for w, part in enumerate(parts)
+            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows, rates))
+            for w, part in enumerate(parts)
         ]
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
@@ -295,19 +302,19 @@ def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, 
     )
 
 
-def _row_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
-    """One padded row of pixels and of noise, and their random words."""
+def _row_buffers(plan: Plan, rates: bool) -> tuple[NDArray[Any], ...]:
+    """One padded row of pixels and of noise, and their random words; of counts the rates of some rows."""
     width, latent = padded(plan.pixels), padded(plan.latent)
     words = [np.zeros(-(-size // WORDS) * WORDS, np.uint32) for size in (width, latent)]
-    return aligned(width), aligned(latent), *words
+    return aligned(width), aligned(latent), *words, aligned(CHUNK_ROWS * width if rates else 0)
 
 
-def _train_buffers(plan: Plan, rows: int) -> tuple[NDArray[Any], ...]:
+def _train_buffers(plan: Plan, rows: int, rates: bool) -> tuple[NDArray[Any], ...]:
     ones = aligned(padded(plan.rows))
     ones[:] = 1
     gradient = max(half_widths(plan) * (BLOCK_PIXELS + 1), GRADIENT_TILE) * PANEL
-    return aligned(half_widths(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan)
+    return aligned(transposed_panels(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan, rates)
 
 
-def _forward_buffers(plan: Plan) -> tuple[NDArray[Any], ...]:
-    return aligned(0), aligned(0), aligned(0), aligned(0), *_row_buffers(plan)
+def _forward_buffers(plan: Plan, rates: bool) -> tuple[NDArray[Any], ...]:
+    return aligned(0), aligned(0), aligned(0), aligned(0), *_row_buffers(plan, rates)

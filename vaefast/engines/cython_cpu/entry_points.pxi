@@ -172,7 +172,7 @@ cdef class Worker(Weights):
                         elif name == FOLD_PIECE:
                             self._fold_sources(i, i % 2, 0, count, half)
                         else:
-                            self._counts_pass(name - COUNTS_PIECE, scale, begin, i, i, last, half)
+                            self._counts_pass(name - COUNTS_PIECE, scale, begin, i, last, half)
             finally:
                 restore_mode(mode)
 

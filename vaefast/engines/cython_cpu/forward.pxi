@@ -123,7 +123,7 @@ cdef class Forward(Tables):
             while first < rows:
                 for stage in range(GRADIENT):
                     for half in range(HALVES):
-                        self._counts_pass(stage, 1.0, begin, 0, first, smaller(first + CHUNK_ROWS, rows), half)
+                        self._counts_pass(stage, 1.0, begin, first, smaller(first + CHUNK_ROWS, rows), half)
                 first += CHUNK_ROWS
         else:
             for half in range(HALVES):

@@ -42,8 +42,8 @@ typedef struct {
     index_t twins;  /* outputs a column, whose panels take turns */
     float scale;    /* what the gradient of log p(x | z) counts for in the loss */
     float *outputs; /* of the decoder; after GRADIENT their gradients */
-    float *rates;   /* exp(a - the largest output of the row) */
-    float *target;  /* x; after GRADIENT the gradient of x_log_dispersion for each row */
+    float *rates;   /* exp(a - the largest output of the row), CHUNK_ROWS rows a panel */
+    float *target;  /* x; after GRADIENT the gradient of x_log_dispersion for each row; NULL without a dispersion */
     const uint32_t *columns;         /* (B * capacity,): the entries of row q from q * capacity */
     const float *counts;             /* (B * capacity,) */
     const int64_t *lengths;          /* (B,): how many entries */
@@ -82,7 +82,7 @@ typedef struct {
     index_t group;         /* panels of weights in a product or weight-gradient tile */
     index_t gradient_rows; /* rows of a weight matrix in a weight-gradient tile; divides PANEL */
 
-    /* Rows first to last - 1 of C = start + A @ W, `panels` panels wide; start is one row. */
+    /* Rows first to last - 1 of C = start + A @ W, `panels` panels wide; start is one row, or NULL for C as it is. */
     void (*product)(const float *A, index_t a_panel, const float *W, index_t w_panel, const float *start, index_t s_panel,
                     float *C, index_t c_panel, index_t K, index_t first, index_t last, index_t panels);
     /* C = start + sum_n value[n] * W[index[n]], one row. */

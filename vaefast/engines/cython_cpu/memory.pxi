@@ -24,13 +24,14 @@ cdef class Memory:
     workspace, partial, part
         float32; the parts of d_source^T that a group adds, and the elements of one.
     buffers
-        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32.
+        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32;
+        rates of counts, (CHUNK_ROWS, X) in panels, float32.
     """
 
     cdef const Kernels* kernels
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
-    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, rates, twins
+    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, twins
     cdef index_t latent, told, seen, z_panels, x_panels, indicators
     cdef const int64_t[:, ::1] blocks, variables
     cdef const int64_t[::1] places
@@ -38,7 +39,7 @@ cdef class Memory:
     cdef bint counted
     cdef index_t own, part, capacity
     cdef float[::1] parameters, first_moments, second_moments, workspace, partial
-    cdef float[::1] transposed, gradient, zeros, ones, levels, noise
+    cdef float[::1] transposed, gradient, zeros, ones, levels, noise, rates
     cdef uint32_t[::1] pixel_words, latent_words
     cdef uint16_t[::1] indices
     cdef float[::1] values
@@ -80,7 +81,7 @@ cdef class Memory:
         self.rows, self.stride, self.pixels = plan.rows, plan.rows * PANEL, plan.pixels
         self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
-        self.rates, self.twins = plan.rates, plan.twins
+        self.twins = plan.twins
         self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
         self.x_panels, self.indicators = plan.x_panels, plan.indicators
         self.blocks, self.places, self.variables = plan.blocks, plan.places, plan.variables
@@ -89,7 +90,7 @@ cdef class Memory:
         self.take_lists(lists)
         self.workspace, self.partial = workspace, partial
         self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise = buffers[:6]
-        self.pixel_words, self.latent_words = buffers[6:]
+        self.pixel_words, self.latent_words, self.rates = buffers[6:]
 
     def take_lists(self, lists):
         """Use these lists of the rows.

@@ -64,7 +64,7 @@ cdef class Rows(Forward):
                 if stage > 0:
                     self._meet(meeting, self.partners)
                 for half in range(half_first, half_last):
-                    self._counts_pass(stage, scale, begin, first, start, smaller(start + CHUNK_ROWS, last), half)
+                    self._counts_pass(stage, scale, begin, start, smaller(start + CHUNK_ROWS, last), half)
             start += CHUNK_ROWS
         return 0
 
@@ -107,31 +107,37 @@ cdef class Rows(Forward):
         """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns.
 
         The left operand is W as it stands: a transposed copy of all weights would be written by one core and read by the other
-        in every step. The small d_output is transposed instead, 16 rows at a time.
+        in every step. The small d_output is transposed instead, 16 rows and TRANSPOSED_PANELS of its panels at a time.
         """
-        cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), panels = end - begin, panel
-        cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, t_panel = panels * BLOCK
-        cdef index_t columns = self.layers[i, OUTPUTS] - begin * PANEL if half == 1 else end * PANEL
+        cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), block = begin, stop, panel, columns
+        cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, t_panel
         cdef index_t out = (2 * turn + half) * self.part, p_panel = panels_of(inputs) * BLOCK, rows = panels_of(last - first)
+        cdef const float* start = self.buffer(self.zeros, 0, PANEL)
         cdef float* partial
         if last <= first:
             return 0
         if CHECKED:
             inside(0, rows * p_panel, self.part)
         partial = self.buffer(self.partial, out, rows * p_panel)
-        if panels <= 0:
+        if end <= begin:
             self._zero(partial, rows * p_panel)
             return 0
-        self.buffer(self.transposed, 0, rows * t_panel)
-        for panel in range(panels):
-            self.kernels.transpose(
-                self.space(self.layers[i, D_OUTPUT] + (begin + panel) * self.stride + first * PANEL, (last - first) * PANEL),
-                last - first, &self.transposed[panel * BLOCK], t_panel,
+        while block < end:
+            stop = smaller(block + TRANSPOSED_PANELS, end)
+            t_panel = (stop - block) * BLOCK
+            self.buffer(self.transposed, 0, rows * t_panel)
+            for panel in range(block, stop):
+                self.kernels.transpose(
+                    self.space(self.layers[i, D_OUTPUT] + panel * self.stride + first * PANEL, (last - first) * PANEL),
+                    last - first, &self.transposed[(panel - block) * BLOCK], t_panel,
+                )
+            columns = smaller(self.layers[i, OUTPUTS], stop * PANEL) - block * PANEL
+            self.kernels.product(
+                self.weight(self.layers[i, WEIGHT] + block * w_panel, (stop - block) * w_panel), w_panel, &self.transposed[0],
+                t_panel, start, 0, partial, p_panel, columns, 0, inputs, rows,
             )
-        self.kernels.product(
-            self.weight(self.layers[i, WEIGHT] + begin * w_panel, panels * w_panel), w_panel, &self.transposed[0], t_panel,
-            self.buffer(self.zeros, 0, PANEL), 0, partial, p_panel, columns, 0, inputs, rows,
-        )
+            start = NULL  # further blocks add to what the part holds, which is exact
+            block = stop
         for panel in range(rows):
             self._zero(partial + panel * p_panel + inputs * PANEL, p_panel - inputs * PANEL)
         return 0

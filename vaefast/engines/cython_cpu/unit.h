@@ -45,7 +45,11 @@ static void product(const float *A, index_t a_panel, const float *W, index_t w_p
         index_t width = smaller(GROUP, panels - panel);
         const float *right = W + panel * w_panel;
         float *out = C + panel * c_panel;
-        block(A, a_panel, right, w_panel, start + panel * s_panel, 0, s_panel, out, c_panel, smaller(DEPTH, K), first, last, width);
+        if (start)
+            block(A, a_panel, right, w_panel, start + panel * s_panel, 0, s_panel, out, c_panel, smaller(DEPTH, K), first, last,
+                  width);
+        else
+            block(A, a_panel, right, w_panel, out, PANEL, c_panel, out, c_panel, smaller(DEPTH, K), first, last, width);
         for (index_t k = DEPTH; k < K; k += DEPTH)
             block(A + k / PANEL * a_panel, a_panel, right + k * PANEL, w_panel, out, PANEL, c_panel, out, c_panel,
                   smaller(DEPTH, K - k), first, last, width);

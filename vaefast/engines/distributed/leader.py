@@ -90,8 +90,12 @@ class DistributedEngine:
     def step(self) -> int:
         return self._member.engine.step
 
-    def state(self) -> State:
-        return self._call("state")
+    def state(self, out: State | None = None) -> State:
+        state: State = self._call("state")
+        return state if out is None else state.copy(out)
+
+    def is_finite(self) -> bool:
+        return self._call("is_finite")
 
     def load_state(self, state: State) -> None:
         self._call("load_state", state)

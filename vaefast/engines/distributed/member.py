@@ -104,6 +104,10 @@ class Member:
         moments = self._ranks.gather(self.engine.own_moments())
         return None if moments is None else self.engine.state_with(moments)
 
+    def is_finite(self) -> bool | None:
+        parts = self._ranks.gather(self.engine.is_finite())
+        return None if parts is None else all(parts)
+
     def load_state(self, state: State) -> None:
         self.engine.load_state(state)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, Pace, State, are_finite
 from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.barrier import SPINS
@@ -127,10 +127,14 @@ class RankEngine(NumbaEngine):
             ranks.share(self._all_parameters)
         self.step += 1
 
-    def state(self) -> State:
+    def state(self, out: State | None = None) -> State:
         """The parameters only: this rank does not hold all moments."""
-        parameters = self.layout.from_panels(self._weights.parameters)
+        parameters = self.layout.from_panels(self._weights.parameters, None if out is None else out.parameters)
         return State(parameters, np.empty(0, np.float32), np.empty(0, np.float32), self.step)
+
+    def is_finite(self) -> bool:
+        """Of this rank's part."""
+        return are_finite(*self._held)
 
     def own_moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """First and second moments of this rank's part."""

@@ -25,7 +25,7 @@ class Network(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Buffers that hold one padded row, for one worker."""
+    """Buffers that hold one padded row, or a few, for one worker."""
 
     pixel_words: NDArray[np.uint32]
     pixels: NDArray[np.float32]
@@ -34,6 +34,7 @@ class Row(NamedTuple):
     lanes: NDArray[np.float32]  # one panel
     columns: NDArray[np.float32]  # three panels: what a block of columns writes out for its rows
     kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
+    rates: NDArray[np.float32]  # of counts, (CHUNK_ROWS, X) in panels: exp(a - the largest output of the row); else empty
 
 
 class Buffers(NamedTuple):

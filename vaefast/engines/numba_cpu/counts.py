@@ -46,6 +46,7 @@ STAGES = 4
 # Rows that take all passes before the next do: at 2,000 columns what the passes leave to each other is then 0.5 MB, which fits
 # a second-level cache.
 CHUNK_ROWS = 32
+CHUNK = CHUNK_ROWS * PANEL  # from a panel of their rates to the next
 # Arrays that are written out for the lanes of a chunk.
 WRITTEN_OUT = 6
 SMALLEST = np.float32(-3e38)
@@ -114,28 +115,27 @@ def tabulate_share(offset, plan, parameters, counts, worker, workers):
 
 
 @kernel
-def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood, first, start, stop, half):
+def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood, start, stop, half):
     """One pass over rows start to stop - 1, CHUNK_ROWS at most, of half of the columns.
 
-    offset: that of x_log_dispersion, -1 without one; scale: what the gradient of log p(x | z) counts for in the loss; first:
-    the row of the workspace's rates from which on e of these rows stands. After DENSITY log_likelihood, (rows k,) float64,
-    holds the half's part in nats; after GRADIENT the outputs are their gradients, and the target that of x_log_dispersion for
-    each row.
+    offset: that of x_log_dispersion, -1 without one; scale: what the gradient of log p(x | z) counts for in the loss. After
+    DENSITY log_likelihood, (rows k,) float64, holds the half's part in nats; after GRADIENT the outputs are their gradients,
+    and the target that of x_log_dispersion for each row.
     """
-    workspace, counts = buffers.workspace, buffers.pixels
+    workspace, counts, rates = buffers.workspace, buffers.pixels, buffers.row.rates
     if stage == MAXIMUM:
         _maximum(plan, workspace, counts, start, stop, half)
     elif stage == SUM:
-        _sum(plan, workspace, counts, first, start, stop, half)
+        _sum(plan, workspace, counts, rates, start, stop, half)
     elif stage == DENSITY:
         if offset < 0:
-            _share_density(plan, workspace, counts, scale, log_likelihood, first, start, stop, half)
+            _share_density(plan, workspace, counts, rates, scale, log_likelihood, start, stop, half)
         else:
             _place_counts(plan, workspace, counts, start, stop, half)
-            _dispersed_density(offset, plan, parameters, workspace, counts, log_likelihood, first, start, stop, half)
+            _dispersed_density(offset, plan, parameters, workspace, counts, rates, log_likelihood, start, stop, half)
             _add_rising(offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half)
     elif offset >= 0:
-        _dispersed_gradient(plan, workspace, counts, scale, first, start, stop, half)
+        _dispersed_gradient(plan, workspace, counts, rates, scale, start, stop, half)
 
 
 @kernel
@@ -175,8 +175,8 @@ def _largest(counts, q):
 
 
 @kernel
-def _sum(plan, workspace, counts, first, start, stop, half):
-    """e = exp(a - maximum), to the rates of the workspace, and its sum over the half."""
+def _sum(plan, workspace, counts, rates, start, stop, half):
+    """e = exp(a - maximum), to this worker's rates, and its sum over the half."""
     twins, layer, rows = plan.twins, plan.layers[plan.layers.shape[0] - 1], stop - start
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
     total, largest = counts.lanes[half, at : at + size], counts.lanes[half, at + size : at + 2 * size]
@@ -186,8 +186,7 @@ def _sum(plan, workspace, counts, first, start, stop, half):
     begin, end = _columns(twins, layer, half)
     for panel in range(begin, end):
         place = layer[OUTPUT] + panel * twins * stride + start * PANEL
-        rate = plan.rates + panel * stride + first * PANEL
-        a, e = workspace[place : place + rows * PANEL], workspace[rate : rate + rows * PANEL]
+        a, e = workspace[place : place + rows * PANEL], rates[panel * CHUNK : panel * CHUNK + rows * PANEL]
         for j in range(a.size):
             e[j] = exp_of_negative(a[j] - largest[j])
         real = min(PANEL, plan.pixels - panel * PANEL)
@@ -211,7 +210,7 @@ def _add_up(lanes, sums, start):
 
 
 @kernel
-def _share_density(plan, workspace, counts, scale, log_likelihood, first, start, stop, half):
+def _share_density(plan, workspace, counts, rates, scale, log_likelihood, start, stop, half):
     """log p(x | z) = sum(x log s) + constant (50), (51); the outputs become d_a = (l s - x) scale (52)."""
     layer, rows, k = plan.layers[plan.layers.shape[0] - 1], stop - start, plan.samples
     stride, size, at = layer[ROWS] * PANEL, rows * PANEL, start * WRITTEN_OUT * PANEL
@@ -230,8 +229,8 @@ def _share_density(plan, workspace, counts, scale, log_likelihood, first, start,
         share = np.float64(counts.totals[r]) / (counts.sums[0, q] + counts.sums[1, q])
         fill(factor[(q - start) * PANEL : (q - start + 1) * PANEL], np.float32(share * scale))
     for panel in range(half_begin(layer, half), half_end(layer, half)):
-        output, rate = layer[OUTPUT] + panel * stride + start * PANEL, plan.rates + panel * stride + first * PANEL
-        a, e = workspace[output : output + rows * PANEL], workspace[rate : rate + rows * PANEL]
+        output = layer[OUTPUT] + panel * stride + start * PANEL
+        a, e = workspace[output : output + rows * PANEL], rates[panel * CHUNK : panel * CHUNK + rows * PANEL]
         for j in range(a.size):
             a[j] = e[j] * factor[j]
     for q in range(start, stop):
@@ -269,7 +268,7 @@ def _place_counts(plan, workspace, counts, start, stop, half):
 
 
 @kernel
-def _dispersed_density(offset, plan, parameters, workspace, counts, log_likelihood, first, start, stop, half):
+def _dispersed_density(offset, plan, parameters, workspace, counts, rates, log_likelihood, start, stop, half):
     """What of log p(x | z) (48), (49) and of its slopes (53), (55), (56) has the same form for every count.
 
     The outputs become g, or with zero inflation w g, the target the gradient of x_log_dispersion but for the rising
@@ -297,8 +296,7 @@ def _dispersed_density(offset, plan, parameters, workspace, counts, log_likeliho
         place = panel * stride + start * PANEL
         output = layer[OUTPUT] + panel * twins * stride + start * PANEL
         a = workspace[output : output + rows * PANEL]
-        rate = plan.rates + panel * stride + first * PANEL
-        e = workspace[rate : rate + rows * PANEL]
+        e = rates[panel * CHUNK : panel * CHUNK + rows * PANEL]
         x = workspace[plan.target + place : plan.target + place + rows * PANEL]
         if twins == 1:
             _negative_binomial(a, x, e, factor, shift, theta, inverse_theta, total, slope)
@@ -400,7 +398,7 @@ def _add_rising(offset, plan, parameters, workspace, counts, log_likelihood, sta
 
 
 @kernel
-def _dispersed_gradient(plan, workspace, counts, scale, first, start, stop, half):
+def _dispersed_gradient(plan, workspace, counts, rates, scale, start, stop, half):
     """The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way."""
     twins = plan.twins
     layer, rows = plan.layers[plan.layers.shape[0] - 1], stop - start
@@ -414,8 +412,7 @@ def _dispersed_gradient(plan, workspace, counts, scale, first, start, stop, half
     for panel in range(begin, end):
         place, output = panel * stride + start * PANEL, layer[OUTPUT] + panel * twins * stride + start * PANEL
         a = workspace[output : output + rows * PANEL]
-        rate = plan.rates + panel * stride + first * PANEL
-        e = workspace[rate : rate + rows * PANEL]
+        e = rates[panel * CHUNK : panel * CHUNK + rows * PANEL]
         x = workspace[plan.target + place : plan.target + place + rows * PANEL]
         for j in range(a.size):
             a[j] = fma(e[j], factor[j], -a[j]) * scale

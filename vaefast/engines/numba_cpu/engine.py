@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
 from vaefast.engines.examples import (
     Examples,
     as_they_are,
@@ -76,7 +76,7 @@ class NumbaEngine:
         plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
         workspace, pixels = aligned(size), lists_of(plan, model, 0)
-        self._buffers = [Buffers(workspace, pixels, row_of(plan)) for _ in range(threads)]
+        self._buffers = [Buffers(workspace, pixels, row_of(plan, model)) for _ in range(threads)]
         self._scratch = [scratch_of(plan) for _ in range(threads)]
         self._backward = backward_of(plan, threads)
         self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
@@ -86,14 +86,14 @@ class NumbaEngine:
         evaluation = objective_of(ObjectiveSettings(), forward_plan)
         self._evaluation = Network(forward_plan, self._network.likelihood, evaluation)
 
-    def state(self) -> State:
-        weights, plain = self._weights, self.layout.from_panels
-        return State(plain(weights.parameters), plain(weights.first_moments), plain(weights.second_moments), self.step)
+    def state(self, out: State | None = None) -> State:
+        return State.from_panels(self.layout, self._weights, self.step, out)
+
+    def is_finite(self) -> bool:
+        return are_finite(*self._weights)
 
     def load_state(self, state: State) -> None:
-        self.layout.to_panels(state.parameters, self._weights.parameters)
-        self.layout.to_panels(state.first_moments, self._weights.first_moments)
-        self.layout.to_panels(state.second_moments, self._weights.second_moments)
+        state.to_panels(self.layout, self._weights)
         self.step = state.step
 
     def place(self, values: Any) -> Placed:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, fill, fma, tanh
-from vaefast.engines.numba_cpu.products import Panels, product
+from vaefast.engines.numba_cpu.products import Panels, add_product, product
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.tiles import fold_tile, make_gather_tile, transpose_tile
 from vaefast.engines.plan import (
@@ -37,6 +37,7 @@ from vaefast.engines.plan import (
     SOURCE_SPLIT,
     SPLIT,
     TANH,
+    TRANSPOSED_PANELS,
     WEIGHT,
 )
 from vaefast.models.layout import PANEL
@@ -54,7 +55,7 @@ GATHER_0, GATHER_1, GATHER_2, GATHER_3 = GATHERS
 class Backward(NamedTuple):
     """Buffers of the products backward, for one group of rows; columns count rows of the minibatch, in panels of 16."""
 
-    transposed: NDArray[np.float32]  # (J, rows): d_output^T of one half, for this worker alone
+    transposed: NDArray[np.float32]  # (J, rows), TRANSPOSED_PANELS of J at most: d_output^T of one half, of this worker alone
     partial: NDArray[np.float32]  # 2 x 2 matrices (inputs, rows): the halves' d_source^T, of two layers in turn
     size: int  # elements of one of them
     zeros: NDArray[np.float32]  # one row of a panel
@@ -134,23 +135,39 @@ def _gather_row(layer, parameters, workspace, pixels, r, entry, count, fresh, ha
 
 @kernel
 def partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half):
-    """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns."""
+    """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns, TRANSPOSED_PANELS of them at a time.
+
+    Between these blocks the sums rest in the part, which is exact.
+    """
     layer = plan.layers[i]
-    stride = layer[ROWS] * PANEL
     begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
-    t_panel = (end - begin) * BLOCK
-    for panel in range(begin, end):
-        source = layer[D_OUTPUT] + panel * stride + first * PANEL
-        _transpose_rows(workspace, source, last - first, backward.transposed, (panel - begin) * BLOCK, t_panel)
-    columns = layer[OUTPUTS] - begin * PANEL if half == 1 else end * PANEL
     inputs, out = layer[INPUTS], (2 * turn + half) * backward.size
     p_panel = (inputs + PANEL - 1) // PANEL * BLOCK
     rows = (last - first + PANEL - 1) // PANEL
-    W, d_output = Panels(parameters, layer[WEIGHT] + begin * w_panel, w_panel), Panels(backward.transposed, 0, t_panel)
-    product(W, d_output, Panels(backward.zeros, 0, 0), Panels(backward.partial, out, p_panel), columns, 0, inputs, rows)
+    part, zeros = Panels(backward.partial, out, p_panel), Panels(backward.zeros, 0, 0)
+    # An empty half is a block without columns.
+    for block in range(begin, max(end, begin + 1), TRANSPOSED_PANELS):
+        stop = min(block + TRANSPOSED_PANELS, end)
+        columns = min(layer[OUTPUTS], stop * PANEL) - block * PANEL
+        W = Panels(parameters, layer[WEIGHT] + block * w_panel, w_panel)
+        _transpose_panels(layer, workspace, backward.transposed, first, last, block, stop)
+        d_output = Panels(backward.transposed, 0, (stop - block) * BLOCK)
+        if block == begin:
+            product(W, d_output, zeros, part, columns, 0, inputs, rows)
+        else:
+            add_product(W, d_output, part, columns, 0, inputs, rows)
     for panel in range(rows):
         row = out + panel * p_panel
         fill(backward.partial[row + inputs * PANEL : row + p_panel], ZERO)
+
+
+@kernel
+def _transpose_panels(layer, workspace, out, first, last, block, stop):
+    """out = d_output^T of column panels block to stop - 1, in panels."""
+    stride, t_panel = layer[ROWS] * PANEL, (stop - block) * BLOCK
+    for panel in range(block, stop):
+        source = layer[D_OUTPUT] + panel * stride + first * PANEL
+        _transpose_rows(workspace, source, last - first, out, (panel - block) * BLOCK, t_panel)
 
 
 @kernel

@@ -124,7 +124,7 @@ def _choose_phase(network, worker, share, parameters, buffers, sparse, scale, lo
                     meet(worker.counters, share.meeting, share.partners)
                 for half in range(share.half_first, share.half_last):
                     out = log_likelihood[half, begin:end]
-                    counts_pass(stage, offset, plan, parameters, buffers, scale, out, first, start, stop, half)
+                    counts_pass(stage, offset, plan, parameters, buffers, scale, out, start, stop, half)
 
     def blocks(network, worker, share, parameters, buffers, sparse, scale, log_likelihood, begin, end):
         blocks_phase(network.plan, worker, share, parameters, buffers, scale, log_likelihood, begin, end)
@@ -170,7 +170,7 @@ def _choose_forward(likelihood, plan, parameters, buffers, log_likelihood, begin
             for stage in range(GRADIENT):
                 for half in range(HALVES):
                     out = log_likelihood[half, begin : begin + rows]
-                    counts_pass(stage, offset, plan, parameters, buffers, ONE, out, 0, start, stop, half)
+                    counts_pass(stage, offset, plan, parameters, buffers, ONE, out, start, stop, half)
 
     def blocks(likelihood, plan, parameters, buffers, log_likelihood, begin, rows):
         block_rows(plan, parameters, buffers, ONE, log_likelihood[0, begin : begin + rows], 0, rows, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
-from vaefast.engines.numba_cpu.counts import WRITTEN_OUT, Counts
+from vaefast.engines.numba_cpu.counts import CHUNK_ROWS, WRITTEN_OUT, Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import Pixels
@@ -13,7 +13,16 @@ from vaefast.engines.numba_cpu.products import GROUP
 from vaefast.engines.numba_cpu.rising import PANEL_OF_TABLE
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import Scratch
-from vaefast.engines.plan import BLOCK_PIXELS, HALVES, Plan, aligned, half_widths, pixel_blocks, shared_parts
+from vaefast.engines.plan import (
+    BLOCK_PIXELS,
+    HALVES,
+    Plan,
+    aligned,
+    half_widths,
+    pixel_blocks,
+    shared_parts,
+    transposed_panels,
+)
 from vaefast.models.count_rows import NARROW
 from vaefast.models.layout import PANEL, padded
 from vaefast.models.settings import ModelSettings
@@ -63,11 +72,11 @@ def lists_of(plan: Plan, model: ModelSettings, longest: int) -> Pixels | Counts:
 
 def buffers_of(plan: Plan, size: int, model: ModelSettings, longest: int) -> Buffers:
     """Those of a worker that shares none, with a workspace of so many elements, for rows of so many entries."""
-    return Buffers(aligned(size), lists_of(plan, model, longest), row_of(plan))
+    return Buffers(aligned(size), lists_of(plan, model, longest), row_of(plan, model))
 
 
-def row_of(plan: Plan) -> Row:
-    """Buffers of one row, of one worker."""
+def row_of(plan: Plan, model: ModelSettings) -> Row:
+    """Buffers of one row, or of a few, of one worker."""
     width, latent = padded(plan.pixels), padded(plan.latent)
     return Row(
         pixel_words=np.zeros(whole_vectors(width), np.uint32),
@@ -77,6 +86,7 @@ def row_of(plan: Plan) -> Row:
         lanes=aligned(PANEL),
         columns=aligned(3 * PANEL),
         kl_scales=aligned(latent),
+        rates=aligned(CHUNK_ROWS * width if model.counts else 0),
     )
 
 
@@ -84,7 +94,7 @@ def backward_of(plan: Plan, threads: int) -> list[Backward]:
     """Each worker's buffers; the two of a group share the parts that they add."""
     rows, size, parts = shared_parts(plan, threads)
     zeros = aligned(PANEL)
-    transposed = half_widths(plan) * PANEL * rows
+    transposed = transposed_panels(plan) * PANEL * rows
     return [Backward(aligned(transposed), part, size, zeros) for part in parts]
 
 

@@ -50,6 +50,17 @@ def product(A, W, start, C, K, first, last, panels):
 
 
 @kernel
+def add_product(A, W, C, K, first, last, panels):
+    """The same with C += A @ W."""
+    for panel in range(0, panels, GROUP):
+        width = min(GROUP, panels - panel)
+        right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
+        for k in range(0, K, DEPTH):
+            left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
+            _block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
+
+
+@kernel
 def _from(matrix, shift):
     return Panels(matrix.array, matrix.begin + shift, matrix.stride)
 
