@@ -115,7 +115,7 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     DataError
         The rows cannot be read, or have another number of columns than the model.
     """
-    from vaefast.data import numbers_of, read, read_numbers
+    from vaefast.data import Reading, numbers_of, read, read_numbers
 
     name, known = str(Path(options.data).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
     if known:
@@ -129,9 +129,9 @@ def _rows(vae: VAE, options: Options) -> Numbers:
             f"{options.model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python"
         )
     if pictures:
-        data = numbers_of(read(name, color=is_in_color(options.model), layer=options.layer), known)
+        data = numbers_of(read(name, how=Reading(color=is_in_color(options.model), layer=options.layer)), known)
     else:
-        data = read_numbers(name, wanted, known, layer=options.layer or layer_of(options.model, name), told=told)
+        data = read_numbers(name, wanted, known, Reading(layer=options.layer or layer_of(options.model, name)), told)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
     data = data.first(options.limit)

@@ -22,12 +22,8 @@ from vaefast.models.settings import (
     PRECISIONS,
     RATE_SCHEDULES,
     WARM_UPS,
-    AdamSettings,
     ModelSettings,
-    ObjectiveSettings,
-    RateSchedule,
     TrainingSettings,
-    ValidationSettings,
 )
 
 SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
@@ -113,7 +109,8 @@ def _add_model(add: Add) -> None:
 
 def _add_training(add: Add) -> None:
     """The length of training, early stopping, and the seed."""
-    training, validation = TrainingSettings(), ValidationSettings()
+    training = TrainingSettings()
+    validation = training.validation
     suits = "auto, which depends on the number of training examples"
     add("--epochs", metavar="N", type=_whole_or_auto, help=f"passes over the training set (default: {suits}; "
         f"{training.epochs} for MNIST)")  # fmt: skip
@@ -131,7 +128,7 @@ def _add_training(add: Add) -> None:
 
 def _add_objective(add: Add) -> None:
     """What is maximised."""
-    objective = ObjectiveSettings()
+    objective = TrainingSettings().objective
     add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the ELBO with "
         "a weight on the KL divergence; free-bits, the ELBO with some nats of each latent free of cost; iwae, the "
         "importance-weighted bound; dreg, the same bound with the doubly reparameterised gradient "
@@ -151,7 +148,8 @@ def _add_objective(add: Add) -> None:
 
 def _add_optimiser(add: Add) -> None:
     """Adam, and its step size over the epochs."""
-    adam, schedule, training = AdamSettings(), RateSchedule(), TrainingSettings()
+    training = TrainingSettings()
+    adam, schedule = training.adam, training.rate_schedule
     add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto, which is "
         f"{adam.learning_rate:g}, and less for examples of more than {WIDEST_AT_FULL_RATE} values)")  # fmt: skip
     add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how the learning rate changes: constant; steps, at the "

@@ -461,10 +461,10 @@ class ReferenceEngine:
         x, seen, covariates, size = self._batch(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
         pass_ = forward(parameters, seen, epsilon, activation, covariates)
-        repeated = [None if part is None else np.repeat(part, objective.samples, axis=0) for part in (x, size)]
-        assert repeated[0] is not None
-        log_p = log_likelihood(parameters, repeated[0], pass_.logits, likelihood, pass_.zero_logits, repeated[1])
-        log_p = log_p.reshape(len(examples), -1)  # (B, k)
+        k = objective.samples
+        sizes = None if size is None else np.repeat(size, k, axis=0)
+        log_p = log_likelihood(parameters, np.repeat(x, k, axis=0), pass_.logits, likelihood, pass_.zero_logits, sizes)
+        log_p = log_p.reshape(len(examples), k)
         heads = pass_.mean, pass_.log_std
         value, credit = value_and_credit(objective, kl_weight, log_p, *heads, pass_.z, epsilon)
         terms = (log_p.mean(axis=1), gaussian_kl(*heads), value)

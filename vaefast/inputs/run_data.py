@@ -29,24 +29,12 @@ DRAWN = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows that are scored and drawn.
+    """Rows that are scored and drawn."""
 
-    Parameters
-    ----------
-    given
-        The rows as given, (n, X): a NumPy array, or rows of counts.
-    values
-        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any.
-    labels
-        (n,), if known.
-    exact
-        Rows in float64, if some may exceed the range of float32; as for `trainer.train`.
-    """
-
-    given: Any
-    values: Any
-    labels: NDArray[Any] | None = None
-    exact: ExactRows | None = None
+    given: Any  # the rows as given, (n, X): a NumPy array, or rows of counts
+    values: Any  # as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any
+    labels: NDArray[Any] | None = None  # (n,), if known
+    exact: ExactRows | None = None  # in float64, if some may exceed the range of float32; as for `trainer.train`
 
     def __len__(self) -> int:
         """Count the rows: n."""
