@@ -13,9 +13,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from vaefast import VAE, engines
 from vaefast.errors import DataError, SettingsError
-from vaefast.inference.student_t import student_t_sums
-from vaefast.models.blocks import log_likelihood_terms
-from vaefast.models.columns import blocks_of
 
 NAN = np.nan
 ENGINES = [name for name in engines.FOR_CPU if "missing values" not in engines.LACKING[name] and not engines.why_not(name)]
@@ -226,12 +223,3 @@ def test_what_is_refused(fitted):
     counts[3, 1] = NAN
     with pytest.raises(DataError, match=r"row 3, column 1 .* is missing \(NaN\), and the rates of counts"):
         model.impute(counts)
-
-
-def test_the_student_t_of_samples_is_that_of_the_specification():
-    generator = np.random.default_rng(0)
-    outputs = (generator.normal(size=(4000, 12)) * np.repeat([3, 6, 40], 4)).astype(np.float32)
-    x = np.array([0.3, -2.0, 1e4, 0.0], np.float32)
-    blocks = blocks_of("student-t", 4)
-    exact = log_likelihood_terms(np.broadcast_to(x, (4000, 4)).astype(float), outputs.astype(float), {}, blocks).sum(axis=1)
-    assert np.allclose(student_t_sums(x, outputs), exact, rtol=1e-6, atol=1e-5)

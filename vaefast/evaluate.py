@@ -149,7 +149,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
 
     They are if the data have no test set of their own and are not those of the run, whose training rows must be left out.
     """
-    from vaefast.data import Dataset, Rows, read, split, unsplit
+    from vaefast.data import Dataset, Reading, Rows, read, split, unsplit
     from vaefast.inputs import finding
     from vaefast.inputs.source import TABLE, Source
 
@@ -171,7 +171,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
                 return divided, False
         whole = finding.whole(known)
         return whole, not isinstance(whole, Dataset)
-    found = read(path, options.data_dir, color=recorded is not None and recorded.color, layer=options.layer)
+    found = read(path, options.data_dir, Reading(color=recorded is not None and recorded.color, layer=options.layer))
     if isinstance(found, Dataset):
         return found, False
     assert isinstance(found, Rows)

@@ -115,7 +115,7 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     DataError
         The rows cannot be read, or have another number of columns than the model.
     """
-    from vaefast.data import numbers_of, read, read_numbers
+    from vaefast.data import Reading, numbers_of, read, read_numbers
 
     name, known = str(Path(file).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
     if known:
@@ -127,10 +127,10 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     if pictures and told:
         raise DataError(f"{model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python")
     if pictures:
-        data = numbers_of(read(name, color=is_in_color(model), layer=layer), known)
+        data = numbers_of(read(name, how=Reading(color=is_in_color(model), layer=layer)), known)
     else:
-        layer = layer or layer_of(model, name)
-        data = read_numbers(name, wanted, known, layer=layer, told=told, missing=missing_of(model, missing))
+        how = Reading(layer=layer or layer_of(model, name), missing=missing_of(model, missing))
+        data = read_numbers(name, wanted, known, how, told)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
     return data if vae._inputs.are_counts else data.dense()  # counts stay sparse

@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
-from vaefast.data import Numbers, Rows, may_be_table, read, read_any, read_numbers
+from vaefast.data import Numbers, Reading, Rows, may_be_table, read, read_any, read_numbers
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
 from vaefast.errors import DataError
@@ -26,14 +26,14 @@ KINDS = ["red", "green", "blue"] * 4
 
 
 def table_in(path: Path, **chosen: object) -> Numbers:
-    found = read_any(str(path), **chosen)  # type: ignore[arg-type]
+    found = read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     assert isinstance(found, Numbers)
     return found
 
 
 def refused(path: Path, *words: str, **chosen: object) -> None:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)  # type: ignore[arg-type]
+        read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):
@@ -350,7 +350,7 @@ def test_without_a_model_labels_are_asked_for(tmp_path):
     path = write(FRAME.assign(label=1), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="looks like labels"):
         read_numbers(str(path))
-    assert read_numbers(str(path), label="label").names == ("age", "size", "weight")
-    assert read_numbers(str(path), all_columns=True).values.shape == (12, 4)
+    assert read_numbers(str(path), how=Reading(label="label")).names == ("age", "size", "weight")
+    assert read_numbers(str(path), how=Reading(all_columns=True)).values.shape == (12, 4)
     assert read_numbers(str(path), 4).values.shape == (12, 4)
     assert read_numbers(str(path), 3).values.shape == (12, 3)

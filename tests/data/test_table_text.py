@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaefast.data import Dataset, Numbers, Rows, read_any, read_numbers
+from vaefast.data import Dataset, Numbers, Reading, Rows, read_any, read_numbers
 from vaefast.data.dialect import Dialect, dialect_of, encoding_of
 from vaefast.errors import DataError
 
@@ -31,14 +31,14 @@ def written(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
 
 
 def table_in(path: Path, **chosen: object) -> Numbers:
-    found = read_any(str(path), **chosen)  # type: ignore[arg-type]
+    found = read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     assert isinstance(found, Numbers)
     return found
 
 
 def refused(path: Path, *words: str, **chosen: object) -> None:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)  # type: ignore[arg-type]
+        read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):

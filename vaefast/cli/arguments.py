@@ -22,12 +22,8 @@ from vaefast.models.settings import (
     PRECISIONS,
     RATE_SCHEDULES,
     WARM_UPS,
-    AdamSettings,
     ModelSettings,
-    ObjectiveSettings,
-    RateSchedule,
     TrainingSettings,
-    ValidationSettings,
 )
 
 SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
@@ -98,8 +94,8 @@ def _add_model(add: Add) -> None:
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
     add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
         "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
-        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a learned "
-        "dispersion for each column, poisson, or "
+        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a "
+        "learned dispersion for each column, poisson, or "
         "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
         "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
@@ -117,7 +113,8 @@ def _add_model(add: Add) -> None:
 
 def _add_training(add: Add) -> None:
     """The length of training, early stopping, and the seed."""
-    training, validation = TrainingSettings(), ValidationSettings()
+    training = TrainingSettings()
+    validation = training.validation
     suits = "auto, which depends on the number of training examples"
     add("--epochs", metavar="N", type=_whole_or_auto, help=f"passes over the training set (default: {suits}; "
         f"{training.epochs} for MNIST)")  # fmt: skip
@@ -135,7 +132,7 @@ def _add_training(add: Add) -> None:
 
 def _add_objective(add: Add) -> None:
     """What is maximised."""
-    objective = ObjectiveSettings()
+    objective = TrainingSettings().objective
     add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the ELBO with "
         "a weight on the KL divergence; free-bits, the ELBO with some nats of each latent free of cost; iwae, the "
         "importance-weighted bound; dreg, the same bound with the doubly reparameterised gradient "
@@ -155,7 +152,8 @@ def _add_objective(add: Add) -> None:
 
 def _add_optimiser(add: Add) -> None:
     """Adam, and its step size over the epochs."""
-    adam, schedule, training = AdamSettings(), RateSchedule(), TrainingSettings()
+    training = TrainingSettings()
+    adam, schedule = training.adam, training.rate_schedule
     add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto, which is "
         f"{adam.learning_rate:g}, and less for examples of more than {WIDEST_AT_FULL_RATE} values)")  # fmt: skip
     add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how the learning rate changes: constant; steps, at the "

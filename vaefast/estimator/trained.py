@@ -157,7 +157,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         if not self._inputs.are_counts:
             raise SettingsError(f"likelihood {self.likelihood_} has no rates: normalized is for a likelihood of counts")
-        return self._means(self._posterior(X, covariates)[0], self._told.of_rows(covariates, np.shape(X)[0]))
+        table, entered = self._with_covariates(X, covariates)
+        return self._means(self._network.posterior(entered, self._exact_rows(table))[0], parted(entered)[1])
 
     def reconstruct(self, X: ArrayLike, *, covariates: Any = None, size_factors: ArrayLike | None = None) -> NDArray[Any]:
         """Reconstructions of the rows: `inverse_transform(transform(X))`; of counts, times the size of each row, which is its
@@ -227,8 +228,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         check_ranks(self.likelihood_)
         k = parameters.count("k", k, 1)
-        table = self._told.with_covariates(self._table(X), covariates)
-        return self._recommended(table, self._inputs.enter(table), k, exclude_seen)
+        return self._recommended(*self._with_covariates(X, covariates), k, exclude_seen)
 
     def _recommended(
         self, table: Any, entered: Any, k: int, exclude_seen: bool = True
@@ -569,8 +569,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             table = self._told.with_covariates(table, covariates)
         return self._network.posterior(self._inputs.enter(table), self._exact_rows(table))
 
+    def _with_covariates(self, X: ArrayLike, covariates: Any) -> tuple[Any, Any]:
+        """X beside its covariates, checked, and as the networks see it; without size factors, which no posterior needs."""
+        table = self._told.with_covariates(self._table(X), covariates)
+        return table, self._inputs.enter(table)
+
     def _entered(self, X: ArrayLike, covariates: Any, size_factors: ArrayLike | None) -> tuple[Any, Any]:
-        """X, checked and scaled for the networks, with what they are told of each row."""
+        """The same with size factors, where the model has some: all that the networks are told of each row."""
         table = self._told.beside(self._table(X), covariates, size_factors)
         return table, self._inputs.enter(table)
 

@@ -692,6 +692,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.sparse = self.likelihood != "mixed"
         tags.input_tags.string = tags.input_tags.categorical = self.likelihood == "mixed"
         tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
+        # scikit-learn has no tag for counts; whole numbers from 0 are what it calls positive and categorical.
+        tags.input_tags.positive_only = tags.input_tags.categorical = self.likelihood in COUNT_LIKELIHOODS
         return tags
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from vaefast import engines
 from vaefast.engines import in_float64
+from vaefast.engines.as_drawn import drawn
 from vaefast.engines.contract import State
-from vaefast.engines.importance import drawn
 from vaefast.engines.in_float64 import ExactRows
 from vaefast.engines.objectives import latent_kl
 from vaefast.errors import DataError
@@ -92,8 +92,7 @@ def network(saved: SavedModel, engine: str, threads: int) -> Network:
     about = saved.training
     known = {name: about[name] for name in ("binarize", "seed") if name in about}
     training = TrainingSettings(**known)
-    wanted = (engines.IMPORTANCE_KERNEL,) if engine == "auto" else ()
-    name = engines.choose(engine, (*engines.needs(saved.model, training), *wanted))
+    name = engines.choose(engine, engines.needs(saved.model, training))
     return Network(saved.model, training, name, threads, State.initial(saved.parameters))
 
 

@@ -33,27 +33,13 @@ DRAWN = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows that are scored and drawn.
+    """Rows that are scored and drawn."""
 
-    Parameters
-    ----------
-    given
-        The rows as given, (n, X): a NumPy array, or rows of counts.
-    values
-        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any.
-    labels
-        (n,), if known.
-    exact
-        Rows in float64, if some may exceed the range of float32; as for `trainer.train`.
-    log_volume
-        What to take from a log-density of each of these rows as the networks see it, in nats, for that of the row as given:
-        one number for all, or (n,) where values are missing.
-    """
-
-    given: Any
-    values: Any
-    labels: NDArray[Any] | None = None
-    exact: ExactRows | None = None
+    given: Any  # the rows as given, (n, X): a NumPy array, or rows of counts
+    values: Any  # as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any
+    labels: NDArray[Any] | None = None  # (n,), if known
+    exact: ExactRows | None = None  # in float64, if some may exceed the range of float32; as for `trainer.train`
+    # To take from a log-density of each row as the networks see it, nats: one number, or (n,) where values are missing
     log_volume: NDArray[np.float64] | float = 0.0
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vaefast.data import Reading
 from vaefast.errors import SettingsError
 
 # Default share of the rows for the test set.
@@ -89,10 +90,9 @@ class Source:
         return None if self.scaling == NO_SCALING else self.scaling
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How files are read, as arguments of the functions of `vaefast.data`."""
-        said = {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
-        return said | {"missing": self.missing}
+    def reading(self) -> Reading:
+        """How files are read; the split is another matter."""
+        return Reading(self.label, self.all_columns, self.color, self.layer, missing=self.missing)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -113,7 +113,8 @@ class Source:
         path = data if data in NAMES else os.path.abspath(data)
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
         # Pictures that are read and split as in older versions keep the record of older versions.
-        said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
+        said = {"scaling": self.scaling, "test_fraction": self.test_fraction}
+        said |= {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
         said |= {"covariates": [*self.covariates], "size_factors": self.size_factors, "missing": [*self.missing]}
         said = {name: value for name, value in said.items() if value != SPLIT[name]}
         return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}

@@ -29,7 +29,6 @@ def draw_pairs(
     names: Sequence[str],
     data_name: str = "",
     columns: int | None = None,
-    title: str = "Columns and pairs of them",
     samples_are: str = "samples from the prior",
 ) -> Figure:
     """Draw histograms of columns and scatter plots of pairs of them, on the same axes for the data and for samples.
@@ -41,8 +40,8 @@ def draw_pairs(
         with one is not drawn.
     names
         Names of the k columns.
-    data_name, title
-        Name of the data and heading.
+    data_name
+        Name of the data, for the heading.
     columns
         Number of columns of the table, for the heading.
     samples_are
@@ -64,6 +63,7 @@ def draw_pairs(
         raise ValueError(f"data, samples: expected (n, k) and (m, k), k from 1 to 4, got {x.shape}, {y.shape} and {k} names")
     if np.isinf(x).any() or not np.isfinite(y).all():
         raise ValueError("data, samples: expected finite numbers")
+    title = "Columns and pairs of them"
     if columns is not None and columns > k:
         title += f": the first {k} of {columns:,} columns"
     texts = f"{len(x):,} rows of the data", f"{len(y):,} {samples_are}"

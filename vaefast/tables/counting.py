@@ -43,10 +43,12 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
             f"{called}: {place(*cell, names)} is missing (NaN), and the rates of counts are shares of a row's total, which it "
             "leaves unknown: choose likelihood gaussian, or fill it in"
         )
-    what = "negative" if value < 0 else "larger than 16,777,216" if value == np.floor(value) else "no whole number"
+    head, what = "", "larger than 16,777,216" if value == np.floor(value) else "no whole number"
+    if value < 0:
+        head, what = "Negative values in data: ", "below 0"  # the words that scikit-learn asks for
     raise DataError(
-        f"{called}: {place(*cell, names)} is {value:g}, which is {what}: a likelihood of counts takes whole numbers from 0; "
-        "give counts as they were counted, or likelihood gaussian for other numbers"
+        f"{called}: {head}{place(*cell, names)} is {value:g}, which is {what}: a likelihood of counts takes whole numbers "
+        "from 0; give counts as they were counted, or likelihood gaussian for other numbers"
     )
 
 

@@ -274,8 +274,8 @@ def choose(
     """Likelihood and scaling for these values, (N, X), where either is left to choose; the columns that few values dominate.
 
     `auto` is Bernoulli for values that are all 0 or 1 and for grey levels, and Gaussian for all others; its scaling is
-    `standard` for a Gaussian and a Student-t, and none for the others. Missing values decide nothing. `auto` leaves stray values
-    out of a column's mean and standard deviation, where `standard`, asked for by name, takes all.
+    `standard` for a Gaussian and a Student-t, and none for the others. Missing values decide nothing. `auto` leaves stray
+    values out of a column's mean and standard deviation, where `standard`, asked for by name, takes all.
 
     Parameters
     ----------

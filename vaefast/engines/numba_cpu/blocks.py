@@ -19,7 +19,7 @@ from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.densities import kappa_and_mean, variance
 from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, exp, exp_of_negative, fill, fma, log
-from vaefast.engines.numba_cpu.objectives import sample_weight
+from vaefast.engines.numba_cpu.objectives import add_weighted_rows
 from vaefast.engines.numba_cpu.rising import HIGHEST, LOWEST, TABLED, beyond_table, dispersion, log1p
 from vaefast.engines.plan import (
     FIRST_PANEL,
@@ -37,8 +37,9 @@ from vaefast.engines.plan import (
 from vaefast.models.blocks import SMALLEST_FREEDOM, SMALLEST_SCALE
 from vaefast.models.layout import PANEL
 
-GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL = (
-    KIND_CODES[kind] for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical")
+GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL, CONTINUOUS = (
+    KIND_CODES[kind]
+    for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical", "continuous-bernoulli")
 )
 TWO_PI, PI = np.float32(2 * math.pi), np.float32(math.pi)
 SCALE_FLOOR, FREEDOM_FLOOR = np.float32(SMALLEST_SCALE), np.float32(SMALLEST_FREEDOM)
@@ -296,12 +297,8 @@ def own_gradient(objective, plan, parameters, workspace, B, b, panel, gradient):
     """The gradient of what block b learns of the columns of one of its panels (20), (55): the rows of the target, as the rows
     phase left them, in ascending order; of a dispersion zero where a step would lead further out of its bounds."""
     layer, block = plan.layers[plan.layers.shape[0] - 1], plan.blocks[b]
-    start, total = plan.target + panel * layer[ROWS] * PANEL, gradient[:PANEL]
-    fill(total, ZERO)
-    for q in range(B * plan.samples):
-        row, weight = workspace[start + q * PANEL : start + (q + 1) * PANEL], sample_weight(objective, q)
-        for j in range(PANEL):
-            total[j] = fma(row[j], weight, total[j])
+    total = gradient[:PANEL]
+    add_weighted_rows(objective, workspace, plan.target + panel * layer[ROWS] * PANEL, B * plan.samples, total)
     if block[KIND] == COUNTED:
         offset = block[OWN] + (panel - block[FIRST_PANEL]) * PANEL
         for j in range(PANEL):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
-from vaefast.engines.numba_cpu.counts import CHUNK_ROWS, WRITTEN_OUT, Counts
+from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS, WRITTEN_OUT
+from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import Pixels
