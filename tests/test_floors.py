@@ -32,20 +32,22 @@ FLOORS: dict[str, set[str]] = {
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},
+    "engines.in_panels": {"engines.contract", "models.layout"},
     "engines.objectives": {"models.settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "models"},
-    "engines.images": {"models.count_rows", "models.settings"},
+    "engines.images": {"models.count_rows", "models.grey_levels", "models.settings"},
     "engines.examples": {"engines.images", "models"},
     "engines.compiled_copy": set(),
-    "engines.plan": {"models.layout"},
+    "engines.plan": {"models.columns", "models.layout"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
         "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.importance",
-        "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
+        "engines.in_panels", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.examples", "engines.images", "engines.importance", "engines.kept_kernels",
-        "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
+        "engines.contract", "engines.examples", "engines.images", "engines.importance", "engines.in_panels",
+        "engines.kept_kernels", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors",
+        "models",
     },
     "engines.cuda_driver": set(),
     "engines.cuda_gpu": {
