@@ -27,6 +27,7 @@ from vaefast.engines.in_panels import InPanels
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    CHUNK_ROWS,
     FORWARD_ROWS,
     HALVES,
     OUTPUTS,
@@ -60,8 +61,6 @@ LIKELIHOOD_CODES = {
 }  # fmt: skip
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
-# Rows of counts that take all passes over their likelihood before the next do; kernels.h.
-CHUNK_ROWS = 32
 
 
 class Placed(NamedTuple):
