@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vaefast import VAE, load
 from vaefast.errors import DataError, SettingsError
@@ -31,6 +32,28 @@ def vae(**changes):
 @pytest.fixture(scope="module")
 def fitted():
     return {kind["likelihood"] + str(len(kind)): vae(**kind).fit(counted()) for kind in KINDS}
+
+
+class OfFractions(VAE):
+    """A `VAE` of counts that are made of numbers from 0 to 1."""
+
+    def fit(self, X, y=None, *, sample_weight=None):
+        return super().fit(self._counted(X), sample_weight=sample_weight)
+
+    def transform(self, X):
+        return super().transform(self._counted(X))
+
+    def _counted(self, X):
+        return (9 * X).floor() if sparse.issparse(X) else np.floor(9 * X)
+
+
+@pytest.mark.filterwarnings("ignore::vaefast.DataWarning")
+@parametrize_with_checks([VAE(2, hidden_layer_sizes=(8,), epochs=3, n_jobs=1, **kind) for kind in KINDS])
+def test_scikit_learns_own_checks(estimator, check):
+    # Its checks of weights take fractions whatever the tags say, which counts cannot be.
+    if "sample_weight_equivalence" in str(check):
+        estimator = OfFractions(**estimator.get_params())
+    check(estimator)
 
 
 @by_kind
@@ -132,7 +155,7 @@ def test_sparse_tables_of_other_numbers_are_trained_as_dense_ones():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (-1.0, "X: row 7, column 3 .* is -1, which is negative"),
+        (-1.0, "X: Negative values in data: row 7, column 3 .* is -1, which is below 0"),
         (0.5, "X: row 7, column 3 .* is 0.5, which is no whole number"),
         (1e9, "X: row 7, column 3 .* is 1e\\+09, which is larger than 16,777,216"),
         (np.nan, "X: row 7, column 3 .* is missing"),

@@ -216,6 +216,6 @@ def test_uncompiled_sources_in_the_current_folder_say_what_to_type_instead(check
 def test_the_console_script_answers_for_every_command(checkout):
     out, _ = typed(checkout, "vaefast --help")
     assert out.startswith("usage: vaefast COMMAND")
-    for name in ("train", "evaluate", "transform", "reproduce"):
+    for name in ("train", "evaluate", "transform", "impute", "reproduce"):
         assert f"\n  {name} " in out
         assert typed(checkout, f"vaefast {name} --help")[0].startswith(f"usage: vaefast {name} ")

@@ -74,6 +74,8 @@ def _add_data(add: Add) -> None:
         "column for each of its values, numbers are standardised. They are not trained on")  # fmt: skip
     add("--size-factors", metavar="COLUMN", help="for counts: such a column of numbers above 0 to which the rates of each row "
         "are proportional, instead of its total; it is not trained on")  # fmt: skip
+    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+        "empty cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -90,17 +92,19 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS, *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of "
-        "0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for "
-        "numbers from 0 to 1; for whole counts negative-binomial, with a learned dispersion for each column, poisson, or "
-        "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
-        "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
+        "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
+        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a "
+        "learned dispersion for each column, poisson, or multinomial, which models only their shares (default: auto, which is "
+        "bernoulli for pictures and for tables of 0 and 1, negative-binomial for whole numbers most of which are 0, gaussian "
+        "for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
         "count is 0 for another reason")  # fmt: skip
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
         "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
         "other counts)")  # fmt: skip
     add("--encode-covariates", action="store_true", help="the encoder, too, sees the --covariates")
+    add("--missing-indicator", action="store_true", help="the encoder also sees which values of a row are missing")
     add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
         f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")

@@ -23,6 +23,8 @@ class Reading:
         Share of the images that become the test set if the data have none; at least one image.
     in_memory
         Whether shards are read now. Otherwise their images are `ShardedImages`, and each process reads its part.
+    missing
+        What a cell of a table may say for a missing value. Pictures have none.
     """
 
     label: str | None = None
@@ -31,6 +33,7 @@ class Reading:
     layer: str | None = None
     test_fraction: float = 0.1
     in_memory: bool = True
+    missing: tuple[str, ...] = ()
 
 
 USUAL = Reading()

@@ -98,13 +98,13 @@ def read_any(name: str | None, data_dir: Path | None = None, how: Reading = USUA
     kind = kind_of_file(path)
     _check_layer(path, kind, how.layer)
     if kind in COLUMNS:
-        table = read_columns(path, kind, how.label)
+        table = read_columns(path, kind, how.label, missing=how.missing)
         if are_pictures(table):
             return with_a_word_on_black(pictures_of(table, path, how.label, how.all_columns), path)
         return table_of(table, path, how.label, how.all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
         return read_path(path, how.label, how.all_columns, how.color)
-    return read_numbers_file(path, kind, how.label, layer=how.layer)
+    return read_numbers_file(path, kind, how.label, layer=how.layer, missing=how.missing)
 
 
 def read_numbers(
@@ -132,8 +132,8 @@ def read_numbers(
     Raises
     ------
     DataError
-        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels; or
-        the data hold no columns for `told`.
+        The file cannot be read or is damaged; a value is text or infinite; a column is missing, or looks like labels; or the
+        data hold no columns for `told`.
     """
     path = file_of(name)
     kind = "idx" if path is None else kind_of_file(path)
@@ -145,8 +145,8 @@ def read_numbers(
         return numbers_of(read(name, how=how), known)
     _check_layer(path, kind, how.layer)
     if kind not in COLUMNS:
-        return read_numbers_file(path, kind, how.label, how.layer, known, told)
-    table = read_columns(path, kind, how.label, known, told)
+        return read_numbers_file(path, kind, how.label, how.layer, known, told, how.missing)
+    table = read_columns(path, kind, how.label, known, told, how.missing)
     if columns:
         return model_columns(table, path, columns, known, how.label)
     return table_of(table, path, how.label, how.all_columns)

@@ -37,8 +37,9 @@ from vaefast.engines.plan import (
 from vaefast.models.blocks import SMALLEST_FREEDOM, SMALLEST_SCALE
 from vaefast.models.layout import PANEL
 
-GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL = (
-    KIND_CODES[kind] for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical")
+GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL, CONTINUOUS = (
+    KIND_CODES[kind]
+    for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical", "continuous-bernoulli")
 )
 TWO_PI, PI = np.float32(2 * math.pi), np.float32(math.pi)
 SCALE_FLOOR, FREEDOM_FLOOR = np.float32(SMALLEST_SCALE), np.float32(SMALLEST_FREEDOM)
