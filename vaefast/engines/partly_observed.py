@@ -137,14 +137,10 @@ def for_any_rows(engine: Engine, model: ModelSettings, training: TrainingSetting
     """
     if model.missing or model.counts:
         return engine
-    return PartlyObserved(engine, lambda: for_gaps(engine.name, model, training, engine.threads))
-
-
-def for_gaps(name: str, model: ModelSettings, training: TrainingSettings, threads: int) -> Engine:
-    """An engine of this model for rows that miss values: of this name, or the fastest one that can take them."""
     open_to_gaps = replace(model, missing=True)
-    lacks = {*engines.needs(open_to_gaps, training)} & {*engines.LACKING.get(name, ())}
-    return engines.create("auto" if lacks else name, open_to_gaps, training, threads)
+    lacks = {*engines.needs(open_to_gaps, training)} & {*engines.LACKING.get(engine.name, ())}
+    name = "auto" if lacks else engine.name
+    return PartlyObserved(engine, lambda: engines.create(name, open_to_gaps, training, engine.threads))
 
 
 def _merged(some: NDArray[np.int64], one: NDArray[Any], rest: NDArray[np.int64], other: NDArray[Any]) -> NDArray[Any]:
