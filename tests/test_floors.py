@@ -35,6 +35,7 @@ FLOORS: dict[str, set[str]] = {
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},
+    "engines.in_panels": {"engines.contract", "models.layout"},
     "engines.objectives": {"models.settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "models"},
     "engines.partly_observed": {"engines", "models"},
@@ -44,11 +45,11 @@ FLOORS: dict[str, set[str]] = {
     "engines.plan": {"models.columns", "models.layout"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
-        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.objectives",
-        "engines.plan", "engines.workers", "errors", "models",
+        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.in_panels",
+        "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.examples", "engines.images", "engines.kept_kernels",
+        "engines.contract", "engines.examples", "engines.images", "engines.in_panels", "engines.kept_kernels",
         "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.cuda_driver": set(),

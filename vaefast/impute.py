@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
+from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.errors import DataError, SettingsError
 from vaefast.evaluate import MOST_SAMPLES, Display, layer_of, model_of
 from vaefast.runs.interruption import Interruption
@@ -146,9 +146,7 @@ def _build_parser() -> Parser:
     add("--samples", metavar="S", type=int, default=1000, help="samples of the posterior for each row; more samples are more "
         "accurate and slower (default: %(default)s)")  # fmt: skip
     add("--force", action="store_true", help="replace --out if it exists")
-    add_engine(parser, help="cython, numba or reference (default: as for vaefast.load)")
-    add_help(parser)
-    return parser
+    return with_last_groups(parser, help="cython, numba or reference (default: as for vaefast.load)")
 
 
 main = console.main_of(parse, run)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
+from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.errors import DataError, OutputError, SettingsError
 from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, missing_of, model_of
 from vaefast.runs.interruption import Interruption
@@ -237,9 +237,7 @@ def _build_parser() -> Parser:
     add("--std", action="store_true", help="add the standard deviations of the latents")
     add("--samples", metavar="S", type=int, help="add log p(x), estimated from this many samples per row")
     add("--force", action="store_true", help="replace --out if it exists")
-    add_engine(parser, help="cython, numba or reference (default: as for vaefast.load)")
-    add_help(parser)
-    return parser
+    return with_last_groups(parser, help="cython, numba or reference (default: as for vaefast.load)")
 
 
 main = console.main_of(parse, run)

@@ -95,9 +95,9 @@ def _add_model(add: Add) -> None:
     add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
         "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
         "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a "
-        "learned dispersion for each column, poisson, or "
-        "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
-        "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
+        "learned dispersion for each column, poisson, or multinomial, which models only their shares (default: auto, which is "
+        "bernoulli for pictures and for tables of 0 and 1, negative-binomial for whole numbers most of which are 0, gaussian "
+        "for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
         "count is 0 for another reason")  # fmt: skip
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "

@@ -25,6 +25,8 @@ class Reading:
         Share of the images that become the test set if the data have none; at least one image.
     in_memory
         Whether shards are read now. Otherwise their images are `ShardedImages`, and each process reads its part.
+    missing
+        What a cell of a table may say for a missing value. Pictures have none.
     """
 
     label: str | None = None

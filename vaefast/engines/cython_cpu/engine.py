@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State, are_finite
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
 from vaefast.engines.images import (
     NONE,
@@ -22,9 +22,11 @@ from vaefast.engines.images import (
     held_whole,
     images_of,
 )
+from vaefast.engines.in_panels import InPanels
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    CHUNK_ROWS,
     FORWARD_ROWS,
     HALVES,
     OUTPUTS,
@@ -59,8 +61,6 @@ LIKELIHOOD_CODES = {
 }  # fmt: skip
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
-# Rows of counts that take all passes over their likelihood before the next do; kernels.h.
-CHUNK_ROWS = 32
 
 
 # Samples of one row that are decoded together; that of the Numba engine, on which the bits of a sum depend.
@@ -77,7 +77,7 @@ class Placed(NamedTuple):
     covariates: NDArray[np.float32] | None = None  # (N, C)
 
 
-class CythonEngine:
+class CythonEngine(InPanels):
     """See `vaefast.engines.contract.Engine`; float32.
 
     Two variables of the environment are for tests: `VAEFAST_CHECKED=1` takes the build with bounds checks, and
@@ -102,16 +102,6 @@ class CythonEngine:
         self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
-
-    def state(self, out: State | None = None) -> State:
-        return State.from_panels(self.layout, self._weights, self.step, out)
-
-    def is_finite(self) -> bool:
-        return are_finite(*self._weights)
-
-    def load_state(self, state: State) -> None:
-        state.to_panels(self.layout, self._weights)
-        self.step = state.step
 
     def place(self, values: Any) -> Placed:
         rows, covariates = parted(values)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State, are_finite
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
 from vaefast.engines.examples import (
     Examples,
     as_they_are,
@@ -28,6 +28,7 @@ from vaefast.engines.images import (
     held_table,
     held_whole,
 )
+from vaefast.engines.in_panels import InPanels
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
 from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
@@ -64,10 +65,11 @@ class Placed(NamedTuple):
     covariates: NDArray[np.float32] | None = None  # (N, C)
 
 
-class NumbaEngine:
+class NumbaEngine(InPanels):
     """See `vaefast.engines.contract.Engine`; float32."""
 
     name = "numba"
+    _weights: Weights
 
     def __init__(self, model: ModelSettings, training: TrainingSettings, threads: int) -> None:
         self.model, self.training, self.threads = model, training, threads
@@ -86,16 +88,6 @@ class NumbaEngine:
         forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
         evaluation = objective_of(ObjectiveSettings(), forward_plan)
         self._evaluation = Network(forward_plan, self._network.likelihood, evaluation)
-
-    def state(self, out: State | None = None) -> State:
-        return State.from_panels(self.layout, self._weights, self.step, out)
-
-    def is_finite(self) -> bool:
-        return are_finite(*self._weights)
-
-    def load_state(self, state: State) -> None:
-        state.to_panels(self.layout, self._weights)
-        self.step = state.step
 
     def place(self, values: Any) -> Placed:
         values, covariates = parted(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
-from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS, WRITTEN_OUT
+from vaefast.engines.numba_cpu.count_shares import WRITTEN_OUT
 from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
@@ -16,6 +16,7 @@ from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import Scratch
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    CHUNK_ROWS,
     HALVES,
     Plan,
     aligned,
@@ -85,7 +86,7 @@ def row_of(plan: Plan, model: ModelSettings) -> Row:
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=aligned(latent),
         lanes=aligned(PANEL),
-        columns=aligned(3 * PANEL),
+        columns=aligned(9 * PANEL),
         kl_scales=aligned(latent),
         rates=aligned(CHUNK_ROWS * width if model.counts else 0),
     )
