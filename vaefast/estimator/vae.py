@@ -643,9 +643,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
         # scikit-learn has no tag for counts; whole numbers from 0 are what it calls positive and categorical.
         tags.input_tags.positive_only = tags.input_tags.categorical = self.likelihood in COUNT_LIKELIHOODS
-        tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
         return tags
 
 

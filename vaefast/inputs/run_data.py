@@ -39,8 +39,7 @@ class Part:
     values: Any  # as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any
     labels: NDArray[Any] | None = None  # (n,), if known
     exact: ExactRows | None = None  # in float64, if some may exceed the range of float32; as for `trainer.train`
-    # What to take from a log-density of each row as the networks see it, in nats, for that of the row as given: one number for
-    # all, or (n,) where values are missing.
+    # To take from a log-density of each row as the networks see it, nats: one number, or (n,) where values are missing
     log_volume: NDArray[np.float64] | float = 0.0
 
     def __len__(self) -> int:

@@ -86,7 +86,7 @@ def row_of(plan: Plan, model: ModelSettings) -> Row:
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=aligned(latent),
         lanes=aligned(PANEL),
-        columns=aligned(3 * PANEL),
+        columns=aligned(9 * PANEL),
         kl_scales=aligned(latent),
         rates=aligned(CHUNK_ROWS * width if model.counts else 0),
     )
