@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,18 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two for the whole suite, whose tests mostly wait or have one thread; none for a part of it.
+    """Two for the whole suite, each of them for one core; none for a part of it.
 
     Tests that are named, and benchmarks, have the machine to themselves and start at once.
     """
     named = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
-    chosen = config.option.markexpr or config.option.keyword
-    return 2 if named == [config.rootpath / "tests"] and not chosen else 0
+    if named != [config.rootpath / "tests"] or config.option.markexpr or config.option.keyword:
+        return 0
+    # A test that does not say how many threads it wants has one, in the programs that it starts, too: the threads of two
+    # processes on two cores would mostly wait for each other. NumPy's own threads never meet in a test.
+    for name in ("VAEFAST_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    return 2
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

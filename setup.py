@@ -15,7 +15,7 @@ UNITS = ("unit_base.c", "unit_avx2.c", "unit_avx512.c", "choose.c")
 HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "threads.h")
 PIECES = (
     "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "counts.pxi", "tables.pxi", "forward.pxi", "rows.pxi",
-    "weights.pxi", "entry_points.pxi",
+    "weights.pxi", "importance.pxi", "entry_points.pxi",
 )  # fmt: skip
 # Nothing is fused that the code does not fuse, so every instruction set with a fused multiply-add rounds alike.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0"]

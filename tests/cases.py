@@ -132,11 +132,9 @@ CASES += COUNT_CASES
 # The same with covariates: their number, whether the encoder sees them, and whether rows of counts have sizes of their own.
 COVARIATE_CASES = [
     replace(
-        next(case for case in CASES if case.name == name),
+        case,
         name=f"{name} and {covariates} covariates",
-        model=replace(
-            next(case for case in CASES if case.name == name).model, covariates=covariates, encode_covariates=encoded
-        ),
+        model=replace(case.model, covariates=covariates, encode_covariates=encoded),
         sized=sized,
     )
     for name, covariates, encoded, sized in (
@@ -153,6 +151,8 @@ COVARIATE_CASES = [
         ("multinomial no hidden layer", 30, True, False),
         ("multinomial batch of one", 1, False, False),
     )
+    for case in CASES
+    if case.name == name
 ]
 CASES += COVARIATE_CASES
 # Tables in blocks: the shapes of `BERNOULLI` with values missing and with heavy tails, and columns of several kinds.

@@ -45,6 +45,14 @@ QUICK: dict[str, list[str]] = {
     "training": ["training/test_pace.py"],
 }
 
+# Files that take more than half a minute of a core, the longest first: where two processes share the suite, none of them
+# may be left with one when the other is done.
+LONGEST = (
+    "engines/test_cuda_engine.py", "engines/test_engines.py", "engines/test_objectives.py", "test_packaging.py",
+    "engines/test_distributed.py", "test_examples.py", "test_estimator.py", "cli/test_table_runs.py",
+    "tables/test_any_numbers.py", "cli/test_train_command.py", "engines/test_cython_engine.py",
+)  # fmt: skip
+
 
 def is_quick(node: str) -> bool:
     """Whether a test, by its name from the folder of the tests on, is one of QUICK's or in one of its files."""
@@ -53,10 +61,18 @@ def is_quick(node: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests."""
+    """Mark the quick tests, and put the longest files first."""
     folder = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        return LONGEST.index(name) if (name := file_of(item)) in LONGEST else len(LONGEST)
+
+    def file_of(item: pytest.Item) -> str:
+        return item.path.relative_to(folder).as_posix() if item.path.is_relative_to(folder) else ""
+
+    items.sort(key=place)
     for item in items:
-        if item.path.is_relative_to(folder) and is_quick(f"{item.path.relative_to(folder).as_posix()}::{item.name}"):
+        if is_quick(f"{file_of(item)}::{item.name}"):
             item.add_marker("quick")
 
 

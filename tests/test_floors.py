@@ -28,23 +28,26 @@ FLOORS: dict[str, set[str]] = {
     "models": {"errors", "models"},
     "files": {"errors", "files", "models"},
     "data": {"data", "errors", "models.count_rows", "models.noise"},
-    "tables": {"errors", "models.conditions", "models.count_rows", "models.noise", "models.settings", "tables"},
+    "tables": {
+        "errors", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings", "tables",
+    },
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},
     "engines.objectives": {"models.settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "models"},
-    "engines.images": {"models.count_rows", "models.settings"},
+    "engines.partly_observed": {"engines", "models"},
+    "engines.images": {"models.count_rows", "models.grey_levels", "models.settings"},
     "engines.examples": {"engines.images", "models"},
     "engines.compiled_copy": set(),
-    "engines.plan": {"models.layout"},
+    "engines.plan": {"models.columns", "models.layout"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
-        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.importance",
-        "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
+        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.objectives",
+        "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.examples", "engines.images", "engines.importance", "engines.kept_kernels",
+        "engines.contract", "engines.examples", "engines.images", "engines.kept_kernels",
         "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.cuda_driver": set(),
@@ -53,6 +56,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "inputs": {
         "data", "engines.in_float64", "errors", "inputs", "models", "tables", "training.early_stopping",
+        "training.log_volumes",
     },
     "inference": {"engines", "errors", "files", "inference", "models", "tables"},
     "training": {"engines.contract", "engines.in_float64", "errors", "models", "tables.row_weights", "training"},
@@ -63,7 +67,7 @@ FLOORS: dict[str, set[str]] = {
     "estimator": {"engines", "errors", "estimator", "files", "inference", "metrics", "models", "tables", "training"},
     "metrics": {"errors", "inference.ranking"},
     "anndata": {"errors", "estimator", "models.count_rows", "models.settings", "version"},
-    "__main__": {"cli", "errors", "evaluate", "reproduce", "train", "transform", "version"},
+    "__main__": {"cli", "errors", "evaluate", "impute", "reproduce", "train", "transform", "version"},
     "train": {
         "cli", "data", "engines", "errors", "files", "inference", "inputs", "plots", "runs", "tables", "training",
     },
@@ -73,6 +77,9 @@ FLOORS: dict[str, set[str]] = {
     },
     "transform": {
         "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "inference", "inputs", "runs", "version",
+    },
+    "impute": {
+        "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "inputs", "runs", "transform",
     },
     "reproduce": {
         "cli", "data", "engines", "errors", "evaluation", "files", "plots", "runs", "train", "training", "version",
@@ -89,6 +96,7 @@ PACKAGES: dict[str, set[str]] = {
         "estimator",
         "evaluation.measures",
         "files.model_file",
+        "impute",
         "inference",
         "inputs",
         "metrics",

@@ -44,15 +44,15 @@ def built_wheel(sdist, folder, **environment):
 
 def fresh_python(folder, wheel):
     """The interpreter of a new environment with this wheel, and with the dependencies that are installed here after it."""
-    python = bare_python(folder)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    python = bare_python(folder, with_pip=False)
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
     lend_dependencies(python)
     return python
 
 
-def bare_python(folder):
+def bare_python(folder, *, with_pip):
     """The interpreter of a new environment."""
-    venv.create(folder, with_pip=True)
+    venv.create(folder, with_pip=with_pip)
     return folder / "bin" / "python"
 
 
@@ -88,8 +88,13 @@ def test_the_sdist_holds_the_sources_of_the_extension_and_nothing_generated(sdis
     assert [name for name in names if name.startswith("build") or name.endswith(".so")] == []
 
 
-def test_the_wheel_trains_in_an_environment_of_its_own_without_numba(sdist, tmp_path):
-    wheel = built_wheel(sdist, tmp_path / "wheel")
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """The wheel made from the sdist with a compiler; what was compiled for it stays beside it, with the sources."""
+    return built_wheel(sdist, tmp_path_factory.mktemp("wheel") / "built")
+
+
+def test_the_wheel_trains_in_an_environment_of_its_own_without_numba(wheel, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert sum("cython_cpu/kernels." in name and name.endswith((".so", ".pyd")) for name in names) == 1
     assert [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxi"))] == []
@@ -153,14 +158,17 @@ def typed(checkout, line, code=0):
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
+def checkout(tmp_path_factory, wheel):
     """A copy of the checkout, beside a new environment into which it was installed as the README says.
 
-    Only where packages come from is another: pip fetches nothing, and takes what is installed here.
+    Only where packages come from is another: pip fetches nothing, and takes what is installed here. And what the wheel's build
+    has compiled of the same sources is not compiled again.
     """
     folder = tmp_path_factory.mktemp("first") / "checkout"
     copy_sources(folder)
-    python = bare_python(folder.parent / "venv")
+    (compiled,) = wheel.parent.glob("*/build")
+    shutil.copytree(compiled, folder / "build")
+    python = bare_python(folder.parent / "venv", with_pip=True)
     run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", cwd=folder)  # that of Python 3.11 is too old
     lend_dependencies(python)
     install, _ = first_command()
@@ -206,6 +214,6 @@ def test_uncompiled_sources_in_the_current_folder_say_what_to_type_instead(check
 def test_the_console_script_answers_for_every_command(checkout):
     out, _ = typed(checkout, "vaefast --help")
     assert out.startswith("usage: vaefast COMMAND")
-    for name in ("train", "evaluate", "transform", "reproduce"):
+    for name in ("train", "evaluate", "transform", "impute", "reproduce"):
         assert f"\n  {name} " in out
         assert typed(checkout, f"vaefast {name} --help")[0].startswith(f"usage: vaefast {name} ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,12 +79,31 @@ def test_quick_tests_are_marked(request):
         (["tests/test_quick.py::test_every_folder_is_tried_quickly"], {}, 0),
     ],
 )
-def test_the_whole_suite_alone_is_shared_by_two_processes(pytestconfig, arguments, chosen, workers):
+def test_the_whole_suite_alone_is_shared_by_two_processes_of_one_thread(pytestconfig, monkeypatch, arguments, chosen, workers):
+    for name in ("VAEFAST_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
     root = TESTS.parent
     conftest_of_all = pytestconfig.pluginmanager.get_plugin(str(root / "conftest.py"))
     option = SimpleNamespace(**{"markexpr": "", "keyword": "", **chosen})
     config = SimpleNamespace(args=arguments, invocation_params=SimpleNamespace(dir=root), rootpath=root, option=option)
     assert conftest_of_all.pytest_xdist_auto_num_workers(config) == workers
+    assert os.environ.get("VAEFAST_NUM_THREADS") == ("1" if workers else None)
+    monkeypatch.setenv("VAEFAST_NUM_THREADS", "2")
+    assert conftest_of_all.pytest_xdist_auto_num_workers(config) == workers
+    assert os.environ["VAEFAST_NUM_THREADS"] == "2"
+
+
+def test_the_longest_files_come_first_and_the_others_stay_in_their_order():
+    for name in conftest.LONGEST:
+        assert (TESTS / name).exists(), name
+    names = ("models/test_noise.py", conftest.LONGEST[1], "data/test_csv.py", conftest.LONGEST[0], conftest.LONGEST[1])
+    items = [SimpleNamespace(path=TESTS / name, name=f"test_{i}") for i, name in enumerate(names)]
+    items.append(SimpleNamespace(path=TESTS.parent / "benchmarks" / "bench_step.py", name="test_5"))
+    for item in items:
+        item.add_marker = lambda marker: None
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.name for item in items] == ["test_3", "test_1", "test_4", "test_0", "test_2", "test_5"]
 
 
 def test_no_two_test_files_have_one_name():

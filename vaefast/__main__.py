@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model on a data set, and draw its figures",
     "evaluate": "measure a trained model on test data: ELBO, log p(x), active units",
     "transform": "write the latents and the scores of every row of a file",
+    "impute": "write a table again with its missing values filled in",
     "reproduce": "train and evaluate the rows of a published table",
 }
 # What other programs call them.
@@ -22,6 +23,7 @@ SYNONYMS = {
     "train": ("fit", "run", "learn"),
     "evaluate": ("eval", "test", "score", "validate"),
     "transform": ("encode", "embed", "predict", "apply"),
+    "impute": ("fill", "fillna", "complete", "imputation"),
 }
 CHOICE = ", ".join([*COMMANDS][:-1]) + f" or {[*COMMANDS][-1]}"
 
@@ -59,6 +61,10 @@ def _main_of(name: str) -> Callable[[list[str]], int]:
         from vaefast import transform
 
         return transform.main
+    if name == "impute":
+        from vaefast import impute
+
+        return impute.main
     from vaefast import reproduce
 
     return reproduce.main

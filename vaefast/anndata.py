@@ -92,32 +92,39 @@ def embed(
         settings["likelihood"] = "negative-binomial"
     vae = VAE(n_components, **settings)
     genes, batches = _genes(adata, use_highly_variable), _batches(adata, batch_key)
-    if vae.likelihood in COUNT_LIKELIHOODS:
-        source = _counts_in(adata, layer)
-        X: Any = _counts(source, genes)
-    else:
-        source = _X(adata) if layer is None else _layer(adata, layer)
-        X = _as_it_is(source, genes)
-    chosen = int(X.shape[1])
-    log.info("counts of %s; %s%d genes", source.name, "" if genes is None else "highly variable genes: ", chosen)
-    if vae.verbose:
-        which = "all genes" if genes is None else f"the highly variable genes, {chosen:,} of {len(genes):,}"
-        print(f"{source.name}: {X.shape[0]:,} cells; {which}", flush=True)
+    X, name = _values(adata, layer, genes, counts=vae.likelihood in COUNT_LIKELIHOODS)
+    _announce(name, X.shape, genes, aloud=bool(vae.verbose))
     vae.fit(X, covariates=batches)
-    latents = vae.transform(X, covariates=batches)
-    adata.obsm[key_added] = latents
+    adata.obsm[key_added] = vae.transform(X, covariates=batches)
     adata.uns[key_added] = {
         "vaefast": __version__,
-        "counts": source.name,
+        "counts": name,
         "use_highly_variable": genes is not None,
-        "n_genes": chosen,
-        "batch_key": [] if batches is None else [str(name) for name in batches.columns],
+        "n_genes": int(X.shape[1]),
+        "batch_key": [] if batches is None else [str(column) for column in batches.columns],
         "likelihood": vae.likelihood_,
         "seed": int(vae.seed_),
         "epochs": int(vae.n_iter_),
         "settings": _plain(vae),
     }
     return vae
+
+
+def _values(adata: Any, layer: str | None, genes: NDArray[np.bool_] | None, *, counts: bool) -> tuple[Any, str]:
+    """What to train on, (cells, genes), and what messages call it."""
+    if counts:
+        source = _counts_in(adata, layer)
+        return _counts(source, genes), source.name
+    source = _X(adata) if layer is None else _layer(adata, layer)
+    return _as_it_is(source, genes), source.name
+
+
+def _announce(name: str, shape: tuple[int, int], genes: NDArray[np.bool_] | None, *, aloud: bool) -> None:
+    """Log, and print if asked to, what is trained on."""
+    log.info("counts of %s; %s%d genes", name, "" if genes is None else "highly variable genes: ", shape[1])
+    if aloud:
+        which = "all genes" if genes is None else f"the highly variable genes, {shape[1]:,} of {len(genes):,}"
+        print(f"{name}: {shape[0]:,} cells; {which}", flush=True)
 
 
 @dataclass(frozen=True)

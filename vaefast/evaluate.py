@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -42,6 +42,7 @@ class Options:
     data: str | None
     data_dir: Path | None
     layer: str | None
+    missing: list[str] | None
     limit: int | None
     engine: str
     threads: int | None
@@ -72,10 +73,10 @@ def run(options: Options, interruption: Interruption) -> None:
     folder = _folder(options)
     try:
         start = time.perf_counter()
-        rows, volume = data.drawn, data.inputs.log_volume
+        rows = data.drawn
         with Display(len(rows), data.unit) as display:
             found = measures.assess(
-                model, rows.values, options.samples, display.show, exact_rows=rows.exact, log_volume=volume
+                model, rows.values, options.samples, display.show, exact_rows=rows.exact, log_volume=rows.log_volume
             )
         report = _report(options, found, data, model, time.perf_counter() - start)
         _write(folder, report)
@@ -148,7 +149,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
 
     They are if the data have no test set of their own and are not those of the run, whose training rows must be left out.
     """
-    from vaefast.data import Dataset, Rows, read, split, unsplit
+    from vaefast.data import Dataset, Reading, Rows, read, split, unsplit
     from vaefast.inputs import finding
     from vaefast.inputs.source import TABLE, Source
 
@@ -162,7 +163,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
         layer = options.layer or layer_of(options.run, path)
         known = Source(
             path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer, covariates=told.names,
-            size_factors=told.size_column,
+            size_factors=told.size_column, missing=missing_of(options.run, options.missing),
         )  # fmt: skip
         if recorded is not None and recorded.test_fraction > 0:
             divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
@@ -170,7 +171,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
                 return divided, False
         whole = finding.whole(known)
         return whole, not isinstance(whole, Dataset)
-    found = read(path, options.data_dir, color=recorded is not None and recorded.color, layer=options.layer)
+    found = read(path, options.data_dir, Reading(color=recorded is not None and recorded.color, layer=options.layer))
     if isinstance(found, Dataset):
         return found, False
     assert isinstance(found, Rows)
@@ -232,6 +233,16 @@ def layer_of(path: Path, data: str) -> str | None:
         return _source(path)[0].layer if data.lower().endswith(".h5ad") else None
     except SettingsError:
         return None
+
+
+def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
+    """What a cell says where its value is missing: as it is given, else as a run was told; nothing without a record."""
+    if given is not None:
+        return tuple(given)
+    try:
+        return _source(path)[0].missing
+    except SettingsError:
+        return ()
 
 
 def is_in_color(path: Path) -> bool:
@@ -390,6 +401,7 @@ def _build_parser() -> Parser:
         metavar="NAME",
         help="for --data in an .h5ad file: the layer to read instead of X (default: that of the run)",
     )
+    add_missing(add)
     add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument
     add("--samples", metavar="S", type=int, default=5000, help="samples per example for log p(x); more samples are more "

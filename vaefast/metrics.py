@@ -69,17 +69,13 @@ def ndcg_at_k(recommended: ArrayLike, held_out: Any, k: int, *, per_row: bool = 
     ----------
     recommended : array-like of shape (N, K) or (N, X)
         Columns or scores, as for `recall_at_k`.
-    held_out : array-like or sparse matrix of shape (N, X)
-        What is not zero was held out.
-    k : int
-        How many columns count.
-    per_row : bool, default=False
-        Give the NDCG of each row of which something was held out instead of their mean.
+    held_out, k, per_row
+        As for `recall_at_k`.
 
     Returns
     -------
-    float, or ndarray of shape (rows with something held out,), float64
-        From 0 to 1.
+    float or ndarray
+        As `recall_at_k` gives them, from 0 to 1.
 
     Raises
     ------

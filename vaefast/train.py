@@ -62,6 +62,7 @@ def run(options: Options, interruption: Interruption, job: Job | None = None) ->
 
 def _run(options: Options, resumed: Resumed | None, interruption: Interruption, job: Job) -> None:
     from vaefast.engines import compiled_copy
+    from vaefast.engines.partly_observed import for_any_rows
     from vaefast.runs.run_folder import environment
 
     _choose_engine(options, job)  # before the data are read, which may take long
@@ -76,7 +77,12 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         raise SettingsError("--start-from begins a new run, and --resume continues one: give one of them")
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
-    options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width)
+    missing = data.missing or (started_from is not None and started_from.model.missing)
+    options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width, missing)
+    if job.several and data.has_gaps:
+        raise SettingsError(
+            f"{data.name} misses values, which training over several ranks does not take: train in one process"
+        )
     engine_name, threads = _choose_engine(options, job), job.thread_count(options.threads)
     state = None if started_from is None else _start(started_from, options)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
@@ -88,6 +94,8 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         "settings": _settings(options, data), "environment": surroundings, "source": source.record(data.kind, data.name),
     }  # fmt: skip
     engine = job.engine(engine_name, options.model, options)
+    if data.has_gaps:
+        engine = for_any_rows(engine, options.model, options.training)
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:
@@ -117,7 +125,7 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
     split = options.likelihood, options.scaling, fraction, options.label, options.all_columns, options.color
     return source.Source(
         options.data, options.data_dir, *split, kind, layer=options.layer, covariates=options.covariates,
-        size_factors=options.size_factors,
+        size_factors=options.size_factors, missing=options.missing,
     )  # fmt: skip
 
 
@@ -255,7 +263,7 @@ def _train(
             validation_values=None if data.validation is None else data.validation.values,
             exact_test_rows=None if data.test is None else data.test.exact,
             exact_validation_rows=None if data.validation is None else data.validation.exact,
-            log_volume=data.inputs.log_volume,
+            log_volumes=data.log_volumes,
         )
         for line in epochs:
             folder.append_metrics(line)
@@ -347,7 +355,8 @@ def _start(saved: SavedModel, options: Options) -> State:
     from vaefast.engines.contract import State
 
     for field, wanted in asdict(options.model).items():
-        if (found := getattr(saved.model, field)) != wanted:
+        # A model of complete rows may go on with others: its parameters are the same.
+        if (found := getattr(saved.model, field)) != wanted and field != "missing":
             raise SettingsError(f"--start-from {options.start_from} has {field} {found}, but this run {wanted}: give the same")
     return State.initial(saved.parameters)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
+from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, missing_of, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Options:
     data: str
     out: Path
     layer: str | None
+    missing: list[str] | None
     std: bool
     samples: int | None
     limit: int | None
@@ -64,10 +65,10 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.files import atomic
     from vaefast.inputs import ToldColumns
 
-    _check_out(options)
+    check_out(options.out, options.data, options.model, options.force)
     threads = None if options.threads is None else thread_count(options.threads)
     vae = load(model_of(options.model), engine=options.engine, n_jobs=threads)
-    data = _rows(vae, options)
+    data = rows_of(vae, options.model, options.data, options.layer, options.missing).first(options.limit)
     if data.notice:
         complain(data.notice)
     columns = ToldColumns.of(data.told, len(vae._told.names), data.name)
@@ -83,7 +84,7 @@ def run(options: Options, interruption: Interruption) -> None:
     say(f"{data.name}: {len(data):,} rows | {', '.join(_columns(arrays))} | {options.out}")
 
 
-def _check_out(options: Options) -> None:
+def check_out(out: Path, data: str, model: Path, force: bool) -> None:
     """Refuse, before anything is computed, an --out that cannot be written or that exists.
 
     Raises
@@ -93,31 +94,30 @@ def _check_out(options: Options) -> None:
     OutputError
         Its folder does not exist, or it is a folder itself.
     """
-    out = options.out
     if out.is_dir():
         raise OutputError(f"{out} is a folder: give --out the name of a file")
     if not out.absolute().parent.is_dir():
         raise OutputError(f"the folder {out.parent} of --out {out} does not exist: make it, or choose another --out")
     if not out.exists():
         return
-    read = (Path(options.data).expanduser(), model_of(options.model))
+    read = (Path(data).expanduser(), model_of(model))
     if any(path.exists() and os.path.samefile(path, out) for path in read):
         raise SettingsError(f"--out {out} is a file that this command reads: choose another --out")
-    if not options.force:
+    if not force:
         raise SettingsError(f"{out} exists: choose another --out, or replace it with --force")
 
 
-def _rows(vae: VAE, options: Options) -> Numbers:
-    """The rows to transform: as pixels for a model of pictures, else as plain numbers.
+def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[str] | None) -> Numbers:
+    """The rows of a file for a model: as pixels for a model of pictures, else as plain numbers.
 
     Raises
     ------
     DataError
         The rows cannot be read, or have another number of columns than the model.
     """
-    from vaefast.data import numbers_of, read, read_numbers
+    from vaefast.data import Reading, numbers_of, read, read_numbers
 
-    name, known = str(Path(options.data).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
+    name, known = str(Path(file).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
     wanted = vae.n_features_in_
@@ -125,16 +125,14 @@ def _rows(vae: VAE, options: Options) -> Numbers:
     told = vae._told.names if size_factors is None else (*vae._told.names, size_factors)
     pictures = vae._inputs.are_pictures
     if pictures and told:
-        raise DataError(
-            f"{options.model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python"
-        )
+        raise DataError(f"{model} was told {', '.join(told)} of pictures, which no file holds: use vaefast.load in Python")
     if pictures:
-        data = numbers_of(read(name, color=is_in_color(options.model), layer=options.layer), known)
+        data = numbers_of(read(name, how=Reading(color=is_in_color(model), layer=layer)), known)
     else:
-        data = read_numbers(name, wanted, known, layer=options.layer or layer_of(options.model, name), told=told)
+        how = Reading(layer=layer or layer_of(model, name), missing=missing_of(model, missing))
+        data = read_numbers(name, wanted, known, how, told)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
-    data = data.first(options.limit)
     return data if vae._inputs.are_counts else data.dense()  # counts stay sparse
 
 
@@ -148,16 +146,16 @@ def _arrays(
     import numpy as np
 
     X, covariates, sizes = data.values, columns.values(vae._told), columns.sizes
-    with _placed(data, vae):
+    with placed(data, vae):
         table = vae._inputs.table(X)
     columns.beside(table, vae._told)  # looks at every value that is told
-    with _placed(data, vae):
+    with placed(data, vae):
         mean, std = vae.posterior(X, covariates=covariates)  # looks at every value
     arrays: dict[str, NDArray[Any]] = {"latent": mean} | ({"std": std} if options.std else {})
     arrays["elbo"] = np.empty(len(data))
     if options.samples is not None:
         arrays["log_p"] = np.empty(len(data))
-    for rows in _blocks(len(data)):
+    for rows in blocks(len(data)):
         about: dict[str, Any] = {
             "covariates": None if covariates is None else {name: values[rows] for name, values in covariates.items()},
             "size_factors": None if sizes is None else sizes[rows],
@@ -170,7 +168,7 @@ def _arrays(
 
 
 @contextmanager
-def _placed(data: Numbers, vae: VAE) -> Iterator[None]:
+def placed(data: Numbers, vae: VAE) -> Iterator[None]:
     """Refusals of a value name its place in the file."""
     from vaefast.inputs import in_file
 
@@ -181,7 +179,8 @@ def _placed(data: Numbers, vae: VAE) -> Iterator[None]:
         raise DataError(f"{data.name} as {where}") from error
 
 
-def _blocks(rows: int) -> Iterator[slice]:
+def blocks(rows: int) -> Iterator[slice]:
+    """So many rows, in pieces between which signals are handled."""
     for start in range(0, rows, BLOCK):
         yield slice(start, start + BLOCK)
 
@@ -231,6 +230,7 @@ def _build_parser() -> Parser:
     add("--data", metavar="FILE", required=True, help="the rows: a file or folder of any format that vaefast train "
         "reads")  # fmt: skip
     add("--layer", metavar="NAME", help="for an .h5ad file: the layer to read instead of X (default: that of the run)")
+    add_missing(add)
     add("--limit", metavar="N", type=int, help="transform only the first N rows")
     add = parser.add_argument_group("table").add_argument
     add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")

@@ -42,14 +42,14 @@ def test_from_python_a_command_is_that_of_the_console_script():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "no command is given: choose train, evaluate, transform or reproduce; vaefast --help describes them"),
+        ((), "no command is given: choose train, evaluate, transform, impute or reproduce; vaefast --help describes them"),
         (("trian",), "there is no command 'trian': did you mean vaefast train?"),
         (("Evaluate", "runs/a"), "there is no command 'Evaluate': did you mean vaefast evaluate?"),
         (("fit",), "there is no command 'fit': did you mean vaefast train?"),
         (("embed",), "there is no command 'embed': did you mean vaefast transform?"),
-        (("quux",), "there is no command 'quux': choose train, evaluate, transform or reproduce"),
-        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform or reproduce, such as "
-         "vaefast train --data"),
+        (("quux",), "there is no command 'quux': choose train, evaluate, transform, impute or reproduce"),
+        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform, impute or reproduce, such "
+         "as vaefast train --data"),
     ],
     ids=str,
 )  # fmt: skip
@@ -113,9 +113,10 @@ GROUPS = {
     "train": ["data", "model", "training", "objective", "optimiser", "run", "engine", "help"],
     "evaluate": ["model and data", "measures and figures", "engine", "help"],
     "transform": ["model and data", "table", "engine", "help"],
+    "impute": ["model and data", "result", "engine", "help"],
     "reproduce": ["what to reproduce", "data", "training and evaluation", "engine", "help"],
 }
-FIRST = {"train": "--data", "evaluate": "RUN", "transform": "MODEL", "reproduce": "TABLE"}
+FIRST = {"train": "--data", "evaluate": "RUN", "transform": "MODEL", "impute": "MODEL", "reproduce": "TABLE"}
 
 
 @pytest.mark.parametrize("command", GROUPS)

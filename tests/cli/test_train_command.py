@@ -886,7 +886,8 @@ def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
 
 def test_a_terminal_shows_a_bar_with_the_bound(digits_run, tmp_path):
     data = images(tmp_path / "grey.npy", 4000, 64)
-    code, text = shown_on_a_terminal(tmp_path, "--data", data, *SMALL, "--batch-size", "20", "--epochs", "100")
+    arguments = ("--data", data, *SMALL, "--batch-size", "20", "--epochs", "100", "--threads", "1")
+    code, text = shown_on_a_terminal(tmp_path, *arguments)
     assert code == 0
     bars = re.findall(r"epoch +(\d+)/100  ELBO +(-[\d.]+) +(\d+)%\|", text)
     assert len(bars) > 1

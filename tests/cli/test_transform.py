@@ -229,18 +229,11 @@ def test_an_estimator_of_grey_levels(command):
 
 
 def test_numbers_that_do_not_fit(command, table):
-    for value, words in (
-        (np.nan, "row 3, column 1 (both counted from 0) is 'nan': a value is missing"),
-        (np.inf, "row 3, column 1 (both counted from 0) is inf: give finite numbers"),
-    ):
-        wrong = TABLE.copy()
-        wrong[3, 1] = value
-        np.save("x.npy", wrong)
-        refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "x.npy", words)
-    frame = pd.DataFrame(TABLE, columns=NAMES)
-    frame.loc[3, "b"] = np.nan
-    frame.to_csv("x.csv")
-    refused(command, 3, ("table.safetensors", "--data", "x.csv", "--out", "z.csv"), "line 5, column 3 'b'", "is missing")
+    wrong = TABLE.copy()
+    wrong[3, 1] = np.inf
+    np.save("x.npy", wrong)
+    words = "row 3, column 1 (both counted from 0) is inf: give finite numbers"
+    refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "x.npy", words)
     np.save("x.npy", np.array([["text"]]))
     refused(command, 3, ("table.safetensors", "--data", "x.npy", "--out", "z.csv"), "values of type <U4")
     np.save("x.npy", TABLE[:, 0])

@@ -20,7 +20,7 @@ from tests.data.making import (
     refused,
     saved,
 )
-from vaefast.data import Images, load, values
+from vaefast.data import Images, Reading, load, values
 from vaefast.data.images import assemble
 from vaefast.errors import DataError
 from vaefast.models.noise import Purpose, permutation
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 def test_npy_is_split_by_the_keyed_permutation(tmp_path: Path) -> None:
     path = saved(tmp_path / "faces.npy", GREY)
-    dataset = load(str(path), test_fraction=0.4)
+    dataset = load(str(path), how=Reading(test_fraction=0.4))
     order = permutation(0, Purpose.TRAIN_TEST_SPLIT, 0, 5)
     np.testing.assert_array_equal(dataset.train.values, GREY[order[:3]])
     np.testing.assert_array_equal(dataset.test.values, GREY[order[3:]])
@@ -210,7 +210,7 @@ def test_npz_with_its_own_split(tmp_path: Path, train: str, test: str) -> None:
     path = tmp_path / "a.npz"
     arrays: dict[str, Any] = {train: GREY[:3], test: GREY[3:], "y_train": [[3], [1], [2]], "y_test": [4.0, 5.0]}
     np.savez(path, **arrays)
-    dataset = load(str(path), test_fraction=0.9)
+    dataset = load(str(path), how=Reading(test_fraction=0.9))
     np.testing.assert_array_equal(dataset.train.values, GREY[:3])
     np.testing.assert_array_equal(dataset.test.values, GREY[3:])
     assert dataset.name == "a.npz"
@@ -223,7 +223,7 @@ def test_npz_with_its_own_split(tmp_path: Path, train: str, test: str) -> None:
 
 def test_npz_labels_follow_their_images_through_the_split(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=GREY, y_train=GREY[:, 0])
-    dataset = load(str(tmp_path / "a.npz"), test_fraction=0.4)
+    dataset = load(str(tmp_path / "a.npz"), how=Reading(test_fraction=0.4))
     assert dataset.train_labels is not None
     assert dataset.test_labels is not None
     np.testing.assert_array_equal(dataset.train_labels, dataset.train.values[:, 0])
@@ -303,14 +303,14 @@ def test_channels_become_grey_or_are_kept(tmp_path: Path, dtype: Any) -> None:
     assert dataset.notice == f"{path}: pictures in colour are taken as grey (--color keeps the channels)"
     rows = everything(dataset)
     np.testing.assert_allclose(rows, grey if dtype == np.uint8 else grey / 255, atol=0 if dtype == np.uint8 else 0.5 / 255)
-    kept = load(str(path), color=True)
+    kept = load(str(path), how=Reading(color=True))
     assert (kept.train.shape, kept.train.channels, kept.notice) == ((6, 8), 3, None)
     np.testing.assert_array_equal(everything(kept), array.reshape(5, -1).astype(kept.train.values.dtype))
 
 
 def test_channels_first_and_single_channels(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", np.moveaxis(COLOURS, 3, 1))
-    kept = load(str(path), color=True)
+    kept = load(str(path), how=Reading(color=True))
     np.testing.assert_array_equal(everything(kept), COLOURS.reshape(5, -1))
     assert kept.notice == f"{path}: shape (N, 3, 6, 8) is read as (N, channels, height, width)"
     single = load(str(saved(tmp_path / "b.npy", COLOURS[..., :1])))

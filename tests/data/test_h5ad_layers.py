@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from vaefast.data import Numbers, read_any, read_numbers
+from vaefast.data import Numbers, Reading, read_any, read_numbers
 from vaefast.data import h5sparse as h5sparse_module
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
@@ -45,14 +45,14 @@ def write(path: Path, **matrices: Any) -> Path:
 
 
 def table_in(path: Path, **chosen: Any) -> Numbers:
-    found = read_any(str(path), **chosen)
+    found = read_any(str(path), how=Reading(**chosen))
     assert isinstance(found, Numbers)
     return found
 
 
 def refusal(path: Path, **chosen: Any) -> str:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)
+        read_any(str(path), how=Reading(**chosen))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -71,8 +71,8 @@ def test_a_layer_and_raw_are_read_by_name(tmp_path):
     table = table_in(path, layer="raw")
     np.testing.assert_array_equal(table.dense().values, raw)
     assert len(table.names) == 13
-    np.testing.assert_array_equal(read_numbers(str(path), 11, layer="counts").dense().values, COUNTS)
-    chosen = read_numbers(str(path), 2, ["var 12", "var 3"], layer="raw")
+    np.testing.assert_array_equal(read_numbers(str(path), 11, how=Reading(layer="counts")).dense().values, COUNTS)
+    chosen = read_numbers(str(path), 2, ["var 12", "var 3"], Reading(layer="raw"))
     np.testing.assert_array_equal(chosen.dense().values, raw[:, [12, 3]])
 
 

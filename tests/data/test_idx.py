@@ -17,7 +17,7 @@ from tests.data.making import (
     refused,
     saved,
 )
-from vaefast.data import load, reading
+from vaefast.data import Reading, load, reading
 from vaefast.data.idx import parse_idx, read_idx
 from vaefast.errors import DataError
 
@@ -126,7 +126,7 @@ def four(folder: Path, **other: NDArray[np.uint8]) -> Path:
 
 
 def test_idx_folder_keeps_its_own_split(tmp_path: Path) -> None:
-    dataset = load(str(four(tmp_path / "fashion")), test_fraction=0.9)
+    dataset = load(str(four(tmp_path / "fashion")), how=Reading(test_fraction=0.9))
     assert (dataset.name, dataset.train.shape) == ("fashion", (3, 4))
     np.testing.assert_array_equal(dataset.train.values, GREY)
     np.testing.assert_array_equal(dataset.test.values, GREY[:2])

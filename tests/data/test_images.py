@@ -14,7 +14,7 @@ from tests.data.making import (
     everything,
     refused,
 )
-from vaefast.data import Images, load
+from vaefast.data import Images, Reading, load
 from vaefast.data.images import fingerprint, guessed_shape
 from vaefast.errors import DataError, SettingsError
 from vaefast.models.noise import Purpose, permutation
@@ -101,15 +101,15 @@ def test_digits() -> None:
 
 
 def test_test_fraction_sets_the_size_of_the_test_set() -> None:
-    assert len(load("digits", test_fraction=0.5).test) == 898
-    assert len(load("digits", test_fraction=1e-9).test) == 1
-    assert len(load("digits", test_fraction=1 - 1e-9).train) == 1
+    assert len(load("digits", how=Reading(test_fraction=0.5)).test) == 898
+    assert len(load("digits", how=Reading(test_fraction=1e-9)).test) == 1
+    assert len(load("digits", how=Reading(test_fraction=1 - 1e-9)).train) == 1
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_test_fraction_is_checked(fraction: float) -> None:
     with pytest.raises(SettingsError):
-        load("digits", test_fraction=fraction)
+        load("digits", how=Reading(test_fraction=fraction))
 
 
 def test_the_digits_file_holds_what_the_function_of_scikit_learn_returns(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from vaefast.data import Numbers, may_be_table, read, read_any, read_numbers
+from vaefast.data import Numbers, Reading, may_be_table, read, read_any, read_numbers
 from vaefast.data.tenx import unique
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
@@ -26,14 +26,14 @@ BANNER = "%%MatrixMarket matrix coordinate integer general\n"
 
 
 def table_in(path: Path | str, **chosen: Any) -> Numbers:
-    found = read_any(str(path), **chosen)
+    found = read_any(str(path), how=Reading(**chosen))
     assert isinstance(found, Numbers)
     return found
 
 
 def refused(path: Path, *words: str, **chosen: Any) -> None:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)
+        read_any(str(path), how=Reading(**chosen))
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):

@@ -14,7 +14,7 @@ from tests.data.making import (
     picture,
     refused,
 )
-from vaefast.data import Rows, load, read
+from vaefast.data import Reading, Rows, load, read
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -146,10 +146,10 @@ def test_colour_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     assert isinstance(rows, Rows)
     np.testing.assert_array_equal(rows.images.values[0], np.array(Image.fromarray(RED_AND_BLUE).convert("L")).reshape(-1))
     assert rows.notice == f"{tmp_path}: pictures in colour are taken as grey (--color keeps the channels)"
-    kept = read(str(tmp_path), color=True)
+    kept = read(str(tmp_path), how=Reading(color=True))
     assert isinstance(kept, Rows)
     np.testing.assert_array_equal(kept.images.values[0], RED_AND_BLUE.reshape(-1))
     assert (kept.images.shape, kept.images.channels, kept.notice) == ((3, 4), 3, None)
-    dataset = load(str(tmp_path), color=True)
+    dataset = load(str(tmp_path), how=Reading(color=True))
     assert dataset.train.channels == dataset.test.channels == 3
     assert dataset.sha256 != load(str(tmp_path)).sha256

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mpi import with_mpi
 
-from vaefast.data import ShardedImages, load
+from vaefast.data import Reading, ShardedImages, load
 from vaefast.errors import DataError
 
 
@@ -30,7 +30,7 @@ def test_the_sets_are_those_of_one_file_in_the_order_of_the_files(tmp_path, dtyp
     whole = load(str(tmp_path / "whole.npy"))
     for name, cuts in (("one", []), ("three", [10, 70]), ("with an empty one", [40, 40])):
         pattern = save(tmp_path / name, array, cuts)
-        data, apart = load(pattern), load(pattern, in_memory=False)
+        data, apart = load(pattern), load(pattern, how=Reading(in_memory=False))
         for mine, theirs in ((data.train, whole.train), (data.test, whole.test)):
             assert np.array_equal(np.unique(mine.values, axis=0), np.unique(theirs.values, axis=0))
         assert np.array_equal(data.train.values, array[np.isin(np.arange(100), _places(array, data.train.values))])

@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
-from vaefast.data import Numbers, Rows, may_be_table, read, read_any, read_numbers
+from vaefast.data import Numbers, Reading, Rows, may_be_table, read, read_any, read_numbers
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
 from vaefast.errors import DataError
@@ -26,14 +26,14 @@ KINDS = ["red", "green", "blue"] * 4
 
 
 def table_in(path: Path, **chosen: object) -> Numbers:
-    found = read_any(str(path), **chosen)  # type: ignore[arg-type]
+    found = read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     assert isinstance(found, Numbers)
     return found
 
 
 def refused(path: Path, *words: str, **chosen: object) -> None:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)  # type: ignore[arg-type]
+        read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):
@@ -112,8 +112,9 @@ def test_pixels_in_frames_are_pictures(path):
 def test_frames_with_holes_dates_and_infinities(path):
     holes = FRAME.copy()
     holes.iloc[4, 1] = holes.iloc[7, 2] = np.nan
-    refused(write(holes, path), "row 4 (counted from 0), column 'size'", "a value is missing")
-    refused(write(holes.astype({"size": "Float64"}), path), "row 4 (counted from 0), column 'size'", "a value is missing")
+    for frame in (holes, holes.astype({"size": "Float64"}), holes.assign(extra=None)):
+        read = table_in(write(frame, path)).values
+        np.testing.assert_array_equal(read, frame.to_numpy(np.float64, na_value=np.nan))
     refused(write(FRAME.assign(when=pd.Timestamp("2026-01-01")), path), "column 'when' holds dates or times")
     refused(write(FRAME.assign(lists=[[1, 2]] * 12), path), "column 'lists' holds values of type list")
     refused(write(FRAME.assign(big=np.inf), path), "row 0 (counted from 0), column 'big' is inf")
@@ -311,7 +312,10 @@ def test_arrays_with_holes(tmp_path):
     holes: NDArray[Any] = VALUES.copy()
     holes[7, 2] = holes[9, 0] = np.nan
     np.save(tmp_path / "a.npy", holes)
-    refused(tmp_path / "a.npy", "row 7, column 2 (both counted from 0)", "the first of 2: fill them in")
+    np.testing.assert_array_equal(table_in(tmp_path / "a.npy").values, holes)
+    np.testing.assert_array_equal(table_in(tmp_path / "a.npy", missing=("-", repr(float(VALUES[1, 1])))).values[1, 1], np.nan)
+    np.save(tmp_path / "a.npy", np.full((3, 2), np.nan))
+    refused(tmp_path / "a.npy", "holds no numbers: every value is missing")
     holes[0, 1] = -np.inf
     np.save(tmp_path / "a.npy", np.nan_to_num(holes, nan=0.0, neginf=-np.inf))
     refused(tmp_path / "a.npy", "row 0, column 1 (both counted from 0) is -inf")
@@ -346,7 +350,7 @@ def test_without_a_model_labels_are_asked_for(tmp_path):
     path = write(FRAME.assign(label=1), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="looks like labels"):
         read_numbers(str(path))
-    assert read_numbers(str(path), label="label").names == ("age", "size", "weight")
-    assert read_numbers(str(path), all_columns=True).values.shape == (12, 4)
+    assert read_numbers(str(path), how=Reading(label="label")).names == ("age", "size", "weight")
+    assert read_numbers(str(path), how=Reading(all_columns=True)).values.shape == (12, 4)
     assert read_numbers(str(path), 4).values.shape == (12, 4)
     assert read_numbers(str(path), 3).values.shape == (12, 3)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaefast.data import Dataset, Numbers, Rows, read_any, read_numbers
+from vaefast.data import Dataset, Numbers, Reading, Rows, read_any, read_numbers
 from vaefast.data.dialect import Dialect, dialect_of, encoding_of
 from vaefast.errors import DataError
 
@@ -31,14 +31,14 @@ def written(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
 
 
 def table_in(path: Path, **chosen: object) -> Numbers:
-    found = read_any(str(path), **chosen)  # type: ignore[arg-type]
+    found = read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     assert isinstance(found, Numbers)
     return found
 
 
 def refused(path: Path, *words: str, **chosen: object) -> None:
     with pytest.raises(DataError) as caught:
-        read_any(str(path), **chosen)  # type: ignore[arg-type]
+        read_any(str(path), how=Reading(**chosen))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(path), *words):
@@ -167,8 +167,7 @@ def test_an_archive_of_several_files(tmp_path):
 
 
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
-    refused(written(tmp_path, "\r\na,b\r\n\r\n1,-2\r\n\r\n\r\n3,4\r\n5,\r\n\r\n"), "line 8, column 2 'b' is empty")
-    refused(written(tmp_path, "a,b\n1,-2\n\n3,nan\n"), "line 4, column 2 'b' is 'nan'")
+    refused(written(tmp_path, "\r\na,b\r\n\r\n1,-2\r\n\r\n\r\n3,4\r\n5,inf\r\n\r\n"), "line 8, column 2 'b' is inf")
     refused(written(tmp_path, "a,b\n1,-2\n\n3,inf\n"), "line 4, column 2 'b' is inf: give finite numbers")
     table = table_in(written(tmp_path, "a,b\r\n1,-2\r\n3,4\r\n\r\n \r\n"))
     assert table.values.tolist() == [[1, -2], [3, 4]]
@@ -178,19 +177,35 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
     "token", ["", "NA", "N/A", "#N/A", "NULL", "null", "nan", "NaN", "None", "?", "-", ".", "<NA>", "#DIV/0!"]
 )
 def test_tokens_of_missing_values(tmp_path, token):
-    path = written(tmp_path, f"a,b\n1.5,-2\n{token},4\n5,{token}\n")
-    refused(
-        path, "line 3, column 1 'a'", "a value is missing, the first of 2: fill them in, or leave their rows or columns out"
-    )
+    path = written(tmp_path, f"a,b\n1.5,-2\n{token},4\n5, {token}\n")
+    np.testing.assert_array_equal(table_in(path).values, [[1.5, -2], [np.nan, 4], [5, np.nan]])
 
 
-def test_missing_values_are_counted_wherever_they_are_found(tmp_path):
-    FRAME.mask(VALUES > 1e5).to_csv(tmp_path / "a.csv", index=False)
-    count = int((VALUES > 1e5).sum())
-    row = int(np.argwhere(VALUES > 1e5)[0][0])
-    refused(tmp_path / "a.csv", f"line {row + 2}, column 4 'e'", f"the first of {count}")
-    FRAME.mask(VALUES > 1e5).to_csv(tmp_path / "a.csv", index=False, na_rep="nan")
-    refused(tmp_path / "a.csv", f"line {row + 2}, column 4 'e'", f"the first of {count}")
+@pytest.mark.parametrize("written_as", ["", "nan", "NA"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_frame_with_missing_values_is_read_as_pandas_wrote_it(tmp_path, written_as, separator):
+    gaps = FRAME.mask(VALUES > 1e5).assign(alive=VALUES[:, 0] > 0, label=SPECIES)
+    gaps["alive"] = gaps["alive"].astype(object).where(VALUES[:, 1] > np.quantile(VALUES[:, 1], 0.2), None)
+    gaps.to_csv(tmp_path / "a.csv", index=False, na_rep=written_as, sep=separator)
+    table = table_in(tmp_path / "a.csv", label="label")
+    np.testing.assert_array_equal(table.values, gaps.drop(columns="label").astype(float).to_numpy())
+    assert np.isnan(table.values[:, :-1]).sum() == (VALUES > 1e5).sum()
+
+
+def test_decimal_commas_spaces_and_quotes_beside_missing_values(tmp_path):
+    nan = np.nan
+    for text, values in (
+        ("a;b;c\n1,5;;2,25\nNA;3,5;4\n", [[1.5, nan, 2.25], [nan, 3.5, 4]]),
+        ("1.5 NA 3\n? 2 4\n", [[1.5, nan, 3], [nan, 2, 4]]),
+        ('"a","b"\n"1.5",""\n"","2"\n', [[1.5, nan], [nan, 2]]),
+        ('"a","b"\n1.5, "NA"\n-999,2\n', [[1.5, nan], [nan, 2]]),
+        ("a,b\nunknown,1\n-999.0,2\n3,4\n", [[nan, 1], [nan, 2], [3, 4]]),
+    ):
+        found = table_in(written(tmp_path, text), missing=("-999", "unknown"))
+        np.testing.assert_array_equal(found.values, values)
+    refused(written(tmp_path, "a,b\nunknown,1\n,2\n3,4\n"), "line 2, column 1 'a' is 'unknown', which is not a number")
+    refused(written(tmp_path, "a,b\n,\nNA,\n"), "holds no numbers: every value is missing")
+    refused(written(tmp_path, "a,b\n1,\n2,3,4\n"), "line 3 has 3 values where line 2 has 2")
 
 
 def test_the_first_column_of_text_is_named(tmp_path):

@@ -13,14 +13,17 @@ from cases import BLOCK_CASES, TOLERANCES
 from scipy import stats
 
 from vaefast import engines
+from vaefast.engines import reference
 from vaefast.engines.contract import State
 from vaefast.engines.objectives import log_mean_exp
 from vaefast.engines.reference import ReferenceEngine
 from vaefast.errors import SettingsError
 from vaefast.models import blocks
 from vaefast.models.columns import blocks_of
+from vaefast.models.conditions import Conditioned, beside
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
+from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 HERE = [name for name in ("reference", "numba", "cython") if engines.why_not(name) is None]
@@ -124,8 +127,6 @@ def test_a_row_of_which_nothing_is_known_has_no_likelihood(name, case):
 
 
 def _told(case, x):
-    from vaefast.models.conditions import Conditioned
-
     return Conditioned(x, case.told(len(x))) if case.model.covariates else x
 
 
@@ -193,6 +194,33 @@ def test_log_p_of_what_was_observed_is_that_of_quadrature(name, likelihood):
         log_p = blocks.log_likelihood_terms(np.tile(row, (len(z), 1)), outputs, views, table).sum(axis=1)
         true = log_mean_exp(log_p + log_prior) + math.log(len(z)) + log_cell
         assert abs(found - true) < 5 * math.sqrt(1 / effective - 1 / 20_000) + 1e-5
+    engine.close()
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("case", [case for case in BLOCK_CASES if case.model.missing][::2], ids=lambda case: case.name)
+def test_imputation_is_the_weighted_mean_of_the_reference(name, case):
+    """The same samples, decoded one set after the other in float64."""
+    training, samples, numbers = TrainingSettings(seed=11, binarize=case.binarize), 125, np.arange(40, 46)
+    engine, exact = engines.create(name, case.model, training, 2), ReferenceEngine(case.model, training, 1, np.float64)
+    vector = initial_parameters(engine.layout, "fan-in", 3)
+    engine.load_state(State.initial(vector))
+    exact.load_state(State.initial(vector.astype(np.float32), np.float64))
+    values = case.values()[:6]
+    found = engine.impute(engine.place(values), samples, numbers)
+    together = engine.importance_sample(engine.place(values), samples, numbers).log_likelihood
+    assert np.allclose(log_mean_exp(found.log_weights), together, rtol=0, atol=1e-9)
+    batch = exact._batch(values, numbers, Purpose.EVALUATION_PIXELS, 0)
+    _, mean, log_std = reference.encode(exact._views(), batch.seen, case.model.activation)
+    w, means = np.exp(found.log_weights - found.log_weights.max(axis=1, keepdims=True)), 0.0
+    for sample in range(samples):
+        z = mean + np.exp(log_std) * exact._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
+        _, outputs = reference.decode(exact._views(), beside(z, batch.covariates), case.model.activation)
+        log_p = reference.log_likelihood(exact._views(), batch.x, outputs, case.model.density)
+        log_w = log_p + np.sum(0.5 * (((z - mean) / np.exp(log_std)) ** 2 - z**2) + log_std, axis=1)
+        assert np.allclose(found.log_weights[:, sample], log_w, rtol=0, atol=TOLERANCES["example_nats"])
+        means = means + w[:, sample : sample + 1] * blocks.expectation(outputs, case.model.density)
+    assert np.allclose(found.means, means / w.sum(axis=1, keepdims=True), rtol=1e-5, atol=TOLERANCES["activations"])
     engine.close()
 
 

@@ -85,6 +85,22 @@ def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
 
 
 @needs_extension
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+def test_samples_of_a_row_have_the_bits_of_the_numba_engine(case, unit_of_numba):
+    """log p(x), and the weights and means of what is missing: whole chunks of samples, a part of one, and other numbers."""
+    found = []
+    for name, threads in (("cython", 3), ("numba", 2)):
+        engine = engine_of(name, case, threads)
+        placed, keys = engine.place(case.values()), 7 + 3 * np.arange(case.examples)
+        results = [*engine.importance_sample(placed, 130), *engine.importance_sample(placed, 7, keys)]
+        results += engine.impute(placed, 130, keys) if case.model.in_blocks else []
+        found.append(results)
+        engine.close()
+    for got, expected in zip(*found, strict=True):
+        assert np.array_equal(got, expected)
+
+
+@needs_extension
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("case", COUNT_CASES, ids=lambda case: case.name)
 def test_counts_have_the_bits_of_the_numba_engine_whatever_its_threads(case, threads, unit_of_numba):

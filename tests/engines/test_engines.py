@@ -58,17 +58,71 @@ def reference_at_start(case, dtype=np.float64, **changes):
     return engine
 
 
+# What the reference finds does not depend on the engine that is held to it, so it is computed once a case.
+
+
+@cache
+def exact_terms(case):
+    """An epoch in an order, the terms of its examples, and what is evaluated after it."""
+    values, order = case.values(), np.random.default_rng(0).permutation(case.examples)
+    exact = reference_at_start(case)
+    return order, exact.train(values, order), exact.step, exact.evaluate(values)
+
+
+@cache
+def exact_moments(case):
+    """After the first minibatch."""
+    exact = reference_at_start(case)
+    exact.train(case.values(), first_rows(case))
+    return exact.state()
+
+
+@cache
+def exact_steps(case):
+    """Twenty steps in float32: their order, terms, and the parameters after them."""
+    order = np.concatenate([np.random.default_rng(i).permutation(case.examples) for i in range(20)])
+    order = order[: 20 * case.batch_size]
+    exact = reference_at_start(case, np.float32)
+    return order, exact.train(case.values(), order), exact.state().parameters
+
+
+@cache
+def exact_slopes(case):
+    """Of the loss of the first minibatch in four directions, by central differences in float64."""
+    rows, layout, vector = first_rows(case), Layout(case.model), start(case).astype(np.float32).astype(np.float64)
+    exact = reference_at_start(case)
+    x, *given = exact._batch(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
+    epsilon = normals(11, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
+
+    def loss(parameters):
+        views, model = layout.views(parameters), case.model
+        return -reference.lower_bound(views, x, epsilon, model.activation, model.density, *given).mean()
+
+    along = (1e-6 * direction(layout.size, seed) for seed in range(4))
+    return [(loss(vector + step) - loss(vector - step)) / 2e-6 for step in along]
+
+
+def direction(size, seed):
+    """A unit vector."""
+    vector = np.random.default_rng(seed).standard_normal(size)
+    return vector / np.linalg.norm(vector)
+
+
+def first_rows(case):
+    return np.arange(min(case.batch_size, case.examples))
+
+
 @by_engine
 @by_case
 def test_terms_of_every_example_follow_the_reference(name, case):
-    values, order = case.values(), np.random.default_rng(0).permutation(case.examples)
-    fast, exact = engine_at_start(name, case), reference_at_start(case)
-    got, expected = fast.train(fast.place(values), order), exact.train(values, order)
+    fast, values = engine_at_start(name, case), case.values()
+    order, expected, step, expected_after = exact_terms(case)
+    got = fast.train(fast.place(values), order)
     assert np.allclose(got.log_likelihood, expected.log_likelihood, rtol=0, atol=TOLERANCES["example_nats"])
     assert np.allclose(got.kl, expected.kl, rtol=0, atol=TOLERANCES["example_nats"])
-    assert fast.step == exact.step == -(-case.examples // case.batch_size)
-    evaluated, expected = fast.evaluate(fast.place(values)), exact.evaluate(values)
-    assert np.allclose(evaluated.elbo, expected.elbo, rtol=0, atol=TOLERANCES["example_nats"])
+    assert fast.step == step == -(-case.examples // case.batch_size)
+    evaluated = fast.evaluate(fast.place(values))
+    assert np.allclose(evaluated.elbo, expected_after.elbo, rtol=0, atol=TOLERANCES["example_nats"])
     fast.close()
 
 
@@ -76,13 +130,11 @@ def test_terms_of_every_example_follow_the_reference(name, case):
 @by_case
 def test_the_gradient_is_the_reference_gradient(name, case):
     """From zero moments one step of Adam leaves m / (1 - beta1) = gradient: the fused kernel is checked without a hook."""
-    fast, exact = engine_at_start(name, case), reference_at_start(case)
-    order = np.arange(min(case.batch_size, case.examples))
-    fast.train(fast.place(case.values()), order)
-    exact.train(case.values(), order)
+    fast = engine_at_start(name, case)
+    fast.train(fast.place(case.values()), first_rows(case))
     layout, beta1 = Layout(case.model), settings(case).adam.beta1
     got = layout.views(fast.state().first_moments / (1 - beta1))
-    expected = layout.views(exact.state().first_moments / (1 - beta1))
+    expected = layout.views(exact_moments(case).first_moments / (1 - beta1))
     for tensor, gradient in expected.items():
         scale = np.max(np.abs(gradient))
         assert np.max(np.abs(got[tensor] - gradient)) <= TOLERANCES["gradient"] * scale, tensor
@@ -96,27 +148,14 @@ def test_the_gradient_is_the_reference_gradient(name, case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.model.pixels < 784], ids=lambda case: case.name)
 def test_the_gradient_agrees_with_finite_differences(name, case):
     fast = engine_at_start(name, case)
-    rows = np.arange(min(case.batch_size, case.examples))
-    fast.train(fast.place(case.values()), rows)
+    fast.train(fast.place(case.values()), first_rows(case))
     gradient = fast.state().first_moments.astype(np.float64) / (1 - settings(case).adam.beta1)
-    layout, vector = Layout(case.model), start(case).astype(np.float32).astype(np.float64)
-    exact = reference_at_start(case)
-    x, *given = exact._batch(case.values()[rows], rows, Purpose.TRAINING_PIXELS, 0)
-    epsilon = normals(11, Purpose.TRAINING_LATENTS, 0, rows, case.model.latent)
-
-    def loss(parameters):
-        views, model = layout.views(parameters), case.model
-        return -reference.lower_bound(views, x, epsilon, model.activation, model.density, *given).mean()
-
-    for seed in range(4):
-        direction = np.random.default_rng(seed).standard_normal(layout.size)
-        direction /= np.linalg.norm(direction)
-        numeric = (loss(vector + 1e-6 * direction) - loss(vector - 1e-6 * direction)) / 2e-6
-        scale = np.linalg.norm(gradient)
-        assert abs(gradient @ direction - numeric) < TOLERANCES["gradient"] * scale
+    for seed, numeric in enumerate(exact_slopes(case)):
+        along, scale = direction(gradient.size, seed), np.linalg.norm(gradient)
+        assert abs(gradient @ along - numeric) < TOLERANCES["gradient"] * scale
         wrong = gradient.copy()
-        wrong[int(np.argmax(np.abs(gradient * direction)))] *= 2  # the check must be able to fail
-        assert abs(wrong @ direction - numeric) > TOLERANCES["gradient"] * scale
+        wrong[int(np.argmax(np.abs(gradient * along)))] *= 2  # the check must be able to fail
+        assert abs(wrong @ along - numeric) > TOLERANCES["gradient"] * scale
     fast.close()
 
 
@@ -155,15 +194,13 @@ def test_a_run_cut_into_calls_and_moved_to_another_engine_is_the_same_run(name):
 @by_engine
 @by_case
 def test_twenty_steps_follow_the_reference_loss_by_loss(name, case):
-    values = case.values()
-    order = np.concatenate([np.random.default_rng(i).permutation(case.examples) for i in range(20)])
-    order = order[: 20 * case.batch_size]
-    fast, exact = engine_at_start(name, case), reference_at_start(case, np.float32)
-    got, expected = fast.train(fast.place(values), order), exact.train(values, order)
+    fast, values = engine_at_start(name, case), case.values()
+    order, expected, parameters = exact_steps(case)
+    got = fast.train(fast.place(values), order)
     for step in range(-(-len(order) // case.batch_size)):
         batch = slice(step * case.batch_size, (step + 1) * case.batch_size)
         assert got.elbo[batch].mean() == pytest.approx(expected.elbo[batch].mean(), abs=TOLERANCES["loss_nats"])
-    difference = np.abs(fast.state().parameters - exact.state().parameters)
+    difference = np.abs(fast.state().parameters - parameters)
     assert np.max(difference) < TOLERANCES["parameters"]
     fast.close()
 

@@ -217,6 +217,113 @@ def test_a_cache_in_which_nothing_can_be_written_costs_a_compilation_and_nothing
     assert len(list(compiler.cache_folder().iterdir())) == 1
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from vaefast.engines.kept_kernels import one_at_a_time
+with one_at_a_time(Path(sys.argv[1]), "train_steps", lambda: None):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_process_compiles_and_one_that_was_killed_holds_nobody_up(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with kept_kernels.one_at_a_time(tmp_path, "evaluate_images", lambda: pytest.fail("waits for another kernel")):
+                pass
+            # The other process is killed once this one waits for it.
+            waits = []
+            with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: waits.append(holder.kill())):
+                assert waits == [None]
+        finally:
+            holder.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
+TWICE = """
+import sys
+import numpy as np
+from vaefast.engines.numba_cpu.compiler import compile_once, entry_point
+
+@entry_point
+def twice(values):
+    for i in range(values.size):
+        values[i] *= 2.0
+
+values = np.ones(3)
+print("ready", flush=True)
+sys.stdin.readline()
+compile_once(twice, [(values,)])
+twice(values)
+assert values.tolist() == [2.0, 2.0, 2.0]
+print(sum(twice.stats.cache_misses.values()), sum(twice.stats.cache_hits.values()), flush=True)
+"""
+
+
+def test_of_processes_that_begin_together_one_compiles_and_the_others_load(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    processes = [subprocess.Popen([sys.executable, "-c", TWICE], env=environment, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3, said
+    assert sorted(out for out, _ in said) == ["0 1\n", "0 1\n", "1 0\n"]
+    (folder,) = (tmp_path / "vaefast").iterdir()
+    assert [file.suffix for file in folder.iterdir()] == [".kernel"]
+
+
+def test_a_lock_ends_with_the_compilation_though_a_forked_process_has_its_file_open(tmp_path, monkeypatch):
+    left_open = []
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_kernels.os, "close", left_open.append)
+        with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None):
+            waiting = os.open(tmp_path / "train_steps.lock", os.O_RDWR)
+            assert not kept_kernels._locked(waiting)
+    assert len(left_open) == 1
+    assert kept_kernels._locked(waiting)
+    for descriptor in (*left_open, waiting):
+        os.close(descriptor)
+
+
+def test_nobody_waits_long_for_a_process_that_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_kernels, "PATIENCE", 0.05)
+    waits = []
+    with (
+        kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None),
+        kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: waits.append(1)),
+    ):
+        assert waits == [1]
+
+
+def test_without_a_lock_each_compiles(tmp_path, monkeypatch):
+    def locks_are_unknown(descriptor, operation):
+        raise OSError(errno.ENOSYS, "no locks")
+
+    monkeypatch.setattr(kept_kernels.fcntl, "flock", locks_are_unknown)
+    for folder in (None, tmp_path / "missing", tmp_path):
+        with kept_kernels.one_at_a_time(folder, "train_steps", lambda: pytest.fail("waits")):
+            pass
+
+
+def test_a_cache_that_cannot_be_written_has_no_lock_and_what_is_kept_there_is_loaded(tmp_path, monkeypatch):
+    def read_only(path, flags, *mode):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system", os.fspath(path))
+        return real(path, flags, *mode)
+
+    real, kept = os.open, kept_kernels.KernelFile("train_steps", lambda: tmp_path)
+    kept.save(("any", "key"), "code")
+    monkeypatch.setattr(kept_kernels.os, "open", read_only)
+    with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: pytest.fail("waits")):
+        assert kept.load(("any", "key")) == "code"
+
+
 def test_the_key_of_the_kernels_changes_with_a_source(tmp_path, monkeypatch):
     before = compiler._key.__wrapped__()
     monkeypatch.setattr(kept_kernels, "__version__", "9.9.9")

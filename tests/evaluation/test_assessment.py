@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vaefast import engines
-from vaefast.engines.importance import drawn
+from vaefast.engines.as_drawn import drawn
 from vaefast.errors import DataError
 from vaefast.evaluation import measures
 from vaefast.evaluation.measures import Assessment, assess

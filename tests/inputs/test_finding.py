@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaefast.data import Dataset, load
+from vaefast.data import Dataset, Reading, load
 from vaefast.data.split import split_rows
 from vaefast.errors import DataError, SettingsError
 from vaefast.inputs import RunData, Source, finding, for_pictures, for_table
@@ -36,7 +36,7 @@ def test_a_table_is_split_as_pictures_are():
     assert isinstance(found, finding.Table)
     assert len(found.test) == 10
     np.save("grey.npy", np.arange(50, dtype=np.float32)[:, None] / 50)
-    pictures = load("grey.npy", test_fraction=0.2)
+    pictures = load("grey.npy", how=Reading(test_fraction=0.2))
     assert np.array_equal(np.rint(pictures.test.values[:, 0] * 50), found.test)
     assert np.array_equal(np.rint(pictures.train.values[:, 0] * 50), found.train)
     assert np.array_equal(found.X, np.loadtxt("t.csv", delimiter=",", skiprows=1))

@@ -233,6 +233,26 @@ def test_onnx_gives_what_the_engine_gives(digits, tmp_path, parameters):
         assert np.allclose(logits, vae._network.decode(z), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:posterior collapse")
+@pytest.mark.parametrize("likelihood", ["gaussian", "student-t", "bernoulli"])
+@pytest.mark.parametrize("indicator", [False, True])
+def test_onnx_takes_missing_values_as_the_engine_does(digits, tmp_path, likelihood, indicator):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    X = digits[:200] / 16 if likelihood == "bernoulli" else digits[:200]
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X).astype(np.float32)
+    binarize = "threshold" if likelihood == "bernoulli" else "auto"
+    about = {"likelihood": likelihood, "missing_indicator": indicator, "binarize": binarize, "engine": "reference"}
+    vae = VAE(4, hidden_layer_sizes=(16,), epochs=1, random_state=0, **about).fit(X)
+    encoder, decoder = (runtime.InferenceSession(path) for path in vae.to_onnx(tmp_path / "onnx"))
+    mean, log_std = encoder.run(None, {"x": X})
+    expected, std = vae.posterior(X)
+    assert np.allclose(mean, expected, rtol=0, atol=1e-5)
+    assert np.allclose(np.exp(log_std), std, rtol=0, atol=1e-5)
+    x_mean, _ = decoder.run(None, {"z": expected})
+    assert np.allclose(x_mean, vae.inverse_transform(expected), rtol=0, atol=1e-4)
+
+
 def test_onnx_graphs_have_the_stated_versions_and_no_random_node(digits, tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     for path in fitted(digits).to_onnx(tmp_path):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vaefast.errors import OutputError
-from vaefast.plots import sheet
+from vaefast.plots import prior_samples, sheet
 from vaefast.plots.elbo_curve import draw_elbo_curve
 from vaefast.plots.interpolations import draw_interpolations
 from vaefast.plots.latents import draw_manifold
@@ -146,7 +146,7 @@ def test_interpolations_mark_the_mixing_weight_under_its_column():
 )
 def test_interpolations_mark_as_many_weights_as_fit(steps, first_labels):
     image = grey(1, 784)
-    figure = draw_interpolations(grey(1, steps, 784), image, image, (28, 28), title="")
+    figure = draw_interpolations(grey(1, steps, 784), image, image, (28, 28))
     marked = [label for label in texts(figure) if label[0].isdigit()]
     assert marked[: len(first_labels)] == first_labels
     assert marked[-1] == "1"
@@ -157,15 +157,18 @@ def test_interpolations_mark_as_many_weights_as_fit(steps, first_labels):
 
 def test_headings_name_the_data():
     image = grey(1, 64)
-    for figure in (
-        draw_prior_samples(image, (8, 8), title="Draws", data_name="digits 8x8"),
-        draw_reconstructions(image, image, (8, 8), title="Draws", data_name="digits 8x8"),
-        draw_interpolations(grey(1, 3, 64), image, image, (8, 8), title="Draws", data_name="digits 8x8"),
-        draw_elbo_curve([1], [-2.0], [-3.0], "digits 8x8", title="Draws"),
+    for title, figure in (
+        (prior_samples.TITLE, draw_prior_samples(image, (8, 8), data_name="digits 8x8")),
+        ("Reconstructions", draw_reconstructions(image, image, (8, 8), data_name="digits 8x8")),
+        (
+            "Interpolations between posterior means",
+            draw_interpolations(grey(1, 3, 64), image, image, (8, 8), data_name="digits 8x8"),
+        ),
+        ("Evidence lower bound", draw_elbo_curve([1], [-2.0], [-3.0], "digits 8x8")),
     ):
-        assert {"Draws", "digits 8x8"} <= set(texts(figure))
+        assert {title, "digits 8x8"} <= set(texts(figure))
         boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
-        assert boxes["Draws"].x1 < boxes["digits 8x8"].x0
+        assert boxes[title].x1 < boxes["digits 8x8"].x0
 
 
 def test_every_text_lies_on_the_page():

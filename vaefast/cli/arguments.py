@@ -22,12 +22,8 @@ from vaefast.models.settings import (
     PRECISIONS,
     RATE_SCHEDULES,
     WARM_UPS,
-    AdamSettings,
     ModelSettings,
-    ObjectiveSettings,
-    RateSchedule,
     TrainingSettings,
-    ValidationSettings,
 )
 
 SCALINGS = (AUTO, "standard", "minmax", "grey", "none")
@@ -78,6 +74,8 @@ def _add_data(add: Add) -> None:
         "column for each of its values, numbers are standardised. They are not trained on")  # fmt: skip
     add("--size-factors", metavar="COLUMN", help="for counts: such a column of numbers above 0 to which the rates of each row "
         "are proportional, instead of its total; it is not trained on")  # fmt: skip
+    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+        "empty cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -94,17 +92,19 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS, *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels or columns of "
-        "0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; continuous-bernoulli for "
-        "numbers from 0 to 1; for whole counts negative-binomial, with a learned dispersion for each column, poisson, or "
-        "multinomial, which models only their shares (default: auto, which is bernoulli for pictures and for tables of 0 "
-        "and 1, negative-binomial for whole numbers most of which are 0, gaussian for other tables)")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
+        "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
+        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a "
+        "learned dispersion for each column, poisson, or multinomial, which models only their shares (default: auto, which is "
+        "bernoulli for pictures and for tables of 0 and 1, negative-binomial for whole numbers most of which are 0, gaussian "
+        "for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
         "count is 0 for another reason")  # fmt: skip
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "
         "as x over the Euclidean norm of the row; none, as x (default: auto, which is l2 for multinomial and log1p for the "
         "other counts)")  # fmt: skip
     add("--encode-covariates", action="store_true", help="the encoder, too, sees the --covariates")
+    add("--missing-indicator", action="store_true", help="the encoder also sees which values of a row are missing")
     add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
         f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
@@ -113,7 +113,8 @@ def _add_model(add: Add) -> None:
 
 def _add_training(add: Add) -> None:
     """The length of training, early stopping, and the seed."""
-    training, validation = TrainingSettings(), ValidationSettings()
+    training = TrainingSettings()
+    validation = training.validation
     suits = "auto, which depends on the number of training examples"
     add("--epochs", metavar="N", type=_whole_or_auto, help=f"passes over the training set (default: {suits}; "
         f"{training.epochs} for MNIST)")  # fmt: skip
@@ -131,7 +132,7 @@ def _add_training(add: Add) -> None:
 
 def _add_objective(add: Add) -> None:
     """What is maximised."""
-    objective = ObjectiveSettings()
+    objective = TrainingSettings().objective
     add("--objective", choices=OBJECTIVES, help="what training maximises: elbo, the evidence lower bound; beta, the ELBO with "
         "a weight on the KL divergence; free-bits, the ELBO with some nats of each latent free of cost; iwae, the "
         "importance-weighted bound; dreg, the same bound with the doubly reparameterised gradient "
@@ -151,7 +152,8 @@ def _add_objective(add: Add) -> None:
 
 def _add_optimiser(add: Add) -> None:
     """Adam, and its step size over the epochs."""
-    adam, schedule, training = AdamSettings(), RateSchedule(), TrainingSettings()
+    training = TrainingSettings()
+    adam, schedule = training.adam, training.rate_schedule
     add("--learning-rate", metavar="R", type=_number_or_auto, help="Adam's step size (default: auto, which is "
         f"{adam.learning_rate:g}, and less for examples of more than {WIDEST_AT_FULL_RATE} values)")  # fmt: skip
     add("--learning-rate-schedule", choices=RATE_SCHEDULES, help="how the learning rate changes: constant; steps, at the "

@@ -69,6 +69,7 @@ class Options:
     size_factors: str | None = None
     all_columns: bool = False
     color: bool = False
+    missing: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -104,8 +105,9 @@ def checked(given: Mapping[str, Any]) -> Options:
     if "hidden" in model:
         model["hidden"] = tuple(model["hidden"])
     # Until the data say how many columns these become, each is one.
-    covariates = _column_names(values.get("covariates", []))
+    covariates = _texts("covariates", values.get("covariates", []), "names of columns, or their numbers,")
     model["covariates"] = len(covariates)
+    model["missing"] = model.get("missing_indicator", False)
     has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
     zero_inflation, encoder_input = model.pop("zero_inflation", False), model.pop("encoder_input", AUTO)
     if likelihood != AUTO:
@@ -144,16 +146,19 @@ def checked(given: Mapping[str, Any]) -> Options:
         size_factors=values.get("size_factors"),
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
+        missing=_texts("missing", values.get("missing", []), "what a cell says, such as NA"),
     )
 
 
-def suited(options: Options, rows: int, columns: int, likelihood: str, covariates: int) -> Options:
+def suited(options: Options, rows: int, columns: int, likelihood: str, covariates: int, missing: bool = False) -> Options:
     """The options, completed for so many training rows of so many columns under this likelihood where they are not given.
 
     Parameters
     ----------
     covariates
         Columns of covariates that the networks see.
+    missing
+        Whether values are missing in training.
 
     Raises
     ------
@@ -173,23 +178,24 @@ def suited(options: Options, rows: int, columns: int, likelihood: str, covariate
     seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input
     zeros = options.zero_inflation
     model = replace(
-        options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen, covariates=covariates
-    )
+        options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen, covariates=covariates,
+        missing=missing or options.model.missing,
+    )  # fmt: skip
     return replace(options, model=model, training=training)
 
 
-def _column_names(names: list[object]) -> tuple[str, ...]:
-    """Names of columns, or their numbers as text.
+def _texts(flag: str, given: list[object], what: str) -> tuple[str, ...]:
+    """The values of a flag that takes several, such as names of columns.
 
     Raises
     ------
     SettingsError
         One is no text, as in a TOML file.
     """
-    wrong = next((name for name in names if not isinstance(name, str)), None)
+    wrong = next((value for value in given if not isinstance(value, str)), None)
     if wrong is not None:
-        raise SettingsError(f"covariates has {wrong!r}: give names of columns, or their numbers, as text in quotes")
-    return tuple(str(name) for name in names)
+        raise SettingsError(f"{flag} has {wrong!r}: give {what} as text in quotes")
+    return tuple(str(value) for value in given)
 
 
 def _taken(values: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:

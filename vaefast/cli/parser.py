@@ -28,6 +28,8 @@ SYNONYMS = {
     "activation": "act, nonlinearity",
     "scaling": "normalize, normalise, normalization, standardize, standardise, scale, scaler, preprocess",
     "covariates": "covariate, condition, conditions, batch-key, batch-keys, categorical-covariate-keys",
+    "missing": "na-values, na, missing-values, missing-value, null-values, nan, fill-value",
+    "missing-indicator": "indicator, add-indicator, mask, missing-mask",
     "size-factors": "size-factor, size-factor-key, library-size, library-sizes, exposure",
     "test-fraction": "test-size, test-split, test-share, holdout, hold-out",
     "likelihood": "output-distribution, decoder-distribution, recon-loss",
@@ -191,6 +193,12 @@ def add_engine(parser: argparse.ArgumentParser, **settings: Any) -> None:
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", **settings)
     add_threads(add)
+
+
+def add_missing(add: Callable[..., Any]) -> None:
+    """The flag of what stands for a missing value, in commands that read rows for a trained model."""
+    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+        "empty cell, NA, NaN, null and others of their kind (default: as vaefast train was told)")  # fmt: skip
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:

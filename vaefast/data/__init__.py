@@ -1,6 +1,7 @@
 """Find, fetch, verify, read and split data: `load` gives a `Dataset` of two `Images`, `read` the `Rows` of one,
 `read_numbers` a table of any numbers, and `read_any` pictures or a table, as it finds them."""
 
+from vaefast.data.choices import Reading
 from vaefast.data.images import Dataset, Images, Rows
 from vaefast.data.numbers import Numbers
 from vaefast.data.numbersfile import numbers_of
@@ -9,6 +10,6 @@ from vaefast.data.sources import file_of, load, may_be_table, read, read_any, re
 from vaefast.data.split import joined, split, unsplit
 
 __all__ = [
-    "Dataset", "Images", "Numbers", "Rows", "ShardedImages", "file_of", "joined", "load", "may_be_table", "numbers_of", "read",
-    "read_any", "read_numbers", "split", "unsplit",
+    "Dataset", "Images", "Numbers", "Reading", "Rows", "ShardedImages", "file_of", "joined", "load", "may_be_table",
+    "numbers_of", "read", "read_any", "read_numbers", "split", "unsplit",
 ]  # fmt: skip

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.csvfaults import missing_values
 from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.reading import new_array, reading
@@ -30,6 +29,8 @@ REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
 def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[str] = (), told: Sequence[str] = ()) -> Table:
     """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
+    Values that are missing, null or NaN, are NaN.
+
     Left out, with a note, are the index that pandas has written, and a first column that is one (see `without_index`).
 
     Parameters
@@ -42,10 +43,10 @@ def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[
     Raises
     ------
     DataError
-        pyarrow is not installed; the file is damaged or empty; or it holds text, dates, other objects or missing values.
+        pyarrow is not installed; the file is damaged or empty; or it holds text, dates or other objects.
     """
     origin = shown(path)
-    with _pyarrow(path) as reader:
+    with opened(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
         return _table(held, label, known, told, origin)
 
@@ -101,7 +102,7 @@ def _told(column: pa.ChunkedArray, name: str, at: int, origin: str) -> ToldColum
 
 
 @contextmanager
-def _pyarrow(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """The package pyarrow, with its errors turned into DataErrors."""
     try:
         import pyarrow
@@ -144,18 +145,15 @@ def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDA
     Raises
     ------
     DataError
-        The column holds something else, or values are missing.
+        The column holds something else.
     """
     import pyarrow as pa
 
     kind, called = column.type, table.called(at)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        if column.null_count and at not in table.texts:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise DataError(f"{origin}: {missing_values(column.null_count, table.cell(row, at), 'null')}")
-        floats = pa.types.is_decimal(kind) or column.null_count
+        floats = pa.types.is_decimal(kind) or (column.null_count and not pa.types.is_floating(kind))
         return (column.cast(pa.float64()) if floats else column).to_numpy()
-    if at in table.texts:
+    if at in table.texts or pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     if pa.types.is_temporal(kind):
         remedy = "give them as numbers, such as days since the first, or leave the column out"

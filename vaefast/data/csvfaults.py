@@ -24,8 +24,16 @@ class _Text:
     count: int = 0
 
 
-def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], truths: Collection[int], stopped: int) -> str:
-    """The fault: the first line of another length, else the first column of text, else the number of missing values.
+def complaint(
+    lines: Lines,
+    names: Sequence[str],
+    watched: Collection[int],
+    truths: Collection[int],
+    stopped: int,
+    gaps: Collection[str] = MISSING,
+) -> tuple[str, bool]:
+    """The fault: the first line of another length, else the first column of text, else the number of missing values; and
+    whether it is that.
 
     Parameters
     ----------
@@ -39,14 +47,16 @@ def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], trut
         Columns of true and false.
     stopped
         The row at which NumPy's reader stopped.
+    gaps
+        What a field says, in lower case, where a value is missing.
     """
     missing, first_missing, texts, known = 0, (0, 0, ""), dict[int, _Text](), dict[int, int]()
     for _ in lines:
         fields = fields_of(lines.raw, lines.dialect.separator)
         if len(fields) != lines.columns:
-            return _ragged(lines, len(fields))
+            return _ragged(lines, len(fields)), False
         for column, field in enumerate(fields):
-            if field.lower() in MISSING:
+            if field.lower() in gaps:
                 if column not in watched:
                     first_missing = first_missing if missing else (lines.row, column, field)
                     missing += 1
@@ -56,11 +66,11 @@ def complaint(lines: Lines, names: Sequence[str], watched: Collection[int], trut
                 texts.setdefault(column, _Text(lines.row, field)).count += 1
     if texts:
         column = min(texts)
-        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths)
+        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths), False
     if not missing:
-        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9"
+        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9", False
     row, column, field = first_missing
-    return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field)
+    return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field), True
 
 
 def missing_values(count: int, where: str, field: str) -> str:

@@ -21,6 +21,8 @@ SNIFFED = 20
 MOST_SNIFFED = 1 << 20
 # What a comment before the rows begins with.
 COMMENT = "#"
+# What NumPy's reader takes for a missing value.
+NAN = "nan"
 # A comma between digits. Other commas of such a line are part of text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
@@ -40,9 +42,12 @@ class Lines:
         self.origin = origin
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file
+        self.number = 0  # of this line in the file, from 1
         self.columns = 0
         self.places = Places()
         self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
+        self.missing = frozenset[str]()  # what a field may say for NaN, in lower case: other than NumPy's reader knows
+        self.texts = frozenset[int]()  # columns whose fields stay as they are
         self._most = float("inf")  # rows that this machine can hold
         self._stored = self._not_blank(iter(partial(text.readline, LONGEST_LINE), ""))
         self._pending = self._first_lines()
@@ -85,15 +90,21 @@ class Lines:
         return [""] * lacks_a_name + first, lacks_a_name
 
     def truths(self) -> list[int]:
-        """Columns whose next values are all true or false."""
+        """Columns whose next values are all true or false, or missing."""
         rows = [fields_of(line, self.dialect.separator) for _, line in self._pending]
         width = len(rows[0]) if rows else 0
-        return [at for at in range(width) if all(at < len(row) and row[at].lower() in TRUTHS for row in rows)]
+        found = []
+        for at in range(width):
+            fields = {row[at].lower() if at < len(row) else "" for row in rows}
+            if fields & {*TRUTHS} and fields <= {*TRUTHS, *MISSING}:
+                found.append(at)
+        return found
 
     def begins_with_a_word(self) -> bool:
         """Whether the first field of the next line may name its row: it begins with a letter, and is no number."""
         field = fields_of(self._pending[0][1], self.dialect.separator)[0].lower() if self._pending else ""
-        return field[:1].isalpha() and field not in MISSING and field not in TRUTHS and not is_number(field)
+        known = field in MISSING or field in self.missing or field in TRUTHS or is_number(field)
+        return field[:1].isalpha() and not known
 
     def width(self) -> int:
         """Number of fields in the next line; 0 at the end."""
@@ -104,7 +115,7 @@ class Lines:
         has_decimal_commas = self.dialect.decimal == ","
         for number, line in chain(self._pending, self._stored):
             self.row += 1
-            self.raw = line
+            self.raw, self.number = line, number
             if number != expected:
                 self._skipped(number, expected, line)
             expected = number + 1
@@ -112,7 +123,20 @@ class Lines:
                 raise self._excess()
             if has_decimal_commas:
                 line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
+            line = self._with_nan(line) if self.missing else line
             yield self._tidied(line) if QUOTE in line else line
+
+    def _with_nan(self, line: str) -> str:
+        """A line with `nan` in the place of each field that says that a value is missing."""
+        separator = self.dialect.separator
+        fields = fields_of(line, separator)
+        gaps = [at for at, field in enumerate(fields) if field.lower() in self.missing and at not in self.texts]
+        if not gaps or len(fields) != self.columns:
+            return line
+        for at in gaps:
+            fields[at] = NAN
+        quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields)
+        return (separator or " ").join(quoted if QUOTE in line else fields) + "\n"
 
     def _not_blank(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(lines, 1):

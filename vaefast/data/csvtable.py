@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vaefast.data.csvfaults import complaint, missing_values
-from vaefast.data.csvfields import QUOTE, TRUTHS, counted, fields_of, number_in
-from vaefast.data.csvlines import Lines
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, counted, fields_of, number_in
+from vaefast.data.csvlines import NAN, Lines
 from vaefast.data.dialect import encoding_of
 from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
 from vaefast.data.labels import column_of
@@ -33,6 +33,8 @@ from vaefast.errors import DataError
 MOST_SHARED = 1000
 # The encoding of text that is not UTF-8: the one that Windows uses in Europe and America.
 OTHER_ENCODING = "cp1252"
+# The column of labels, the names of the columns that are wanted, and the columns that say something of each row.
+_About: TypeAlias = "tuple[str | None, Sequence[str], Sequence[str]]"
 # Bytes from which the encoding is found.
 SNIFFED = 4096
 
@@ -43,6 +45,7 @@ def read_table(
     label: str | None = None,
     known: Sequence[str] = (),
     told: Sequence[str] = (),
+    missing: Sequence[str] | None = None,
 ) -> Table:
     """All columns of numbers except the index of the rows.
 
@@ -66,25 +69,45 @@ def read_table(
         Names of the columns that are wanted: where all are there, the others may hold text.
     told
         Names or numbers, from 1, of columns that say something of each row and may hold text.
+    missing
+        What a field may say for a missing value beside `csvfields.MISSING`: it becomes NaN. None where none may be missing.
 
     Raises
     ------
     DataError
-        There is no such column of labels or of `told`, lines differ in length, a value is text or missing, there are no
-        numbers, a column without a name is not an index, or the file is damaged or is not text.
+        There is no such column of labels or of `told`, lines differ in length, a value is text, or missing where none may be,
+        there are no numbers, a column without a name is not an index, or the file is damaged or is not text.
     """
+    about = label, known, told
     try:
-        return _read(path, dtype, label, known, told, None)
+        return _with_gaps(path, dtype, about, missing, None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
             raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
-        found = _read(path, dtype, label, known, told, OTHER_ENCODING)
+        found = _with_gaps(path, dtype, about, missing, OTHER_ENCODING)
         return found.noted("it is not UTF-8, and read as Windows-1252")
 
 
-def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], told: Sequence[str], encoding: str | None) -> Table:
-    origin = shown(path)
+def _with_gaps(path: Path, dtype: Any, about: _About, missing: Sequence[str] | None, encoding: str | None) -> Table:
+    """The table, read as if no value were missing, and, where that fails and some may be, with a look at every field."""
+    if not missing:
+        try:
+            return _read(path, dtype, about, None, encoding)
+        except _Gaps:
+            if missing is None:
+                raise
+    return _read(path, dtype, about, frozenset({*MISSING, *(token.lower() for token in missing)}), encoding)
+
+
+class _Gaps(DataError):
+    """Nothing but missing values is wrong with a file."""
+
+
+def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None, encoding: str | None) -> Table:
+    """The table. `missing` is what a field may say for NaN beside numbers; None where NumPy's reader is to know all."""
+    origin, (label, known, told) = shown(path), about
     with _lines(path, encoding) as lines:
+        lines.missing = missing or frozenset()
         names, lacks_a_name = lines.header()
         told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
         chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
@@ -92,7 +115,7 @@ def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], told:
         begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
         texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
-        lines.has_texts = bool(texts)
+        lines.has_texts, lines.texts = bool(texts), frozenset(texts)
         kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
         try:
             values = _parse(lines, texts, truths, kept)
@@ -101,10 +124,10 @@ def _read(path: Path, dtype: Any, label: str | None, known: Sequence[str], told:
         except ValueError as error:
             if begins_with_a_word and not _names_rows(path, encoding):
                 del texts[0]
-            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}") from error
+            raise _complaint(path, encoding, texts, truths, lines.row, missing) from error
         if begins_with_a_word and not are_names(texts[0]):
             del texts[0]
-            raise DataError(f"{origin}: {_complaint(path, encoding, texts, truths, lines.row)}")
+            raise _complaint(path, encoding, texts, truths, lines.row, missing)
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
@@ -154,6 +177,23 @@ def check_no_gaps(table: Table, origin: str) -> None:
 
 
 @contextmanager
+def lines_of(path: Path) -> Iterator[tuple[Lines, str]]:
+    """The lines of a text file behind its header, and its encoding."""
+    try:
+        with _lines(path, None) as lines:
+            for _ in lines:
+                pass
+        encoding = None
+    except UnicodeDecodeError:
+        encoding = OTHER_ENCODING
+    with reading(path) as file, unpacked(file, path) as stream:
+        known = encoding or encoding_of(stream.read(SNIFFED))
+    with _lines(path, encoding) as lines:
+        lines.header()
+        yield lines, known
+
+
+@contextmanager
 def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     """The lines of a file, in this encoding, or in the one that its first bytes show."""
     with reading(path) as file, unpacked(file, path) as stream:
@@ -170,10 +210,18 @@ def _names_rows(path: Path, encoding: str | None) -> bool:
         return are_names([fields_of(lines.raw, lines.dialect.separator)[0] for _ in lines])
 
 
-def _complaint(path: Path, encoding: str | None, texts: dict[int, _Texts], truths: Sequence[int], stopped: int) -> str:
+def _complaint(
+    path: Path,
+    encoding: str | None,
+    texts: dict[int, _Texts],
+    truths: Sequence[int],
+    stopped: int,
+    missing: frozenset[str] | None,
+) -> DataError:
     with _lines(path, encoding) as lines:
         names, _ = lines.header()
-        return complaint(lines, names, texts, truths, stopped)
+        words, gaps_alone = complaint(lines, names, texts, truths, stopped, missing or frozenset(MISSING))
+    return (_Gaps if gaps_alone else DataError)(f"{shown(path)}: {words}")
 
 
 def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -188,9 +236,10 @@ def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype:
 
 
 def _truth(field: str) -> float:
-    if field.strip().lower() not in TRUTHS:
+    text = field.strip().lower()
+    if text not in TRUTHS and text != NAN:
         raise ValueError
-    return TRUTHS[field.strip().lower()]
+    return TRUTHS.get(text, float("nan"))
 
 
 class _Texts(list[str]):

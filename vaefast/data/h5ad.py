@@ -41,7 +41,7 @@ def read_h5ad(path: Path, label: str | None = None, layer: str | None = None, to
         h5py is not installed, the file is damaged, has no X or no such layer, or `obs` has no such column.
     """
     with opened(path) as file:
-        held, var = _chosen(file, layer, path)
+        held, var = chosen_matrix(file, layer, path)
         values, names, rows = _matrix(held, path), _index(var), _index(file.get("obs"))
         labels, classes = (None, ()) if label is None else read_labels(file, label, path)
         columns = tuple(read_told(file, name, path) for name in told)
@@ -52,7 +52,7 @@ def read_h5ad(path: Path, label: str | None = None, layer: str | None = None, to
     return Numbers(path, values, names, rows, labels, classes, tuple(filter(None, (advice, note))), told=columns)
 
 
-def _chosen(file: Any, layer: str | None, path: Path) -> tuple[Any, Any]:
+def chosen_matrix(file: Any, layer: str | None, path: Path) -> tuple[Any, Any]:
     """X or a layer, and the frame of its columns.
 
     Raises

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,17 @@ def opened(path: Path) -> Iterator[Any]:
             raise
         except Exception as error:  # h5py raises almost anything for a damaged file
             raise DataError(f"{shown(path)} is damaged ({reason(error)}): write it again") from error
+
+
+def changed(path: Path, change: Callable[[Any], None]) -> bytes:
+    """The content of an HDF5 file after a change of it, which is made in memory."""
+    with opened(path), reading(path) as stream:
+        content = io.BytesIO(stream.read())
+    import h5py
+
+    with h5py.File(content, "r+") as file:
+        change(file)
+    return content.getvalue()
 
 
 def texts(held: Any) -> tuple[str, ...]:

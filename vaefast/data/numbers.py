@@ -26,7 +26,8 @@ class Numbers:
     source
         Path of the file, or name of the data.
     values
-        (N, columns), all finite: a NumPy array; where the source is sparse, `CountRows`, or a `scipy.sparse.csr_array`.
+        (N, columns), finite, and NaN where one is missing: a NumPy array; where the source is sparse, `CountRows`, or a
+        `scipy.sparse.csr_array`.
     names
         Names of the columns; empty if the source has none.
     row_names
@@ -43,6 +44,8 @@ class Numbers:
         Gives the name in messages of the value in a row and a column; None counts as NumPy does.
     told
         Columns that say something of each row, in the order in which they were asked for. They are not columns of `values`.
+    at
+        Place of each column in a text, parquet or feather file, from 0; empty for other sources.
     """
 
     source: str | Path
@@ -55,6 +58,7 @@ class Numbers:
     shape: tuple[int, ...] | None = None
     cell: Cell | None = None
     told: tuple[ToldColumn, ...] = ()
+    at: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Count the rows: N."""
@@ -78,7 +82,8 @@ class Numbers:
     def only(self, columns: Sequence[int]) -> Numbers:
         """The same with these columns, in this order."""
         values = self.values.only(columns) if isinstance(self.values, CountRows) else self.values[:, columns]
-        return replace(self, values=values, names=tuple(self.names[at] for at in columns) if self.names else ())
+        names = tuple(self.names[at] for at in columns) if self.names else ()
+        return replace(self, values=values, names=names, at=tuple(self.at[at] for at in columns) if self.at else ())
 
     def first(self, count: int | None) -> Numbers:
         """The first rows, without their labels and names; all for None."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vaefast.data.arrow import read_arrow
 from vaefast.data.csvfaults import missing_values
-from vaefast.data.csvfields import counted
-from vaefast.data.csvtable import check_no_gaps, read_table
+from vaefast.data.csvfields import counted, is_number, number_in
+from vaefast.data.csvtable import read_table
 from vaefast.data.h5ad import read_h5ad
 from vaefast.data.images import Dataset, Rows
 from vaefast.data.labels import ask_for_labels, choose_label, refuse_text, split_labels
@@ -30,16 +31,24 @@ from vaefast.models.count_rows import CountRows
 
 
 def read_columns(
-    path: Path, kind: str, label: str | None = None, known: Sequence[str] = (), told: Sequence[str] = ()
+    path: Path,
+    kind: str,
+    label: str | None = None,
+    known: Sequence[str] = (),
+    told: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> Table:
     """The columns of a text, parquet or feather file, labels included. Text gives float64.
 
     `known` are the names of the columns of a model. Columns with other names may then hold text. `told` are names, or numbers
-    from 1, of columns that say something of each row and may hold text.
+    from 1, of columns that say something of each row and may hold text. `missing` is what else a cell may say for a value that
+    is missing: a number stands for NaN in every kind of file, a word in a text file.
     """
     if kind == "text":
-        return read_table(path, np.float64, label, known, told)
-    return read_arrow(path, kind, label, known, told)
+        table = read_table(path, np.float64, label, known, told, missing)
+    else:
+        table = read_arrow(path, kind, label, known, told)
+    return replace(table, values=with_gaps(table.values, missing, shown(path)))
 
 
 def table_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Numbers:
@@ -55,7 +64,8 @@ def table_of(table: Table, path: Path, label: str | None = None, all_columns: bo
     Raises
     ------
     DataError
-        A column looks like labels and neither parameter is given; a value is missing, infinite or text; no column is left.
+        A column looks like labels and neither parameter is given; a value is infinite or text; all are missing; no column is
+        left.
     """
     origin = shown(path)
     if label is not None:
@@ -71,7 +81,7 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
     Raises
     ------
     DataError
-        A column is missing; a value is missing, infinite or text.
+        A column is missing; a value is infinite or text; all values are missing.
     """
     origin = shown(path)
     if label is not None:
@@ -94,6 +104,7 @@ def read_numbers_file(
     layer: str | None = None,
     known: Sequence[str] = (),
     told: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> Numbers:
     """The numbers of a `.npy`, `.npz`, `.h5ad`, `.mtx` or `.h5` file; sparse ones stay sparse.
 
@@ -105,14 +116,24 @@ def read_numbers_file(
         Names of the columns of a model. The columns of a file with names are then chosen by name.
     told
         For `.h5ad`: names of columns of `obs` that say something of each row.
+    missing
+        Numbers, as text, that stand for a missing value.
 
     Raises
     ------
     DataError
-        The file is damaged, or a value is not a finite number; a column is missing.
+        The file is damaged, or a value is infinite; a column is missing; a value of a sparse table is.
     """
+    found = _read_file(path, kind, label, layer, known, told)
+    return check_finite(replace(found, values=with_gaps(found.values, missing, shown(path))))
+
+
+def _read_file(
+    path: Path, kind: str, label: str | None, layer: str | None, known: Sequence[str], told: Sequence[str]
+) -> Numbers:
+    """The numbers of such a file, whatever they are."""
     if kind == "h5ad":
-        return check_finite(_known_columns(read_h5ad(path, label, layer, told), known))
+        return _known_columns(read_h5ad(path, label, layer, told), known)
     if told:
         raise no_columns(shown(path), told)
     if label is not None:
@@ -120,12 +141,35 @@ def read_numbers_file(
             f"{shown(path)} has no named columns for --label {shown(label)}: save the labels as the array y beside X"
         )
     if kind == "sparse":
-        return check_finite(read_sparse(path))
+        return read_sparse(path)
     if kind in ("mtx", "tenx"):
-        return check_finite(_known_columns(read_tenx(path) if kind == "tenx" else read_matrix_market(path), known))
+        return _known_columns(read_tenx(path) if kind == "tenx" else read_matrix_market(path), known)
     values, labels = (read_numbers_npy(path), None) if kind == "npy" else read_numbers_npz(path)
     shape = values.shape[1:] if values.ndim > 2 else None
-    return check_finite(Numbers(path, values.reshape(len(values), -1), labels=labels, shape=shape))
+    return Numbers(path, values.reshape(len(values), -1), labels=labels, shape=shape)
+
+
+def with_gaps(values: Any, missing: Sequence[str], origin: str) -> Any:
+    """Values with NaN in the place of the numbers, given as text, that stand for a missing one.
+
+    Raises
+    ------
+    DataError
+        The table is sparse, and such a number is in it.
+    """
+    numbers = [number_in(text) for text in missing if is_number(text)]
+    if not numbers:
+        return values
+    if not isinstance(values, np.ndarray):
+        stored = values.values if isinstance(values, CountRows) else values.data
+        found = next((number for number in numbers if np.any(stored == number)), None)
+        if found is not None:
+            raise DataError(f"{origin} is sparse, and {found:g} in it stands for a missing value: give a dense table")
+        return values
+    gaps = np.isin(values, numbers)
+    if not gaps.any():
+        return values
+    return np.where(gaps, np.nan, values.astype(values.dtype if values.dtype.kind == "f" else np.float64, copy=False))
 
 
 def _known_columns(numbers: Numbers, known: Sequence[str]) -> Numbers:
@@ -141,7 +185,7 @@ def _known_columns(numbers: Numbers, known: Sequence[str]) -> Numbers:
         return numbers
     others = len(numbers.names) - len(order)
     note = f"{others:,} columns that the model does not know are left out" if others else ""
-    return replace(numbers.only(order), notes=(*numbers.notes, *filter(None, (note,))))
+    return replace(numbers.only(order), notes=(*numbers.notes, *filter(None, (note,))), at=tuple(order))
 
 
 def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
@@ -183,7 +227,7 @@ def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[in
 
 
 def check_finite(numbers: Numbers) -> Numbers:
-    """The same, after a check that no value is missing or infinite.
+    """The same, after a check that no value is infinite, and that some are there. Of a sparse table none is missing.
 
     Raises
     ------
@@ -194,23 +238,21 @@ def check_finite(numbers: Numbers) -> Numbers:
         return numbers
     if numbers.is_sparse:
         return _check_finite_sparse(numbers)
-    values, missing, first = numbers.values, 0, (0, 0)
-    cell = numbers.cell or cell_of_array
+    values, found = numbers.values, False
     if values.dtype.kind != "f":
         return numbers
     for start, stop in row_blocks(*values.shape):
         block = values[start:stop]
-        if np.isfinite(block).all():
+        finite = np.isfinite(block)
+        found = found or bool(finite.any())
+        if finite.all():
             continue
-        gaps = np.isnan(block)
-        if not missing:
-            row, column = (int(i) for i in np.argwhere(gaps if gaps.any() else ~np.isfinite(block))[0])
-            first = (start + row, column)
-        if not gaps.any() and not missing:
-            raise _infinite(numbers, cell(*first), values[first])
-        missing += int(np.count_nonzero(gaps))
-    if missing:
-        raise DataError(f"{shown(numbers.source)}: {missing_values(missing, cell(*first), 'nan')}")
+        infinite = np.isinf(block)
+        if infinite.any():
+            row, column = (int(i) for i in np.argwhere(infinite)[0])
+            raise _infinite(numbers, (numbers.cell or cell_of_array)(start + row, column), block[row, column])
+    if not found:
+        raise DataError(f"{shown(numbers.source)} holds no numbers: every value is missing")
     return numbers
 
 
@@ -236,6 +278,5 @@ def _settled(table: Table, path: Path) -> Numbers:
     refuse_text(table, origin)
     if not table.at:
         raise DataError(f"{origin} has no column of numbers to train on: give at least one")
-    check_no_gaps(table, origin)
     about = table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
-    return check_finite(Numbers(path, table.values, *about, cell=table.cell, told=table.told))
+    return check_finite(Numbers(path, table.values, *about, cell=table.cell, told=table.told, at=table.at))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaefast.data.choices import USUAL, Reading
 from vaefast.data.csvfile import DARKEST_WHITE, MNIST_PIXELS, are_pictures, are_pixels, pictures_of
 from vaefast.data.csvtable import header_of
 from vaefast.data.digits import read_digits
@@ -31,17 +32,7 @@ NAMES = ("mnist", "digits")
 COLUMNS = ("text", "parquet", "feather")
 
 
-def load(
-    name: str | None,
-    data_dir: Path | None = None,
-    *,
-    test_fraction: float = 0.1,
-    in_memory: bool = True,
-    label: str | None = None,
-    all_columns: bool = False,
-    color: bool = False,
-    layer: str | None = None,
-) -> Dataset:
+def load(name: str | None, data_dir: Path | None = None, how: Reading = USUAL) -> Dataset:
     """Load images by name, or from the user's own file or folder.
 
     Parameters
@@ -52,18 +43,6 @@ def load(
         and a notice.
     data_dir
         Folder of the four MNIST files; without it, `VAEFAST_DATA_DIR`, the cache and a download are tried in turn.
-    test_fraction
-        Share of the images that become the test set if the data have none; at least one image.
-    in_memory
-        Whether shards are read now. Otherwise their images are `ShardedImages`, and each process reads its part.
-    label
-        For a file of columns: the column of labels, by its name or by its number from 1. It is never trained on.
-    all_columns
-        For a file of columns: whether columns that are named like labels are trained on.
-    color
-        Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
-    layer
-        For an `.h5ad` file: the layer to read instead of X.
 
     Returns
     -------
@@ -77,31 +56,18 @@ def load(
     SettingsError
         `test_fraction` is not between 0 and 1.
     """
-    check_test_fraction(test_fraction)
-    found = read(
-        name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns, color=color,
-        layer=layer,
-    )  # fmt: skip
-    return split(found, test_fraction) if isinstance(found, Rows) else found
+    check_test_fraction(how.test_fraction)
+    found = read(name, data_dir, how)
+    return split(found, how.test_fraction) if isinstance(found, Rows) else found
 
 
-def read(
-    name: str | None,
-    data_dir: Path | None = None,
-    *,
-    test_fraction: float = 0.1,
-    in_memory: bool = True,
-    label: str | None = None,
-    all_columns: bool = False,
-    color: bool = False,
-    layer: str | None = None,
-) -> Rows | Dataset:
+def read(name: str | None, data_dir: Path | None = None, how: Reading = USUAL) -> Rows | Dataset:
     """All images in their order, not split; a Dataset if they have a test set, and for shards.
 
     Parameters and errors are those of `load`.
     """
-    if layer is not None:
-        raise _no_layers(name or "mnist", layer)
+    if how.layer is not None:
+        raise _no_layers(name or "mnist", how.layer)
     if name is None:
         return _mnist_or_digits(data_dir)
     if name == "mnist":
@@ -109,22 +75,12 @@ def read(
     if name == "digits":
         return read_digits()
     if any(wildcard in name for wildcard in WILDCARDS) and not os.path.exists(name):
-        return load_shards(name, test_fraction, in_memory=in_memory)
+        return load_shards(name, how.test_fraction, in_memory=how.in_memory)
     _check_there(name)
-    return read_path(Path(name), label, all_columns, color)
+    return read_path(Path(name), how.label, how.all_columns, how.color)
 
 
-def read_any(
-    name: str | None,
-    data_dir: Path | None = None,
-    *,
-    test_fraction: float = 0.1,
-    in_memory: bool = True,
-    label: str | None = None,
-    all_columns: bool = False,
-    color: bool = False,
-    layer: str | None = None,
-) -> Rows | Dataset | Numbers:
+def read_any(name: str | None, data_dir: Path | None = None, how: Reading = USUAL) -> Rows | Dataset | Numbers:
     """Read any data: pictures as `read` gives them, else a table.
 
     Pictures are named data, IDX files, folders, shards, arrays of three or four dimensions that hold grey levels 0 to 255 or
@@ -137,39 +93,32 @@ def read_any(
     """
     file = None if name is None else file_of(name)
     if file is None:
-        return read(
-            name, data_dir, test_fraction=test_fraction, in_memory=in_memory, label=label, all_columns=all_columns,
-            color=color, layer=layer,
-        )  # fmt: skip
+        return read(name, data_dir, how)
     path = Path(os.path.abspath(file))
     kind = kind_of_file(path)
-    _check_layer(path, kind, layer)
+    _check_layer(path, kind, how.layer)
     if kind in COLUMNS:
-        table = read_columns(path, kind, label)
+        table = read_columns(path, kind, how.label, missing=how.missing)
         if are_pictures(table):
-            return with_a_word_on_black(pictures_of(table, path, label, all_columns), path)
-        return table_of(table, path, label, all_columns)
+            return with_a_word_on_black(pictures_of(table, path, how.label, how.all_columns), path)
+        return table_of(table, path, how.label, how.all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
-        return read_path(path, label, all_columns, color)
-    return read_numbers_file(path, kind, label, layer=layer)
+        return read_path(path, how.label, how.all_columns, how.color)
+    return read_numbers_file(path, kind, how.label, layer=how.layer, missing=how.missing)
 
 
 def read_numbers(
     name: str,
     columns: int = 0,
     known: Sequence[str] = (),
-    *,
-    label: str | None = None,
-    all_columns: bool = False,
-    color: bool = False,
-    layer: str | None = None,
+    how: Reading = USUAL,
     told: Sequence[str] = (),
 ) -> Numbers:
     """Read a table: the numbers of a file as they are, or pictures as `read` gives them.
 
     Parameters
     ----------
-    name, label, all_columns, color, layer
+    name
         As for `load`.
     columns
         Number of columns of a trained model. If the file has more, columns that may be labels are left out. 0 without a
@@ -183,8 +132,8 @@ def read_numbers(
     Raises
     ------
     DataError
-        The file cannot be read or is damaged; a value is not a finite number; a column is missing, or looks like labels; or
-        the data hold no columns for `told`.
+        The file cannot be read or is damaged; a value is text or infinite; a column is missing, or looks like labels; or the
+        data hold no columns for `told`.
     """
     path = file_of(name)
     kind = "idx" if path is None else kind_of_file(path)
@@ -193,12 +142,14 @@ def read_numbers(
             if name not in NAMES and not any(wildcard in name for wildcard in WILDCARDS):
                 _check_there(name)
             raise no_columns(shown(name), told)
-        return numbers_of(read(name, color=color, layer=layer), known)
-    _check_layer(path, kind, layer)
+        return numbers_of(read(name, how=how), known)
+    _check_layer(path, kind, how.layer)
     if kind not in COLUMNS:
-        return read_numbers_file(path, kind, label, layer, known, told)
-    table = read_columns(path, kind, label, known, told)
-    return model_columns(table, path, columns, known, label) if columns else table_of(table, path, label, all_columns)
+        return read_numbers_file(path, kind, how.label, how.layer, known, told, how.missing)
+    table = read_columns(path, kind, how.label, known, told, how.missing)
+    if columns:
+        return model_columns(table, path, columns, known, how.label)
+    return table_of(table, path, how.label, how.all_columns)
 
 
 def file_of(name: str) -> Path | None:

@@ -18,27 +18,13 @@ WANTED = "covariates or size factors"
 
 @dataclass(frozen=True, eq=False)
 class ToldColumn:
-    """One such column, of which no value is missing.
+    """One such column, of which no value is missing."""
 
-    Parameters
-    ----------
-    name
-        Of the column; its number where it has none.
-    values
-        (N,): finite float64 numbers, or objects if it holds categories.
-    texts
-        (N,): the same as it is written, for a column of numbers that stands for categories; None if the file has types.
-    cell
-        Gives the place of a row's value in the file, in words.
-    at
-        Place of the column in the file, from 0, if it is one of the columns of the table.
-    """
-
-    name: str
-    values: NDArray[Any]
-    texts: NDArray[Any] | None
-    cell: Callable[[int], str]
-    at: int | None = None
+    name: str  # its number where it has none
+    values: NDArray[Any]  # (N,): finite float64 numbers, or objects if it holds categories
+    texts: NDArray[Any] | None  # (N,), as written, of numbers that may stand for categories; None if the file has types
+    cell: Callable[[int], str]  # gives the place of a row's value in the file, in words
+    at: int | None = None  # its place in the file, from 0, if it is one of the columns of the table
 
     @property
     def is_category(self) -> bool:

@@ -26,12 +26,11 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 
 # What an engine cannot do, in the words of `needs`; the others do it.
 SEVERAL_RANKS = "training over several ranks"
-IMPORTANCE_KERNEL = "a kernel of its own for importance sampling"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "missing values")
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
-        IMPORTANCE_KERNEL, "objective beta", "objective free-bits", "objective iwae", "objective dreg",
+        "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32",),

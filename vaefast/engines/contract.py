@@ -119,6 +119,13 @@ class ImportanceTerms(NamedTuple):
     effective_samples: NDArray[np.float64]  # (sum of weights)^2 / sum of squared weights: from 1 to the number of samples
 
 
+class ImputationTerms(NamedTuple):
+    """What a row's samples of q(z | x) say of its columns, given what was observed of it; float64."""
+
+    log_weights: NDArray[np.float64]  # (N, S), nats: log p(x_observed | z) + log p(z) - log q(z | x) (70)
+    means: NDArray[np.float64]  # (N, X), of p(x_j | z) under these weights (71); NaN where none can be told from zero
+
+
 class Pace(NamedTuple):
     """Settings that change from step to step, float64 (steps,) each."""
 
@@ -192,3 +199,10 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release threads and device memory."""
+
+
+class TableEngine(Engine, Protocol):
+    """An engine for tables in blocks of columns."""
+
+    def impute(self, placed: Any, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
+        """Of rows of a table in blocks of columns, from so many samples of q(z | x), with the noise of `importance_sample`."""

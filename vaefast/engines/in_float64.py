@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, Engine, ImportanceTerms
 from vaefast.engines.reference import ReferenceEngine
+from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # From the numbers of rows, (n,), to their values as the networks see them, float64 (n, X).
@@ -26,6 +28,19 @@ def reference(engine: Engine, model: ModelSettings, training: TrainingSettings) 
     exact = ReferenceEngine(model, training, engine.threads, np.float64)
     exact.load_state(engine.state())
     return exact
+
+
+def references(engine: Engine, model: ModelSettings, training: TrainingSettings) -> Callable[[Any], ReferenceEngine]:
+    """The reference engine for some rows, (n, X): with missing values, also one of a model that was trained without any."""
+    made: dict[bool, ReferenceEngine] = {}
+
+    def of(values: Any) -> ReferenceEngine:
+        gaps = rows_with_gaps(values) is not None and not model.missing
+        if gaps not in made:
+            made[gaps] = reference(engine, replace(model, missing=True) if gaps else model, training)
+        return made[gaps]
+
+    return of
 
 
 @contextlib.contextmanager
@@ -73,9 +88,11 @@ def evaluate(
     rows = lost_rows(terms.log_likelihood, terms.kl)
     if not rows.size:
         return terms
-    exact = reference(engine, model, training)
+    exact, mended = references(engine, model, training), []
     with one_by_one():
-        mended = [exact.evaluate(exact_rows(row), keys[row]) for row in rows[:, None]]
+        for row in rows[:, None]:
+            values = exact_rows(row)
+            mended.append(exact(values).evaluate(values, keys[row]))
     return mend_bounds(terms, rows, BoundTerms.concatenate(mended))
 
 
@@ -93,11 +110,12 @@ def importance_sample(
     rows = lost_rows(*terms)
     if not rows.size:
         return terms
-    exact = reference(engine, model, training)
+    exact = references(engine, model, training)
     log_p, effective = (values.copy() for values in terms)
     with one_by_one():
         for row in rows[:, None]:
-            mended = exact.importance_sample(exact_rows(row), samples, keys[row])
+            values = exact_rows(row)
+            mended = exact(values).importance_sample(values, samples, keys[row])
             log_p[row] = np.where(np.isnan(mended.log_likelihood), -np.inf, mended.log_likelihood)
             # Weights that float64 cannot tell apart from zero leave one sample that decides.
             effective[row] = np.where(np.isfinite(mended.effective_samples), mended.effective_samples, 1.0)

@@ -8,17 +8,28 @@ compiles again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vaefast.version import __version__
+
+try:
+    import fcntl
+except ImportError:  # Windows: each process compiles
+    fcntl = None  # type: ignore[assignment]
+
+# Seconds to wait for another process that compiles the same kernel, and between two looks. One that was stopped must not
+# stop the others.
+PATIENCE, LOOK = 120.0, 0.02
 
 
 def key_of(sources: Iterable[Path], *facts: object) -> str:
@@ -44,6 +55,56 @@ def folder_of(key: str) -> Path | None:
         private = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
         return folder if private else None
     return folder
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path | None, kernel: str, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Of the processes that need the same kernel, one compiles it, and the others wait to load it.
+
+    The lock ends with the process that holds it, however that ends. It is no more than thrift: where there can be no lock, or
+    it takes too long, a process compiles for itself.
+    """
+    file = _lock_file(folder, kernel)
+    if file is None:
+        yield
+        return
+    path, descriptor = file
+    try:
+        deadline, waited = time.monotonic() + PATIENCE, False
+        while not _locked(descriptor) and time.monotonic() < deadline:
+            if not waited:
+                on_wait()
+            waited = True
+            time.sleep(LOOK)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            # Closing alone would leave it locked by a process that was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _lock_file(folder: Path | None, kernel: str) -> tuple[Path, int] | None:
+    if folder is None or fcntl is None:
+        return None
+    path = folder / f"{kernel}.lock"
+    try:
+        return path, os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether there is no need to wait: the lock is taken, or this file system has none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def kept_or_not(folder: Path | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State
 from vaefast.engines.objectives import (
     Credit,
     bounded,
@@ -23,7 +23,7 @@ from vaefast.engines.objectives import (
     value_and_credit,
 )
 from vaefast.models import blocks, counts, noise
-from vaefast.models.columns import Blocks
+from vaefast.models.columns import Blocks, blocks_of
 from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import Layout
@@ -461,10 +461,10 @@ class ReferenceEngine:
         x, seen, covariates, size = self._batch(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
         pass_ = forward(parameters, seen, epsilon, activation, covariates)
-        repeated = [None if part is None else np.repeat(part, objective.samples, axis=0) for part in (x, size)]
-        assert repeated[0] is not None
-        log_p = log_likelihood(parameters, repeated[0], pass_.logits, likelihood, pass_.zero_logits, repeated[1])
-        log_p = log_p.reshape(len(examples), -1)  # (B, k)
+        k = objective.samples
+        sizes = None if size is None else np.repeat(size, k, axis=0)
+        log_p = log_likelihood(parameters, np.repeat(x, k, axis=0), pass_.logits, likelihood, pass_.zero_logits, sizes)
+        log_p = log_p.reshape(len(examples), k)
         heads = pass_.mean, pass_.log_std
         value, credit = value_and_credit(objective, kl_weight, log_p, *heads, pass_.z, epsilon)
         terms = (log_p.mean(axis=1), gaussian_kl(*heads), value)
@@ -498,19 +498,44 @@ class ReferenceEngine:
 
     def _importance(self, batch: Batch, numbers: NDArray[np.int64], samples: int) -> ImportanceTerms:
         """All samples of some images, one after the other."""
-        parameters = self._views()
-        _, mean, log_std = encode(parameters, batch.seen, self.model.activation)
-        log_std = bounded(log_std)
-        log_w = np.empty((len(batch.x), samples), np.float64)
+        heads, log_w = self._posterior(batch), np.empty((len(batch.x), samples), np.float64)
         for sample in range(samples):
-            epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
-            z = sample_diagonal_gaussian(mean, log_std, epsilon)
-            layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation)
-            about = self.model.density, decode_zeros(parameters, layers[-1]), batch.size
-            log_p = log_likelihood(parameters, batch.x, outputs, *about)
-            log_w[:, sample] = log_weights(log_p[:, None], z, log_std, epsilon)[:, 0]  #                     (30)
+            log_w[:, sample], _ = self._sample(batch, heads, numbers, sample)
         w = normalised_weights(log_w)
         return ImportanceTerms(log_mean_exp(log_w).astype(np.float64), 1 / np.sum(w**2, axis=1))  #           (26)
+
+    def _posterior(self, batch: Batch) -> tuple[Array, Array]:
+        """Mean and log_std of q(z | x), (B, Z) each."""
+        _, mean, log_std = encode(self._views(), batch.seen, self.model.activation)
+        return mean, bounded(log_std)
+
+    def _sample(
+        self, batch: Batch, heads: tuple[Array, Array], numbers: NDArray[np.int64], sample: int
+    ) -> tuple[Array, Array]:
+        """One sample of some images: log w, (B,) (30), and the decoder's outputs, (B, O)."""
+        parameters, (mean, log_std) = self._views(), heads
+        epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
+        z = sample_diagonal_gaussian(mean, log_std, epsilon)
+        layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation)
+        about = self.model.density, decode_zeros(parameters, layers[-1]), batch.size
+        log_p = log_likelihood(parameters, batch.x, outputs, *about)
+        return log_weights(log_p[:, None], z, log_std, epsilon)[:, 0], outputs
+
+    def impute(self, placed: Any, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
+        numbers, found = np.arange(len(placed)) if examples is None else examples, []
+        for start in range(0, len(placed), EVALUATION_ROWS):
+            some = numbers[start : start + EVALUATION_ROWS]
+            batch = self._batch(placed[start : start + EVALUATION_ROWS], some, Purpose.EVALUATION_PIXELS, 0)
+            heads, log_w = self._posterior(batch), np.empty((len(some), samples))
+            for sample in range(samples):
+                log_w[:, sample], _ = self._sample(batch, heads, some, sample)
+            w, means = normalised_weights(log_w), np.zeros(batch.x.shape)
+            table = blocks_of(self.model.likelihood, self.model.pixels, self.model.columns)
+            for sample in range(samples):
+                _, outputs = self._sample(batch, heads, some, sample)
+                means += w[:, sample : sample + 1] * blocks.expectation(outputs, table)  #                        (71)
+            found.append(ImputationTerms(log_w, means))
+        return ImputationTerms(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     def encode(self, x: Any) -> tuple[Array, Array]:
         x, covariates = parted(x)

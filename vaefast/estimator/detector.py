@@ -197,4 +197,5 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = (VAE() if self.vae is None else self.vae).__sklearn_tags__().input_tags.allow_nan
         return tags

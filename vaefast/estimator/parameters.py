@@ -35,13 +35,19 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-def settings_of(vae: Any, columns: int) -> tuple[ModelSettings, TrainingSettings]:
-    """Settings of a model of so many columns and of its training, from the current parameters."""
+def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, TrainingSettings]:
+    """Settings of a model of so many columns and of its training, from the current parameters.
+
+    `missing` says whether values are missing in training.
+    """
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
     about = vae.activation, vae.likelihood_, vae.zero_inflation, seen
-    model = ModelSettings(columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates))
+    model = ModelSettings(
+        columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates),
+        missing=missing or bool(vae.missing_indicator), missing_indicator=bool(vae.missing_indicator),
+    )  # fmt: skip
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
     steps = _rate_steps(vae)
@@ -73,10 +79,15 @@ def _objective(vae: Any) -> ObjectiveSettings:
 
 
 def seed_of(vae: Any) -> int:
-    """The seed: an int itself, otherwise a number drawn from it."""
-    if isinstance(vae.random_state, (int, np.integer)) and not isinstance(vae.random_state, bool):
-        return int(vae.random_state)
-    return int(generator(vae.random_state).randint(2**31))
+    """The seed of an estimator: `seed_from` of its `random_state`."""
+    return seed_from(vae.random_state)
+
+
+def seed_from(random_state: Any) -> int:
+    """The seed that a `random_state` stands for: an int itself, otherwise a number drawn from it."""
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return int(random_state)
+    return int(generator(random_state).randint(2**31))
 
 
 def threads_of(vae: Any) -> int:

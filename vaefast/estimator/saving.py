@@ -95,7 +95,8 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     vae = VAE(
         model.latent, hidden_layer_sizes=model.hidden, likelihood=model.likelihood, activation=model.activation,
         zero_inflation=model.zero_inflation, encoder_input=model.encoder_input, encode_covariates=model.encode_covariates,
-        scaling=about.get("scaling"), binarize=training.binarize, epochs=training.epochs, batch_size=training.batch_size,
+        missing_indicator=model.missing_indicator, scaling=about.get("scaling"), binarize=training.binarize,
+        epochs=training.epochs, batch_size=training.batch_size,
         init=training.initialization, random_state=training.seed, **asdict(training.adam),
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
         clip_norm=training.clip_norm, input_dropout=training.input_dropout, objective=objective.name,

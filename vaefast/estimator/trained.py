@@ -13,13 +13,16 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
+from vaefast.estimator.filling import filled
+from vaefast.inference.imputation import impute
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
 from vaefast.models import noise
 from vaefast.models.conditions import beside, parted
 from vaefast.models.counts import draw as draw_counts
-from vaefast.models.likelihoods import draw, expectation
+from vaefast.models.gaps import gaps_of
 from vaefast.models.noise import Purpose
+from vaefast.models.outputs import draw, expectation
 from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
 from vaefast.tables.told import Told
@@ -115,7 +118,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None) -> NDArray[Any]:
         """Means of p(x | z), (N, X), in the units of the data; of counts for rows of size 1."""
         outputs = self._network.decode(beside(z, covariates))
-        return self._inputs.leave(expectation(self.likelihood_, outputs, self._network.model.zero_inflation))
+        return self._inputs.leave(expectation(self._network.model, outputs))
 
     def normalized(self, X: ArrayLike, *, covariates: Any = None) -> NDArray[Any]:
         """Rates of each column for rows of counts of total 1, from the posterior's means: what is left when depths are equal.
@@ -145,7 +148,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         if not self._inputs.are_counts:
             raise SettingsError(f"likelihood {self.likelihood_} has no rates: normalized is for a likelihood of counts")
-        return self._means(self._posterior(X, covariates)[0], self._told.of_rows(covariates, np.shape(X)[0]))
+        table, entered = self._with_covariates(X, covariates)
+        return self._means(self._network.posterior(entered, self._exact_rows(table))[0], parted(entered)[1])
 
     def reconstruct(self, X: ArrayLike, *, covariates: Any = None, size_factors: ArrayLike | None = None) -> NDArray[Any]:
         """Reconstructions of the rows: `inverse_transform(transform(X))`; of counts, times the size of each row, which is its
@@ -214,8 +218,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         check_ranks(self.likelihood_)
         k = parameters.count("k", k, 1)
-        table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
-        return self._recommended(table, self._inputs.enter(table), k, exclude_seen)
+        return self._recommended(*self._with_covariates(X, covariates), k, exclude_seen)
 
     def _recommended(
         self, table: Any, entered: Any, k: int, exclude_seen: bool = True
@@ -308,8 +311,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         if self._inputs.are_counts:
             return self._sampled_counts(outputs, generator, noise_in_x)
         if not noise_in_x:
-            return self._inputs.leave(expectation(self.likelihood_, outputs))
-        return self._inputs.leave(draw(self.likelihood_, outputs, self._network.parameters.get("x_log_std"), generator))
+            return self._inputs.leave(expectation(self._network.model, outputs))
+        return self._inputs.leave(draw(self._network.model, outputs, self._network.parameters, generator))
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
@@ -322,7 +325,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         at = generator.random_sample(len(outputs)) * (len(quantiles) - 1)
         size = np.rint(np.interp(at, np.arange(len(quantiles)), quantiles)).astype(np.int64)
         if not noise_in_x:
-            return expectation(self.likelihood_, outputs, zeros) * size[:, None].astype(outputs.dtype)
+            return expectation(self._network.model, outputs) * size[:, None].astype(outputs.dtype)
         t = self._network.parameters.get("x_log_dispersion")
         return draw_counts(outputs, size, self.likelihood_, generator, t, zeros)
 
@@ -339,7 +342,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         The noise of a row depends on its content. So its score does not depend on the other rows and is the same at each call:
         bit for bit on the compiled engines, and within rounding on the reference engine. A score is minus infinity only where
-        float64 arithmetic overflows.
+        float64 arithmetic overflows. Of a row with missing values it is a bound on the log-density of the others.
 
         Parameters
         ----------
@@ -349,7 +352,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Samples of the posterior for each row. More of them give less noise and rank odd rows more reliably.
         per_feature : bool, default=False
             Give log p(x_j | z) of each column instead, from the same samples. The column that makes a row odd has the lowest
-            value. The sum over the columns, less the KL divergence of q(z | x) from the prior, is the ELBO.
+            value, and what is missing has 0. The sum over the columns, less the KL divergence of q(z | x) from the prior, is
+            the ELBO.
         covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
             Covariates of the rows, for a model that was trained with some; one row stands for all.
         size_factors : array-like of shape (N,) or None, default=None
@@ -372,8 +376,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         X, entered = self._entered(X, covariates, size_factors)
         if per_feature:
             columns = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
-            return columns - self._inputs.log_volumes
-        return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
+            densities = columns - self._inputs.log_volumes
+            gaps = gaps_of(parted(X)[0])
+            return densities if gaps is None else np.where(gaps, 0.0, densities)
+        return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume_of(X)
 
     def score(
         self,
@@ -421,7 +427,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
         The estimate is the logarithm of the mean of p(x | z) p(z) / q(z | x) over samples z of q(z | x) (Rezende et al., 2014,
         appendix E). It is a lower bound in expectation, and more samples make it tighter. If the model is one of binarised
-        data, grey levels are drawn as 0 or 1, as for `score_samples`.
+        data, grey levels are drawn as 0 or 1, as for `score_samples`. Of a row with missing values it is the log-density of
+        the others.
 
         Parameters
         ----------
@@ -449,7 +456,93 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         n_samples = parameters.count("n_samples", n_samples, 1)
         X, entered = self._entered(X, covariates, size_factors)
-        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume
+        return self._network.log_likelihoods(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume_of(X)
+
+    def impute(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1000,
+        *,
+        multiple: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        covariates: Any = None,
+    ) -> Any:
+        """The rows with their missing values filled in: each by its mean, given the values of its row that are there.
+
+        The mean is E[x_missing | x_observed] under the model, by self-normalised importance sampling with the posterior
+        q(z | x_observed) as the proposal (Mattei & Frellsen, 2019). The noise of a row depends on its content, so what a row
+        is filled with does not depend on the other rows. Values that are there stay as they are, bit for bit.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows. NaN, None, `pandas.NA` and masked values are missing.
+        n_samples : int, default=1000
+            Samples of the posterior for each row. The error falls as one over the root of their number.
+        multiple : int or None, default=None
+            So many draws of the missing values instead of their mean, by sampling-importance-resampling: for estimates whose
+            uncertainty takes account of what is missing (Rubin, 1987). Draws of a Bernoulli likelihood are 0 or 1.
+        random_state : int, RandomState or None, default=None
+            The seed of the noise. None is the seed of the training, so that each call gives the same.
+        covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
+            Covariates of the rows, for a model that was trained with some; one row stands for all.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (N, X)
+            A DataFrame for a DataFrame, with its index and columns; columns of whole numbers with missing values become
+            columns of float. With `multiple` an array of shape (multiple, N, X), or a list of so many DataFrames.
+
+        Raises
+        ------
+        DataError
+            X does not fit the model, or a value is missing under a likelihood of counts.
+        SettingsError
+            `n_samples` or `multiple` is less than 1.
+
+        Examples
+        --------
+        A trained model as a step of a pipeline:
+
+        >>> import numpy as np
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import FunctionTransformer
+        >>> from vaefast import VAE
+        >>> generator = np.random.default_rng(0)
+        >>> whole = generator.normal(size=(200, 2)) @ generator.normal(size=(2, 5))
+        >>> X, y = np.where(generator.random(whole.shape) < 0.2, np.nan, whole), whole[:, 0] > 0
+        >>> vae = VAE(2, hidden_layer_sizes=(20,), epochs=3, random_state=0).fit(X)
+        >>> model = make_pipeline(FunctionTransformer(vae.impute), LogisticRegression()).fit(X, y)
+        >>> model.predict(X).shape
+        (200,)
+        """
+        check_is_fitted(self)
+        n_samples = parameters.count("n_samples", n_samples, 1)
+        draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
+        seed = None if random_state is None else parameters.seed_from(random_state)
+        table = self._inputs.table(checking.table(self, X))
+        table = self._told.with_covariates(table, covariates)
+        gaps = gaps_of(parted(table)[0])
+        if gaps is None:
+            return self._complete(X, draws)
+        entered = self._inputs.enter(table)
+        rows, values = impute(self._network, entered, n_samples, self._exact_rows(table), draws=draws, seed=seed)
+        each = []
+        for part in self._inputs.leave(values)[None] if draws == 0 else self._inputs.leave(values):
+            whole = np.zeros(gaps.shape)
+            whole[rows] = part
+            each.append(filled(X, gaps, whole))
+        return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
+
+    def _complete(self, X: Any, draws: int) -> Any:
+        """X as it came, which misses nothing, as often as it was asked for."""
+        if not hasattr(X, "tocsr") and not hasattr(X, "isetitem"):
+            X = np.asarray(X)
+        if draws == 0:
+            return X.copy()
+        each = [X.copy() for _ in range(draws)]
+        return np.stack(each) if isinstance(X, np.ndarray) else each
 
     def _posterior(self, X: ArrayLike, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
@@ -458,8 +551,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             table = self._told.with_covariates(table, covariates)
         return self._network.posterior(self._inputs.enter(table), self._exact_rows(table))
 
+    def _with_covariates(self, X: ArrayLike, covariates: Any) -> tuple[Any, Any]:
+        """X beside its covariates, checked, and as the networks see it; without size factors, which no posterior needs."""
+        table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
+        return table, self._inputs.enter(table)
+
     def _entered(self, X: ArrayLike, covariates: Any, size_factors: ArrayLike | None) -> tuple[Any, Any]:
-        """X, checked and scaled for the networks, with what they are told of each row."""
+        """The same with size factors, where the model has some: all that the networks are told of each row."""
         table = self._told.beside(self._inputs.table(checking.table(self, X)), covariates, size_factors)
         return table, self._inputs.enter(table)
 

@@ -22,13 +22,15 @@ from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
-from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, check_binarization
+from vaefast.models.gaps import rows_with_gaps
+from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
 from vaefast.tables import advice, checking
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
 from vaefast.training.initial_state import initial_state
+from vaefast.training.log_volumes import LogVolumes
 from vaefast.training.progress_bar import Bar
 from vaefast.training.trainer import EpochMetrics
 
@@ -36,6 +38,7 @@ from vaefast.training.trainer import EpochMetrics
 MODEL_PARAMETERS = {
     "latent": "n_components", "hidden": "hidden_layer_sizes", "activation": "activation", "likelihood": "likelihood",
     "zero_inflation": "zero_inflation", "encoder_input": "encoder_input", "encode_covariates": "encode_covariates",
+    "missing_indicator": "missing_indicator",
 }  # fmt: skip
 
 # The consequence of a validation row that is far from the training data.
@@ -59,7 +62,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Sizes of the hidden layers of the encoder. The decoder mirrors them. May be empty.
     likelihood : str, default='auto'
         p(x | z). `bernoulli` is for binary data, and for grey levels in [0, 1], which `binarize` turns into binary data.
-        `gaussian` is for any real numbers, with a learned variance for each feature. `continuous-bernoulli` is for grey levels
+        `gaussian` is for any real numbers, with a learned variance for each feature. `student-t` is for the same with heavy
+        tails: the decoder gives the scale and the degrees of freedom of each value. `continuous-bernoulli` is for grey levels
         in [0, 1] as they are.
 
         For whole counts, of cells by genes, users by items or documents by words, sparse or dense: `negative-binomial`, with
@@ -69,7 +73,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with `scaling="grey"`. It
         is `negative-binomial` for whole numbers of which two in three are 0, unless they are bytes or end at 255, and for
         sparse tables of whole numbers. Otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are
-        refused.
+        refused. Values that are missing decide nothing, and the likelihoods of counts take none.
     zero_inflation : bool, default=False
         For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
@@ -77,6 +81,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         `multinomial` and `log1p` for the other counts.
     encode_covariates : bool, default=False
         Whether the encoder, too, sees the covariates that `fit` is given. The decoder always does.
+    missing_indicator : bool, default=False
+        Whether the encoder also sees which values of a row are missing: one more input for each feature, 1 where its value is
+        missing. It helps where a value that is missing says something by that.
     input_dropout : float, default=0.0
         For counts: the probability that the encoder misses an entry of a row in a step of training. It sees those that are
         left over 1 - input_dropout, and the likelihood sees all. 0.5 is usual for clicks (Liang et al., 2018).
@@ -86,8 +93,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         How each feature is scaled for the networks. All results are in the units of the data. `standard` scales to mean 0 and
         standard deviation 1. `minmax` scales to [0, 1] and clips later values. None changes nothing. `grey` reads pictures
         with levels from 0 to 255, of any type, as numbers in [0, 1]; results are in [0, 1], too. `auto` is `standard` for a
-        Gaussian likelihood and None for the others. If a few values, in one row of 50 at most, make the standard deviation of
-        a feature more than ten times that of the rest, `auto` leaves them out of mean and deviation and warns of them.
+        Gaussian or Student-t likelihood and None for the others. If a few values, in one row of 50 at most, make the standard
+        deviation of a feature more than ten times that of the rest, `auto` leaves them out of mean and deviation and warns of
+        them.
 
         In training, values more than 100 deviations from the mean are cut there (10 in a feature with such values). Scores
         and log-densities are of the values as given. The learned standard deviation of a Gaussian stays above 0.01 in the
@@ -201,6 +209,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         zero_inflation: bool = False,
         encoder_input: str = "auto",
         encode_covariates: bool = False,
+        missing_indicator: bool = False,
         input_dropout: float = 0.0,
         activation: str = "relu",
         scaling: str | None = "auto",
@@ -239,6 +248,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.zero_inflation = zero_inflation
         self.encoder_input = encoder_input
         self.encode_covariates = encode_covariates
+        self.missing_indicator = missing_indicator
         self.input_dropout = input_dropout
         self.activation = activation
         self.scaling = scaling
@@ -293,7 +303,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (N, X)
-            Numbers: a NumPy array, a pandas DataFrame, nested lists.
+            Numbers: a NumPy array, a pandas DataFrame, nested lists. NaN, None, `pandas.NA` and masked values are missing.
         y : None
             Ignored.
         validation_data : array-like of shape (M, X), a pair of them, or None, default=None
@@ -320,7 +330,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            X holds text, dates, missing or infinite values, or a value does not fit the likelihood.
+            X holds text, dates or infinite values, or a value does not fit the likelihood, or is missing under one of counts.
         SettingsError
             A parameter is out of its range.
         DivergenceError
@@ -329,7 +339,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         DataWarning
-            A few values dominate a column, or the model has collapsed.
+            A few values dominate a column, all of its values are missing, or the model has collapsed.
         """
         with self._all_or_nothing():
             values, metric = checking.table(self, X, reset=True), validating.metric_of(self.validation_metric)
@@ -356,10 +366,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
             prepared, out = prepared.held_out(kept, out, self.seed_)
             validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
-        values, weights = prepared.values(), prepared.weights
+        values, weights, volume = prepared.values(), prepared.weights, prepared.log_volume()
         del prepared  # of counts it holds a copy of the table, in the order in which the rows came
         self._network.state = initial_state(self._network.model, self._network.training, values)
-        self._train(values, validation, self._network.training.epochs, weights)
+        self._train(values, validation, self._network.training.epochs, weights, volume)
         warn(advice.of_collapse(self.history_["train_kl"][-1] if self.history_ else np.inf))
 
     def partial_fit(
@@ -401,14 +411,16 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             values = checking.table(self, X, reset=first)
             if first:
                 self._told, given = Told.learned(values, covariates, size_factors)
-                entered = self._begin(given, None).values()
+                prepared = self._begin(given, None)
+                entered, volume = prepared.values(), prepared.log_volume()
             else:
                 values = self._told.beside(self._inputs.table(values), covariates, size_factors)
                 self._go_on(values)
-                entered = self._inputs.enter(values, chosen_rows(values, self.scaling)[0], training=True)
+                rows = chosen_rows(values, self.scaling)[0]
+                entered, volume = self._inputs.enter(values, rows, training=True), self._inputs.log_volume_of(values, rows)
             if first:
                 self._network.state = initial_state(self._network.model, self._network.training, entered)
-            self._train(entered, None, 1, None)
+            self._train(entered, None, 1, None, volume)
         return self
 
     @contextlib.contextmanager
@@ -426,8 +438,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     def _begin(self, X: Given, sample_weight: NDArray[np.float64] | None) -> Prepared:
         """Set all attributes that depend on parameters and data, before training."""
-        if self.likelihood not in ("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS):
-            choices = ", ".join(("auto", *LIKELIHOODS, *COUNT_LIKELIHOODS))
+        if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
+            choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         names = getattr(self, "feature_names_in_", None)
         prepared = prepare(
@@ -443,7 +455,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
-        self._network = self._new_network(X.table.shape[1])
+        self._network = self._new_network(X.table.shape[1], prepared.missing > 0)
         self._network.state = State.zeros(self._network.layout.size)
         self.n_iter_: int = 0
         self.history_: dict[str, list[float]] = {}
@@ -451,15 +463,16 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if self.verbose:
             self._say_what_was_chosen()
         warn(advice.of_strays(prepared.strays, prepared.rows, self._inputs.names, self.scaling == "auto"))
+        warn(advice.of_unseen(self._inputs))
         return prepared
 
-    def _new_network(self, columns: int) -> Network:
-        """A network for the current parameters, without a state."""
+    def _new_network(self, columns: int, missing: bool) -> Network:
+        """A network for the current parameters, without a state; `missing` says whether values are missing in training."""
         if self.batch_size != "auto":
             self.batch_size_ = parameters.whole(self.batch_size)
         if self.epochs != "auto":
             self.epochs_ = parameters.whole(self.epochs)
-        model, training = parameters.settings_of(self, columns)
+        model, training = parameters.settings_of(self, columns, missing)
         self.learning_rate_ = training.adam.learning_rate
         network = Network(model, training, self.engine, parameters.threads_of(self), State.zeros(1))
         self.engine_, self.n_threads_ = network.engine_name, network.threads
@@ -474,7 +487,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             A parameter of the model has changed.
         """
         old = self._network
-        network = self._new_network(X.shape[1])
+        network = self._new_network(X.shape[1], old.model.missing or rows_with_gaps(X) is not None)
         for field, parameter in MODEL_PARAMETERS.items():
             was, now = getattr(old.model, field), getattr(network.model, field)
             if was != now:
@@ -534,11 +547,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         validation: Validation | None,
         epochs: int,
         weights: NDArray[np.float64] | None,
+        log_volume: NDArray[np.float64] | float,
     ) -> None:
         """Run the training loop on scaled values, with progress bar, callbacks and history."""
         network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
         rows: Any = None if validation is None else validation.rows
         entered = None if validation is None else self._inputs.enter(rows)
+        volumes = LogVolumes(log_volume, 0.0 if validation is None else self._inputs.log_volume_of(rows))
         with Bar(epochs, self._verbosity()) as bar:
             lines = trainer.train(
                 network.engine,
@@ -550,7 +565,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 on_progress=bar.progress,
                 weights=weights,
                 exact_test_rows=None if validation is None else self._exact_rows(rows),
-                log_volume=self._inputs.log_volume,
+                log_volumes=volumes,
                 measure=self._measure(validation, entered),
             )
             for line in _blaming(network.trained(lines), values, self._inputs.names):
@@ -630,6 +645,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.sparse = True
         # scikit-learn has no tag for counts; whole numbers from 0 are what it calls positive and categorical.
         tags.input_tags.positive_only = tags.input_tags.categorical = self.likelihood in COUNT_LIKELIHOODS
+        tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
         return tags
 
 

@@ -14,6 +14,7 @@ from vaefast.inference.ranking import check_ranks
 from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
+from vaefast.models.gaps import rows_with_gaps
 from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
 
@@ -80,6 +81,8 @@ def given(vae: Any, data: Any, metric: Metric | None) -> Validation | None:
             "vaefast.metrics.hold_out returns them"
         )
     rows, held_out = (checking.table(vae, part, called=f"validation_data[{i}]") for i, part in enumerate(data))
+    for i, part in enumerate((rows, held_out)):
+        _check_complete(part, f"validation_data[{i}]")
     if rows.shape != held_out.shape:
         raise DataError(f"validation_data has {rows.shape[0]} rows and {held_out.shape[0]} of what is held out: give as many")
     return Validation(rows, held_out)
@@ -92,12 +95,25 @@ def set_aside(rows: Any, metric: Metric | None, inputs: Inputs, seed: int) -> Va
     from scipy import sparse
 
     table, told = parted(rows)
+    _check_complete(table, "X")
     listed = isinstance(table, CountRows)
     whole = sparse.csr_array((table.values, table.columns, table.starts), shape=table.shape) if listed else table
     seen, held_out = hold_out(whole, random_state=seed % 2**32)
     seen = inputs.table(seen)
     seen = replace(seen, sizes=table.sizes) if listed and table.sizes is not None else seen
     return Validation(seen if told is None else Conditioned(seen, told), held_out)
+
+
+def _check_complete(table: Any, called: str) -> None:
+    """Refuse missing values among those of which a part is held out.
+
+    Raises
+    ------
+    DataError
+        There is one.
+    """
+    if rows_with_gaps(table) is not None:
+        raise DataError(f"{called} misses values, and a validation_metric takes none: give 0 for what was not chosen")
 
 
 def check(metric: Metric | None, likelihood: str) -> None:

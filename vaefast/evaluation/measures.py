@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from vaefast import engines
 from vaefast.engines import in_float64
+from vaefast.engines.as_drawn import drawn
 from vaefast.engines.contract import State
-from vaefast.engines.importance import drawn
 from vaefast.engines.in_float64 import ExactRows
 from vaefast.engines.objectives import latent_kl
 from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
 from vaefast.inference.network import Network
 from vaefast.models.count_rows import keys_of
-from vaefast.models.settings import TrainingSettings
+from vaefast.models.settings import REAL_LIKELIHOODS, TrainingSettings
 
 # Images in one block.
 BLOCK = 1000
@@ -92,8 +92,7 @@ def network(saved: SavedModel, engine: str, threads: int) -> Network:
     about = saved.training
     known = {name: about[name] for name in ("binarize", "seed") if name in about}
     training = TrainingSettings(**known)
-    wanted = (engines.IMPORTANCE_KERNEL,) if engine == "auto" else ()
-    name = engines.choose(engine, (*engines.needs(saved.model, training), *wanted))
+    name = engines.choose(engine, engines.needs(saved.model, training))
     return Network(saved.model, training, name, threads, State.initial(saved.parameters))
 
 
@@ -104,7 +103,7 @@ def assess(
     on_progress: Callable[[int], None] = lambda images: None,
     *,
     exact_rows: ExactRows | None = None,
-    log_volume: float = 0.0,
+    log_volume: NDArray[np.float64] | float = 0.0,
 ) -> Assessment:
     """Evaluate a model on values, (N, X), with so many samples an image for log p(x).
 
@@ -115,7 +114,7 @@ def assess(
     exact_rows
         From numbers of images to their values in float64, where some may be past what float32 holds.
     log_volume
-        What to take from a log-density of the values, in nats, for that of the data as given.
+        What to take from a log-density of the values, in nats, for that of the data as given: of all images, or of each, (N,).
 
     Raises
     ------
@@ -135,8 +134,8 @@ def assess(
                 "far from what this model was trained on"
             )
         on_progress(min(start + BLOCK, len(values)))
-    volumes = np.array([log_volume, log_volume, 0.0, log_volume, 0.0])
-    return _summary(np.concatenate(terms, axis=1) - volumes[:, None], moments, samples)
+    densities = np.array([1.0, 1.0, 0.0, 1.0, 0.0])  # of ELBO, log-likelihood and log p(x)
+    return _summary(np.concatenate(terms, axis=1) - densities[:, None] * log_volume, moments, samples)
 
 
 def _from(exact_rows: ExactRows | None, start: int) -> ExactRows | None:
@@ -154,7 +153,7 @@ def _terms(model: Network, block: Any, samples: int, moments: _Moments, exact_ro
         about = engine, model.model, model.training, placed
         bounds = in_float64.evaluate(*about, keys, exact_rows)
         importance = in_float64.importance_sample(*about, samples, keys, exact_rows)
-    if exact_rows is not None and model.model.likelihood == "gaussian":
+    if exact_rows is not None and model.model.likelihood in REAL_LIKELIHOODS:
         moments.add(*model.posterior(block, exact_rows))
     else:
         moments.add(*engine.encode(block if model.model.counts else drawn(block, model.training, keys)))

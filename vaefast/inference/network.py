@@ -6,7 +6,7 @@ It can be pickled and copied; engines, with their threads and buffers, stay behi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from vaefast import engines
 from vaefast.engines import in_float64
 from vaefast.engines.contract import Engine, State
 from vaefast.engines.in_float64 import ExactRows
+from vaefast.engines.partly_observed import for_any_rows
+from vaefast.engines.reference import ReferenceEngine
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import keys_of
+from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -81,7 +84,7 @@ class Network:
             engine = engines.create(self.engine_name, self.model, self.training, self.threads)
             assert self._state is not None
             engine.load_state(self._state)
-            self._engine, self._state = engine, None
+            self._engine, self._state = for_any_rows(engine, self.model, self.training), None
         return self._engine
 
     @property
@@ -105,16 +108,17 @@ class Network:
                 mean[rows], log_std[rows] = self.engine.encode(x if told is None else Conditioned(x, told))
             lost = in_float64.lost_rows(mean.sum(axis=1), log_std.sum(axis=1))
             if lost.size and exact_rows is not None:
-                reference = in_float64.reference(self.engine, self.model, self.training)
+                exact = in_float64.references(self.engine, self.model, self.training)
                 with in_float64.one_by_one():
                     for row in lost[:, None]:
-                        for whole, right in zip((mean, log_std), reference.encode(exact_rows(row)), strict=True):
+                        one = exact_rows(row)
+                        for whole, right in zip((mean, log_std), exact(one).encode(one), strict=True):
                             whole[row] = np.clip(right, -LARGEST, LARGEST)
         return mean, log_std
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        """The decoder's output, (N, X), for z (N, Z), or (N, Z + C) with covariates; with zero inflation (N, 2 X), the
-        zero_logits behind the logits; of blocks of columns (N, O)."""
+        """The decoder's outputs, (N, O), for z (N, Z), or (N, Z + C) with covariates: one for each column, and behind them
+        those that a likelihood has besides."""
         outputs = np.empty((len(z), self.model.outputs), np.float32)
         with self.quiet():
             for rows in _blocks(len(z)):
@@ -140,16 +144,29 @@ class Network:
 
     def column_log_likelihoods(self, values: NDArray[Any], samples: int, exact_rows: ExactRows) -> NDArray[np.float64]:
         """log p(x | z) of each column of each row in nats, (N, X), the mean over the samples of `bounds`, in float64."""
-        reference = in_float64.reference(self.engine, self.model, self.training)
+        exact = in_float64.references(self.engine, self.model, self.training)
         total = np.zeros(values.shape)
         with self.quiet():
             for rows in _blocks(len(values)):
                 as_they_are = self.model.counts or parted(values)[0].dtype == np.uint8
                 block = values[rows] if as_they_are else exact_rows(np.arange(rows.start, rows.stop))
                 for keys in _sample_keys(values[rows], samples):
-                    terms = reference.column_log_likelihoods(block, keys)
+                    terms = self._column_terms(exact, block, keys)
                     total[rows] += np.where(np.isnan(terms), -np.inf, terms) / samples
         return total
+
+    def _column_terms(
+        self, exact: Callable[[Any], ReferenceEngine], block: Any, keys: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """log p(x | z) of each column, (n, X), in float64: complete rows on the engine for them, whatever stands beside."""
+        gaps = None if self.model.missing else rows_with_gaps(block)
+        if gaps is None:
+            return np.asarray(exact(block).column_log_likelihoods(block, keys), np.float64)
+        terms = np.empty(block.shape)
+        for rows in (np.flatnonzero(~gaps), np.flatnonzero(gaps)):
+            if len(rows):
+                terms[rows] = exact(block[rows]).column_log_likelihoods(block[rows], keys[rows])
+        return terms
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:

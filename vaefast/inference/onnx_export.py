@@ -17,7 +17,7 @@ from vaefast.errors import OutputError, SettingsError
 from vaefast.files import atomic
 from vaefast.inference.network import Network
 from vaefast.models.likelihoods import SERIES, SERIES_BELOW
-from vaefast.models.settings import LOG_STD_BOUNDS
+from vaefast.models.settings import LOG_STD_BOUNDS, REAL_LIKELIHOODS
 from vaefast.tables.scaling import WHITE, Inputs
 
 OPSET, IR_VERSION = 17, 9
@@ -30,10 +30,12 @@ def write(folder: Path, network: Network, inputs: Inputs) -> tuple[Path, Path]:
     Raises
     ------
     SettingsError
-        The package onnx is not installed.
+        The package onnx is not installed, or the likelihood is one of columns of several kinds.
     OutputError
         The folder or a file cannot be written.
     """
+    if network.model.columns:
+        raise SettingsError("likelihood mixed has no ONNX graphs: use vaefast.load in Python")
     encoder, decoder = encoder_model(network, inputs), decoder_model(network, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,11 +48,15 @@ def write(folder: Path, network: Network, inputs: Inputs) -> tuple[Path, Path]:
 
 
 def encoder_model(network: Network, inputs: Inputs) -> Any:
-    """An ONNX model: x (N, X), or (N, X + C) where the encoder sees covariates, to mean and log_std, (N, Z) each."""
+    """An ONNX model: x (N, X), or (N, X + C) where the encoder sees covariates, to mean and log_std, (N, Z) each.
+
+    NaN in x is a missing value if some were missing in training.
+    """
     model, graph, x = network.model, _Graph(network), "x"
     told = ""
     if model.encode_covariates:
-        x, told = graph.split(x, model.pixels, model.encoder_inputs)
+        x, told = graph.split(x, model.pixels, model.encoder_inputs - model.indicators)
+    gaps = graph.node("IsNaN", x) if model.missing else ""
     if inputs.shift is not None and inputs.scale is not None:
         x = graph.node("Div", graph.node("Sub", x, graph.array(inputs.shift)), graph.array(inputs.scale))
     if inputs.method == "grey":
@@ -60,12 +66,14 @@ def encoder_model(network: Network, inputs: Inputs) -> Any:
     if network.training.binarize == "threshold":
         x = graph.node("Cast", graph.node("GreaterOrEqual", x, graph.array(0.5)), to=graph.float_type)
     x = graph.seen(x)
+    if gaps:
+        x = graph.observed(x, gaps)
     h = graph.hidden_layers("encoder", graph.node("Concat", x, told, axis=1) if told else x)
     graph.dense("mean", h, output="mean")
     lowest, highest = (graph.array(bound) for bound in LOG_STD_BOUNDS)
     graph.node("Clip", graph.dense("log_std", h), lowest, highest, output="log_std")
     latent = network.model.latent
-    return graph.model("encoder", ("x", model.encoder_inputs), [("mean", latent), ("log_std", latent)])
+    return graph.model("encoder", ("x", model.encoder_inputs - model.indicators), [("mean", latent), ("log_std", latent)])
 
 
 def decoder_model(network: Network, inputs: Inputs) -> Any:
@@ -144,13 +152,20 @@ class _Graph:
             return self.node("Div", x, self.node("Where", is_empty, self.array(1), norm))
         return x
 
+    def observed(self, x: str, gaps: str) -> str:
+        """x with 0 in the place of what is missing; and behind it, for a model that sees that, 1 for each such place."""
+        known = self.node("Where", gaps, self.array(0), x)
+        if not self._network.model.missing_indicator:
+            return known
+        return self.node("Concat", known, self.node("Cast", gaps, to=self.float_type), axis=1)
+
     def expectation(self, a: str) -> str:
         """The mean of p(x | z), as `vaefast.likelihoods.expectation` has it; of counts, of rows of total 1."""
         if self._network.model.counts:
             return self.node("Softmax", a, axis=1)
         if self._network.model.likelihood == "bernoulli":
             return self.node("Sigmoid", a)
-        return a if self._network.model.likelihood == "gaussian" else self._continuous_bernoulli_mean(a)
+        return a if self._network.model.likelihood in REAL_LIKELIHOODS else self._continuous_bernoulli_mean(a)
 
     def _continuous_bernoulli_mean(self, a: str) -> str:
         """1 / (1 - exp(-a)) - 1 / a (23), by its series (24) near zero."""

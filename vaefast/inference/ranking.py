@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vaefast.errors import SettingsError
 from vaefast.models.count_rows import CountRows
 from vaefast.models.counts import log_mean_shares
+from vaefast.models.gaps import gaps_of
 from vaefast.models.settings import COUNT_LIKELIHOODS
 
 # Elements of the scores of a block of rows, each of which has some temporaries beside it: bounds the memory.
@@ -80,8 +81,9 @@ def recommend(
 
 
 def _non_zero(rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows and columns of what is not zero."""
+    """Rows and columns of what is neither zero nor missing."""
     if isinstance(rows, CountRows):
         return np.repeat(np.arange(len(rows)), np.diff(rows.starts)), rows.columns
-    row, column = np.nonzero(rows)
+    gaps = gaps_of(rows)
+    row, column = np.nonzero(rows if gaps is None else np.where(gaps, 0, rows))
     return row, column

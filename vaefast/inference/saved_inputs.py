@@ -14,14 +14,17 @@ from vaefast.tables.scaling import CUT, Inputs
 from vaefast.tables.told import Told
 
 PREFIX = "scaling."
+# What stands for the bound of a column of which no value has been seen.
+UNSEEN = -1.0
 
 
 def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
     """The arrays of `Inputs`, (X,) each, by their names in a model file."""
     arrays = {"shift": inputs.shift, "scale": inputs.scale}
     if inputs.cut is not None and inputs.constant is not None:
-        # A column with only one value so far has no bound yet.
-        arrays["cut"] = np.where(inputs.constant, 0.0, inputs.cut)
+        # A column with only one value so far has no bound yet, and one without any less than none.
+        cut = np.where(inputs.constant, 0.0, inputs.cut)
+        arrays["cut"] = cut if inputs.unseen is None else np.where(inputs.unseen, UNSEEN, cut)
     return {PREFIX + name: array for name, array in arrays.items() if array is not None}
 
 
@@ -38,12 +41,13 @@ def of_saved(saved: SavedModel) -> Inputs:
 def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Inputs:
     """The inputs whose `tensors` and `description` these are."""
     shift, scale, cut = (arrays.get(PREFIX + name) for name in ("shift", "scale", "cut"))
-    constant = None if cut is None else cut == 0
+    constant, unseen = (None, None) if cut is None else (cut <= 0, cut < 0)
     # A model of the command line without this field reads bytes as grey levels; files of older versions say `grey_levels`.
     grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
     names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
     cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
-    return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names)
+    unseen = unseen if unseen is not None and unseen.any() else None
+    return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names, unseen)
 
 
 def told_of(about: Mapping[str, Any]) -> Told:

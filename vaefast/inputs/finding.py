@@ -109,18 +109,17 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
         The share of the test set does not suit them.
     """
     is_known = source.kind is not None or source.scaling != "auto"
+    how = replace(source.reading, test_fraction=source.test_fraction or TEST_FRACTION, in_memory=in_memory)
     if source.told:
         # What is told of each row makes a table of any data.
         data = source.data or NAMES[0]
-        found: Rows | Dataset | Numbers | Table = read_numbers(
-            data, source.columns, source.known, **source.reading, told=source.told
-        )
+        found: Rows | Dataset | Numbers | Table = read_numbers(data, source.columns, source.known, source.reading, source.told)
     elif source.kind == PICTURES or (source.kind is None and source.scaling == "grey"):
-        found = read(source.data, source.data_dir, **_how(source, in_memory))
+        found = read(source.data, source.data_dir, how)
     elif is_known and (file := _file(source.data)) is not None and may_be_table(file):
-        found = read_numbers(str(source.data), source.columns, source.known, **source.reading)
+        found = read_numbers(str(source.data), source.columns, source.known, source.reading)
     else:
-        found = read_any(source.data, source.data_dir, **_how(source, in_memory))
+        found = read_any(source.data, source.data_dir, how)
         if is_known and not isinstance(found, Numbers):
             found = _table_of_pictures(found)
     if isinstance(found, Table):
@@ -134,10 +133,6 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     return split(found, source.test_fraction)
 
 
-def _how(source: Source, in_memory: bool) -> dict[str, Any]:
-    return {"test_fraction": source.test_fraction or TEST_FRACTION, "in_memory": in_memory, **source.reading}
-
-
 def _file(name: str | None) -> Path | None:
     return None if name is None or name in NAMES else file_of(name)
 
@@ -147,7 +142,7 @@ def whole(source: Source) -> Dataset | Table:
     if source.kind == TABLE:
         found = find(replace(source, test_fraction=0.0))
         return found if isinstance(found, Dataset) or len(found.test) else replace(found, test=found.train)
-    pictures = read(source.data, source.data_dir, **source.reading)
+    pictures = read(source.data, source.data_dir, source.reading)
     return unsplit(pictures) if isinstance(pictures, Rows) else pictures
 
 

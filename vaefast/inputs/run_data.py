@@ -16,12 +16,16 @@ from vaefast.engines.in_float64 import ExactRows
 from vaefast.errors import DataError
 from vaefast.inputs.finding import Table
 from vaefast.inputs.source import PICTURES, TABLE, Source
+from vaefast.models.conditions import parted
+from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import ValidationSettings
 from vaefast.tables import advice, checking
+from vaefast.tables.gaps import count_gaps
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.scaling import Inputs
 from vaefast.tables.told import Told
 from vaefast.training.early_stopping import held_out
+from vaefast.training.log_volumes import LogVolumes
 
 # Without a test set, at most this many training rows are drawn in figures.
 DRAWN = 10_000
@@ -29,24 +33,15 @@ DRAWN = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows that are scored and drawn.
+    """Rows that are scored and drawn."""
 
-    Parameters
-    ----------
-    given
-        The rows as given, (n, X): a NumPy array, or rows of counts.
-    values
-        The rows as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any.
-    labels
-        (n,), if known.
-    exact
-        Rows in float64, if some may exceed the range of float32; as for `trainer.train`.
-    """
-
-    given: Any
-    values: Any
-    labels: NDArray[Any] | None = None
-    exact: ExactRows | None = None
+    given: Any  # the rows as given, (n, X): a NumPy array, or rows of counts
+    values: Any  # as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any
+    labels: NDArray[Any] | None = None  # (n,), if known
+    exact: ExactRows | None = None  # in float64, if some may exceed the range of float32; as for `trainer.train`
+    # What to take from a log-density of each row as the networks see it, in nats, for that of the row as given: one number for
+    # all, or (n,) where values are missing.
+    log_volume: NDArray[np.float64] | float = 0.0
 
     def __len__(self) -> int:
         """Count the rows: n."""
@@ -55,7 +50,8 @@ class Part:
     def first(self, count: int) -> Part:
         """The first rows."""
         labels = None if self.labels is None else self.labels[:count]
-        return replace(self, given=self.given[:count], values=self.values[:count], labels=labels)
+        volume = self.log_volume[:count] if isinstance(self.log_volume, np.ndarray) else self.log_volume
+        return replace(self, given=self.given[:count], values=self.values[:count], labels=labels, log_volume=volume)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -133,6 +129,10 @@ class RunData(ScoredData):
         Of rows of counts: quantiles of their sizes, as `VAE` keeps them; else empty.
     told
         What the training rows said of covariates and size factors.
+    missing
+        Whether values of the training rows, or of those held out of them, are missing.
+    log_volume
+        As for `Part`, of the training rows.
     """
 
     train: Any
@@ -141,6 +141,20 @@ class RunData(ScoredData):
     choice: str = ""
     size_quantiles: tuple[float, ...] = ()
     told: Told = field(default_factory=Told)
+    missing: bool = False
+    log_volume: NDArray[np.float64] | float = 0.0
+
+    @property
+    def log_volumes(self) -> LogVolumes:
+        """Those of all rows, for the training loop."""
+        test, validation = (0.0 if part is None else part.log_volume for part in (self.test, self.validation))
+        return LogVolumes(self.log_volume, test, validation)
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether any value is missing, in training or among the rows to score."""
+        parts = (self.test, self.validation, self.drawn)
+        return self.missing or any(part is not None and rows_with_gaps(part.values) is not None for part in parts)
 
     @property
     def size(self) -> int:
@@ -237,10 +251,11 @@ def for_table(
     else:
         inputs, told = replace(inputs, names=names), told or Told()
         table = _told_table(found, inputs, told)
-        prepared = Prepared(table, inputs, chosen_rows(table, inputs.method, None, found.train)[0])
+        rows = chosen_rows(table, inputs.method, None, found.train)[0]
+        prepared = Prepared(table, inputs, rows, missing=int(count_gaps(parted(table)[0], rows).sum()))
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
     strays = None if strays is None else in_file(strays, found.cell, X.shape[1], names)
-    chosen, held = prepared.inputs, None
+    chosen, held, missing = prepared.inputs, None, prepared.missing > 0
     sizes = size_quantiles(prepared.row_sizes()[found.train]) if chosen.are_counts else ()
     if validation.held_out:
         assert prepared.rows is not None
@@ -260,13 +275,15 @@ def for_table(
         shape=found.shape,
         names=found.names,
         classes=found.classes,
-        notices=tuple(line for line in (found.notice, strays) if line),
+        notices=tuple(line for line in (found.notice, strays, advice.of_unseen(chosen, called)) if line),
         train=values,
         test=test,
         validation=held,
         choice="" if continued else _choice(found, source, chosen, told),
         size_quantiles=sizes,
         told=told,
+        missing=missing,
+        log_volume=prepared.log_volume(),
     )
 
 
@@ -327,7 +344,8 @@ def _part(found: Table, table: Any, rows: NDArray[np.int64], inputs: Inputs) -> 
     with _placed(found, inputs.names):
         values = inputs.enter(table, rows, called=shown(found.name))
     labels = None if found.labels is None else found.labels[rows]
-    return Part(found.X[rows], values, labels, lambda chosen: inputs.exact(table[rows[chosen]]))
+    volume = inputs.log_volume_of(table, rows)
+    return Part(found.X[rows], values, labels, lambda chosen: inputs.exact(table[rows[chosen]]), volume)
 
 
 @contextmanager
@@ -351,5 +369,14 @@ def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (
         f"{shown(found.name)}: a table; {tested} held out as the test set; likelihood {inputs.likelihood}{because}, "
-        f"scaling {inputs.method or 'none'}{shown(told.described)}"
+        f"scaling {inputs.method or 'none'}{shown(told.described)}{_missing(found.X)}"
     )
+
+
+def _missing(X: Any) -> str:
+    """How many values of a table, (N, X), are missing, as the end of a line; empty for none."""
+    if not isinstance(X, np.ndarray):
+        return ""
+    count = int(count_gaps(X).sum())
+    are = "is" if count == 1 else "are"
+    return f"; {count:,} of {X.size:,} values ({100 * count / X.size:.2g} %) {are} missing" if count else ""

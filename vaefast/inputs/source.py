@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vaefast.data import Reading
 from vaefast.errors import SettingsError
 
 # Default share of the rows for the test set.
@@ -45,6 +46,8 @@ class Source:
         `pictures` or `table` if that is known, as in a resumed run; else None.
     covariates, size_factors
         Columns that say something of each row, by name, or number from 1: the covariates, and the size factors.
+    missing
+        What a cell of a table may say for a value that is missing, beside what every reader knows.
     columns, known
         Number and names of the columns of a trained model of a table; 0 and empty for all columns.
 
@@ -68,6 +71,7 @@ class Source:
     layer: str | None = None
     covariates: tuple[str, ...] = ()
     size_factors: str | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.test_fraction < 1.0:
@@ -86,9 +90,9 @@ class Source:
         return None if self.scaling == NO_SCALING else self.scaling
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How files are read, as arguments of the functions of `vaefast.data`."""
-        return {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
+    def reading(self) -> Reading:
+        """How files are read; the split is another matter."""
+        return Reading(self.label, self.all_columns, self.color, self.layer, missing=self.missing)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -109,8 +113,9 @@ class Source:
         path = data if data in NAMES else os.path.abspath(data)
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
         # Pictures that are read and split as in older versions keep the record of older versions.
-        said = {"scaling": self.scaling, "test_fraction": self.test_fraction, **self.reading}
-        said |= {"covariates": [*self.covariates], "size_factors": self.size_factors}
+        said = {"scaling": self.scaling, "test_fraction": self.test_fraction}
+        said |= {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
+        said |= {"covariates": [*self.covariates], "size_factors": self.size_factors, "missing": [*self.missing]}
         said = {name: value for name, value in said.items() if value != SPLIT[name]}
         return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
 
@@ -118,7 +123,7 @@ class Source:
 # How data are read and split if the record of a run does not say.
 SPLIT: dict[str, Any] = {
     "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False, "layer": None,
-    "covariates": [], "size_factors": None,
+    "covariates": [], "size_factors": None, "missing": [],
 }  # fmt: skip
 
 
@@ -134,5 +139,5 @@ def recorded(record: Mapping[str, Any]) -> Source:
     said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
     if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
         raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
-    said["covariates"] = tuple(str(name) for name in said["covariates"])
+    said |= {name: tuple(str(each) for each in said[name]) for name in ("covariates", "missing")}
     return Source(str(record["data"]), None if data_dir is None else Path(data_dir), kind=kind, **said)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.models.gaps import gaps_of
+
 
 def grey_levels(values: NDArray[Any]) -> NDArray[np.float32]:
     """Bytes as level / 255, float32 as it is, without a copy; (N, X)."""
@@ -16,5 +18,8 @@ def grey_levels(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def on_from_half(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 for each level from one half on, 0 for the others; (N, X)."""
-    return (levels >= 0.5).astype(np.float32)
+    """1 for each level from one half on, 0 for the others, NaN for what is missing; (N, X)."""
+    on, gaps = (levels >= 0.5).astype(np.float32), gaps_of(levels)
+    if gaps is not None:
+        on[gaps] = np.nan
+    return on

@@ -27,6 +27,8 @@ WEYL_0 = np.uint64(0x9E3779B9)
 WEYL_1 = np.uint64(0xBB67AE85)
 LOW_WORD = np.uint64(0xFFFFFFFF)
 WORD_BITS = np.uint64(32)
+# The bits of the NaN that stands for all of them in float32.
+NAN_BITS = np.uint32(0x7FC00000)
 # Values whose keys are computed at once, so that the temporaries stay in a cache.
 KEYED_VALUES = 1 << 17
 
@@ -61,12 +63,14 @@ def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[An
     return c0, c1, c2, c3
 
 
-def words(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int, sample: int = 0) -> NDArray[np.uint32]:
-    """Words 0 to count - 1 of each example: uint32, (len(examples), count)."""
+def words(
+    seed: int, purpose: Purpose, step: ArrayLike, examples: ArrayLike, count: int, sample: int = 0
+) -> NDArray[np.uint32]:
+    """Words 0 to count - 1 of each example: uint32, (len(examples), count); of one step, or of a step for each example."""
     blocks = np.arange(-(-count // 4), dtype=np.uint64)[None, :]
     rows = np.asarray(examples, dtype=np.uint64)[:, None]
     low, high = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    four = philox4x32(blocks, rows, np.uint64(step), np.uint64(purpose + (sample << 16)), low, high)
+    four = philox4x32(blocks, rows, np.asarray(step, np.uint64)[..., None], np.uint64(purpose + (sample << 16)), low, high)
     return np.stack(four, axis=-1).reshape(rows.shape[0], -1)[:, :count].astype(np.uint32)
 
 
@@ -76,8 +80,10 @@ def uniforms(random_words: NDArray[np.uint32]) -> NDArray[np.float64]:
     return (cells + 0.5) * 2.0**-23
 
 
-def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: int, sample: int = 0) -> NDArray[np.float64]:
-    """Standard normals 0 to count - 1 of each example: float64, (len(examples), count).
+def normals(
+    seed: int, purpose: Purpose, step: ArrayLike, examples: ArrayLike, count: int, sample: int = 0
+) -> NDArray[np.float64]:
+    """Standard normals 0 to count - 1 of each example: float64, (len(examples), count); steps are those of `words`.
 
     Box & Muller's transform of words 2i and 2i + 1 gives normals 2i (cosine) and 2i + 1 (sine); the largest possible
     magnitude is sqrt(2 * 24 * ln 2) = 5.77.
@@ -87,6 +93,44 @@ def normals(seed: int, purpose: Purpose, step: int, examples: ArrayLike, count: 
     angle = 2.0 * np.pi * u[:, 1::2]
     pairs = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
     return pairs.reshape(u.shape)[:, :count]
+
+
+def normals_of_samples(
+    seed: int, purpose: Purpose, example: int, samples: NDArray[np.int64], count: int
+) -> NDArray[np.float32]:
+    """Standard normals 0 to count - 1 of one example in these steps: `normals` in float32, (len(samples), count).
+
+    What importance sampling draws by the million: words are mixed in place, and float32 has faster logarithms.
+    """
+    half = -(-count // 2)
+    counters = len(samples), -(-half // 2)
+    c0, c2 = np.empty(counters, np.uint64), np.empty(counters, np.uint64)
+    c0[...], c2[...] = np.arange(counters[1], dtype=np.uint64), samples.astype(np.uint64)[:, None]
+    c1, c3 = np.full(counters, example, np.uint64), np.full(counters, int(purpose), np.uint64)
+    k0, k1, high = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32), np.empty(counters, np.uint64)
+    for _ in range(10):
+        c0 *= MULTIPLIER_0
+        c2 *= MULTIPLIER_1
+        np.right_shift(c2, WORD_BITS, out=high)
+        high ^= c1
+        high ^= k0
+        c2 &= LOW_WORD
+        np.right_shift(c0, WORD_BITS, out=c1)
+        c1 ^= c3
+        c1 ^= k1
+        c0 &= LOW_WORD
+        c0, c1, c2, c3, high = high, c2, c1, c0, c3
+        k0, k1 = (k0 + WEYL_0) & LOW_WORD, (k1 + WEYL_1) & LOW_WORD
+    pairs = np.empty((2, *counters, 2), np.float32)
+    for at, word in enumerate((c0, c2, c1, c3)):
+        word >>= np.uint64(9)
+        pairs[at // 2, :, :, at % 2] = word
+    pairs += np.float32(0.5)
+    pairs *= np.float32(2.0**-23)
+    radius = np.sqrt(np.float32(-2) * np.log(pairs[0]))
+    angle = np.float32(2 * np.pi) * pairs[1]
+    normal = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
+    return normal.reshape(len(samples), -1)[:, :count]
 
 
 def permutation(seed: int, purpose: Purpose, step: int, n: int) -> NDArray[np.int64]:
@@ -99,8 +143,9 @@ def row_keys(values: NDArray[Any]) -> NDArray[np.int64]:
     """A number in [0, 2^32) for each row of values, (N, X) uint8 or float32, that depends on nothing but the row: int64 (N,).
 
     Evaluation draws the noise of an image under this number, so that its bound depends neither on its place in a set nor on
-    the images beside it. Bytes count as the float32 level / 255. Source: the multilinear hash of Carter & Wegman (1979):
-    the top half of the sum of 32-bit words times random 64-bit multipliers, modulo 2^64.
+    the images beside it. Bytes count as the float32 level / 255, and every NaN, a value that is missing, as the same one.
+    Source: the multilinear hash of Carter & Wegman (1979): the top half of the sum of 32-bit words times random 64-bit
+    multipliers, modulo 2^64.
     """
     pair = words(0, Purpose.ROW_KEYS, 0, np.arange(values.shape[1]), 2).astype(np.uint64)
     multipliers = pair[:, 0] << WORD_BITS | pair[:, 1]
@@ -109,7 +154,10 @@ def row_keys(values: NDArray[Any]) -> NDArray[np.int64]:
     for start in range(0, len(values), step):
         block = values[start : start + step]
         levels = block / np.float32(255) if block.dtype == np.uint8 else block + np.float32(0)  # -0 becomes 0
-        bits = np.ascontiguousarray(levels, np.float32).view(np.uint32).astype(np.uint64)
+        patterns = np.ascontiguousarray(levels, np.float32).view(np.uint32)
+        if block.dtype != np.uint8 and (gaps := np.isnan(block)).any():
+            patterns = np.where(gaps, NAN_BITS, patterns)
+        bits = patterns.astype(np.uint64)
         keys[start : start + step] = (bits @ multipliers) >> WORD_BITS
     return keys
 

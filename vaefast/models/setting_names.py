@@ -5,7 +5,16 @@ from __future__ import annotations
 # The place of a setting in settings.json, by the name of its flag. A change of any of these makes another run.
 MODEL = {
     name: name
-    for name in ("hidden", "latent", "activation", "likelihood", "zero_inflation", "encoder_input", "encode_covariates")
+    for name in (
+        "hidden",
+        "latent",
+        "activation",
+        "likelihood",
+        "zero_inflation",
+        "encoder_input",
+        "encode_covariates",
+        "missing_indicator",
+    )
 }
 TRAINING = {"init": "initialization", "initial_second_moments": "second_moments"} | {
     name: name for name in ("binarize", "batch_size", "seed", "epochs", "clip_norm", "precision", "input_dropout")

@@ -17,6 +17,8 @@ LIKELIHOODS = ("bernoulli", "gaussian", "continuous-bernoulli")
 AUTO = "auto"
 # Of whole numbers, whose rates or shares are a softmax over all columns of a row.
 COUNT_LIKELIHOODS = ("negative-binomial", "poisson", "multinomial")
+# Of any real numbers, which are scaled by mean and deviation.
+REAL_LIKELIHOODS = ("gaussian", "student-t")
 # Of tables: heavy tails in every column, and columns of several kinds.
 TABLE_LIKELIHOODS = ("student-t", "mixed")
 ENCODER_INPUTS = ("none", "log1p", "l2")

@@ -28,12 +28,7 @@ MARKERS = {"train": "o", "test": "s"}
 
 @style()
 def draw_elbo_curve(
-    epochs: ArrayLike,
-    train_elbo: ArrayLike,
-    test_elbo: ArrayLike,
-    data_name: str = "",
-    title: str = "Evidence lower bound",
-    unit: str = "image",
+    epochs: ArrayLike, train_elbo: ArrayLike, test_elbo: ArrayLike, data_name: str = "", unit: str = "image"
 ) -> Figure:
     """Draw the evidence lower bound on training and test images over the epochs.
 
@@ -48,8 +43,8 @@ def draw_elbo_curve(
         Mean ELBO of a training image, nats, (E,).
     test_elbo
         Mean ELBO of a test image, nats, (E,), with NaN for epochs without one; or empty.
-    data_name, title
-        Name of the data and heading, as for `draw_prior_samples`.
+    data_name
+        As for `draw_prior_samples`.
     unit
         The word for an example.
 
@@ -66,7 +61,7 @@ def draw_elbo_curve(
     curves = _curves(epochs, train_elbo, test_elbo)
     shown_epochs = curves["train"][0]
     tags = {name: _final_tag(name, x, y, shown_epochs[-1]) for name, (x, y) in curves.items()}
-    sheet, axes = curve_sheet(tags.values(), title, data_name, "elbo")
+    sheet, axes = curve_sheet(tags.values(), "Evidence lower bound", data_name, "elbo")
     for name, (x, y) in curves.items():
         # With more than 60 epochs markers would touch each other. A single point needs one to be visible.
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""

@@ -12,12 +12,7 @@ END_GAP = 44  # device pixels between a path and the test image at its end
 
 @style()
 def draw_interpolations(
-    path_probabilities: ArrayLike,
-    left: ArrayLike,
-    right: ArrayLike,
-    image_shape: tuple[int, ...],
-    title: str = "Interpolations between posterior means",
-    data_name: str = "",
+    path_probabilities: ArrayLike, left: ArrayLike, right: ArrayLike, image_shape: tuple[int, ...], data_name: str = ""
 ) -> Figure:
     """Draw the decoder's images for points on the line between the posterior means of two images a and b.
 
@@ -30,7 +25,7 @@ def draw_interpolations(
         Activation probabilities along the paths at evenly spaced weights, (rows, steps, X) in [0, 1], steps at least 2.
     left, right
         The images a and b, each (rows, X) in [0, 1].
-    image_shape, title, data_name
+    image_shape, data_name
         As for `draw_prior_samples`.
 
     Returns
@@ -60,7 +55,8 @@ def draw_interpolations(
     columns = [0, *range(first, last + 1, step_x), last + panel_width + gap]  # left edges of a, the path, b
     caption = r"mixing weight $w$ of $z = (1 - w)\,\mu(a) + w\,\mu(b)$"
     least = max(text_width(caption, LABEL_SIZE), columns[-1] + label_width)
-    sheet = Sheet(columns[-1] + panel_width, rows * step_y + 2 * line_height(LABEL_SIZE) - GAP, title, data_name, least)
+    page = columns[-1] + panel_width, rows * step_y + 2 * line_height(LABEL_SIZE) - GAP
+    sheet = Sheet(*page, "Interpolations between posterior means", data_name, least)
     for row in range(rows):
         for column, image in enumerate((ends_a[row], *paths[row], ends_b[row])):
             sheet.panel(image, columns[column], row * step_y, scale, f"row {row} column {column}")

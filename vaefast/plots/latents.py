@@ -51,13 +51,7 @@ LONGEST_NAME = 500
 
 
 @style()
-def draw_latent_bars(
-    kl: ArrayLike,
-    active: ArrayLike,
-    data_name: str = "",
-    title: str = "KL divergence of each latent",
-    unit: str = "image",
-) -> Figure:
+def draw_latent_bars(kl: ArrayLike, active: ArrayLike, data_name: str = "", unit: str = "image") -> Figure:
     """Draw the KL divergence of each latent as a bar, largest first, with one colour for active latents and one for others.
 
     Parameters
@@ -66,8 +60,8 @@ def draw_latent_bars(
         KL(q(z | x), p(z)) of each latent, mean over images, nats, (Z,).
     active
         Whether the latent varies with the image, (Z,).
-    data_name, title
-        Name of the data and heading.
+    data_name
+        Name of the data, for the heading.
     unit
         The word for an example.
 
@@ -82,7 +76,7 @@ def draw_latent_bars(
     order = np.argsort(-values, kind="stable")
     names = {True: f"{on.sum()} active", False: f"{(~on).sum()} inactive"}
     colors = {True: SERIES[0][0], False: GREY}
-    sheet, axes = curve_sheet(names.values(), title, data_name, "latent_kl")
+    sheet, axes = curve_sheet(names.values(), "KL divergence of each latent", data_name, "latent_kl")
     axes.bar(np.arange(values.size), values[order], color=[colors[bool(flag)] for flag in on[order]], width=0.8)
     label_axes(axes, "latent (numbered from 0)", f"nats per {unit}")
     # As many numbers as there is room for.
@@ -142,16 +136,14 @@ def draw_latent_scatter(
 
 
 @style()
-def draw_manifold(
-    probabilities: ArrayLike, image_shape: tuple[int, ...], title: str = "The plane of the two latents", data_name: str = ""
-) -> Figure:
+def draw_manifold(probabilities: ArrayLike, image_shape: tuple[int, ...], data_name: str = "") -> Figure:
     """Draw the decoder's images for a square grid of points of the latent plane, side by side.
 
     Parameters
     ----------
     probabilities
         Activation probabilities, (n, n, X) in [0, 1]: the first index runs down, the second to the right.
-    image_shape, title, data_name
+    image_shape, data_name
         As for `draw_prior_samples`.
 
     Returns
@@ -175,7 +167,7 @@ def draw_manifold(
         mosaic[y : y + height * scale, x : x + width * scale] = images[row, column].repeat(scale, 0).repeat(scale, 1)
     caption = r"latent 0 to the right, latent 1 upwards, at equal steps of probability under $\mathcal{N}(0, 1)$"
     page = mosaic.shape[0] + GAP + line_height(LABEL_SIZE)
-    sheet = Sheet(mosaic.shape[1], page, title, data_name, text_width(caption, LABEL_SIZE))
+    sheet = Sheet(mosaic.shape[1], page, "The plane of the two latents", data_name, text_width(caption, LABEL_SIZE))
     sheet.panel(mosaic, 0, 0, 1, "manifold")
     place = mosaic.shape[1] / 2, mosaic.shape[0] + GAP
     sheet.text(caption, *place, horizontalalignment="center", verticalalignment="top", color=QUIET)

@@ -24,9 +24,7 @@ class Curve:
 
 
 @style()
-def draw_nll_curves(
-    curves: Mapping[str, Curve], data_name: str = "", title: str = "Negative log-likelihood of test images"
-) -> Figure:
+def draw_nll_curves(curves: Mapping[str, Curve], data_name: str = "") -> Figure:
     """Draw the negative log-likelihood of each row over its epochs, on a logarithmic axis, with the published value.
 
     Points are estimates by importance sampling. Thin lines are minus the test ELBO after each epoch. Dashed lines are
@@ -46,6 +44,7 @@ def draw_nll_curves(
         raise ValueError(f"curves: expected 1 to {len(SERIES)} rows, got {len(curves)}")
     tags = {name: f"{name}  {nats(curve.values[-1], 2)}" for name, curve in curves.items()}
     goals = {name: f"published  {nats(curve.published, 2)}" for name, curve in curves.items() if curve.published is not None}
+    title = "Negative log-likelihood of test images"
     sheet, axes = curve_sheet((*tags.values(), *goals.values()), title, data_name, "nll")
     for (name, curve), (color, marker) in zip(curves.items(), SERIES, strict=False):
         axes.plot(curve.bound_epochs, curve.bounds, color=color, linewidth=0.6, alpha=0.5)

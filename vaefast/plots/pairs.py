@@ -29,7 +29,6 @@ def draw_pairs(
     names: Sequence[str],
     data_name: str = "",
     columns: int | None = None,
-    title: str = "Columns and pairs of them",
     samples_are: str = "samples from the prior",
 ) -> Figure:
     """Draw histograms of columns and scatter plots of pairs of them, on the same axes for the data and for samples.
@@ -37,11 +36,12 @@ def draw_pairs(
     Parameters
     ----------
     data, samples
-        (n, k) and (m, k) finite numbers, k at most 4, in the unit of the data.
+        (n, k) and (m, k) finite numbers, k at most 4, in the unit of the data; NaN in `data` is a missing value, and a pair
+        with one is not drawn.
     names
         Names of the k columns.
-    data_name, title
-        Name of the data and heading.
+    data_name
+        Name of the data, for the heading.
     columns
         Number of columns of the table, for the heading.
     samples_are
@@ -61,15 +61,17 @@ def draw_pairs(
     k = len(names)
     if not 1 <= k <= MOST_COLUMNS or x.ndim != 2 or y.ndim != 2 or not x.size or not y.size or {x.shape[1], y.shape[1]} != {k}:
         raise ValueError(f"data, samples: expected (n, k) and (m, k), k from 1 to 4, got {x.shape}, {y.shape} and {k} names")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if np.isinf(x).any() or not np.isfinite(y).all():
         raise ValueError("data, samples: expected finite numbers")
+    title = "Columns and pairs of them"
     if columns is not None and columns > k:
         title += f": the first {k} of {columns:,} columns"
     texts = f"{len(x):,} rows of the data", f"{len(y):,} {samples_are}"
     half = BESIDE + max(k * STEP, *(text_width(text, LABEL_SIZE) for text in texts))
     heading = line_height(LABEL_SIZE) + 20
     sheet = Sheet(2 * half + BETWEEN, heading + k * STEP + BELOW, title, data_name)
-    scales = [scale_of(x[:, column]) for column in range(k)]
+    known = [x[~np.isnan(x[:, column]), column] for column in range(k)]
+    scales = [scale_of(values if values.size else y[:, column]) for column, values in enumerate(known)]
     for which, (values, text) in enumerate(zip((x, y), texts, strict=True)):
         left, (color, _) = which * (half + BETWEEN), SERIES[which]
         sheet.text(text, left + BESIDE, heading - 22, color=color)
@@ -88,7 +90,8 @@ def _draw_half(
         for column in range(row + 1):
             axes = sheet.axes(left + column * STEP, top + row * STEP, SIDE, SIDE, f"{row} {column}")
             if row == column:
-                axes.hist(np.clip(scales[row].place(values[:, row]), -1, 2), bins=BINS, range=(0, 1), color=color, alpha=0.75)
+                own = values[~np.isnan(values[:, row]), row]
+                axes.hist(np.clip(scales[row].place(own), -1, 2), bins=BINS, range=(0, 1), color=color, alpha=0.75)
             else:
                 axes.scatter(places[column], places[row], s=size, color=color, alpha=0.6, linewidths=0)
                 axes.set_ylim(0, 1)
@@ -110,6 +113,6 @@ def _draw_half(
 
 def _apart(places: Array, column: int) -> Array:
     """Places of points, moved a little if they have few values, in the same way each time."""
-    if len(np.unique(places)) > FEW_VALUES:
+    if len(np.unique(places[~np.isnan(places)])) > FEW_VALUES:
         return places
     return places + np.random.default_rng(column).uniform(-JITTER, JITTER, len(places))

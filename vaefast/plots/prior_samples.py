@@ -8,14 +8,11 @@ from numpy.typing import ArrayLike
 
 from vaefast.plots.sheet import GAP, Sheet, checked_images, pixel_scale, style
 
+TITLE = r"Samples from the prior: $p(x\,|\,z)$, $z \sim \mathcal{N}(0, I)$"
+
 
 @style()
-def draw_prior_samples(
-    probabilities: ArrayLike,
-    image_shape: tuple[int, ...],
-    title: str = r"Samples from the prior: $p(x\,|\,z)$, $z \sim \mathcal{N}(0, I)$",
-    data_name: str = "",
-) -> Figure:
+def draw_prior_samples(probabilities: ArrayLike, image_shape: tuple[int, ...], data_name: str = "") -> Figure:
     """Draw a near-square grid of decoded samples from the prior, not binarised.
 
     Parameters
@@ -24,8 +21,6 @@ def draw_prior_samples(
         Activation probabilities p(x | z) of the pixels, (n, X) in [0, 1], n at least 1; they fill the grid row by row.
     image_shape
         Height and width of an image, H * W = X; and channels, H * W * C = X.
-    title
-        Heading, which may hold matplotlib mathtext; empty for none.
     data_name
         What the images are, such as "digits 8x8", for the heading.
 
@@ -45,7 +40,7 @@ def draw_prior_samples(
     rows = -(-count // columns)
     scale = pixel_scale(image_shape, columns)
     step_x, step_y = width * scale + GAP, height * scale + GAP
-    sheet = Sheet(columns * step_x - GAP, rows * step_y - GAP, title, data_name)
+    sheet = Sheet(columns * step_x - GAP, rows * step_y - GAP, TITLE, data_name)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet.panel(image, column * step_x, row * step_y, scale, f"sample {index}")

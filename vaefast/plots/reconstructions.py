@@ -10,11 +10,7 @@ from vaefast.plots.sheet import GAP, LABEL_SIZE, Sheet, checked_images, line_hei
 
 @style()
 def draw_reconstructions(
-    originals: ArrayLike,
-    probabilities: ArrayLike,
-    image_shape: tuple[int, ...],
-    title: str = "Reconstructions",
-    data_name: str = "",
+    originals: ArrayLike, probabilities: ArrayLike, image_shape: tuple[int, ...], data_name: str = ""
 ) -> Figure:
     """Draw images in an upper row and their reconstructions in a lower row.
 
@@ -24,7 +20,7 @@ def draw_reconstructions(
         The images given to the encoder, (n, X) in [0, 1], n at least 1.
     probabilities
         Activation probabilities of their reconstructions, (n, X) in [0, 1].
-    image_shape, title, data_name
+    image_shape, data_name
         As for `draw_prior_samples`.
 
     Returns
@@ -45,7 +41,7 @@ def draw_reconstructions(
     step_x, step_y = panel_width + GAP, max(panel_height, line_height(LABEL_SIZE)) + GAP
     labels = ("original", "reconstruction")
     left = max(text_width(label, LABEL_SIZE) for label in labels) + 2 * GAP
-    sheet = Sheet(left + count * step_x - GAP, step_y + panel_height, title, data_name)
+    sheet = Sheet(left + count * step_x - GAP, step_y + panel_height, "Reconstructions", data_name)
     for row, (label, images) in enumerate(zip(labels, (upper, lower), strict=True)):
         middle = row * step_y + panel_height / 2
         sheet.text(label, left - 2 * GAP, middle, horizontalalignment="right", verticalalignment="center")

@@ -40,7 +40,8 @@ def draw_column_reconstructions(
     Parameters
     ----------
     observed, reconstructed
-        (n, X) finite numbers each, n at least 1, in the unit of the data.
+        (n, X) finite numbers each, n at least 1, in the unit of the data; NaN in `observed` is a missing value, which is not
+        drawn.
     names
         Names of the X columns.
     data_name
@@ -75,7 +76,8 @@ def draw_column_reconstructions(
         left, top = number % across * step_x + BESIDE, number // across * step_y + ABOVE
         axes = sheet.axes(left, top, SIDE, SIDE, f"column {column}")
         _draw(axes, x[:, column], y[:, column], counts)
-        share = "constant" if np.isnan(shares[column]) else rf"$R^2$ = {shares[column]:.2f}".replace("-", "\N{MINUS SIGN}")
+        constant = "constant" if (~np.isnan(x[:, column])).any() else "no values"
+        share = constant if np.isnan(shares[column]) else rf"$R^2$ = {shares[column]:.2f}".replace("-", "\N{MINUS SIGN}")
         sheet.text(share, left + SIDE, top - 10, horizontalalignment="right", fontsize=NAME_SIZE, color=QUIET)
         name = fitting(names[column], SIDE - text_width(share, NAME_SIZE) - 20, NAME_SIZE)
         sheet.text(name, left, top - 10, fontsize=NAME_SIZE, parse_math=False)
@@ -85,7 +87,12 @@ def draw_column_reconstructions(
 
 
 def explained(observed: Array, reconstructed: Array) -> Array:
-    """The coefficient of determination of each column, (X,): at most 1, and NaN where the column is constant."""
+    """The coefficient of determination of each column, (X,): at most 1, and NaN where the column is constant. Of what is
+    missing in `observed` it knows nothing."""
+    if np.isnan(observed).any():
+        columns = zip(observed.T, reconstructed.T, strict=True)
+        known = [(x[~np.isnan(x)], y[~np.isnan(x)]) for x, y in columns]
+        return np.array([explained(x[:, None], y[:, None])[0] if x.size else np.nan for x, y in known])
     with np.errstate(all="ignore"):
         unit = np.abs(observed / 2 - observed.mean(axis=0, keepdims=True) / 2).max(axis=0)
         unit = np.where(unit > 0, unit, np.nan)
@@ -108,12 +115,18 @@ def _checked(observed: ArrayLike, reconstructed: ArrayLike, names: Sequence[str]
         raise ValueError(
             f"observed, reconstructed, names: expected (n, X) twice and X, got {x.shape}, {y.shape}, {len(names)}"
         )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if np.isinf(x).any() or not np.isfinite(y).all():
         raise ValueError("observed, reconstructed: expected finite numbers")
     return x, y
 
 
 def _draw(axes: Axes, x: Array, y: Array, counts: bool) -> None:
+    known = ~np.isnan(x)
+    if not known.any():
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    x, y = x[known], y[known]
     if not counts and ((x == 0) | (x == 1)).all():
         _draw_probabilities(axes, x, y)
         return

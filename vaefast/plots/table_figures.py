@@ -17,7 +17,7 @@ from vaefast.models.count_rows import CountRows
 from vaefast.models.counts import draw as draw_counts
 from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
-from vaefast.models.likelihoods import draw, expectation
+from vaefast.models.outputs import draw, expectation
 from vaefast.models.settings import ModelSettings
 from vaefast.plots.latent_plane import SCATTERED, latent_plane
 from vaefast.plots.latents import draw_latent_scatter
@@ -41,7 +41,7 @@ def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
     given = _finite(_numbers(data.drawn.given[:rows]))
     told = parted(data.drawn.values)[1]
     outputs = _in_blocks(engine.decode, beside(mean[:rows], None if told is None else told[:rows]))
-    made = _finite(data.inputs.leave(expectation(model.likelihood, outputs, model.zero_inflation)))
+    made = _finite(data.inputs.leave(expectation(model, outputs)))
     if model.counts:
         made *= parted(data.drawn.values[:rows])[0].row_sizes()[:, None]
     yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are, model.counts)
@@ -92,14 +92,13 @@ def _samples(engine: Engine, data: ScoredData, model: ModelSettings, seed: int) 
     values, told = parted(data.drawn.values)
     told = None if told is None else told[np.arange(rows) % len(told)]
     outputs, own = _in_blocks(engine.decode, beside(z, told)), Layout(model).views(engine.state().parameters)
-    x_log_std = own.get("x_log_std")
     generator = np.random.RandomState(seed % 2**32)
     if model.counts:
         # Rows as large as those beside which they are drawn.
         sizes = np.rint(generator.choice(values.row_sizes(), rows)).astype(np.int64)
         about = model.likelihood, generator, own.get("x_log_dispersion"), model.zero_inflation
         return draw_counts(outputs, sizes, *about).astype(np.float64)
-    return data.inputs.leave(draw(model.likelihood, outputs, x_log_std, generator))
+    return data.inputs.leave(draw(model, outputs, own, generator))
 
 
 def _numbers(given: Any) -> NDArray[np.float64]:
@@ -108,5 +107,5 @@ def _numbers(given: Any) -> NDArray[np.float64]:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers that can be drawn: infinite ones become the largest of float64."""
-    return np.nan_to_num(np.asarray(values, np.float64))
+    """Numbers that can be drawn: infinite ones become the largest of float64. Missing ones stay NaN, and are not drawn."""
+    return np.nan_to_num(np.asarray(values, np.float64), nan=np.nan)

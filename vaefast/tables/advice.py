@@ -14,6 +14,8 @@ from vaefast.tables.scaling import Inputs
 
 # If training diverges, a column with values of this size is named.
 LARGE = 1e3
+# Columns that one warning names.
+MOST_NAMED = 5
 # In nats. A KL divergence below this is less than one bit per 14 rows.
 COLLAPSED = 0.05
 
@@ -52,6 +54,20 @@ def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str
     )
 
 
+def of_unseen(inputs: Inputs, called: str = "X") -> str | None:
+    """The warning on columns of which no value was seen in training."""
+    if inputs.unseen is None:
+        return None
+    columns = np.flatnonzero(inputs.unseen)
+    names = [str(column) if inputs.names is None else repr(str(inputs.names[column])) for column in columns]
+    told = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    one = len(names) == 1
+    return (
+        f"{called}: column{'' if one else 's'} {told} {'has' if one else 'have'} no value in the training data: "
+        f"{'it is' if one else 'they are'} kept, and what the model says of {'it' if one else 'them'} means nothing"
+    )
+
+
 def of_collapse(kl: float) -> str | None:
     """The warning on a collapsed model. `kl` is its KL divergence in the last epoch, in nats."""
     if kl >= COLLAPSED:
@@ -67,7 +83,7 @@ def of_large_values(values: Any, names: NDArray[Any] | None) -> str:
     """What to add to the message of a divergence if values, (N, X) as the networks see them, are large enough to cause it."""
     values, _ = parted(values)
     is_scaled = isinstance(values, np.ndarray) and values.dtype == np.float32
-    largest = np.abs(values).max(axis=0) if is_scaled else np.zeros(1)
+    largest = np.nan_to_num(np.fmax.reduce(np.abs(values))) if is_scaled else np.zeros(1)
     column = int(np.argmax(largest))
     if largest[column] < LARGE:
         return ""

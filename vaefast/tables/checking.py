@@ -1,4 +1,7 @@
-"""Turn X as given by a user into an array of finite numbers. Errors are one line with row, column and remedy."""
+"""Turn X as given by a user into an array of finite numbers, NaN where one is missing.
+
+Errors are one line with row, column and remedy.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
-from vaefast.tables.columns import blocks
+from vaefast.tables.pieces import blocks
 
-MISSING = "fill it (scikit-learn's SimpleImputer) or leave its row out"
+MISSING = "fill it, or give a dense table, which may have missing values"
 LONGEST = 40
 
 
@@ -47,6 +50,8 @@ def placed(message: str, cell: Callable[[int, int], str], columns: int, names: N
 def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X") -> Any:
     """X, (N, X), as numbers that are finite; no copy of an array that is so already. A sparse table comes back in CSR.
 
+    Values that are missing are NaN: those that are NaN, None, `pandas.NA`, or masked. A sparse table has none.
+
     Rows of counts are checked already, and stay as they are.
 
     Parameters
@@ -59,7 +64,7 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     Raises
     ------
     DataError
-        X is no table, or holds text, dates, or values that are missing, masked or infinite.
+        X is no table, or holds text, dates or infinite values; or it is sparse, and a value is missing.
     """
     # Imported here: the command line takes its tables from files, and need not wait 0.7 s for scikit-learn.
     from sklearn.utils.validation import validate_data
@@ -69,14 +74,20 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
         return X
     if hasattr(X, "tocsr"):
         return _sparse_table(estimator, X, reset, called)
-    X = _unmasked(X, called)
+    X = _unmasked(X)
     _check_shape(X, called)
     names = None
     if hasattr(X, "dtypes") and hasattr(X, "columns"):
         names = np.asarray(X.columns, dtype=object)
-        _check_columns(X, names, called)
+        X = _with_nan(X, _check_columns(X, names, called))
     try:
         values = validate_data(estimator, X, reset=reset, dtype="numeric", order=None, ensure_all_finite=False)
+        if values.dtype.kind == "O":  # None in nested lists
+            values = _objects_with_nan(values).astype(np.float64)
+    except TypeError as error:
+        if "NAType" not in str(error):
+            raise
+        return table(estimator, _objects_with_nan(X), reset=reset, called=called)
     except ValueError as error:
         if "could not convert string to float" not in str(error):
             raise
@@ -98,16 +109,40 @@ def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
     return X
 
 
-def _unmasked(X: Any, called: str) -> Any:
-    """The data of a masked array, if no value is masked."""
+def _unmasked(X: Any) -> Any:
+    """The data of a masked array, with NaN where it is masked."""
     if not isinstance(X, np.ma.MaskedArray):
         return X
-    mask = np.ma.getmaskarray(X)
+    mask, data = np.ma.getmaskarray(X), np.ma.getdata(X)
     if not mask.any():
-        return np.ma.getdata(X)
-    cell = np.unravel_index(np.argmax(mask), mask.shape)
-    where = place(int(cell[0]), int(cell[1]), None) if len(cell) == 2 else f"value {int(cell[0])} (counted from 0)"
-    raise DataError(f"{called}: {where} is masked, and a missing value cannot be trained on: {MISSING}")
+        return data
+    data = data.astype(data.dtype if data.dtype.kind in "fO" else np.float64)
+    data[mask] = np.nan
+    return data
+
+
+def _objects_with_nan(X: Any) -> NDArray[Any]:
+    """A table of objects, (N, X), with NaN where one is missing."""
+    values = np.array(X, dtype=object)
+    values[np.array([_is_missing(value) for value in values.flat], bool).reshape(values.shape)] = np.nan
+    return values
+
+
+def _with_nan(X: Any, columns: list[int]) -> Any:
+    """A DataFrame with NaN where a value is missing in these columns, which are of objects or of a nullable type."""
+    if not columns or not hasattr(X, "isetitem"):
+        return X
+    X = X.copy(deep=False)
+    for at in columns:
+        column = X.iloc[:, at]
+        kept = np.float32 if str(column.dtype) == "Float32" else np.float64
+        values = np.asarray(column.array, dtype=object)
+        gaps = np.asarray(column.isna())
+        known = np.array([float(value) for value in values[~gaps]], kept)
+        filled = np.full(len(values), np.nan, kept)
+        filled[~gaps] = known
+        X.isetitem(at, filled)
+    return X
 
 
 def _check_shape(X: Any, called: str) -> None:
@@ -121,8 +156,9 @@ def _check_shape(X: Any, called: str) -> None:
         raise DataError(f"{called} is a tuple of {len(X)} arrays: give the rows alone, without labels")
 
 
-def _check_columns(X: Any, names: NDArray[Any], called: str) -> None:
-    """Refuse columns of a DataFrame that are not numbers."""
+def _check_columns(X: Any, names: NDArray[Any], called: str) -> list[int]:
+    """Refuse columns of a DataFrame that are not numbers; which of the others hold what NumPy does not know for missing."""
+    found = []
     for at, (name, dtype) in enumerate(zip(names, X.dtypes, strict=True)):
         kind = getattr(dtype, "kind", "O")
         if kind in "mM":
@@ -133,25 +169,29 @@ def _check_columns(X: Any, names: NDArray[Any], called: str) -> None:
         if kind in "biufc":
             column = X.iloc[:, at] if hasattr(X, "iloc") else None
             if column is not None and not isinstance(dtype, np.dtype) and column.isna().any():
-                row = int(np.argmax(np.asarray(column.isna())))
-                raise DataError(f"{called}: {place(row, at, names)} is missing (pandas.NA, NaN): {MISSING}")
+                found.append(at)
             continue
         column = np.asarray(X.iloc[:, at] if hasattr(X, "iloc") else X[name], dtype=object)
-        _check_objects(column, at, names, called)
+        if _check_objects(column, at, names, called):
+            found.append(at)
+    return found
 
 
-def _check_objects(column: NDArray[Any], at: int, names: NDArray[Any], called: str) -> None:
+def _check_objects(column: NDArray[Any], at: int, names: NDArray[Any], called: str) -> bool:
+    """Refuse text that is no number; whether a value is missing."""
+    missing = False
     for row, value in enumerate(column):
-        if value is None or _is_missing(value):
-            raise DataError(f"{called}: {place(row, at, names)} is missing ({value!r}, NaN): {MISSING}")
-        if isinstance(value, str) and not _is_number(value):
+        if _is_missing(value):
+            missing = True
+        elif isinstance(value, str) and not _is_number(value):
             raise DataError(f"{called}: {_text(place(row, at, names), value)}")
+    return missing
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether this is NaN of any kind, `pandas.NA` or `pandas.NaT`, which do not equal themselves."""
+    """Whether this is None, NaN of any kind, `pandas.NA` or `pandas.NaT`, which do not equal themselves."""
     try:
-        return bool(value != value)
+        return value is None or bool(value != value)
     except (TypeError, ValueError):
         return type(value).__name__ == "NAType"
 
@@ -182,6 +222,7 @@ def _first_text(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> str
 
 
 def _check_finite(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> None:
+    """Refuse infinite values."""
     if X.dtype.kind not in "fO":
         return
     for rows in blocks(X):
@@ -189,11 +230,9 @@ def _check_finite(X: NDArray[Any], names: NDArray[Any] | None, called: str) -> N
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(X[rows].sum()):
                 continue
-        finite = np.isfinite(X[rows])
-        if finite.all():
+        infinite = np.isinf(X[rows])
+        if not infinite.any():
             continue
-        row, column = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
+        row, column = (int(i) for i in np.unravel_index(np.argmax(infinite), infinite.shape))
         value, where = X[rows.start + row, column], place(rows.start + row, column, names)
-        if np.isnan(value):
-            raise DataError(f"{called}: {where} is missing (NaN): {MISSING}")
         raise DataError(f"{called}: {where} is infinite ({value}): give a finite number, or leave its row out")

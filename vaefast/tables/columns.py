@@ -1,18 +1,18 @@
-"""Statistics of columns: mean, standard deviation, and which columns a few values dominate."""
+"""Statistics of columns: mean, standard deviation, and which columns a few values dominate. NaN is a missing value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.tables.gaps import count_gaps
+from vaefast.tables.pieces import pieces
+
 Array = NDArray[np.float64]
 
-# Values per block, so few that temporaries stay in the cache.
-BLOCK = 1 << 18
 # At most one row in this many (but at least one row) counts as few.
 ROWS_A_STRAY = 50
 # A few values dominate a column if the root mean square of all distances from the median is this many times that of the other
@@ -34,33 +34,26 @@ class Stray:
     spread: float  # their standard deviation
 
 
-def blocks(X: NDArray[Any]) -> Iterator[slice]:
-    """The rows of X, (N, X), in blocks."""
-    step = max(1, BLOCK // max(1, X.shape[1]))
-    for start in range(0, len(X), step):
-        yield slice(start, min(start + step, len(X)))
-
-
-def pieces(X: NDArray[Any], rows: NDArray[np.int64] | None) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """These rows of X, or all, in blocks, with the place of each block."""
-    if rows is None:
-        yield from ((part, X[part]) for part in blocks(X))
-        return
-    step = max(1, BLOCK // max(1, X.shape[1]))
-    for start in range(0, len(rows), step):
-        part = slice(start, min(start + step, len(rows)))
-        yield part, X[rows[part]]
-
-
 def extremes(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
-    """The smallest and the largest value of each column, float64 (X,) each."""
-    ends = [(block.min(axis=0), block.max(axis=0)) for _, block in pieces(X, rows)]
+    """The smallest and the largest value of each column, float64 (X,) each; NaN where all are missing."""
+    ends = [_ends(block) for _, block in pieces(X, rows)]
     low, high = (np.stack(each).astype(np.float64) for each in zip(*ends, strict=True))
-    return low.min(axis=0), high.max(axis=0)
+    return np.fmin.reduce(low), np.fmax.reduce(high)
+
+
+def _ends(block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    low, high = block.min(axis=0), block.max(axis=0)
+    # `fmin` leaves NaN out, and takes three times as long.
+    return (np.fmin.reduce(block), np.fmax.reduce(block)) if _has_nan(low) else (low, high)
+
+
+def _has_nan(values: NDArray[Any]) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).any())
 
 
 def moments(X: NDArray[Any], rows: NDArray[np.int64] | None = None, weights: Array | None = None) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column, float64 (X,) each. A constant column has a deviation of 0.
+    """Mean and standard deviation of the values of each column, float64 (X,) each. A constant column has a deviation of 0, and
+    one without values a mean of 0, too.
 
     Deviations are measured in units of the largest, so that no square overflows or underflows, whatever the column's unit.
 
@@ -72,24 +65,35 @@ def moments(X: NDArray[Any], rows: NDArray[np.int64] | None = None, weights: Arr
         What each of these counts for; alike without it.
     """
     low, high = extremes(X, rows)
+    low, high = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
     middle = low / 2 + high / 2
     unit = np.maximum(high / 2 - low / 2, np.finfo(np.float64).tiny)
-    total, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    total, squares, missing = np.zeros(X.shape[1]), np.zeros(X.shape[1]), np.zeros(X.shape[1])
     length = len(X) if rows is None else len(rows)
-    count = length if weights is None else float(weights.sum())
     for part, block in pieces(X, rows):
-        total += _sum((block - middle) / unit, weights, part)
+        terms, absent = _sum((block - middle) / unit, weights, part)
+        total, missing = total + terms, missing + absent
+    count = (length if weights is None else float(weights.sum())) - missing
+    count = np.where(count > 0, count, 1.0)
     mean = total / count
     for part, block in pieces(X, rows):
-        squares += _sum(np.square((block - middle) / unit - mean), weights, part)
+        squares += _sum(np.square((block - middle) / unit - mean), weights, part)[0]
     centre, deviation = middle + mean * unit, np.sqrt(squares / count) * unit
     # Rounding gives a constant column of large numbers a tiny spread.
     constant = (low == high) | (deviation <= 10 * np.finfo(np.float64).eps * np.abs(centre))
     return np.where(low == high, low, centre), np.where(constant, 0.0, deviation)
 
 
-def _sum(block: Array, weights: Array | None, part: slice) -> Array:
-    return block.sum(axis=0) if weights is None else weights[part] @ block
+def _sum(block: Array, weights: Array | None, part: slice) -> tuple[Array, Array | float]:
+    """The weighted sum of each column of a block, (X,), and the weight of what is missing there."""
+    total = block.sum(axis=0) if weights is None else weights[part] @ block
+    if not np.isnan(total).any():
+        return total, 0.0
+    gaps = np.isnan(block)
+    block = np.where(gaps, 0.0, block)
+    if weights is None:
+        return block.sum(axis=0), gaps.sum(axis=0, dtype=np.float64)
+    return weights[part] @ block, weights[part] @ gaps
 
 
 def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int64] | None = None) -> list[Stray]:
@@ -99,12 +103,15 @@ def strays(X: NDArray[Any], mean: Array, deviation: Array, rows: NDArray[np.int6
         return []
     low, high = extremes(X, rows)
     farthest = np.maximum(high - mean, mean - low)
-    # None of n rows is farther than sqrt(n - 1) standard deviations from the mean, which is below `FARTHEST` for 50.
-    suspects = np.flatnonzero(farthest > min(FARTHEST, 0.95 * np.sqrt(length - 1)) * deviation)
+    # None of n values is farther than sqrt(n - 1) standard deviations from the mean, which is below `FARTHEST` for 50.
+    known = np.maximum(length - count_gaps(X, rows), 1)
+    suspects = np.flatnonzero(farthest > np.minimum(FARTHEST, 0.95 * np.sqrt(known - 1)) * deviation)
     found = []
     for column in suspects:
-        values = X[:, column] if rows is None else X[rows, column]
-        found.append(_stray(values.astype(np.float64), int(column)))
+        values = (X[:, column] if rows is None else X[rows, column]).astype(np.float64)
+        there = np.flatnonzero(~np.isnan(values))
+        stray = _stray(values[there], int(column)) if len(there) >= 3 else None
+        found.append(None if stray is None else replace(stray, row=int(there[stray.row])))
     return [stray for stray in found if stray is not None]
 
 

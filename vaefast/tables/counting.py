@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows, first_wrong
 from vaefast.tables.checking import place
-from vaefast.tables.columns import pieces
+from vaefast.tables.pieces import pieces
 
 # What training takes: numbers as they are, or lists of what is not zero.
 AnyTable: TypeAlias = "NDArray[Any] | CountRows"
@@ -28,7 +28,7 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
     Raises
     ------
     DataError
-        A number is negative, no whole number, or too large; the message holds its row and its column.
+        A number is negative, no whole number, too large, or missing; the message holds its row and its column.
     """
     if isinstance(X, CountRows):
         return X
@@ -38,6 +38,11 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
     if wrong is None:
         return CountRows.looking_at(X) if is_sparse(X) else CountRows.of(X)
     cell, value = _cell(X, wrong), values[wrong]
+    if np.isnan(value):
+        raise DataError(
+            f"{called}: {place(*cell, names)} is missing (NaN), and the rates of counts are shares of a row's total, which it "
+            "leaves unknown: choose likelihood gaussian, or fill it in"
+        )
     head, what = "", "larger than 16,777,216" if value == np.floor(value) else "no whole number"
     if value < 0:
         head, what = "Negative values in data: ", "below 0"  # the words that scikit-learn asks for

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.errors import SettingsError
+from vaefast.errors import DataError, SettingsError
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.columns import Stray
 from vaefast.tables.counting import AnyTable, counted, dense, looks_counted
+from vaefast.tables.gaps import count_gaps
 from vaefast.tables.row_order import row_order
 from vaefast.tables.row_weights import copies, weighted_rows
 from vaefast.tables.scaling import Inputs, choose
@@ -41,6 +42,8 @@ class Prepared:
         What each of these counts for; None for all alike.
     strays
         The columns that few values dominate.
+    missing
+        How many values of these rows are missing.
     """
 
     X: Any
@@ -48,6 +51,7 @@ class Prepared:
     rows: NDArray[np.int64] | None
     weights: NDArray[np.float64] | None = None
     strays: list[Stray] = field(default_factory=list)
+    missing: int = 0
 
     def row_sizes(self) -> NDArray[np.float64]:
         """Of rows of counts: what the rates of each add up to, (N,)."""
@@ -63,6 +67,10 @@ class Prepared:
             A value does not fit the likelihood.
         """
         return self.inputs.enter(self.X, self.rows, training=True)
+
+    def log_volume(self) -> NDArray[np.float64] | float:
+        """What to take from a log-density of each of the rows to train on, in nats, as `Inputs.log_volume_of` gives it."""
+        return self.inputs.log_volume_of(self.X, self.rows)
 
     def held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64], seed: int) -> tuple[Prepared, NDArray[np.int64]]:
         """The same without the rows to validate on, and which rows of the table these are.
@@ -91,7 +99,8 @@ def prepare(
     covariates: NDArray[np.float32] | None = None,
     sizes: NDArray[np.float64] | None = None,
 ) -> Prepared:
-    """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite, dense or sparse.
+    """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite or missing, dense or
+    sparse.
 
     Parameters
     ----------
@@ -111,7 +120,7 @@ def prepare(
     SettingsError
         There is no such scaling, or it does not go with the likelihood; or there are sizes, and it is not one of counts.
     DataError
-        A number is no count under a likelihood of counts.
+        A number is no count under a likelihood of counts; or every value is missing.
     """
     natural = likelihood == "auto" and scaling == "auto" and looks_counted(X, subset)
     chosen = "negative-binomial" if natural else likelihood
@@ -123,7 +132,10 @@ def prepare(
     told = X if covariates is None else Conditioned(X, covariates)
     rows, weights = chosen_rows(told, scaling, sample_weight, subset)
     inputs, strays = choose(X, chosen, scaling, rows, weights, names)
-    return Prepared(told, inputs, rows, weights, strays)
+    missing = int(count_gaps(X, rows).sum())
+    if missing and missing == X.shape[1] * (len(X) if rows is None else len(rows)):
+        raise DataError(f"{called}: every value is missing: give some to learn from")
+    return Prepared(told, inputs, rows, weights, strays, missing)
 
 
 def chosen_rows(

@@ -39,7 +39,7 @@ def row_order(X: AnyTable, told: NDArray[Any] | None = None) -> NDArray[np.int64
         if used == COLUMNS:
             break
         values = X[order[tied], column]
-        if (values == values[0]).all():
+        if (values == values[0]).all() or (values != values).all():
             continue
         used += 1
         sort = np.lexsort((values, group[tied]))
@@ -59,5 +59,8 @@ def _tied(group: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _groups(values: NDArray[Any], group: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Groups, (n,), split where the sorted values in them differ."""
-    begins = np.concatenate(([True], (values[1:] != values[:-1]) | (group[1:] != group[:-1])))
+    before, after = values[:-1], values[1:]
+    # Missing values, NaN, are the last in their group, and are alike.
+    differs = (after != before) & ((after == after) | (before == before))
+    begins = np.concatenate(([True], differs | (group[1:] != group[:-1])))
     return places[np.maximum.accumulate(np.where(begins, np.arange(len(values)), 0))]

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError, SettingsError
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
-from vaefast.models.settings import COUNT_LIKELIHOODS
+from vaefast.models.gaps import gaps_of
+from vaefast.models.settings import COUNT_LIKELIHOODS, REAL_LIKELIHOODS
 from vaefast.tables.checking import place
-from vaefast.tables.columns import Stray, blocks, extremes, moments, pieces, strays
+from vaefast.tables.columns import Stray, extremes, moments, strays
 from vaefast.tables.counting import counted, dense
+from vaefast.tables.gaps import count_gaps
+from vaefast.tables.pieces import blocks, pieces
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
 WHITE = 255
@@ -33,7 +36,7 @@ CUT_OF_STRAYS = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What happens to each value on its way into the networks: x = (value - shift) / scale.
+    """What happens to each value on its way into the networks: x = (value - shift) / scale. What is missing stays NaN.
 
     Parameters
     ----------
@@ -50,7 +53,9 @@ class Inputs:
     names
         Of the columns, where they have any, for messages.
     constant
-        Columns, (X,), of `standard` that had one value only so far: their scale is 1 until they have more.
+        Columns, (X,), of `standard` that had one value only so far, or none: their scale is 1 until they have more.
+    unseen
+        Columns, (X,), of which no value has been seen: their shift is 0. None where there are none.
     cut
         How far from 0 scaled values may be in training, (X,); None is no bound.
     """
@@ -63,6 +68,7 @@ class Inputs:
     constant: NDArray[np.bool_] | None = None
     cut: NDArray[np.float64] | None = None
     names: NDArray[Any] | None = None
+    unseen: NDArray[np.bool_] | None = None
 
     @property
     def are_pictures(self) -> bool:
@@ -78,6 +84,21 @@ class Inputs:
     def log_volumes(self) -> NDArray[np.float64] | float:
         """The same for each column, (X,); grey levels are the numbers level / 255."""
         return 0.0 if self.scale is None or self.likelihood == "bernoulli" else np.log(self.scale)
+
+    def log_volume_of(self, X: Any, order: NDArray[np.int64] | None = None) -> NDArray[np.float64] | float:
+        """`log_volume` of these rows of X, (N, X), or of all: (n,) if a value is missing, whose column counts for nothing."""
+        X, _ = parted(X)
+        volumes = self.log_volumes
+        if not isinstance(volumes, np.ndarray) or not isinstance(X, np.ndarray):
+            return self.log_volume
+        found = np.full(len(X) if order is None else len(order), self.log_volume)
+        holed = False
+        for rows, block in pieces(X, order):
+            gaps = gaps_of(block)
+            if gaps is not None:
+                some, holed = np.flatnonzero(gaps.any(axis=1)), True
+                found[rows.start + some] = np.where(gaps[some], 0.0, volumes).sum(axis=1)
+        return found if holed else self.log_volume
 
     @property
     def are_counts(self) -> bool:
@@ -111,7 +132,7 @@ class Inputs:
         Raises
         ------
         DataError
-            A value does not fit the likelihood; the message holds its row and its column.
+            A value does not fit the likelihood, or is missing under one of counts; the message holds its row and its column.
         """
         X, told = parted(X)
         if told is not None:
@@ -158,15 +179,20 @@ class Inputs:
         if self.constant is None or self.shift is None or self.scale is None:
             return self, np.empty(0, np.int64)
         columns = np.flatnonzero(self.constant)
-        columns = columns[(X[:, columns] != self.shift[columns]).any(axis=0)]
+        given = X[:, columns].astype(np.float64)
+        # What they were until now counts as one row, so that there is a spread; of an unseen column that is nothing.
+        until_now = self.shift[columns] if self.unseen is None else np.where(self.unseen, np.nan, self.shift)[columns]
+        some = ((given != until_now) & ~np.isnan(given)).any(axis=0)
+        columns, seen = columns[some], np.vstack([given, until_now])[:, some]
         if not columns.size:
             return self, columns
-        # What they were until now counts as one row, so that there is a spread.
-        seen = np.vstack([X[:, columns], self.shift[columns]]).astype(np.float64)
         shift, scale, constant = self.shift.copy(), self.scale.copy(), self.constant.copy()
-        shift[columns], scale[columns] = moments(seen)
-        constant[columns] = False
-        return replace(self, shift=shift, scale=scale, constant=constant), columns
+        shift[columns], deviation = moments(seen)
+        scale[columns], constant[columns] = np.where(deviation == 0, 1.0, deviation), deviation == 0
+        unseen = None if self.unseen is None else self.unseen.copy()
+        if unseen is not None:
+            unseen[columns] = False
+        return replace(self, shift=shift, scale=scale, constant=constant, unseen=unseen), columns
 
     def far(self, X: NDArray[Any]) -> tuple[int, int, float] | None:
         """Row and column of the value of X, (N, X), that is farthest past `cut`, and how far in scales; None if none is."""
@@ -176,6 +202,9 @@ class Inputs:
         worst, where = 1.0, None
         for rows in blocks(X):
             distance = np.abs(self._scaled(X[rows])) / self.cut
+            gaps = gaps_of(distance)
+            if gaps is not None:
+                distance[gaps] = 0.0
             if distance.size and distance.max() > worst:
                 row, column = (int(i) for i in np.unravel_index(np.argmax(distance), distance.shape))
                 worst, where = float(distance.max()), (rows.start + row, column, float(distance.max() * self.cut[column]))
@@ -196,13 +225,16 @@ class Inputs:
 
     def _check(self, block: NDArray[Any], given: NDArray[Any], rows: NDArray[np.int64], training: bool, called: str) -> None:
         """Refuse values of a block, (n, X), of these rows of those given, (N, X), that do not fit."""
-        gaussian = self.likelihood == "gaussian"
+        gaussian = self.likelihood in REAL_LIKELIHOODS
         if block.size == 0 or (gaussian and (not training or self.cut is not None)):
             return
         low, high = (-LARGEST, LARGEST) if gaussian else (0, 1)
         if block.min() >= low and block.max() <= high:
             return
-        at, column = np.unravel_index(np.argmin((block >= low) & (block <= high)), block.shape)
+        fits = ((block >= low) & (block <= high)) | np.isnan(block)
+        if fits.all():
+            return
+        at, column = np.unravel_index(np.argmin(fits), block.shape)
         row = int(rows[at])
         where = f"{called}: {place(row, int(column), self.names)} is {given[row, column]}"
         if gaussian:
@@ -227,8 +259,8 @@ def choose(
     """Likelihood and scaling for these values, (N, X), where either is left to choose; the columns that few values dominate.
 
     `auto` is Bernoulli for values that are all 0 or 1 and for grey levels, and Gaussian for all others; its scaling is
-    `standard` for a Gaussian and none for the others. `auto` leaves stray values out of a column's mean and standard
-    deviation, where `standard`, asked for by name, takes all.
+    `standard` for a Gaussian and a Student-t, and none for the others. Missing values decide nothing. `auto` leaves stray
+    values out of a column's mean and standard deviation, where `standard`, asked for by name, takes all.
 
     Parameters
     ----------
@@ -251,15 +283,26 @@ def choose(
     if likelihood == "auto":
         real = scaling == "standard" or (scaling not in ("minmax", "grey") and not are_binary(X, rows))
         likelihood = "gaussian" if real else "bernoulli"
-    method = ("standard" if likelihood == "gaussian" else None) if scaling == "auto" else scaling
-    if method == "standard" and likelihood != "gaussian":
+    method = ("standard" if likelihood in REAL_LIKELIHOODS else None) if scaling == "auto" else scaling
+    if method == "standard" and likelihood not in REAL_LIKELIHOODS:
         raise SettingsError(f"scaling is 'standard', but likelihood {likelihood} takes values in [0, 1]: choose minmax")
     if method == "standard":
         return _standardized(X, Inputs(likelihood, method, names=names), scaling == "auto", rows, weights)
     if method == "minmax":
         low, high = extremes(X, rows)
-        return Inputs(likelihood, method, shift=low, scale=np.where(high > low, high - low, 1.0), names=names), []
-    return Inputs(likelihood, method, names=names), []
+        unseen, shift = np.isnan(low), np.where(np.isnan(low), 0.0, low)
+        scale = np.where(high > low, high - low, 1.0)
+        return Inputs(likelihood, method, shift=shift, scale=scale, names=names, unseen=_if_any(unseen)), []
+    return Inputs(likelihood, method, names=names, unseen=_if_any(_unseen(X, rows))), []
+
+
+def _unseen(X: NDArray[Any], rows: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+    """Which columns of these rows of X have no value, (X,)."""
+    return count_gaps(X, rows) == (len(X) if rows is None else len(rows))
+
+
+def _if_any(flags: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    return flags if flags.any() else None
 
 
 def _are_bytes(X: NDArray[Any]) -> bool:
@@ -270,8 +313,8 @@ def _are_bytes(X: NDArray[Any]) -> bool:
 
 
 def are_binary(X: NDArray[Any], rows: NDArray[np.int64] | None = None) -> bool:
-    """Whether every value of these rows of X, (N, X), is 0 or 1."""
-    return all(bool(((block == 0) | (block == 1)).all()) for _, block in pieces(X, rows))
+    """Whether every value of these rows of X, (N, X), is 0 or 1, or missing."""
+    return all(bool(((block == 0) | (block == 1) | (block != block)).all()) for _, block in pieces(X, rows))
 
 
 def _standardized(
@@ -286,4 +329,5 @@ def _standardized(
     found = strays(X, shift, scale, rows)
     for stray in found if robust else ():
         shift[stray.column], scale[stray.column], cut[stray.column] = stray.mean, stray.spread, CUT_OF_STRAYS
-    return replace(inputs, shift=shift, scale=np.where(constant, 1.0, scale), constant=constant, cut=cut), found
+    unseen = _if_any(_unseen(X, rows))
+    return replace(inputs, shift=shift, scale=np.where(constant, 1.0, scale), constant=constant, cut=cut, unseen=unseen), found

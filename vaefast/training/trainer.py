@@ -19,6 +19,7 @@ from vaefast.models.settings import TrainingSettings
 from vaefast.tables.row_weights import weighted_rows
 from vaefast.training.divergence import Guard
 from vaefast.training.early_stopping import Stopping
+from vaefast.training.log_volumes import NO_VOLUMES, LogVolumes
 from vaefast.training.schedules import pace
 
 # A mean that float64 cannot hold is the last number that it can: metrics are JSON, which knows no infinity.
@@ -109,7 +110,7 @@ def train(
     weights: NDArray[np.float64] | None = None,
     exact_test_rows: ExactRows | None = None,
     exact_validation_rows: ExactRows | None = None,
-    log_volume: float = 0.0,
+    log_volumes: LogVolumes = NO_VOLUMES,
     measure: Callable[[], float] | None = None,
 ) -> Iterator[EpochMetrics]:
     """Train `engine` until `training.epochs` epochs are complete, yielding the metrics of each when it ends.
@@ -129,8 +130,8 @@ def train(
         that float32 cannot hold means that training has diverged.
     exact_validation_rows
         The same of the validation images.
-    log_volume
-        What to take from a log-density of an image as the networks see it, in nats, for that of the image as given.
+    log_volumes
+        Those of the images.
     measure
         Called after each epoch, with the engine as the epoch left it: another metric of it.
     training
@@ -161,7 +162,7 @@ def train(
         order = noise.permutation(training.seed, noise.Purpose.EXAMPLE_ORDER, position.epoch, size)
         if weights is not None:
             order = weighted_rows(weights, training.seed, position.epoch)[order]
-        total = float(position.terms.elbo.sum())
+        total, volume = float(position.terms.elbo.sum()), log_volumes.of_training(order)
         while going_on and position.images < size:
             begin = position.images
             examples = order[begin : begin + piece * batch_size]
@@ -174,10 +175,10 @@ def train(
             position.add(terms, elapsed)
             total += float(terms.elbo.sum())
             piece = _next_piece(piece, elapsed)
-            on_progress(Progress(position.epoch, last, position.images, size, total / position.images - log_volume))
+            on_progress(Progress(position.epoch, last, position.images, size, total / position.images - volume))
             going_on = on_pause(position, guard.verified)
         if going_on:
-            position.end_epoch(_metrics(engine, position, test, validation, guard, log_volume, measure))
+            position.end_epoch(_metrics(engine, position, test, validation, guard, log_volumes, volume, measure))
             if position.stopping is not None:
                 position.stopping.after(position.history[-1], guard.verified)
             yield position.history[-1]
@@ -191,10 +192,11 @@ def _metrics(
     test: _TestSet,
     validation: _TestSet,
     guard: Guard,
-    log_volume: float,
+    log_volumes: LogVolumes,
+    volume: float,
     measure: Callable[[], float] | None,
 ) -> EpochMetrics:
-    """Of the epoch that has just been trained."""
+    """Of the epoch that has just been trained; `volume` is the mean over its images."""
     start = time.perf_counter()
     train_terms, test_terms, validation_terms = position.terms, test.terms(), validation.terms()
     if test.exists:
@@ -202,15 +204,15 @@ def _metrics(
     validated = {}
     if validation.exists:
         guard.evaluated(position.epoch, validation_terms, "validation", any_values=validation.has_any_values)
-        validated = _means(validation_terms, "validation", log_volume)
+        validated = _means(validation_terms, "validation", log_volumes.of_part("validation"))
     if measure is not None:
         validated["validation_metric"] = measure()
     return EpochMetrics(
         epoch=position.epoch,
         step=engine.step,
-        train_objective=float(train_terms.objective.mean()) - log_volume,
-        **_means(train_terms, "train", log_volume),
-        **_means(test_terms, "test", log_volume),
+        train_objective=float(train_terms.objective.mean()) - volume,
+        **_means(train_terms, "train", volume),
+        **_means(test_terms, "test", log_volumes.of_part("test")),
         seconds=position.seconds,
         evaluation_seconds=time.perf_counter() - start,
         images_per_second=position.images / position.seconds,

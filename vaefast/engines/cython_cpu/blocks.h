@@ -283,3 +283,52 @@ static void own_gradient(const float *parts, index_t B, float *gradient) {
         for (int j = 0; j < PANEL; j++) total[j] += parts[r * PANEL + j];
     memcpy(gradient, total, sizeof total);
 }
+
+/* The first outputs of every row become the means of their columns: of a category the probability of each level. */
+static void expect_rows(const TableRows *table) {
+    index_t stride = table->stride;
+    for (index_t b = 0; b < table->blocks; b++) {
+        const int64_t *block = table->block + b * BLOCK_FIELDS;
+        float *a = table->outputs + block[FIRST_PANEL] * stride;
+        for (index_t v = block[FIRST_VARIABLE]; v < block[LAST_VARIABLE] && block[KIND] == CATEGORICAL_COLUMNS; v++) {
+            index_t begin = table->places[table->variable[2 * v]];
+            index_t end = begin + table->variable[2 * v + 1] - table->variable[2 * v];
+            for (index_t q = 0; q < table->rows; q++) {
+                float *row = table->outputs + q * PANEL, largest = -__builtin_inff(), total = 0.0f;
+                for (index_t p = begin; p < end; p++) {
+                    float logit = row[lane_of(p, stride)];
+                    largest = logit > largest ? logit : largest;
+                }
+                for (index_t p = begin; p < end; p++) {
+                    float e = exp_of_negative(row[lane_of(p, stride)] - largest);
+                    row[lane_of(p, stride)] = e;
+                    total += e;
+                }
+                for (index_t p = begin; p < end; p++) row[lane_of(p, stride)] /= total;
+            }
+        }
+        for (index_t panel = 0; panel < block[PANELS]; panel++, a += stride)
+            for (index_t j = 0; j < table->rows * PANEL; j++) {
+                float mean = a[j];
+                if (block[KIND] == COUNTED_COLUMNS) mean = exp_of(mean);
+                if (block[KIND] == BERNOULLI_COLUMNS) {
+                    float e = exp_of_negative(-__builtin_fabsf(mean));
+                    mean = (mean < 0.0f ? e : 1.0f) / (1.0f + e);
+                }
+                if (block[KIND] == CONTINUOUS_COLUMNS) kappa_and_mean(a[j], &mean);
+                a[j] = mean;
+            }
+    }
+}
+
+/* means = shrink times means, and the sum over rows of w times their means, (padded X,). */
+static void add_means(const TableRows *table, const double *w, double shrink, double *means) {
+    for (index_t panel = 0; panel < table->x_panels; panel++) {
+        double *total = means + panel * PANEL;
+        for (int j = 0; j < PANEL; j++) total[j] *= shrink;
+        for (index_t q = 0; q < table->rows; q++) {
+            const float *mean = table->outputs + panel * table->stride + q * PANEL;
+            for (int j = 0; j < PANEL; j++) total[j] += w[q] * (double)mean[j];
+        }
+    }
+}

@@ -3,6 +3,8 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+import numpy as np
+
 from vaefast.engines import plan as _plan
 
 
@@ -104,6 +106,9 @@ cdef extern from "kernels.h" nogil:
         void (*place_table)(const TableRows*, const float*, float*, float*) noexcept nogil
         void (*block_rows)(const TableRows*) noexcept nogil
         void (*own_gradient)(const float*, index_t, float*) noexcept nogil
+        double (*draw)(const uint32_t*, float*, index_t, index_t, const float*, const float*, float*) noexcept nogil
+        void (*expect_rows)(const TableRows*) noexcept nogil
+        void (*add_means)(const TableRows*, const double*, double, double*) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
 
 cdef extern from "threads.h" nogil:

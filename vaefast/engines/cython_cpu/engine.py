@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State, are_finite
 from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
 from vaefast.engines.images import (
     NONE,
@@ -22,7 +22,6 @@ from vaefast.engines.images import (
     held_whole,
     images_of,
 )
-from vaefast.engines.importance import importance_sample
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
@@ -41,9 +40,10 @@ from vaefast.engines.plan import (
 )
 from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
-from vaefast.models.conditions import Conditioned, parted
+from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import OWN_PARAMETERS, PANEL, Layout, padded
+from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; declarations.pxi.
@@ -63,13 +63,16 @@ TABLED = 32
 CHUNK_ROWS = 32
 
 
+# Samples of one row that are decoded together; that of the Numba engine, on which the bits of a sum depend.
+CHUNK = 120
+
+
 class Placed(NamedTuple):
     """A set of images in the form that the kernels read."""
 
     images: Images | CountLists
     sparse: bool
     size: int
-    values: Any  # as they came
     longest: int = 0  # entries of a row of counts
     covariates: NDArray[np.float32] | None = None  # (N, C)
 
@@ -115,16 +118,15 @@ class CythonEngine:
         if self.model.counts:
             counted = CountRows.of(rows)
             lists = count_lists(counted, self.model.likelihood, self.model.encoder_input)
-            placed = counted if covariates is None else Conditioned(counted, covariates)
-            return Placed(lists, True, len(counted), placed, counted.longest, covariates)
+            return Placed(lists, True, len(counted), counted.longest, covariates)
         if self.model.in_blocks:
             table = held_table(rows)
             images = images_of(table.floats, np.empty(0, np.int64), np.empty(0, np.uint16))
-            return Placed(images, False, len(rows), values, covariates=covariates)
+            return Placed(images, False, len(rows), covariates=covariates)
         images = held_whole(rows)
         sparse = first_layer_is_sparse(rows, self.model)
         images = self._held_as_lists(images, len(rows)) if sparse else images
-        return Placed(images, sparse, len(rows), values, covariates=covariates)
+        return Placed(images, sparse, len(rows), covariates=covariates)
 
     def warm_up(self, placed: Placed) -> None:
         """Do nothing: the kernels are compiled already."""
@@ -165,7 +167,22 @@ class CythonEngine:
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
-        return importance_sample(self, self.model, self.training, placed.values, samples, examples)
+        result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
+        self._sample("importance", placed, examples, samples, *result)
+        return result
+
+    def impute(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
+        log_w, means = np.empty((placed.size, samples)), np.empty((placed.size, self._plan.x_panels * PANEL))
+        self._sample("impute", placed, examples, samples, log_w, means)
+        return ImputationTerms(log_w, means[:, self._plan.places])
+
+    def _sample(
+        self, method: str, placed: Placed, examples: NDArray[np.int64] | None, samples: int, *out: NDArray[np.float64]
+    ) -> None:
+        """Run a method whose rows are samples of one example."""
+        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        chunk = make_plan(self.layout, min(CHUNK, samples))
+        self._forward(method, (all_of_them, samples, *out), placed.longest, chunk)
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         width = padded(self.model.latent)
@@ -183,10 +200,12 @@ class CythonEngine:
         placed = self.place(x)
         return self._all(placed), placed.longest
 
-    def _all(self, placed: Placed, keys: NDArray[np.int64] | None = None) -> Examples:
+    def _all(
+        self, placed: Placed, keys: NDArray[np.int64] | None = None, latents: Purpose = Purpose.EVALUATION_LATENTS
+    ) -> Examples:
         """All rows of a set as examples that are not trained on."""
-        told = placed.covariates
-        return in_evaluation(placed.images, placed.sparse, self.training, placed.size, keys, covariates=told)
+        about = placed.images, placed.sparse, self.training, placed.size, keys, latents, placed.covariates
+        return in_evaluation(*about)
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
@@ -206,13 +225,14 @@ class CythonEngine:
         """Call a method of every worker side by side."""
         self._team.run(_call, [(worker, method, arguments) for worker in workers])
 
-    def _forward(self, method: str, arguments: tuple[Any, ...], longest: int = 0) -> None:
+    def _forward(
+        self, method: str, arguments: tuple[Any, ...], longest: int = 0, planned: tuple[Plan, int] | None = None
+    ) -> None:
         """Run a forward pass on every worker, each with a workspace of its own, for rows of so many counts."""
-        plan, part, rates = self._forward_plan, aligned(0), self.model.counts
+        plan, size = planned or (self._forward_plan, self._forward_size)
+        part, rates = aligned(0), self.model.counts
         workers = [
-            self._worker(
-                w, plan, self._lists(plan, longest), aligned(self._forward_size), part, 0, _forward_buffers(plan, rates)
-            )
+            self._worker(w, plan, self._lists(plan, longest), aligned(size), part, 0, _forward_buffers(plan, rates))
             for w in range(self.threads)
         ]
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))

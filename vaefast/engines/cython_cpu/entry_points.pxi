@@ -1,9 +1,6 @@
 # What Python calls: the name of the instruction set, and `Worker`, whose methods train, evaluate, encode and decode. Each is
 # called by all workers at once, and gives the GIL away. Dimensions: n examples of a call, X pixels, Z latents.
 
-import numpy as np
-
-
 def unit(limit=""):
     """The instruction set that is used where no wider one than `limit` is wanted: its name, and the panels of a tile.
 
@@ -34,7 +31,7 @@ cdef enum:
     COUNTS_PIECE = 8
 
 
-cdef class Worker(Weights):
+cdef class Worker(Importance):
     """One thread that works on a model; see `Memory` for the parameters."""
 
     def train(
@@ -175,30 +172,3 @@ cdef class Worker(Weights):
                             self._counts_pass(name - COUNTS_PIECE, scale, begin, i, last, half)
             finally:
                 restore_mode(mode)
-
-    cdef int _begin(self, int64_t[::1] counters, examples, log_likelihood, kl) except -1:
-        """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
-        images, self.order, self.keys, self.binarize, self.sparse, randomness, dropout, self.covariates = examples
-        self.dropped_below, self.dropout_scale = dropout
-        self.counters = counters
-        self.image_bytes, self.image_floats, self.image_starts = images[:3]
-        if self.counted:
-            self._take_table(images)
-        else:
-            self.image_pixels = images[3]
-        self.pixel_source.seed = self.latent_source.seed = randomness.seed
-        self.pixel_source.step = self.latent_source.step = randomness.step
-        self.pixel_source.purpose, self.latent_source.purpose = randomness.pixels, randomness.latents
-        if kl is not None:
-            self.log_likelihood, self.kl = log_likelihood, kl
-        return 0
-
-    cdef int _take_table(self, table) except -1:
-        """Take what rows of counts have beside their counts; see `CountLists` of vaefast/engines/images.py."""
-        columns, self.row_totals, self.row_sizes, self.row_constants, self.image_shorts, self.encoder_input = table[3:]
-        self.wide = columns.itemsize == 4
-        if self.wide:
-            self.wide_columns = columns
-        else:
-            self.image_pixels = columns
-        return 0

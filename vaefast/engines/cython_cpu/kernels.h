@@ -152,6 +152,13 @@ typedef struct {
     void (*block_rows)(const TableRows *table);
     /* The sum of what the rows have left for a panel of own parameters. */
     void (*own_gradient)(const float *parts, index_t B, float *gradient);
+    /* z of one more sample of a row (2); returns log p(z) - log q(z | x) in nats (30). */
+    double (*draw)(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean, const float *log_std,
+                   float *z);
+    /* The first outputs of rows of a table become the means of their columns. */
+    void (*expect_rows)(const TableRows *table);
+    /* means, (padded X,) = shrink times means and the sum of w times what `expect_rows` left. */
+    void (*add_means)(const TableRows *table, const double *w, double shrink, double *means);
 } Kernels;
 
 /* Columns of `Plan.blocks`, and kinds of columns; vaefast/engines/plan.py. */

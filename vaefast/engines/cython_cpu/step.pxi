@@ -22,4 +22,5 @@ include "tables.pxi"        # tables in blocks of columns, and their likelihood
 include "forward.pxi"       # layers, sample, likelihood
 include "rows.pxi"          # the first phase
 include "weights.pxi"       # the second phase
+include "importance.pxi"    # log p(x), and what is missing
 include "entry_points.pxi"  # what Python calls

@@ -286,6 +286,25 @@ static double sample(const uint32_t *words, float *noise, index_t panels, index_
     return 0.5 * total;
 }
 
+/* z = mean + exp(c) * noise (2) of one more sample; returns log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + c) (30), nats. */
+static double draw(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean, const float *log_std,
+                   float *z) {
+    float lanes[PANEL] = {0};
+    fill_normals(words, panels * PANEL, noise);
+    for (index_t panel = 0; panel < panels; panel++) {
+        index_t place = panel * stride;
+        for (int j = 0; j < PANEL; j++) {
+            float epsilon = noise[panel * PANEL + j], shift = deviation_of(log_std[place + j]) * epsilon;
+            float drawn = mean[place + j] + shift;
+            z[place + j] = drawn;
+            lanes[j] += fused(0.5f, fused(epsilon, epsilon, -(drawn * drawn)), bounded(log_std[place + j]));
+        }
+    }
+    double total = 0.0;
+    for (int j = 0; j < PANEL; j++) total += (double)lanes[j];
+    return total;
+}
+
 /* z = mean + exp(c) * noise (2); KL = 0.5 * sum(exp(2 c) + mean^2 - 1 - 2 c) (4), with its tangents beyond (44) */
 static void mean_gradient(float *restrict mean, const float *restrict d_z, index_t size, float scale) {
     for (index_t j = 0; j < size; j++) mean[j] = fused(mean[j], scale, d_z[j]); /* d_mean (11), in place */
@@ -357,5 +376,6 @@ const Kernels UNIT_KERNELS = {
     UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
     fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
     x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
-    copy_columns, copy_counts, end_blocks, place_table, block_rows, own_gradient,
+    copy_columns, copy_counts, end_blocks, place_table, block_rows, own_gradient, draw,
+    expect_rows, add_means,
 };

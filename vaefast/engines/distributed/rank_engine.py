@@ -12,6 +12,7 @@ from vaefast.engines.contract import BoundTerms, Pace, State, are_finite
 from vaefast.engines.distributed.ranks import MPI, RANK_ORDER, SHARED_MEMORY, Ranks
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.barrier import SPINS
+from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.engine import Placed
 from vaefast.engines.numba_cpu.gradients import (
     Contributions,
@@ -50,7 +51,7 @@ class RankEngine(NumbaEngine):
         super().__init__(model, replace(training, batch_size=largest_share, clip_norm=None), threads)
         if threads == 1:
             self._team.close()
-            self._team = _Alone(1)
+            self._team = _Alone(1, compile_once)
         size, self._ranks, self._clip_norm = self.layout.panel_size, ranks, training.clip_norm
         part = -(-size // (PANEL * ranks.size)) * PANEL
         self._reduction, self._own = reduction, slice(ranks.rank * part, (ranks.rank + 1) * part)
@@ -181,4 +182,7 @@ class _Alone(Team):
     """A team of the calling thread alone, so that no other thread has to be woken twice a step."""
 
     def run(self, kernel: Any, arguments: Arguments) -> None:
+        if self._prepare is not None and not kernel.overloads:
+            # One of the ranks of a machine compiles, and the others load.
+            self._prepare(kernel, arguments)
         kernel(*arguments[0])

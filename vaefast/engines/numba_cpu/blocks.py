@@ -5,7 +5,9 @@ equation of DERIVATION.md. A worker takes whole rows: a category may have levels
 has three outputs. The gradient of what a block learns of its columns, a sum over rows, is left row by row in the target, and
 added up in the weights phase. A value that is missing adds exactly zero to all of them.
 
-Loops run over the 16 lanes of a panel; what belongs to a column is written out for its panel first.
+Loops run over the 16 lanes of a panel; what belongs to a column is written out for its panel first. Where a row has many
+arrays, its lanes are copied into one buffer, at places that LLVM can tell apart: it vectorises no loop over more arrays than
+it checks for overlap, and x and what replaces it are at one place.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import numpy as np
 from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.densities import kappa_and_mean, variance
-from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, exp, exp_of_negative, fill, fma, log
-from vaefast.engines.numba_cpu.objectives import sample_weight
+from vaefast.engines.numba_cpu.elementwise import HALF, ONE, TWO, ZERO, copy, exp, exp_of_negative, fill, fma, log
+from vaefast.engines.numba_cpu.objectives import add_weighted_rows
 from vaefast.engines.numba_cpu.rising import HIGHEST, LOWEST, TABLED, beyond_table, dispersion, log1p
 from vaefast.engines.plan import (
     FIRST_PANEL,
@@ -37,8 +39,9 @@ from vaefast.engines.plan import (
 from vaefast.models.blocks import SMALLEST_FREEDOM, SMALLEST_SCALE
 from vaefast.models.layout import PANEL
 
-GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL = (
-    KIND_CODES[kind] for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical")
+GAUSSIAN, STUDENT_T, COUNTED, BERNOULLI, CATEGORICAL, CONTINUOUS = (
+    KIND_CODES[kind]
+    for kind in ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical", "continuous-bernoulli")
 )
 TWO_PI, PI = np.float32(2 * math.pi), np.float32(math.pi)
 SCALE_FLOOR, FREEDOM_FLOOR = np.float32(SMALLEST_SCALE), np.float32(SMALLEST_FREEDOM)
@@ -48,6 +51,8 @@ G1, G3, G5 = (np.float32(c) for c in (-1 / 8, 1 / 192, -1 / 640))
 # The same of its slope: 1 / (2 z) and these times 1 / z^2, 1 / z^4, 1 / z^6 (65).
 D2, D4, D6 = (np.float32(c) for c in (1 / 8, -1 / 64, 1 / 128))
 STEPS = 4
+# Panels of the buffer `Row.columns`: lanes of a row, and what was written out for its columns.
+A, B, C, VALUE, OWN_LANES, TOTAL, FIRST, SECOND, THIRD = (PANEL * place for place in range(9))
 
 
 class InBlocks(NamedTuple):
@@ -95,12 +100,25 @@ def block_rows(plan, parameters, buffers, scale, log_likelihood, first, last, gr
                 a, x = workspace[start : start + PANEL], workspace[seen : seen + PANEL]
                 total, own = totals[(q - first) * PANEL : (q - first + 1) * PANEL], workspace[place : place + PANEL]
                 if kind == GAUSSIAN:
-                    _gaussian(a, x, own, total, columns, scale, gradient)
+                    _take(columns, a, x, total)
+                    _gaussian(columns, scale, gradient)
+                    copy(columns[TOTAL : TOTAL + PANEL], total)
+                    if gradient:
+                        copy(columns[A : A + PANEL], a)
+                        copy(columns[OWN_LANES : OWN_LANES + PANEL], own)
                 elif kind == STUDENT_T:
                     b_start = start + shift
                     c_start = b_start + spread
                     b_lanes, c_lanes = workspace[b_start : b_start + PANEL], workspace[c_start : c_start + PANEL]
-                    _student_t(a, b_lanes, c_lanes, x, total, scale, gradient)
+                    _take(columns, a, x, total)
+                    copy(b_lanes, columns[B : B + PANEL])
+                    copy(c_lanes, columns[C : C + PANEL])
+                    _student_t(columns, scale, gradient)
+                    copy(columns[TOTAL : TOTAL + PANEL], total)
+                    if gradient:
+                        copy(columns[A : A + PANEL], a)
+                        copy(columns[B : B + PANEL], b_lanes)
+                        copy(columns[C : C + PANEL], c_lanes)
                 elif kind == COUNTED:
                     _counts(a, x, own, total, columns, scale, gradient)
                 elif kind == BERNOULLI:
@@ -115,36 +133,42 @@ def block_rows(plan, parameters, buffers, scale, log_likelihood, first, last, gr
 
 
 @kernel
+def _take(lanes, a, x, total):
+    copy(a, lanes[A : A + PANEL])
+    copy(x, lanes[VALUE : VALUE + PANEL])
+    copy(total, lanes[TOTAL : TOTAL + PANEL])
+
+
+@kernel
 def _write_columns(kind, parameters, offset, columns):
     """What a row needs of the columns of a panel: of a Gaussian 1 / v, -log(2 pi v) / 2 and the slope exp(2 x_log_std) / v, of
-    counts t within its bounds and theta; three rows of 16 lanes."""
+    counts t within its bounds and theta."""
     if kind == GAUSSIAN:
         for j in range(PANEL):
             s = parameters[offset + j]
             v = variance(s)
-            columns[j] = ONE / v
-            columns[PANEL + j] = -HALF * log(TWO_PI * v)
-            columns[2 * PANEL + j] = exp(TWO * s) / v
+            columns[FIRST + j] = ONE / v
+            columns[SECOND + j] = -HALF * log(TWO_PI * v)
+            columns[THIRD + j] = exp(TWO * s) / v
     elif kind == COUNTED:
         for j in range(PANEL):
             t = parameters[offset + j]
             t = LOWEST if t < LOWEST else t
-            columns[j] = HIGHEST if t > HIGHEST else t
-            columns[PANEL + j] = dispersion(t)
+            columns[FIRST + j] = HIGHEST if t > HIGHEST else t
+            columns[SECOND + j] = dispersion(t)
 
 
 @kernel
-def _gaussian(a, x, own, total, columns, scale, gradient):
+def _gaussian(lanes, scale, gradient):
     """log p = -0.5 * (log(2 pi v) + (x - a)^2 / v) (18); a becomes d_a (19), own the gradient of x_log_std (20)."""
-    precision, constant, slope = columns[:PANEL], columns[PANEL : 2 * PANEL], columns[2 * PANEL : 3 * PANEL]
     for j in range(PANEL):
-        value = x[j]
-        error = a[j] - value if value == value else ZERO
-        square = error * error * precision[j]
-        total[j] += fma(-HALF, square, constant[j]) if value == value else ZERO
+        value, precision = lanes[VALUE + j], lanes[FIRST + j]
+        error = lanes[A + j] - value if value == value else ZERO
+        square = error * error * precision
+        lanes[TOTAL + j] += fma(-HALF, square, lanes[SECOND + j]) if value == value else ZERO
         if gradient:
-            a[j] = error * precision[j] * scale
-            own[j] = (ONE - square) * slope[j] * scale if value == value else ZERO
+            lanes[A + j] = error * precision * scale
+            lanes[OWN_LANES + j] = (ONE - square) * lanes[THIRD + j] * scale if value == value else ZERO
 
 
 @kernel
@@ -155,16 +179,16 @@ def _softplus(b, e, u):
 
 
 @kernel
-def _student_t(a, b, c, x, total, scale, gradient):
+def _student_t(lanes, scale, gradient):
     """log p of a Student-t with scale s = softplus(b) + 0.001 and degrees of freedom nu = softplus(c) + 3 (62), (63); a, b, c
     become their gradients (64), (65)."""
     for j in range(PANEL):
-        value = x[j]
-        e_b, e_c = exp_of_negative(-abs(b[j])), exp_of_negative(-abs(c[j]))
+        value, a, b, c = lanes[VALUE + j], lanes[A + j], lanes[B + j], lanes[C + j]
+        e_b, e_c = exp_of_negative(-abs(b)), exp_of_negative(-abs(c))
         u_b, u_c = ONE + e_b, ONE + e_c
-        s, nu = _softplus(b[j], e_b, u_b) + SCALE_FLOOR, _softplus(c[j], e_c, u_c) + FREEDOM_FLOOR
+        s, nu = _softplus(b, e_b, u_b) + SCALE_FLOOR, _softplus(c, e_c, u_c) + FREEDOM_FLOOR
         one_over_s, one_over_nu = ONE / s, ONE / nu
-        r = (value - a[j]) * one_over_s if value == value else ZERO
+        r = (value - a) * one_over_s if value == value else ZERO
         u = r * r * one_over_nu
         above = ONE + u
         inverse = ONE / above
@@ -182,7 +206,7 @@ def _student_t(a, b, c, x, total, scale, gradient):
         square = near * near
         gammas = near * fma(fma(G5, square, G3), square, G1)
         constant = HALF * log(product * product * (far * one_over_nu) / PI) + gammas - log(s)
-        total[j] += fma(-HALF * (nu + ONE), more, constant) if value == value else ZERO
+        lanes[TOTAL + j] += fma(-HALF * (nu + ONE), more, constant) if value == value else ZERO
         if gradient:
             counted = scale if value == value else ZERO
             share = u * inverse
@@ -190,10 +214,10 @@ def _student_t(a, b, c, x, total, scale, gradient):
             psi = slopes + fma(fma(fma(D6, square, D4), square, D2), square, HALF * near)
             d_nu = HALF * (psi - one_over_nu - more + ratio * share)
             d_s = fma(nu + ONE, share, -ONE) * one_over_s
-            rising_b, rising_c = (e_b if b[j] < ZERO else ONE) / u_b, (e_c if c[j] < ZERO else ONE) / u_c
-            a[j] = -(ratio * one_over_s * r * inverse) * counted
-            b[j] = -(d_s * rising_b) * counted
-            c[j] = -(d_nu * rising_c) * counted
+            rising_b, rising_c = (e_b if b < ZERO else ONE) / u_b, (e_c if c < ZERO else ONE) / u_c
+            lanes[A + j] = -(ratio * one_over_s * r * inverse) * counted
+            lanes[B + j] = -(d_s * rising_b) * counted
+            lanes[C + j] = -(d_nu * rising_c) * counted
 
 
 @kernel
@@ -205,7 +229,7 @@ def _counts(a, x, own, total, columns, scale, gradient):
             if gradient:
                 a[j], own[j] = ZERO, ZERO
             continue
-        t, theta = columns[j], columns[PANEL + j]
+        t, theta = columns[FIRST + j], columns[SECOND + j]
         difference = a[j] - t
         e = exp_of_negative(-abs(difference))
         above = ONE + e
@@ -296,12 +320,8 @@ def own_gradient(objective, plan, parameters, workspace, B, b, panel, gradient):
     """The gradient of what block b learns of the columns of one of its panels (20), (55): the rows of the target, as the rows
     phase left them, in ascending order; of a dispersion zero where a step would lead further out of its bounds."""
     layer, block = plan.layers[plan.layers.shape[0] - 1], plan.blocks[b]
-    start, total = plan.target + panel * layer[ROWS] * PANEL, gradient[:PANEL]
-    fill(total, ZERO)
-    for q in range(B * plan.samples):
-        row, weight = workspace[start + q * PANEL : start + (q + 1) * PANEL], sample_weight(objective, q)
-        for j in range(PANEL):
-            total[j] = fma(row[j], weight, total[j])
+    total = gradient[:PANEL]
+    add_weighted_rows(objective, workspace, plan.target + panel * layer[ROWS] * PANEL, B * plan.samples, total)
     if block[KIND] == COUNTED:
         offset = block[OWN] + (panel - block[FIRST_PANEL]) * PANEL
         for j in range(PANEL):

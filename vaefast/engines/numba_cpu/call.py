@@ -32,7 +32,7 @@ class Row(NamedTuple):
     latent_words: NDArray[np.uint32]
     noise: NDArray[np.float32]
     lanes: NDArray[np.float32]  # one panel
-    columns: NDArray[np.float32]  # three panels: what a block of columns writes out for its rows
+    columns: NDArray[np.float32]  # nine panels: lanes of a row of a block of columns, and what is written out for them
     kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
     rates: NDArray[np.float32]  # of counts, (CHUNK_ROWS, X) in panels: exp(a - the largest output of the row); else empty
 

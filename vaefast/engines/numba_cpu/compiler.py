@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -184,7 +185,9 @@ def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
     """Compile an entry point for these arguments, those of each worker, unless it is."""
     signature = tuple(numba.typeof(argument) for argument in arguments[0])
     if signature not in kernel.overloads:
-        kernel.compile(signature)
+        name = f"{kernel.__name__}-{hashlib.sha256(repr(signature).encode()).hexdigest()[:20]}"
+        with kept_kernels.one_at_a_time(cache_folder(), name, announce_compilation):
+            kernel.compile(signature)
 
 
 def cache_folder() -> Path | None:

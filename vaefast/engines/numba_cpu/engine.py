@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State, are_finite
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State, are_finite
 from vaefast.engines.examples import (
     Examples,
     as_they_are,
@@ -33,6 +33,7 @@ from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.gradients import clipping
 from vaefast.engines.numba_cpu.importance import Chunk, importance_images
+from vaefast.engines.numba_cpu.imputation import impute_rows
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, lists_of, row_of, scratch_of
 from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
@@ -176,6 +177,17 @@ class NumbaEngine:
             workers.append((plan, self._network.likelihood, self._weights.parameters, buffers, chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
+
+    def impute(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
+        plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
+        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        log_w, means = np.empty((placed.size, samples)), np.empty((placed.size, plan.x_panels * PANEL))
+        about, workers = (plan, self._network.likelihood, self._weights.parameters), []
+        for _ in range(self.threads):
+            chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
+            workers.append((*about, buffers_of(plan, size, self.model, 0), chunk))
+        self._share_blocks(impute_rows, workers, (all_of_them, samples, log_w, means))
+        return ImputationTerms(log_w, means[:, plan.places])
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         width, longest = padded(self.model.latent), 0

@@ -56,7 +56,7 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
         sums = Sums(-math.inf, 0.0, 0.0)
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
-            _draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
+            draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
             for s in range(count):
                 tell_decoder(plan, examples, examples.order[n], workspace, s)
             decode_rows(plan, parameters, workspace, count)
@@ -69,7 +69,7 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
 
 
 @kernel
-def _draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
+def draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
     """z of samples begin to begin + count - 1 (2), each with noise of its own number."""
     for s in range(count):
         fill_words(randomness.seed, randomness.latents, begin + s, key, row.noise.size, row.latent_words)

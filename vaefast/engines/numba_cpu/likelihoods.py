@@ -18,15 +18,15 @@ from numba.extending import overload
 from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.blocks import InBlocks, block_rows, blocks_phase, own_gradient
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
+from vaefast.engines.numba_cpu.count_dispersions import dispersion_gradient
+from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS
 from vaefast.engines.numba_cpu.counts import (
-    CHUNK_ROWS,
     GRADIENT,
     STAGES,
     NegativeBinomial,
     Shares,
     ZeroInflated,
     counts_pass,
-    dispersion_gradient,
     dispersion_offset,
     tabulate_share,
 )

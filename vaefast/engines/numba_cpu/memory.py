@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
-from vaefast.engines.numba_cpu.counts import CHUNK_ROWS, WRITTEN_OUT, Counts
+from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS, WRITTEN_OUT
+from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
 from vaefast.engines.numba_cpu.pixels import Pixels
@@ -84,7 +85,7 @@ def row_of(plan: Plan, model: ModelSettings) -> Row:
         latent_words=np.zeros(whole_vectors(latent), np.uint32),
         noise=aligned(latent),
         lanes=aligned(PANEL),
-        columns=aligned(3 * PANEL),
+        columns=aligned(9 * PANEL),
         kl_scales=aligned(latent),
         rates=aligned(CHUNK_ROWS * width if model.counts else 0),
     )

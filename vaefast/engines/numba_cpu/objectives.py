@@ -317,3 +317,13 @@ def _choose_sample_weight(objective, q):
 def square_count(objective, B):
     """One over what a sample of weight 1 counts for in the loss."""
     return np.float32(B if is_weighted(objective) else B * objective.samples)
+
+
+@kernel
+def add_weighted_rows(objective, workspace, start, rows, total):
+    """total, (16,), becomes the sum of the rows of 16 from start on in ascending order, each times its sample's weight."""
+    fill(total, ZERO)
+    for q in range(rows):
+        row, weight = workspace[start + q * PANEL : start + (q + 1) * PANEL], sample_weight(objective, q)
+        for j in range(PANEL):
+            total[j] = fma(row[j], weight, total[j])

@@ -60,19 +60,7 @@ def make_product_tile(rows: int, panels: int):
             for i in range(rows):
                 row = builder.gep(start, [builder.mul(s_row, index_of(i))])
                 sums.append([in_register(builder, value) for value in panel_vectors(builder, row, s_panel, panels)])
-
-            whole = builder.lshr(builder.add(K, index_of(PANEL - 1)), index_of(4))
-            with cgutils.for_range(builder, whole) as panel:
-                A_panel = builder.gep(A, [builder.mul(panel.index, a_panel)])
-                first = builder.mul(panel.index, index_of(PANEL))
-                left = builder.sub(K, first)
-                depth = builder.select(builder.icmp_signed("<", left, index_of(PANEL)), left, index_of(PANEL))
-                with cgutils.for_range(builder, depth) as k:
-                    W_row = builder.gep(W, [builder.mul(builder.add(first, k.index), index_of(PANEL))])
-                    right = panel_vectors(builder, W_row, w_panel, panels)
-                    A_column = builder.gep(A_panel, [k.index])
-                    for i in range(rows):
-                        multiply_add(builder, broadcast(builder, A_column, i * PANEL), right, sums[i])
+            _add_products(builder, A, a_panel, W, w_panel, K, sums, panels)
             for i in range(rows):
                 store_panels(builder, builder.gep(C, [index_of(i * PANEL)]), c_panel, sums[i])
             return context.get_dummy_value()
@@ -80,6 +68,22 @@ def make_product_tile(rows: int, panels: int):
         return signature, codegen
 
     return product_tile
+
+
+def _add_products(builder, A, a_panel, W, w_panel, K, sums, panels):
+    """sums[i] += A[i, k] * W[k] for k from 0 to K - 1, in registers; the columns of A go by panels."""
+    whole = builder.lshr(builder.add(K, index_of(PANEL - 1)), index_of(4))
+    with cgutils.for_range(builder, whole) as panel:
+        A_panel = builder.gep(A, [builder.mul(panel.index, a_panel)])
+        first = builder.mul(panel.index, index_of(PANEL))
+        left = builder.sub(K, first)
+        depth = builder.select(builder.icmp_signed("<", left, index_of(PANEL)), left, index_of(PANEL))
+        with cgutils.for_range(builder, depth) as k:
+            W_row = builder.gep(W, [builder.mul(builder.add(first, k.index), index_of(PANEL))])
+            right = panel_vectors(builder, W_row, w_panel, panels)
+            A_column = builder.gep(A_panel, [k.index])
+            for i, row in enumerate(sums):
+                multiply_add(builder, broadcast(builder, A_column, i * PANEL), right, row)
 
 
 def make_gradient_tile(rows: int, panels: int):

@@ -1,0 +1,44 @@
+"""A user's table with its missing values filled in: in the form in which it came, and all else as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def filled(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
+    """X, (N, X), with these values, (N, X), where it has gaps, (N, X).
+
+    A DataFrame stays one, with its index, its columns and their types; a column that cannot hold fractions becomes one of
+    float. Anything else becomes a NumPy array, of float32 if it was one of it, else of float64.
+    """
+    if hasattr(X, "isetitem"):
+        return _frame(X, gaps, values)
+    masked = isinstance(X, np.ma.MaskedArray)
+    array = np.ma.getdata(X) if masked else np.asarray(X)
+    kept = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+    if array.dtype.kind == "O":
+        array = np.where(gaps, 0.0, array)
+    whole = array.astype(kept)
+    whole[gaps] = values[gaps]
+    return whole
+
+
+def _frame(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
+    frame = X.copy()
+    for at in np.flatnonzero(gaps.any(axis=0)).tolist():
+        column, here = X.iloc[:, at], gaps[:, at]
+        dtype = column.dtype
+        kept = str(dtype) if getattr(dtype, "kind", "O") == "f" else "Float64" if _is_nullable(dtype) else "float64"
+        whole = np.empty(len(column), np.float64)
+        whole[~here] = np.asarray(column[~here].astype("float64"))
+        whole[here] = values[here, at]
+        frame.isetitem(at, type(column)(whole, index=column.index, dtype="float64").astype(kept))
+    return frame
+
+
+def _is_nullable(dtype: Any) -> bool:
+    """Whether a type of pandas has a value of its own for what is missing."""
+    return not isinstance(dtype, np.dtype) and getattr(dtype, "kind", "O") in "biu"
