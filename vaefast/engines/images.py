@@ -104,7 +104,7 @@ def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLi
     rows = rows.packed()
     totals, no_shorts = rows.totals(), rows.values.dtype != np.uint16
     lists = images_of(rows.values if no_shorts else np.empty(0, np.float32), rows.starts, rows.columns)
-    shorts = np.empty(0, np.uint16) if no_shorts else rows.values
+    shorts: NDArray[Any] = np.empty(0, np.uint16) if no_shorts else rows.values
     sizes = rows.row_sizes()
     constants = rows.constants(sizes, likelihood)
     row = totals.astype(np.float32), sizes.astype(np.float32), constants
