@@ -119,7 +119,7 @@ def fields_of(X: Any, called: str = "X") -> Fields:
 def _name(name: Any, called: str) -> Name:
     if not _is_name(name):
         raise DataError(f"{called}: a column is called {name!r}: give columns names that are text or whole numbers")
-    return name.item() if isinstance(name, np.generic) else name  # type: ignore[no-any-return]
+    return name.item() if isinstance(name, np.generic) else name
 
 
 def _is_name(name: Any) -> bool:
