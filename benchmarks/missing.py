@@ -6,9 +6,9 @@ deviations of the column, and its mean over the seeds; seconds are medians of tr
 
 `vaefast` is `VAE.impute` in the set-up of Mattei and Frellsen (2019): a Student-t likelihood, 10 latents, hidden layers of
 128, the importance-weighted bound of 20 samples, Adam with 0.001, minibatches of 64, and 10,000 samples to fill in from. Their
-encoder has three hidden layers and their decoder two; ours mirrors the encoder, so both have three here, in PyTorch too. With
-the interpreter of an environment that has PyTorch, MIWAE of the same set-up is there, too. `vaefast, defaults` leaves all to
-`VAE` but the seed. Beside them stand `IterativeImputer`, `KNNImputer` and the mean of the column. `--json FILE` keeps all.
+encoder has three hidden layers and their decoder two; ours mirrors the encoder, so both have three here, in PyTorch alike.
+With the interpreter of an environment that has PyTorch, MIWAE of the same set-up is there, too. `vaefast, defaults` leaves all
+to `VAE` but the seed. Beside them stand `IterativeImputer`, `KNNImputer` and the mean of the column. `--json FILE` keeps all.
 """
 
 from __future__ import annotations

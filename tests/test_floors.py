@@ -29,11 +29,13 @@ FLOORS: dict[str, set[str]] = {
     "files": {"errors", "files", "models"},
     "data": {"data", "errors", "models.count_rows", "models.noise"},
     "tables": {
-        "errors", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings", "tables",
+        "errors", "models.columns", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings",
+        "tables",
     },
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
     "engines.contract": {"models.layout"},
+    "engines.in_panels": {"engines.contract", "models.layout"},
     "engines.objectives": {"models.settings"},
     "engines.reference": {"engines.contract", "engines.objectives", "models"},
     "engines.partly_observed": {"engines", "models"},
@@ -43,11 +45,11 @@ FLOORS: dict[str, set[str]] = {
     "engines.plan": {"models.columns", "models.layout"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
-        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.objectives",
-        "engines.plan", "engines.workers", "errors", "models",
+        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.in_panels",
+        "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.examples", "engines.images", "engines.kept_kernels",
+        "engines.contract", "engines.examples", "engines.images", "engines.in_panels", "engines.kept_kernels",
         "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.cuda_driver": set(),
@@ -128,6 +130,7 @@ PACKAGES: dict[str, set[str]] = {
     "sklearn": {"data.digits", "estimator", "metrics", "tables.checking"},
     "PIL": {"data.pictures"},
     "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "estimator.validation", "metrics", "models.special"},
+    "pandas": {"tables.mixed.frames"},
     "pyarrow": {"data.arrow"},
     "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},
@@ -141,7 +144,7 @@ PACKAGES: dict[str, set[str]] = {
 }
 
 # Each costs between a tenth of a second and two.
-HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "PIL", "pyarrow", "h5py"}
+HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "pandas", "PIL", "pyarrow", "h5py"}
 
 
 def modules() -> dict[str, Path]:

@@ -141,6 +141,8 @@ def started(checkout, line):
     """
     bin_folder, home = checkout.parent / "venv" / "bin", checkout.parent / "home"
     variables = {name: value for name, value in SOURCES_ASIDE.items() if not name.startswith(("VAEFAST_", "NUMBA_"))}
+    # How many threads there are changes no result.
+    variables |= {name: value for name, value in SOURCES_ASIDE.items() if name == "VAEFAST_NUM_THREADS"}
     variables |= {
         "PATH": f"{bin_folder}{os.pathsep}{variables['PATH']}", "VIRTUAL_ENV": str(bin_folder.parent), "VAEFAST_OFFLINE": "1",
         "HOME": str(home), "XDG_CACHE_HOME": str(home), "NUMBA_CACHE_DIR": str(home),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_engine, add_help, add_missing, command_parser, values
+from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.cli.program import called
 from vaefast.errors import CheckpointError, DataError, SettingsError
 from vaefast.runs.interruption import Interruption
@@ -396,11 +396,8 @@ def _build_parser() -> Parser:
     add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or the path of a file or "
         "folder; on its test set if it has one, else on all of it")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
-    add(
-        "--layer",
-        metavar="NAME",
-        help="for --data in an .h5ad file: the layer to read instead of X (default: that of the run)",
-    )
+    add("--layer", metavar="NAME", help="for --data in an .h5ad file: the layer to read instead of X (default: that of the "
+        "run)")  # fmt: skip
     add_missing(add)
     add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument
@@ -409,10 +406,8 @@ def _build_parser() -> Parser:
     add("--out", metavar="FOLDER", help=f"folder for {RESULTS} and the figures (default: evaluation, in the run folder)")
     add("--no-figures", dest="figures", action="store_false", help="write no figures")
     add("--json", action="store_true", help=f"print {RESULTS} instead of text")
-    add_engine(parser, default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
+    return with_last_groups(parser, default="auto", help="cython, numba or reference (default: %(default)s, the fastest with "
         "a kernel for importance sampling)")  # fmt: skip
-    add_help(parser)
-    return parser
 
 
 main = console.main_of(parse, run)

@@ -17,7 +17,7 @@ from vaefast import train
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.options import checked
-from vaefast.cli.parser import Parser, add_engine, add_help, command_parser, values
+from vaefast.cli.parser import Parser, command_parser, values, with_last_groups
 from vaefast.errors import CheckpointError, SettingsError
 from vaefast.evaluation import iwae_table1
 from vaefast.runs.interruption import Interrupted, Interruption
@@ -332,9 +332,7 @@ def _build_parser() -> Parser:
     add("--stage-samples", metavar="S", type=int, default=500, help="samples for log p(x) after the other stages (default: "
         "%(default)s)")  # fmt: skip
     add("--checkpoint-every", metavar="WHEN", default="auto", help="as for vaefast train (default: %(default)s)")
-    add_engine(parser, help="as for vaefast train (default: auto)")
-    add_help(parser)
-    return parser
+    return with_last_groups(parser, help="as for vaefast train (default: auto)")
 
 
 main = console.main_of(parse, run)

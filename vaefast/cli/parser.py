@@ -188,11 +188,13 @@ def add_threads(add: Callable[..., Any]) -> None:
         "else the cores that this process may use)")  # fmt: skip
 
 
-def add_engine(parser: argparse.ArgumentParser, **settings: Any) -> None:
-    """The group of flags on what computes; `settings` are those of `--engine`."""
+def with_last_groups(parser: Parser, **settings: Any) -> Parser:
+    """The parser with the groups that end its help: on what computes, `settings` being those of `--engine`, and on itself."""
     add = parser.add_argument_group("engine").add_argument
     add("--engine", metavar="NAME", **settings)
     add_threads(add)
+    add_help(parser)
+    return parser
 
 
 def add_missing(add: Callable[..., Any]) -> None:

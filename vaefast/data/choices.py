@@ -19,6 +19,8 @@ class Reading:
         Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
     layer
         For an `.h5ad` file: the layer to read instead of X.
+    missing
+        What a cell of a table may say for a missing value, beside what every reader knows. Pictures have none.
     test_fraction
         Share of the images that become the test set if the data have none; at least one image.
     in_memory

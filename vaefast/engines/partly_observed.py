@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast import engines
-from vaefast.engines.contract import BoundTerms, Engine, ImportanceTerms, ImputationTerms, Pace, State, TableEngine
+from vaefast.engines.contract import BoundTerms, Engine, ImportanceTerms, Pace, State
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
@@ -83,10 +83,6 @@ class PartlyObserved:
 
     def importance_sample(self, placed: Any, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         return self._joined(placed, examples, lambda engine, rows, numbers: engine.importance_sample(rows, samples, numbers))
-
-    def impute(self, placed: Halves, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
-        """Of rows that all miss something; see `contract.TableEngine`."""
-        return cast(TableEngine, self._for_gaps()).impute(placed.placed_partly, samples, examples)
 
     def encode(self, x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         gaps = rows_with_gaps(x)

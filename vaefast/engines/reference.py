@@ -116,16 +116,9 @@ def log_likelihood_terms(
     return bernoulli_terms(x, outputs)
 
 
-def log_likelihood(
-    parameters: Parameters,
-    x: Array,
-    outputs: Array,
-    likelihood: str | Blocks,
-    zero_logits: Array | None = None,
-    size: Array | None = None,
-) -> Array:
-    """log p(x | z) in nats of each row, (B,), or of what was observed of it, from the decoder's outputs as above."""
-    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, zero_logits, size), axis=-1)
+def log_likelihood(parameters: Parameters, x: Array, outputs: Array, likelihood: str | Blocks, *about: Array | None) -> Array:
+    """log p(x | z) in nats of each row, (B,), or of what was observed of it: the sum of `log_likelihood_terms`."""
+    return np.sum(log_likelihood_terms(parameters, x, outputs, likelihood, *about), axis=-1)
 
 
 def gaussian_kl(mean: Array, log_std: Array) -> Array:

@@ -39,8 +39,7 @@ class Part:
     values: Any  # as the networks see them, (n, X) uint8 or float32, or rows of counts; with covariates if there are any
     labels: NDArray[Any] | None = None  # (n,), if known
     exact: ExactRows | None = None  # in float64, if some may exceed the range of float32; as for `trainer.train`
-    # What to take from a log-density of each row as the networks see it, in nats, for that of the row as given: one number for
-    # all, or (n,) where values are missing.
+    # To take from a log-density of each row as the networks see it, nats: one number, or (n,) where values are missing
     log_volume: NDArray[np.float64] | float = 0.0
 
     def __len__(self) -> int:
@@ -328,6 +327,8 @@ def _told_table(found: Table, inputs: Inputs, told: Told) -> Any:
     DataError
         A value, or what is told, does not fit the model.
     """
+    if inputs.schema is not None:
+        raise DataError("the model has columns of different kinds, which are read in Python alone: use vaefast.load")
     with _placed(found, inputs.names):
         table = inputs.table(found.X, shown(found.name))
     return found.told.beside(table, told)
@@ -364,7 +365,7 @@ def in_file(message: str, cell: Callable[[int, int], str] | None, columns: int, 
 
 def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
     """One line on likelihood and scaling, and why they were chosen, and on what is told."""
-    reason = why(source.likelihood, source.method, inputs.likelihood)
+    reason = why(source.likelihood, source.method, inputs)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (

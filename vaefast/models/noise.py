@@ -95,44 +95,6 @@ def normals(
     return pairs.reshape(u.shape)[:, :count]
 
 
-def normals_of_samples(
-    seed: int, purpose: Purpose, example: int, samples: NDArray[np.int64], count: int
-) -> NDArray[np.float32]:
-    """Standard normals 0 to count - 1 of one example in these steps: `normals` in float32, (len(samples), count).
-
-    What importance sampling draws by the million: words are mixed in place, and float32 has faster logarithms.
-    """
-    half = -(-count // 2)
-    counters = len(samples), -(-half // 2)
-    c0, c2 = np.empty(counters, np.uint64), np.empty(counters, np.uint64)
-    c0[...], c2[...] = np.arange(counters[1], dtype=np.uint64), samples.astype(np.uint64)[:, None]
-    c1, c3 = np.full(counters, example, np.uint64), np.full(counters, int(purpose), np.uint64)
-    k0, k1, high = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32), np.empty(counters, np.uint64)
-    for _ in range(10):
-        c0 *= MULTIPLIER_0
-        c2 *= MULTIPLIER_1
-        np.right_shift(c2, WORD_BITS, out=high)
-        high ^= c1
-        high ^= k0
-        c2 &= LOW_WORD
-        np.right_shift(c0, WORD_BITS, out=c1)
-        c1 ^= c3
-        c1 ^= k1
-        c0 &= LOW_WORD
-        c0, c1, c2, c3, high = high, c2, c1, c0, c3
-        k0, k1 = (k0 + WEYL_0) & LOW_WORD, (k1 + WEYL_1) & LOW_WORD
-    pairs = np.empty((2, *counters, 2), np.float32)
-    for at, word in enumerate((c0, c2, c1, c3)):
-        word >>= np.uint64(9)
-        pairs[at // 2, :, :, at % 2] = word
-    pairs += np.float32(0.5)
-    pairs *= np.float32(2.0**-23)
-    radius = np.sqrt(np.float32(-2) * np.log(pairs[0]))
-    angle = np.float32(2 * np.pi) * pairs[1]
-    normal = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
-    return normal.reshape(len(samples), -1)[:, :count]
-
-
 def permutation(seed: int, purpose: Purpose, step: int, n: int) -> NDArray[np.int64]:
     """A random order of 0 to n - 1, int64 (n,): the ranks of n random 64-bit keys."""
     pair = words(seed, purpose, step, np.arange(n), 2).astype(np.uint64)

@@ -101,38 +101,28 @@ def _put_four(space):
     return intrinsic(typed)
 
 
-_load4, _store, store4 = _four(GLOBAL), _put_one(GLOBAL), _put_four(GLOBAL)
-_read, _read4, _write, write4 = _one(SHARED), _four(SHARED), _put_one(SHARED), _put_four(SHARED)
+def _loading(intrinsic):
+    """A function of the device for an intrinsic that loads; `further` may be left out."""
+
+    @device
+    def load(array, index, further=0):
+        return intrinsic(array, index, further)
+
+    return load
 
 
-@device
-def load4(array, index, further=0):
-    """Four neighbours from element index + further on, a multiple of four."""
-    return _load4(array, index, further)
+def _storing(intrinsic):
+    """The same for one that stores one element."""
+
+    @device
+    def store(array, index, value, further=0):
+        intrinsic(array, index, further, value)
+
+    return store
 
 
-@device
-def store(array, index, value, further=0):
-    """To element index + further."""
-    _store(array, index, further, value)
-
-
-@device
-def read(array, index, further=0):
-    """Element index + further of shared memory."""
-    return _read(array, index, further)
-
-
-@device
-def read4(array, index, further=0):
-    """Four neighbours from element index + further on, a multiple of four."""
-    return _read4(array, index, further)
-
-
-@device
-def write(array, index, value, further=0):
-    """To element index + further of shared memory."""
-    _write(array, index, further, value)
+load4, store, store4 = _loading(_four(GLOBAL)), _storing(_put_one(GLOBAL)), _put_four(GLOBAL)
+read, read4, write, write4 = _loading(_one(SHARED)), _loading(_four(SHARED)), _storing(_put_one(SHARED)), _put_four(SHARED)
 
 
 @intrinsic

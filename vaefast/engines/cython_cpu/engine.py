@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State, are_finite
-from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
+from vaefast.engines.examples import Examples, as_they_are, in_training, of_a_set
 from vaefast.engines.images import (
     NONE,
     CountLists,
@@ -22,9 +22,12 @@ from vaefast.engines.images import (
     held_whole,
     images_of,
 )
+from vaefast.engines.in_panels import InPanels
 from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    CHUNK_ROWS,
+    CHUNK_SAMPLES,
     FORWARD_ROWS,
     HALVES,
     OUTPUTS,
@@ -59,12 +62,6 @@ LIKELIHOOD_CODES = {
 }  # fmt: skip
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
-# Rows of counts that take all passes over their likelihood before the next do; kernels.h.
-CHUNK_ROWS = 32
-
-
-# Samples of one row that are decoded together; that of the Numba engine, on which the bits of a sum depend.
-CHUNK = 120
 
 
 class Placed(NamedTuple):
@@ -77,7 +74,7 @@ class Placed(NamedTuple):
     covariates: NDArray[np.float32] | None = None  # (N, C)
 
 
-class CythonEngine:
+class CythonEngine(InPanels):
     """See `vaefast.engines.contract.Engine`; float32.
 
     Two variables of the environment are for tests: `VAEFAST_CHECKED=1` takes the build with bounds checks, and
@@ -102,16 +99,6 @@ class CythonEngine:
         self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
-
-    def state(self, out: State | None = None) -> State:
-        return State.from_panels(self.layout, self._weights, self.step, out)
-
-    def is_finite(self) -> bool:
-        return are_finite(*self._weights)
-
-    def load_state(self, state: State) -> None:
-        state.to_panels(self.layout, self._weights)
-        self.step = state.step
 
     def place(self, values: Any) -> Placed:
         rows, covariates = parted(values)
@@ -162,7 +149,7 @@ class CythonEngine:
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
-        all_of_them = self._all(placed, examples)
+        all_of_them = of_a_set(placed, self.training, examples)
         self._forward("evaluate", (all_of_them, log_likelihood, kl), placed.longest)
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
@@ -180,8 +167,8 @@ class CythonEngine:
         self, method: str, placed: Placed, examples: NDArray[np.int64] | None, samples: int, *out: NDArray[np.float64]
     ) -> None:
         """Run a method whose rows are samples of one example."""
-        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
-        chunk = make_plan(self.layout, min(CHUNK, samples))
+        all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
+        chunk = make_plan(self.layout, min(CHUNK_SAMPLES, samples))
         self._forward(method, (all_of_them, samples, *out), placed.longest, chunk)
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -194,18 +181,11 @@ class CythonEngine:
     def _to_encode(self, x: Any) -> tuple[Examples, int]:
         """Rows that are read once, and the most entries that one of them has."""
         if self.model.in_blocks:
-            return self._all(self.place(x))._replace(binarize=NONE), 0
+            return of_a_set(self.place(x), self.training)._replace(binarize=NONE), 0
         if not self.model.counts:
             return as_they_are(x, self.model, self.training), 0
         placed = self.place(x)
-        return self._all(placed), placed.longest
-
-    def _all(
-        self, placed: Placed, keys: NDArray[np.int64] | None = None, latents: Purpose = Purpose.EVALUATION_LATENTS
-    ) -> Examples:
-        """All rows of a set as examples that are not trained on."""
-        about = placed.images, placed.sparse, self.training, placed.size, keys, latents, placed.covariates
-        return in_evaluation(*about)
+        return of_a_set(placed, self.training), placed.longest
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)

@@ -12,12 +12,9 @@ import numpy as np
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.elementwise import ZERO, exp_of_negative, fill
 from vaefast.engines.numba_cpu.layers import half_begin, half_end
-from vaefast.engines.plan import OUTPUT, ROWS
+from vaefast.engines.plan import CHUNK_ROWS, OUTPUT, ROWS
 from vaefast.models.layout import PANEL
 
-# Rows that take all passes before the next do: at 2,000 columns what the passes leave to each other is then 0.5 MB, which fits
-# a second-level cache.
-CHUNK_ROWS = 32
 CHUNK = CHUNK_ROWS * PANEL  # from a panel of their rates to the next
 # Arrays that are written out for the lanes of a chunk.
 WRITTEN_OUT = 6

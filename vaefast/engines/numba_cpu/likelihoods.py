@@ -19,7 +19,6 @@ from vaefast.engines.numba_cpu.barrier import meet
 from vaefast.engines.numba_cpu.blocks import InBlocks, block_rows, blocks_phase, own_gradient
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.count_dispersions import dispersion_gradient
-from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS
 from vaefast.engines.numba_cpu.counts import (
     GRADIENT,
     STAGES,
@@ -36,7 +35,7 @@ from vaefast.engines.numba_cpu.layers import half_begin, half_end
 from vaefast.engines.numba_cpu.objectives import add_squares, square_count
 from vaefast.engines.numba_cpu.pixels import place_pixels
 from vaefast.engines.numba_cpu.tiles import adam_tile
-from vaefast.engines.plan import D_OUTPUT, FIRST_PANEL, HALVES, OUTPUT, OWN, PANELS, ROWS
+from vaefast.engines.plan import CHUNK_ROWS, D_OUTPUT, FIRST_PANEL, HALVES, OUTPUT, OWN, PANELS, ROWS
 from vaefast.models.layout import PANEL, Layout
 
 # 1 + exp(-|a|) is at most 2, so a float32 holds the product of this many panels' factors: 2^64 < 3.4e38.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
-from vaefast.engines.numba_cpu.count_shares import CHUNK_ROWS, WRITTEN_OUT
+from vaefast.engines.numba_cpu.count_shares import WRITTEN_OUT
 from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.layers import Backward
 from vaefast.engines.numba_cpu.noise import whole_vectors
@@ -16,6 +16,7 @@ from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import Scratch
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
+    CHUNK_ROWS,
     HALVES,
     Plan,
     aligned,
