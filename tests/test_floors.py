@@ -29,7 +29,8 @@ FLOORS: dict[str, set[str]] = {
     "files": {"errors", "files", "models"},
     "data": {"data", "errors", "models.count_rows", "models.noise"},
     "tables": {
-        "errors", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings", "tables",
+        "errors", "models.columns", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings",
+        "tables",
     },
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
@@ -129,6 +130,7 @@ PACKAGES: dict[str, set[str]] = {
     "sklearn": {"data.digits", "estimator", "metrics", "tables.checking"},
     "PIL": {"data.pictures"},
     "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "estimator.validation", "metrics", "models.special"},
+    "pandas": {"tables.mixed.frames"},
     "pyarrow": {"data.arrow"},
     "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},
@@ -142,7 +144,7 @@ PACKAGES: dict[str, set[str]] = {
 }
 
 # Each costs between a tenth of a second and two.
-HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "PIL", "pyarrow", "h5py"}
+HEAVY = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "pandas", "PIL", "pyarrow", "h5py"}
 
 
 def modules() -> dict[str, Path]:

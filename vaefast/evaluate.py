@@ -396,11 +396,8 @@ def _build_parser() -> Parser:
     add("--data", metavar="WHAT", help="evaluate on other data than the run's: mnist, digits, or the path of a file or "
         "folder; on its test set if it has one, else on all of it")  # fmt: skip
     add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files")
-    add(
-        "--layer",
-        metavar="NAME",
-        help="for --data in an .h5ad file: the layer to read instead of X (default: that of the run)",
-    )
+    add("--layer", metavar="NAME", help="for --data in an .h5ad file: the layer to read instead of X (default: that of the "
+        "run)")  # fmt: skip
     add_missing(add)
     add("--limit", metavar="N", type=int, help="evaluate only the first N examples")
     add = parser.add_argument_group("measures and figures").add_argument

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
+from vaefast.cli.parser import Parser, command_parser, values, with_last_groups
 from vaefast.errors import DataError, SettingsError
 from vaefast.evaluate import MOST_SAMPLES, Display, layer_of, model_of
 from vaefast.runs.interruption import Interruption
-from vaefast.transform import blocks, check_out, placed, rows_of
+from vaefast.transform import FileOptions, add_model_and_data, blocks, check_out, placed, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,20 +22,11 @@ if TYPE_CHECKING:
     from vaefast.inputs import ToldColumns
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(FileOptions):
     """The command line, parsed."""
 
-    model: Path
-    data: str
-    out: Path
-    layer: str | None
-    missing: list[str] | None
     samples: int
-    engine: str | None
-    threads: int | None
-    force: bool
-    debug: bool
 
 
 def parse(arguments: list[str]) -> Options:
@@ -135,12 +126,8 @@ def _build_parser() -> Parser:
         "Write a table again with its missing values filled in, each by its mean given the values of its row that are there. "
         "Columns, their order, and all that is there stay as they came.",
     )
-    add = parser.add_argument_group("model and data").add_argument
-    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE, of a table")
-    add("--data", metavar="FILE", required=True, help="the table: a CSV, parquet, feather or .npy file, or an .h5ad file with "
-        "a dense matrix")  # fmt: skip
-    add("--layer", metavar="NAME", help="for an .h5ad file: the layer to fill instead of X (default: that of the run)")
-    add_missing(add)
+    kinds = "the table: a CSV, parquet, feather or .npy file, or an .h5ad file with a dense matrix"
+    add_model_and_data(parser, ", of a table", kinds, "fill")
     add = parser.add_argument_group("result").add_argument
     add("--out", metavar="FILE", required=True, help="the file to write, of the same kind")
     add("--samples", metavar="S", type=int, default=1000, help="samples of the posterior for each row; more samples are more "

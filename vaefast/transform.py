@@ -29,22 +29,28 @@ SUFFIXES = (".csv", ".npy", ".npz")
 BLOCK = 1000
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line, parsed."""
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What is told to a command that writes a file of what a model says of each row of another."""
 
     model: Path
     data: str
     out: Path
     layer: str | None
     missing: list[str] | None
-    std: bool
-    samples: int | None
-    limit: int | None
     engine: str | None
     threads: int | None
     force: bool
     debug: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(FileOptions):
+    """The command line, parsed."""
+
+    std: bool
+    samples: int | None
+    limit: int | None
 
 
 def parse(arguments: list[str]) -> Options:
@@ -219,18 +225,34 @@ def _content(arrays: dict[str, NDArray[Any]], suffix: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def add_model_and_data(parser: Parser, of_what: str, data: str, purpose: str) -> Callable[..., Any]:
+    """The group of flags on a trained model and the rows of a file, and what adds another flag to it.
+
+    Parameters
+    ----------
+    of_what
+        What the model must be, as the end of a sentence; empty for any.
+    data
+        Help of `--data`.
+    purpose
+        What happens to a layer: read, fill.
+    """
+    add = parser.add_argument_group("model and data").add_argument
+    add("model", metavar="MODEL", help=f"a run folder, a model.safetensors, or a file saved by vaefast.VAE{of_what}")
+    add("--data", metavar="FILE", required=True, help=data)
+    layer = f"for an .h5ad file: the layer to {purpose} instead of X (default: that of the run)"
+    add("--layer", metavar="NAME", help=layer)
+    add_missing(add)
+    return add
+
+
 def _build_parser() -> Parser:
     parser = command_parser(
         "transform",
         "MODEL --data FILE --out FILE",
         "Write the latents, the ELBO and, with --samples, log p(x) of each row of a file, in the order of the file.",
     )
-    add = parser.add_argument_group("model and data").add_argument
-    add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE")
-    add("--data", metavar="FILE", required=True, help="the rows: a file or folder of any format that vaefast train "
-        "reads")  # fmt: skip
-    add("--layer", metavar="NAME", help="for an .h5ad file: the layer to read instead of X (default: that of the run)")
-    add_missing(add)
+    add = add_model_and_data(parser, "", "the rows: a file or folder of any format that vaefast train reads", "read")
     add("--limit", metavar="N", type=int, help="transform only the first N rows")
     add = parser.add_argument_group("table").add_argument
     add("--out", metavar="FILE", required=True, help="the table to write: .csv, .npy or .npz")

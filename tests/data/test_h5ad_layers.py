@@ -95,7 +95,7 @@ def test_a_wrong_layer_names_those_there_are(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csr", "csc"])
 @pytest.mark.parametrize("indices", [np.int32, np.int64, np.uint32])
-@pytest.mark.parametrize("largest", [9, 300])
+@pytest.mark.parametrize("largest", [9, 300, 70_000])
 @pytest.mark.parametrize("block", [1, 7, 1 << 18])
 def test_blocks_are_the_whole_matrix_with_duplicates_zeros_and_any_order(tmp_path, monkeypatch, kind, indices, largest, block):
     monkeypatch.setattr(h5sparse_module, "BLOCK", block)
@@ -143,7 +143,7 @@ def test_parts_that_do_not_fit(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc"])
-@pytest.mark.parametrize("largest", [9, 300])
+@pytest.mark.parametrize("largest", [9, 300, 70_000])
 def test_the_peak_is_below_one_and_a_half_times_the_arrays(tmp_path, kind, largest):
     """Beside them, blocks take what does not grow with the matrix."""
     rows, columns, each = 20_000, 2_000, 200

@@ -3,6 +3,7 @@
 import decimal
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,12 +168,17 @@ def test_the_c_header_has_the_bounds_of_the_settings():
         assert np.float32(re.search(rf"#define {name} (\S+)f$", text, re.MULTILINE)[1]) == np.float32(bound), name
 
 
-def test_sparse_and_dense_tables_of_any_type_are_the_same_rows():
+@pytest.mark.parametrize(
+    ("largest", "kept"),
+    [(255, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.float32), (70_000, np.float32)],
+)
+def test_sparse_and_dense_tables_of_any_type_are_the_same_rows(largest, kept):
     sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(0)
     table = rng.poisson(0.7, (50, 33))
-    table[4, 7] = 70_000
+    table[4, 7] = largest
     rows = CountRows.of(table)
+    assert rows.values.dtype == kept
     assert np.array_equal(rows.dense(np.float64), table)
     given = [kind(table.astype(dtype)) for kind in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array, np.asfortranarray)
              for dtype in (np.int64, np.uint32, np.float32, np.float64)]  # fmt: skip
@@ -181,6 +187,27 @@ def test_sparse_and_dense_tables_of_any_type_are_the_same_rows():
             assert np.array_equal(getattr(rows, field), getattr(other, field))
             assert getattr(rows, field).dtype == getattr(other, field).dtype
     assert CountRows.of(table[:4]).values.dtype == np.uint8
+
+
+@by_engine
+@pytest.mark.parametrize("likelihood", ["multinomial", "negative-binomial"])
+def test_the_type_that_counts_are_kept_in_changes_no_bit(name, likelihood):
+    """Counts up to 255 as bytes, as shorts and as floats, and some above 255 as shorts and as floats."""
+    table = np.random.default_rng(0).poisson(2.0, (11, 40))
+    model = ModelSettings(40, (9,), 2, likelihood=likelihood, encoder_input="log1p")
+    training = TrainingSettings(batch_size=4, binarize="none")
+    for largest, kinds in ((255, (np.uint8, np.uint16, np.float32)), (65_535, (np.uint16, np.float32))):
+        table[3, 17], found = largest, []
+        for kind in kinds:
+            rows = replace(CountRows.of(table), values=CountRows.of(table).values.astype(kind))
+            engine = engines.create(name, model, training, 2)
+            engine.load_state(State.initial(initial_parameters(Layout(model), "glorot", 0)))
+            terms = engine.train(engine.place(rows), np.arange(11))
+            found.append((engine.state().parameters, terms.elbo, engine.encode(rows)[0], rows.keys()))
+            engine.close()
+        for other in found[1:]:
+            for one, same in zip(found[0], other, strict=True):
+                np.testing.assert_array_equal(one, same)
 
 
 def test_duplicates_add_up_order_does_not_matter_and_explicit_zeros_go():

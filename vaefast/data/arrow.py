@@ -163,7 +163,8 @@ def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDA
     if isinstance(example, str):
         raise DataError(
             f"{origin}: {called} holds text, such as {shown(repr(example[:40]))} in {table.places.row(row)}: leave the column "
-            f"out, or, if these are labels, give --label {shown(table.names[at])}"
+            "out, take vaefast.VAE in Python, which reads text, or, if these are labels, give --label "
+            f"{shown(table.names[at])}"
         )
     raise DataError(f"{origin}: {called} holds values of type {shown(kind)}: give one number a cell, or leave the column out")
 

@@ -111,8 +111,8 @@ def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers:
         return f"{cell}, which is not a number: give a number, or leave the column out"
     label = names[column] if names and names[column] else str(column + 1)
     return (
-        f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, or, if these are labels, "
-        f"give --label {shown(label)}"
+        f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, take vaefast.VAE in "
+        f"Python, which reads text, or, if these are labels, give --label {shown(label)}"
     )
 
 

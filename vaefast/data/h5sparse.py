@@ -151,17 +151,16 @@ def _by_rows(blocks: _Blocks) -> CountRows | None:
             return None
         first = starts[own.start]
         starts[own.start + 1 : own.stop + 1] = first + block.indptr[1:]
-        if values.dtype != value_type(block.data):
-            values = _wider(values, int(first))
+        values = _wide_enough(values, value_type(block.data), int(first))
         columns[first : first + block.nnz], values[first : first + block.nnz] = block.indices, block.data
     return CountRows(starts, columns[: starts[-1]], values[: starts[-1]], width)
 
 
-def _wider(values: NDArray[Any], filled: int) -> NDArray[Any]:
-    """Values as float32, if they are not, of which so many are known."""
-    if values.dtype == np.float32:
+def _wide_enough(values: NDArray[Any], dtype: type[np.generic], filled: int) -> NDArray[Any]:
+    """Values, of which so many are known, in a type that holds those of this one, too."""
+    if np.can_cast(dtype, values.dtype):
         return values
-    wide = np.empty(len(values), np.float32)
+    wide = np.empty(len(values), dtype)
     wide[:filled] = values[:filled]
     return wide
 

@@ -88,6 +88,16 @@ def in_evaluation(
     return Examples(images, order, keys, code, sparse, randomness, NO_DROPOUT, told)
 
 
+def of_a_set(
+    placed: Any,
+    training: TrainingSettings,
+    keys: NDArray[Any] | None = None,
+    latents: Purpose = Purpose.EVALUATION_LATENTS,
+) -> Examples:
+    """The same of a set as an engine placed it."""
+    return in_evaluation(placed.images, placed.sparse, training, placed.size, keys, latents, placed.covariates)
+
+
 def as_they_are(x: Any, model: ModelSettings, training: TrainingSettings) -> Examples:
     """Images (N, X) with their grey levels, for an engine that reads them once: they are not worth a list."""
     values, covariates = parted(x)

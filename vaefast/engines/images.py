@@ -38,7 +38,7 @@ class Images(NamedTuple):
 
 
 class CountLists(NamedTuple):
-    """N rows of counts, of bytes or of floats, as lists of what is not zero, and what is known of each row."""
+    """N rows of counts, of bytes, shorts or floats, as lists of what is not zero, and what is known of each row."""
 
     bytes: NDArray[np.uint8]
     floats: NDArray[np.float32]
@@ -47,6 +47,7 @@ class CountLists(NamedTuple):
     totals: NDArray[np.float32]  # (N,): the sum of the counts
     sizes: NDArray[np.float32]  # (N,): what the rates add up to
     constants: NDArray[np.float64]  # (N,): what of log p(x | z) does not depend on z, nats
+    shorts: NDArray[np.uint16]  # the counts, where they are neither bytes nor floats
     encoder_input: int  # one of ENCODER_INPUT_CODES
 
 
@@ -101,8 +102,10 @@ def images_of(levels: NDArray[Any], starts: NDArray[np.int64], pixels: NDArray[A
 def count_lists(rows: CountRows, likelihood: str, encoder_input: str) -> CountLists:
     """Rows of counts as the kernels read them for a likelihood; the entries are not copied."""
     rows = rows.packed()
-    totals, lists = rows.totals(), images_of(rows.values, rows.starts, rows.columns)
+    totals, no_shorts = rows.totals(), rows.values.dtype != np.uint16
+    lists = images_of(rows.values if no_shorts else np.empty(0, np.float32), rows.starts, rows.columns)
+    shorts: NDArray[Any] = np.empty(0, np.uint16) if no_shorts else rows.values
     sizes = rows.row_sizes()
     constants = rows.constants(sizes, likelihood)
     row = totals.astype(np.float32), sizes.astype(np.float32), constants
-    return CountLists(*lists, *row, ENCODER_INPUT_CODES[encoder_input])
+    return CountLists(*lists, *row, shorts, ENCODER_INPUT_CODES[encoder_input])

@@ -56,6 +56,9 @@ HALVES = 2
 # Rows of counts that take all passes over their likelihood before the next do (kernels.h has it, too): at 2,000 columns what
 # the passes leave to each other is then 0.5 MB, which fits a second-level cache.
 CHUNK_ROWS = 32
+# Samples of one image that are decoded together, on which the bits of a sum depend: with the weights of a decoder of MNIST's
+# size their activations take 1.3 MB.
+CHUNK_SAMPLES = 120
 # Images that each worker scores at a time: its activations fill about half of a 2 MB second-level cache at MNIST's size.
 FORWARD_ROWS = 100
 CACHE_LINE = 64  # bytes

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.tables.mixed.frames import typed
+from vaefast.tables.mixed.schema import Schema
+
 
 def filled(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
     """X, (N, X), with these values, (N, X), where it has gaps, (N, X).
@@ -42,3 +45,34 @@ def _frame(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
 def _is_nullable(dtype: Any) -> bool:
     """Whether a type of pandas has a value of its own for what is missing."""
     return not isinstance(dtype, np.dtype) and getattr(dtype, "kind", "O") in "biu"
+
+
+def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64], schema: Schema, drawn: bool = False) -> Any:
+    """The same for columns of different kinds: gaps and values, (N, X), are those of the encoded table.
+
+    Each column keeps its type. Columns that the model does not have stay as they came.
+    """
+    is_frame = hasattr(X, "isetitem")
+    whole: Any = X.copy() if is_frame else _array(X)
+    for column, found in zip(schema.used, schema.decoded(values, drawn), strict=True):
+        here = gaps[:, column.start]
+        if not here.any():
+            continue
+        if not is_frame:
+            whole[here, schema.columns.index(column)] = found[here]
+            continue
+        at = [*X.columns].index(column.name) if schema.named else schema.columns.index(column)
+        held = X.iloc[:, at].copy()
+        if str(held.dtype) == "category" != column.dtype:
+            held = held.astype("float64")
+        held[here] = typed(column, found)[here]
+        whole.isetitem(at, held)
+    return whole
+
+
+def _array(X: Any) -> NDArray[Any]:
+    """A copy of an array or of lists, with room for anything where it is not of numbers."""
+    if isinstance(X, np.ma.MaskedArray):
+        data = np.ma.getdata(X)
+        return data.astype(np.float64 if data.dtype.kind in "biu" else data.dtype)
+    return np.array(X, dtype=None if isinstance(X, np.ndarray) else object)

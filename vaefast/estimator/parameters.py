@@ -46,6 +46,7 @@ def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, T
     about = vae.activation, vae.likelihood_, vae.zero_inflation, seen
     model = ModelSettings(
         columns, hidden, whole(vae.n_components), *about, vae._told.width, bool(vae.encode_covariates),
+        columns=() if vae._inputs.schema is None else vae._inputs.schema.blocks,
         missing=missing or bool(vae.missing_indicator), missing_indicator=bool(vae.missing_indicator),
     )  # fmt: skip
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate

@@ -105,8 +105,14 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     )  # fmt: skip
     given = about.get("parameters", {})
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    vae.set_params(**{**given, **chosen})
     vae._inputs, vae._told = saved_inputs.of_saved(saved), Told.from_json(about)
+    if vae._inputs.schema is not None:
+        given = {"column_types": vae._inputs.schema.kinds, **given}
+        if given["column_types"] is not None:
+            # In a file every name is text.
+            kinds = {str(name): kind for name, kind in given["column_types"].items()}
+            given["column_types"] = {c.name: kinds[str(c.name)] for c in vae._inputs.schema.columns if str(c.name) in kinds}
+    vae.set_params(**{**given, **chosen})
     vae._network = Network(
         model, training, vae.engine, parameters.threads_of(vae), _restored_state(saved, int(about.get("step", 0)))
     )
@@ -115,7 +121,11 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     vae.seed_, vae.learning_rate_ = training.seed, training.adam.learning_rate
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
     vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
-    vae.n_features_in_, vae._moments_are_missing = model.pixels, saved.moments is None
+    schema = vae._inputs.schema
+    vae.n_features_in_ = model.pixels if schema is None else len(schema.columns)
+    if schema is not None:
+        vae.column_types_ = schema.kinds
+    vae._moments_are_missing = saved.moments is None
     if about.get("size_quantiles"):
         vae.size_quantiles_ = [float(size) for size in about["size_quantiles"]]
     if about.get("feature_names_in"):

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
-from vaefast.estimator.filling import filled
+from vaefast.estimator.filling import filled, filled_columns
 from vaefast.inference.imputation import impute
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
@@ -24,6 +24,9 @@ from vaefast.models.gaps import gaps_of
 from vaefast.models.noise import Purpose
 from vaefast.models.outputs import draw, expectation
 from vaefast.tables import checking
+from vaefast.tables.mixed.fields import fields_of, is_frame
+from vaefast.tables.mixed.frames import table_of
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.scaling import Inputs
 from vaefast.tables.told import Told
 
@@ -102,7 +105,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         -------
         ndarray of shape (N, X)
             Probabilities for a Bernoulli likelihood; for counts the rates of a row of total 1; otherwise numbers in the
-            units of the data.
+            units of the data. For `mixed` a table like the training data, a DataFrame if that was one: numbers are means, and
+            medians of positive columns; of the values of a category it has the most likely one.
 
         Raises
         ------
@@ -115,10 +119,15 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             raise DataError(f"Z has {z.shape[1]} columns: give the {self._n_features_out} latents of this model")
         return self._means(z, self._told.of_rows(covariates, len(z)))
 
-    def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None) -> NDArray[Any]:
+    def _means(self, z: NDArray[Any], covariates: NDArray[np.float32] | None, index: Any = None) -> NDArray[Any]:
         """Means of p(x | z), (N, X), in the units of the data; of counts for rows of size 1."""
         outputs = self._network.decode(beside(z, covariates))
-        return self._inputs.leave(expectation(self._network.model, outputs))
+        return self._given_back(expectation(self._network.model, outputs), index)
+
+    def _given_back(self, x: NDArray[Any], index: Any = None, drawn: bool = False) -> Any:
+        """Values of x, (N, X), in the units of the data; of columns of different kinds the table that the user knows."""
+        values = self._inputs.leave(x)
+        return values if self._inputs.schema is None else table_of(self._inputs.schema, values, index, drawn)
 
     def normalized(self, X: ArrayLike, *, covariates: Any = None) -> NDArray[Any]:
         """Rates of each column for rows of counts of total 1, from the posterior's means: what is left when depths are equal.
@@ -175,9 +184,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             X does not fit the model.
         """
         check_is_fitted(self)
+        index = getattr(X, "index", None) if is_frame(X) else None
         X, entered = self._entered(X, covariates, size_factors)
         values, told = parted(entered)
-        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told)
+        means = self._means(self._network.posterior(entered, self._exact_rows(X))[0], told, index)
         return means * values.row_sizes()[:, None].astype(means.dtype) if self._inputs.are_counts else means
 
     def recommend(
@@ -229,7 +239,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         about = self.likelihood_, network.model.zero_inflation
         return recommend(lambda rows: network.decode(z[rows]), *about, values, k, exclude_seen)
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11, *, covariates: Any = None) -> NDArray[Any]:
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11, *, covariates: Any = None) -> Any:
         """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
 
         Parameters
@@ -244,7 +254,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray of shape (steps, X) or (N, steps, X)
-            As `inverse_transform` gives them.
+            As `inverse_transform` gives them; for `mixed` a table of the steps of one line, or a list of N tables.
 
         Raises
         ------
@@ -262,7 +272,11 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         z = (1 - weight) * ends[0][:, None] + weight * ends[1][:, None]
         told = self._told.of_rows(covariates, len(z))
         told = None if told is None else np.repeat(told, steps, axis=0)
-        x = self._means(z.reshape(-1, z.shape[-1]), told).reshape(len(z), steps, -1)
+        x = self._means(z.reshape(-1, z.shape[-1]), told)
+        if self._inputs.schema is not None:
+            lines = [x[at * steps : (at + 1) * steps] for at in range(len(z))]
+            return lines[0] if single else lines
+        x = x.reshape(len(z), steps, -1)
         return x[0] if single else x
 
     def sample(
@@ -270,12 +284,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples: int = 1,
         random_state: int | np.random.RandomState | None = None,
         *,
-        noise_in_x: bool = False,
+        noise_in_x: bool | None = None,
         covariates: Any = None,
     ) -> NDArray[Any]:
         """New rows: latents z drawn from the prior N(0, I), and sent through the decoder.
 
-        Rows of counts have totals drawn from those of the training data.
+        Rows of counts have totals drawn from those of the training data. Draws of columns of different kinds have as many
+        decimals as the training data had.
 
         Parameters
         ----------
@@ -283,15 +298,16 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Number of rows.
         random_state : int, RandomState or None, default=None
             An int gives the same rows each time.
-        noise_in_x : bool, default=False
-            Whether x is drawn from p(x | z). Otherwise it is the mean of p(x | z), which suits images.
+        noise_in_x : bool or None, default=None
+            Whether x is drawn from p(x | z). Otherwise it is the mean of p(x | z), which suits images. None draws x for
+            columns of different kinds, and takes the mean for all other data.
         covariates : array-like of shape (n_samples, columns) or (1, columns), or None, default=None
             Covariates of the new rows, for a model that was trained with some; one row stands for all.
 
         Returns
         -------
-        ndarray of shape (n_samples, X)
-            In the units of the data.
+        ndarray or DataFrame of shape (n_samples, X)
+            In the units of the data; for `mixed` a table like the training data, as `inverse_transform` gives it.
 
         Raises
         ------
@@ -309,10 +325,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
         outputs = self._network.decode(beside(z, told))
         if self._inputs.are_counts:
-            return self._sampled_counts(outputs, generator, noise_in_x)
-        if not noise_in_x:
-            return self._inputs.leave(expectation(self._network.model, outputs))
-        return self._inputs.leave(draw(self._network.model, outputs, self._network.parameters, generator))
+            return self._sampled_counts(outputs, generator, bool(noise_in_x))
+        if not (self._inputs.schema is not None if noise_in_x is None else noise_in_x):
+            return self._given_back(expectation(self._network.model, outputs))
+        return self._given_back(draw(self._network.model, outputs, self._network.parameters, generator), drawn=True)
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
@@ -362,7 +378,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray of shape (N,), or (N, X) with `per_feature`, float64
-            In nats.
+            In nats. For `mixed` X are the columns in `column_types_`.
 
         Raises
         ------
@@ -375,10 +391,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples = parameters.count("n_samples", n_samples, 1)
         X, entered = self._entered(X, covariates, size_factors)
         if per_feature:
-            columns = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
-            densities = columns - self._inputs.log_volumes
-            gaps = gaps_of(parted(X)[0])
-            return densities if gaps is None else np.where(gaps, 0.0, densities)
+            densities = self._network.column_log_likelihoods(entered, n_samples, self._exact_rows(X))
+            if not self._inputs.are_counts:
+                densities = densities - self._inputs.log_volumes_of(parted(X)[0])
+            return densities if self._inputs.schema is None else self._inputs.schema.by_column(densities)
         return self._network.bounds(entered, n_samples, self._exact_rows(X)) - self._inputs.log_volume_of(X)
 
     def score(
@@ -491,7 +507,9 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         -------
         ndarray or DataFrame of shape (N, X)
             A DataFrame for a DataFrame, with its index and columns; columns of whole numbers with missing values become
-            columns of float. With `multiple` an array of shape (multiple, N, X), or a list of so many DataFrames.
+            columns of float. For `mixed` each column keeps its type, and is filled with means, with medians where it is
+            positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or a list of so many
+            DataFrames.
 
         Raises
         ------
@@ -521,18 +539,18 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples = parameters.count("n_samples", n_samples, 1)
         draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
         seed = None if random_state is None else parameters.seed_from(random_state)
-        table = self._inputs.table(checking.table(self, X))
-        table = self._told.with_covariates(table, covariates)
+        table = self._told.with_covariates(self._table(X), covariates)
         gaps = gaps_of(parted(table)[0])
         if gaps is None:
             return self._complete(X, draws)
         entered = self._inputs.enter(table)
         rows, values = impute(self._network, entered, n_samples, self._exact_rows(table), draws=draws, seed=seed)
         each = []
+        schema = self._inputs.schema
         for part in self._inputs.leave(values)[None] if draws == 0 else self._inputs.leave(values):
             whole = np.zeros(gaps.shape)
             whole[rows] = part
-            each.append(filled(X, gaps, whole))
+            each.append(filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0))
         return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
 
     def _complete(self, X: Any, draws: int) -> Any:
@@ -546,20 +564,35 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _posterior(self, X: ArrayLike, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
-        table = self._inputs.table(checking.table(self, X))
+        table = self._table(X)
         if covariates is not None or self._network.model.encode_covariates:
             table = self._told.with_covariates(table, covariates)
         return self._network.posterior(self._inputs.enter(table), self._exact_rows(table))
 
     def _with_covariates(self, X: ArrayLike, covariates: Any) -> tuple[Any, Any]:
         """X beside its covariates, checked, and as the networks see it; without size factors, which no posterior needs."""
-        table = self._told.with_covariates(self._inputs.table(checking.table(self, X)), covariates)
+        table = self._told.with_covariates(self._table(X), covariates)
         return table, self._inputs.enter(table)
 
     def _entered(self, X: ArrayLike, covariates: Any, size_factors: ArrayLike | None) -> tuple[Any, Any]:
         """The same with size factors, where the model has some: all that the networks are told of each row."""
-        table = self._told.beside(self._inputs.table(checking.table(self, X)), covariates, size_factors)
+        table = self._told.beside(self._table(X), covariates, size_factors)
         return table, self._inputs.enter(table)
+
+    def _table(self, X: Any) -> Any:
+        """X, checked against the model, as `Inputs.table` has it."""
+        return self._inputs.table(self._read(X, self._inputs.schema))
+
+    def _read(self, X: Any, schema: Schema | None, called: str = "X", *, reset: bool = False) -> Any:
+        """X as a table of numbers, (N, X): as it came, or encoded by a schema; `reset` remembers its columns."""
+        if schema is None:
+            return checking.table(self, X, reset=reset, called=called)
+        if reset:
+            self.n_features_in_ = len(schema.columns)
+            self.__dict__.pop("feature_names_in_", None)
+            if schema.named and all(isinstance(column.name, str) for column in schema.columns):
+                self.feature_names_in_ = np.array([column.name for column in schema.columns], dtype=object)
+        return schema.encoded(fields_of(X, called), called)
 
     def _exact_rows(self, X: Any) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
         return lambda rows: self._inputs.exact(X[rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,11 @@ from vaefast.inference.network import Network
 from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
-from vaefast.tables import advice, checking
+from vaefast.tables import advice
+from vaefast.tables.mixed import choosing
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
+from vaefast.tables.row_weights import rows_that_count
 from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
@@ -70,10 +73,32 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         a learned dispersion for each feature; `poisson`; `multinomial`, for which only the shares of a row matter. The rates
         of a row are a softmax over its features, times the row's total count (DERIVATION.md, section 13).
 
+        `mixed` is for tables whose columns are of different kinds, such as text, truth values, counts and measurements. Each
+        column has a likelihood of its own kind, which `column_types` describes. The rows that the model gives back are tables
+        with the columns and types of the training data.
+
         `auto` is `bernoulli` if every value of the training data is 0 or 1 (or True or False), and with `scaling="grey"`. It
         is `negative-binomial` for whole numbers of which two in three are 0, unless they are bytes or end at 255, and for
-        sparse tables of whole numbers. Otherwise it is `gaussian`. `likelihood_` says which. Values that do not fit are
-        refused. Values that are missing decide nothing, and the likelihoods of counts take none.
+        sparse tables of whole numbers. It is `mixed` for a DataFrame with text or categories, and for one whose columns have
+        different types and are of different kinds, such as truth values or counts beside real numbers. Otherwise it is
+        `gaussian`. `likelihood_` says which. Values that do not fit are refused. Values that are missing decide nothing, and
+        the likelihoods of counts take none.
+    column_types : dict or None, default=None
+        For `mixed`: the kinds of columns by their names, or by their places in an array. The kinds are
+
+        - `real`: normal, with a learned variance; `positive`: log-normal; `heavy-tailed`: Student's t;
+        - `count`: negative binomial, with a learned dispersion;
+        - `binary`: two values of any type; `categorical`: text or other values, each with a probability.
+
+        A column that is not named here gets its kind from its values. Text and categories are `categorical`, or `binary` with
+        two values, as truth values are. Whole numbers, by their type, are `binary` if there are two, `count` if none is
+        negative and their standard deviation is more than 0.6 times their mean, and otherwise `real`. Other numbers are
+        `binary` if all are 0 or 1, `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a value
+        over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard deviations;
+        otherwise `real`. `column_types_` says which.
+
+        Columns of dates or other objects, columns with one text or a different text in nearly every row, and columns without
+        values are left out of the model. A warning names them.
     zero_inflation : bool, default=False
         For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
@@ -172,6 +197,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ----------
     likelihood_, scaling_, binarize_ : str
         What was chosen where the parameter is `auto`.
+    column_types_ : dict
+        Of `mixed`: the kind of each column that the model has.
     history_ : dict of list
         `epoch`, `step`, `train_objective`, `train_elbo`, `train_log_likelihood`, `train_kl`, `seconds` of each epoch, and with
         validation data `validation_elbo` and so on, such as `validation_ndcg@100`: `pandas.DataFrame(vae.history_)` is a
@@ -206,6 +233,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         *,
         hidden_layer_sizes: int | Sequence[int] = (200, 200),
         likelihood: str = "auto",
+        column_types: Mapping[Any, str] | None = None,
         zero_inflation: bool = False,
         encoder_input: str = "auto",
         encode_covariates: bool = False,
@@ -245,6 +273,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.likelihood = likelihood
+        self.column_types = column_types
         self.zero_inflation = zero_inflation
         self.encoder_input = encoder_input
         self.encode_covariates = encode_covariates
@@ -297,13 +326,15 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> VAE:
         """Train on the rows of X.
 
-        The model depends on the values of X and not on their type. Unless `scaling` is `grey`, it does not depend on the order
-        of the rows. If training fails, the estimator stays as it was.
+        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame.
+        Unless `scaling` is `grey`, it does not depend on the order of the rows. If training fails, the estimator stays as it
+        was.
 
         Parameters
         ----------
         X : array-like of shape (N, X)
-            Numbers: a NumPy array, a pandas DataFrame, nested lists. NaN, None, `pandas.NA` and masked values are missing.
+            Numbers: a NumPy array, a pandas DataFrame, nested lists; for `mixed` also text, truth values and categories. NaN,
+            None, `pandas.NA` and masked values are missing.
         y : None
             Ignored.
         validation_data : array-like of shape (M, X), a pair of them, or None, default=None
@@ -339,24 +370,38 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         DataWarning
-            A few values dominate a column, all of its values are missing, or the model has collapsed.
+            A few values dominate a column, all of its values are missing, it cannot be used, or the model has collapsed.
         """
         with self._all_or_nothing():
-            values, metric = checking.table(self, X, reset=True), validating.metric_of(self.validation_metric)
-            validation = validating.given(self, validation_data, metric)
+            (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
+            values = self._read(X, schema, reset=True)
+            validation = validating.given(self, validation_data, metric, lambda rows, called: self._read(rows, schema, called))
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
             self._told, given = Told.learned(values, covariates, size_factors)
-            self._fit(given, validation, weights, (validation_covariates, validation_size_factors))
+            self._fit(given, schema, validation, weights, (validation_covariates, validation_size_factors))
         return self
+
+    def _found(self, X: Any, sample_weight: ArrayLike | None = None) -> tuple[Any, Schema | None]:
+        """X, read if its columns are of different kinds, and its schema then."""
+        if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
+            choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
+            raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
+        counted = None if sample_weight is None or not hasattr(X, "__len__") else rows_that_count(sample_weight, len(X))
+        found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted)
+        if found is None:
+            return X, None
+        warn(choosing.of_left_out(found.left_out))
+        return found.fields, found.schema
 
     def _fit(
         self,
         X: Given,
+        schema: Schema | None,
         validation: Validation | None,
         sample_weight: NDArray[np.float64] | None,
         told: tuple[Any, ArrayLike | None],
     ) -> None:
-        prepared, metric = self._begin(X, sample_weight), validating.metric_of(self.validation_metric)
+        prepared, metric = self._begin(X, schema, sample_weight), validating.metric_of(self.validation_metric)
         validating.check(metric, self.likelihood_)
         if validation is not None:
             rows = self._told.beside(self._inputs.table(validation.rows, "validation_data"), *told, "validation_")
@@ -408,10 +453,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
-            values = checking.table(self, X, reset=first)
+            X, schema = self._found(X) if first else (X, self._inputs.schema)
+            values = self._read(X, schema, reset=first)
             if first:
                 self._told, given = Told.learned(values, covariates, size_factors)
-                prepared = self._begin(given, None)
+                prepared = self._begin(given, schema, None)
                 entered, volume = prepared.values(), prepared.log_volume()
             else:
                 values = self._told.beside(self._inputs.table(values), covariates, size_factors)
@@ -436,18 +482,18 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self.__dict__.update(before)
             raise
 
-    def _begin(self, X: Given, sample_weight: NDArray[np.float64] | None) -> Prepared:
+    def _begin(self, X: Given, schema: Schema | None, sample_weight: NDArray[np.float64] | None) -> Prepared:
         """Set all attributes that depend on parameters and data, before training."""
-        if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
-            choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
-            raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         names = getattr(self, "feature_names_in_", None)
         prepared = prepare(
             X.table, self.likelihood, self.scaling, sample_weight=sample_weight, names=names, covariates=X.covariates,
-            sizes=X.size_factors,
+            sizes=X.size_factors, schema=schema,
         )  # fmt: skip
         self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
+        self.__dict__.pop("column_types_", None)
+        if schema is not None:
+            self.column_types_ = schema.kinds
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
@@ -511,13 +557,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if columns.size:
             # Their deviation was 0, and the learned one has shrunk towards it. In the new unit it is 1.
             for vector in (state.parameters, state.first_moments, state.second_moments):
-                network.layout.views(vector)["x_log_std"][columns] = 0.0
+                log_std = network.layout.views(vector).get("x_log_std", np.empty(0))
+                log_std[columns[columns < len(log_std)]] = 0.0
         network.state = state
         self._network = network
         warn(advice.of_far_values(self._inputs, X, "X", "it is cut there in training"))
 
     def _say_what_was_chosen(self) -> None:
-        reason = why(self.likelihood, self.scaling, self.likelihood_)
+        reason = why(self.likelihood, self.scaling, self._inputs)
         reason = f" ({reason})" if reason else ""
         progress_bar.say(f"likelihood {self.likelihood_}{reason}, {self._choices()}")
 
@@ -642,7 +689,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.likelihood != "mixed"
+        tags.input_tags.string = tags.input_tags.categorical = self.likelihood == "mixed"
         tags.input_tags.allow_nan = self.likelihood not in COUNT_LIKELIHOODS
         # scikit-learn has no tag for counts; whole numbers from 0 are what it calls positive and categorical.
         tags.input_tags.positive_only = tags.input_tags.categorical = self.likelihood in COUNT_LIKELIHOODS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
 from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.gaps import rows_with_gaps
-from vaefast.tables import checking
 from vaefast.tables.scaling import Inputs
 
 BOUND = "elbo"
@@ -56,8 +56,13 @@ def metric_of(name: Any) -> Metric | None:
     return Metric(found[1], int(found[2]))
 
 
-def given(vae: Any, data: Any, metric: Metric | None) -> Validation | None:
+def given(vae: Any, data: Any, metric: Metric | None, read: Callable[[Any, str], Any]) -> Validation | None:
     """What the user validates on, checked as a table.
+
+    Parameters
+    ----------
+    read
+        Checks a table, which messages call by the second argument.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def given(vae: Any, data: Any, metric: Metric | None) -> Validation | None:
         The rows are no table, or do not fit what is held out of them.
     """
     if metric is None:
-        return None if data is None else Validation(checking.table(vae, data, called="validation_data"))
+        return None if data is None else Validation(read(data, "validation_data"))
     if data is None:
         if not vae.early_stopping:
             raise SettingsError(
@@ -80,7 +85,7 @@ def given(vae: Any, data: Any, metric: Metric | None) -> Validation | None:
             f"validation_data is no pair, which {vae.validation_metric} needs: give (seen, held_out), as "
             "vaefast.metrics.hold_out returns them"
         )
-    rows, held_out = (checking.table(vae, part, called=f"validation_data[{i}]") for i, part in enumerate(data))
+    rows, held_out = (read(part, f"validation_data[{i}]") for i, part in enumerate(data))
     for i, part in enumerate((rows, held_out)):
         _check_complete(part, f"validation_data[{i}]")
     if rows.shape != held_out.shape:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.scaling import CUT, Inputs
 from vaefast.tables.told import Told
 
@@ -30,7 +31,8 @@ def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
 
 def description(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
     """The other fields of `Inputs`, and the names of the columns, as JSON."""
-    return {"scaling": inputs.method, "bytes_are_grey": inputs.bytes_are_grey, "feature_names_in": [*names]}
+    about = {"scaling": inputs.method, "bytes_are_grey": inputs.bytes_are_grey, "feature_names_in": [*names]}
+    return about if inputs.schema is None else {**about, "schema": inputs.schema.as_json()}
 
 
 def of_saved(saved: SavedModel) -> Inputs:
@@ -47,7 +49,25 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
     names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
     cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
     unseen = unseen if unseen is not None and unseen.any() else None
-    return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names, unseen)
+    schema = None
+    if likelihood == "mixed":
+        schema = _schema_of(about)
+        names = schema.encoded_names
+    return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names, unseen, schema)
+
+
+def _schema_of(about: Mapping[str, Any]) -> Schema:
+    """The columns of a table of different kinds.
+
+    Raises
+    ------
+    DataError
+        They are damaged.
+    """
+    try:
+        return Schema.from_json(about["schema"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError("what the model says of its columns is damaged: give another file") from error
 
 
 def told_of(about: Mapping[str, Any]) -> Told:

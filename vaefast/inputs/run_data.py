@@ -327,6 +327,8 @@ def _told_table(found: Table, inputs: Inputs, told: Told) -> Any:
     DataError
         A value, or what is told, does not fit the model.
     """
+    if inputs.schema is not None:
+        raise DataError("the model has columns of different kinds, which are read in Python alone: use vaefast.load")
     with _placed(found, inputs.names):
         table = inputs.table(found.X, shown(found.name))
     return found.told.beside(table, told)
@@ -363,7 +365,7 @@ def in_file(message: str, cell: Callable[[int, int], str] | None, columns: int, 
 
 def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
     """One line on likelihood and scaling, and why they were chosen, and on what is told."""
-    reason = why(source.likelihood, source.method, inputs.likelihood)
+    reason = why(source.likelihood, source.method, inputs)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
     return (

@@ -16,6 +16,7 @@ from vaefast.models.special import log_gamma
 # Entries that are worked on in one go, so that no temporary is as large as the table.
 PIECE = 1 << 18
 BYTE = 255
+SHORT = 2**16 - 1
 NARROW = 2**16
 # float32 holds every whole number up to here.
 LARGEST_COUNT = 1 << 24
@@ -32,7 +33,7 @@ class CountRows:
     columns
         Of the entries, ascending in each row: uint16, or uint32 where the table is wider than 65,536.
     values
-        Of the entries, above 0: uint8, or float32 where a count is larger than 255.
+        Of the entries, above 0: uint8, uint16 where a count is larger than 255, or float32 where one is larger than 65,535.
     width
         Number of columns X.
     sizes
@@ -41,7 +42,7 @@ class CountRows:
 
     starts: NDArray[np.int64]
     columns: NDArray[np.uint16 | np.uint32]
-    values: NDArray[np.uint8 | np.float32]
+    values: NDArray[np.uint8 | np.uint16 | np.float32]
     width: int
     sizes: NDArray[np.float64] | None = None
 
@@ -96,7 +97,7 @@ class CountRows:
 
     @property
     def _is_packed(self) -> bool:
-        return self.columns.dtype == index_type(self.width) and self.values.dtype in (np.uint8, np.float32)
+        return self.columns.dtype == index_type(self.width) and self.values.dtype in (np.uint8, np.uint16, np.float32)
 
     @classmethod
     def _of_dense(cls, table: NDArray[Any]) -> CountRows:
@@ -163,7 +164,7 @@ class CountRows:
             return parts[0]
         starts = np.concatenate([[0], *(np.diff(part.starts) for part in parts)]).cumsum()
         columns = np.concatenate([part.columns for part in parts])
-        # uint8 and float32 together are float32.
+        # Types together are the widest of them.
         return cls(starts, columns, np.concatenate([part.values for part in parts]), parts[0].width)
 
     def dense(self, dtype: Any = np.float32, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -253,9 +254,10 @@ def index_type(width: int) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if width <= NARROW else np.uint32
 
 
-def value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.float32]:
+def value_type(values: NDArray[Any]) -> type[np.uint8] | type[np.uint16] | type[np.float32]:
     """The type in which these counts are kept."""
-    return np.uint8 if values.size == 0 or values.max() <= BYTE else np.float32
+    largest = float(values.max(initial=0))
+    return np.uint8 if largest <= BYTE else np.uint16 if largest <= SHORT else np.float32
 
 
 def first_wrong(values: NDArray[Any]) -> Any:

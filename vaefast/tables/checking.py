@@ -207,8 +207,8 @@ def _is_number(text: str) -> bool:
 def _text(where: str, value: object) -> str:
     shown = str(value) if len(str(value)) <= LONGEST else str(value)[:LONGEST] + "..."
     return (
-        f"{where} is the text {shown!r}: leave the column out, or turn it into numbers (scikit-learn's OneHotEncoder or "
-        "OrdinalEncoder)"
+        f"{where} is the text {shown!r}: choose likelihood mixed, which takes text, leave the column out, or turn it into "
+        "numbers (scikit-learn's OneHotEncoder or OrdinalEncoder)"
     )
 
 

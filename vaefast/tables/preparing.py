@@ -18,6 +18,8 @@ from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.columns import Stray
 from vaefast.tables.counting import AnyTable, counted, dense, looks_counted
 from vaefast.tables.gaps import count_gaps
+from vaefast.tables.mixed import choosing
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.row_order import row_order
 from vaefast.tables.row_weights import copies, weighted_rows
 from vaefast.tables.scaling import Inputs, choose
@@ -98,6 +100,7 @@ def prepare(
     called: str = "X",
     covariates: NDArray[np.float32] | None = None,
     sizes: NDArray[np.float64] | None = None,
+    schema: Schema | None = None,
 ) -> Prepared:
     """Choose rows, their order, likelihood and scaling for a table, (N, X), of numbers that are finite or missing, dense or
     sparse.
@@ -114,6 +117,8 @@ def prepare(
         Of the columns, and of the table, for messages.
     covariates, sizes
         Of each row: covariates as the networks see them, (N, C), and what the rates of its counts add up to, (N,).
+    schema
+        By which the table was encoded, if its columns are of different kinds.
 
     Raises
     ------
@@ -122,7 +127,7 @@ def prepare(
     DataError
         A number is no count under a likelihood of counts; or every value is missing.
     """
-    natural = likelihood == "auto" and scaling == "auto" and looks_counted(X, subset)
+    natural = likelihood == "auto" and scaling == "auto" and schema is None and looks_counted(X, subset)
     chosen = "negative-binomial" if natural else likelihood
     X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
     if sizes is not None:
@@ -131,7 +136,7 @@ def prepare(
         X = replace(X, sizes=sizes)
     told = X if covariates is None else Conditioned(X, covariates)
     rows, weights = chosen_rows(told, scaling, sample_weight, subset)
-    inputs, strays = choose(X, chosen, scaling, rows, weights, names)
+    inputs, strays = choose(X, chosen, scaling, rows, weights, names, schema)
     missing = int(count_gaps(X, rows).sum())
     if missing and missing == X.shape[1] * (len(X) if rows is None else len(rows)):
         raise DataError(f"{called}: every value is missing: give some to learn from")
@@ -171,10 +176,13 @@ def size_quantiles(sizes: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.quantile(sizes, np.linspace(0, 1, SIZES)).tolist())
 
 
-def why(likelihood: str, scaling: str | None, chosen: str) -> str:
-    """Why the likelihood `chosen` was chosen where `likelihood` and `scaling` were asked for; empty where it was asked for."""
+def why(likelihood: str, scaling: str | None, inputs: Inputs) -> str:
+    """Why this likelihood was chosen where `likelihood` and `scaling` were asked for; empty where it was asked for."""
+    chosen = inputs.likelihood
     if likelihood != "auto":
         return ""
+    if inputs.schema is not None:
+        return choosing.why(inputs.schema)
     if scaling in ("grey", "minmax", "standard"):
         return f"scaling {scaling}"
     if chosen == "negative-binomial":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vaefast.models import noise
 from vaefast.models.noise import Purpose
@@ -17,6 +17,16 @@ def copies(weights: NDArray[np.float64]) -> NDArray[np.int64] | None:
     if weights.sum() > LARGEST_GROWTH * len(weights) or not (weights == np.floor(weights)).all():
         return None
     return weights.astype(np.int64)
+
+
+def rows_that_count(weights: ArrayLike, rows: int) -> NDArray[np.int64] | None:
+    """Which of so many rows to look at, as often as they count if weights are numbers of copies; None for weights that are
+    refused elsewhere."""
+    given = np.asarray(weights, np.float64)
+    if given.shape != (rows,) or not (given >= 0).all() or not given.any():
+        return None
+    numbers = copies(given)
+    return np.flatnonzero(given > 0) if numbers is None else np.repeat(np.arange(rows), numbers)
 
 
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:

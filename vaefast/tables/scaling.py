@@ -21,6 +21,7 @@ from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray, extremes, moments, strays
 from vaefast.tables.counting import counted, dense
 from vaefast.tables.gaps import count_gaps
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.pieces import blocks, pieces
 
 SCALINGS = ("auto", "standard", "minmax", "grey", None)
@@ -56,6 +57,8 @@ class Inputs:
         Columns, (X,), of `standard` that had one value only so far, or none: their scale is 1 until they have more.
     unseen
         Columns, (X,), of which no value has been seen: their shift is 0. None where there are none.
+    schema
+        Of `mixed`: the columns of the user's table, of which X encoded ones are made. Values here are encoded.
     cut
         How far from 0 scaled values may be in training, (X,); None is no bound.
     """
@@ -69,6 +72,7 @@ class Inputs:
     cut: NDArray[np.float64] | None = None
     names: NDArray[Any] | None = None
     unseen: NDArray[np.bool_] | None = None
+    schema: Schema | None = None
 
     @property
     def are_pictures(self) -> bool:
@@ -86,9 +90,12 @@ class Inputs:
         return 0.0 if self.scale is None or self.likelihood == "bernoulli" else np.log(self.scale)
 
     def log_volume_of(self, X: Any, order: NDArray[np.int64] | None = None) -> NDArray[np.float64] | float:
-        """`log_volume` of these rows of X, (N, X), or of all: (n,) if a value is missing, whose column counts for nothing."""
+        """`log_volume` of these rows of X, (N, X), or of all: (n,) if a value is missing, whose column counts for nothing, or
+        was encoded as its logarithm."""
         X, _ = parted(X)
         volumes = self.log_volumes
+        if self.schema is not None and self.schema.has_slopes:
+            return self.log_volumes_of(X if order is None else X[order]).sum(axis=1)
         if not isinstance(volumes, np.ndarray) or not isinstance(X, np.ndarray):
             return self.log_volume
         found = np.full(len(X) if order is None else len(order), self.log_volume)
@@ -99,6 +106,12 @@ class Inputs:
                 some, holed = np.flatnonzero(gaps.any(axis=1)), True
                 found[rows.start + some] = np.where(gaps[some], 0.0, volumes).sum(axis=1)
         return found if holed else self.log_volume
+
+    def log_volumes_of(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """`log_volumes` of each value of X, (N, X); 0 where it is missing."""
+        volumes, gaps = np.broadcast_to(self.log_volumes, X.shape), gaps_of(X)
+        volumes = volumes if self.schema is None else volumes + self.schema.log_slopes(X)
+        return np.array(volumes) if gaps is None else np.where(gaps, 0.0, volumes)
 
     @property
     def are_counts(self) -> bool:
@@ -225,7 +238,8 @@ class Inputs:
 
     def _check(self, block: NDArray[Any], given: NDArray[Any], rows: NDArray[np.int64], training: bool, called: str) -> None:
         """Refuse values of a block, (n, X), of these rows of those given, (N, X), that do not fit."""
-        gaussian = self.likelihood in REAL_LIKELIHOODS
+        # What is encoded was checked when it was.
+        gaussian = self.likelihood in REAL_LIKELIHOODS or self.schema is not None
         if block.size == 0 or (gaussian and (not training or self.cut is not None)):
             return
         low, high = (-LARGEST, LARGEST) if gaussian else (0, 1)
@@ -255,6 +269,7 @@ def choose(
     rows: NDArray[np.int64] | None = None,
     weights: NDArray[np.float64] | None = None,
     names: NDArray[Any] | None = None,
+    schema: Schema | None = None,
 ) -> tuple[Inputs, list[Stray]]:
     """Likelihood and scaling for these values, (N, X), where either is left to choose; the columns that few values dominate.
 
@@ -268,6 +283,9 @@ def choose(
         Which rows to look at, in which order, and what each of them counts for: all and alike without them.
     names
         Of the columns, for messages.
+    schema
+        Of a table of columns of different kinds, whose values are encoded by it: the likelihood is then `mixed`, and columns
+        of real numbers are scaled.
 
     Raises
     ------
@@ -276,6 +294,8 @@ def choose(
     """
     if scaling not in SCALINGS:
         raise SettingsError(f"scaling is {scaling!r}: choose 'auto', 'standard', 'minmax', 'grey' or None")
+    if schema is not None:
+        return _mixed(X, schema, scaling, rows, weights)
     if likelihood in COUNT_LIKELIHOODS:
         if scaling not in ("auto", None):
             raise SettingsError(f"scaling is {scaling!r}, but likelihood {likelihood} takes counts as they are: choose None")
@@ -331,3 +351,33 @@ def _standardized(
         shift[stray.column], scale[stray.column], cut[stray.column] = stray.mean, stray.spread, CUT_OF_STRAYS
     unseen = _if_any(_unseen(X, rows))
     return replace(inputs, shift=shift, scale=np.where(constant, 1.0, scale), constant=constant, cut=cut, unseen=unseen), found
+
+
+def _mixed(
+    X: NDArray[Any],
+    schema: Schema,
+    scaling: str | None,
+    rows: NDArray[np.int64] | None,
+    weights: NDArray[np.float64] | None,
+) -> tuple[Inputs, list[Stray]]:
+    """Inputs of an encoded table, (N, X), in which the columns of real numbers are scaled and all others stay as they are."""
+    if scaling not in ("auto", "standard", None):
+        raise SettingsError(
+            f"scaling is {scaling!r}, but likelihood mixed scales columns of real numbers alone: choose auto, standard or None"
+        )
+    about = Inputs("mixed", None if scaling is None else "standard", names=schema.encoded_names, schema=schema)
+    if scaling is None:
+        return about, []
+    real, others = schema.scaled, schema.width - schema.scaled
+    if not real:
+        return about, []
+    scaled, found = _standardized(X[:, :real], about, scaling == "auto", rows, weights)
+    assert scaled.shift is not None
+    assert scaled.scale is not None
+    assert scaled.constant is not None
+    assert scaled.cut is not None
+    return replace(
+        scaled, shift=np.append(scaled.shift, np.zeros(others)), scale=np.append(scaled.scale, np.ones(others)),
+        constant=np.append(scaled.constant, np.zeros(others, bool)), cut=np.append(scaled.cut, np.full(others, LARGEST)),
+        unseen=None,
+    ), found  # fmt: skip

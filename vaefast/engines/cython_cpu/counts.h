@@ -347,9 +347,12 @@ static void copy_columns(const uint16_t *restrict narrow, const uint32_t *restri
 }
 
 /* Their counts, of one type or the other. */
-static void copy_counts(const uint8_t *restrict bytes, const float *restrict floats, index_t size, float *restrict counts) {
+static void copy_counts(const uint8_t *restrict bytes, const uint16_t *restrict shorts, const float *restrict floats, index_t size,
+                        float *restrict counts) {
     if (bytes)
         for (index_t i = 0; i < size; i++) counts[i] = (float)bytes[i];
+    else if (shorts)
+        for (index_t i = 0; i < size; i++) counts[i] = (float)shorts[i];
     else
         memcpy(counts, floats, (size_t)size * sizeof(float));
 }

@@ -41,6 +41,8 @@ cdef class Counts(Pixels):
             prefetch(&self.image_pixels[start], 2 * size)
         if self.image_bytes.shape[0] > 0:
             prefetch(&self.image_bytes[start], size)
+        elif self.image_shorts.shape[0] > 0:
+            prefetch(&self.image_shorts[start], 2 * size)
         else:
             prefetch(&self.image_floats[start], 4 * size)
         return 0
@@ -101,11 +103,15 @@ cdef class Counts(Pixels):
         if self.image_bytes.shape[0] > 0:
             if CHECKED:
                 inside(start, size, self.image_bytes.shape[0])
-            self.kernels.copy_counts(&self.image_bytes[start], NULL, size, counts)
+            self.kernels.copy_counts(&self.image_bytes[start], NULL, NULL, size, counts)
+        elif self.image_shorts.shape[0] > 0:
+            if CHECKED:
+                inside(start, size, self.image_shorts.shape[0])
+            self.kernels.copy_counts(NULL, &self.image_shorts[start], NULL, size, counts)
         else:
             if CHECKED:
                 inside(start, size, self.image_floats.shape[0])
-            self.kernels.copy_counts(NULL, &self.image_floats[start], size, counts)
+            self.kernels.copy_counts(NULL, NULL, &self.image_floats[start], size, counts)
         return 0
 
     cdef inline void _prefetch_entries(self, index_t r, index_t block) noexcept nogil:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
-from vaefast.engines.examples import Examples, as_they_are, in_evaluation, in_training
+from vaefast.engines.examples import Examples, as_they_are, in_training, of_a_set
 from vaefast.engines.images import (
     NONE,
     CountLists,
@@ -27,6 +27,7 @@ from vaefast.engines.objectives import bounded
 from vaefast.engines.plan import (
     BLOCK_PIXELS,
     CHUNK_ROWS,
+    CHUNK_SAMPLES,
     FORWARD_ROWS,
     HALVES,
     OUTPUTS,
@@ -61,10 +62,6 @@ LIKELIHOOD_CODES = {
 }  # fmt: skip
 # Elements of the table for a column with a dispersion; PANEL_OF_TABLE of kernels.h.
 TABLED = 32
-
-
-# Samples of one row that are decoded together; that of the Numba engine, on which the bits of a sum depend.
-CHUNK = 120
 
 
 class Placed(NamedTuple):
@@ -152,7 +149,7 @@ class CythonEngine(InPanels):
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
-        all_of_them = self._all(placed, examples)
+        all_of_them = of_a_set(placed, self.training, examples)
         self._forward("evaluate", (all_of_them, log_likelihood, kl), placed.longest)
         return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
 
@@ -170,8 +167,8 @@ class CythonEngine(InPanels):
         self, method: str, placed: Placed, examples: NDArray[np.int64] | None, samples: int, *out: NDArray[np.float64]
     ) -> None:
         """Run a method whose rows are samples of one example."""
-        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
-        chunk = make_plan(self.layout, min(CHUNK, samples))
+        all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
+        chunk = make_plan(self.layout, min(CHUNK_SAMPLES, samples))
         self._forward(method, (all_of_them, samples, *out), placed.longest, chunk)
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -184,18 +181,11 @@ class CythonEngine(InPanels):
     def _to_encode(self, x: Any) -> tuple[Examples, int]:
         """Rows that are read once, and the most entries that one of them has."""
         if self.model.in_blocks:
-            return self._all(self.place(x))._replace(binarize=NONE), 0
+            return of_a_set(self.place(x), self.training)._replace(binarize=NONE), 0
         if not self.model.counts:
             return as_they_are(x, self.model, self.training), 0
         placed = self.place(x)
-        return self._all(placed), placed.longest
-
-    def _all(
-        self, placed: Placed, keys: NDArray[np.int64] | None = None, latents: Purpose = Purpose.EVALUATION_LATENTS
-    ) -> Examples:
-        """All rows of a set as examples that are not trained on."""
-        about = placed.images, placed.sparse, self.training, placed.size, keys, latents, placed.covariates
-        return in_evaluation(*about)
+        return of_a_set(placed, self.training), placed.longest
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)

@@ -140,9 +140,9 @@ typedef struct {
     void (*counts_pass)(int stage, const CountRows *counts);
     /* d_x_log_dispersion of one panel of columns (55) from what GRADIENT left in the target. */
     void (*dispersion_gradient)(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient);
-    /* Entries of a table of counts to the lists of a row: columns, counts; of two arrays one is NULL. */
+    /* Entries of a table of counts to the lists of a row: columns, counts; all arrays but one are NULL. */
     void (*copy_columns)(const uint16_t *narrow, const uint32_t *wide, index_t size, uint32_t *columns);
-    void (*copy_counts)(const uint8_t *bytes, const float *floats, index_t size, float *counts);
+    void (*copy_counts)(const uint8_t *bytes, const uint16_t *shorts, const float *floats, index_t size, float *counts);
     /* ends[k] = the entries of a row, and `more` that are covariates, in blocks 0 to k of BLOCK_PIXELS; returns how many of the
      * first have a column below `boundary`. */
     index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t more, index_t boundary, int32_t *ends, index_t blocks);

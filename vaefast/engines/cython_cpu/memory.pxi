@@ -54,6 +54,7 @@ cdef class Memory:
     cdef int64_t[::1] counters
     cdef const uint8_t[::1] image_bytes
     cdef const float[::1] image_floats
+    cdef const uint16_t[::1] image_shorts
     cdef const int64_t[::1] image_starts
     cdef const uint16_t[::1] image_pixels
     cdef const uint32_t[::1] wide_columns

@@ -175,7 +175,7 @@ cdef class Weights(Rows):
 
     cdef int _take_table(self, table) except -1:
         """Take what rows of counts have beside their counts; see `CountLists` of vaefast/engines/images.py."""
-        columns, self.row_totals, self.row_sizes, self.row_constants, self.encoder_input = table[3:]
+        columns, self.row_totals, self.row_sizes, self.row_constants, self.image_shorts, self.encoder_input = table[3:]
         self.wide = columns.itemsize == 4
         if self.wide:
             self.wide_columns = columns

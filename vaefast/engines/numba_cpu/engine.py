@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
 from vaefast.engines.examples import (
-    Examples,
     as_they_are,
-    in_evaluation,
     in_training,
+    of_a_set,
     read_only_images,
     read_only_lists,
     read_only_table,
@@ -43,16 +42,13 @@ from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evalu
 from vaefast.engines.numba_cpu.target import UNIT
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
 from vaefast.engines.objectives import bounded
-from vaefast.engines.plan import FORWARD_ROWS, HALVES, OUTPUTS, aligned, make_plan, output_places, weight_tasks
+from vaefast.engines.plan import CHUNK_SAMPLES, FORWARD_ROWS, HALVES, OUTPUTS, aligned, make_plan, output_places, weight_tasks
 from vaefast.engines.workers import Team
 from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import PANEL, Layout, padded
 from vaefast.models.noise import Purpose
 from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
-
-# Samples of one image that are decoded together: with the weights of a decoder of MNIST's size their activations take 1.3 MB.
-CHUNK = 120
 
 
 class Placed(NamedTuple):
@@ -152,7 +148,7 @@ class NumbaEngine(InPanels):
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
-        all_of_them = self._all(placed, examples)
+        all_of_them = of_a_set(placed, self.training, examples)
         network, parameters, longest = self._evaluation, self._weights.parameters, placed.longest
         workers = [(network, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
@@ -160,8 +156,8 @@ class NumbaEngine(InPanels):
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
-        plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
-        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        plan, size = make_plan(self.layout, 1, min(CHUNK_SAMPLES, samples))
+        all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
@@ -171,8 +167,8 @@ class NumbaEngine(InPanels):
         return result
 
     def impute(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
-        plan, size = make_plan(self.layout, 1, min(CHUNK, samples))
-        all_of_them = self._all(placed, examples, Purpose.IMPORTANCE_SAMPLES)
+        plan, size = make_plan(self.layout, 1, min(CHUNK_SAMPLES, samples))
+        all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
         log_w, means = np.empty((placed.size, samples)), np.empty((placed.size, plan.x_panels * PANEL))
         about, workers = (plan, self._network.likelihood, self._weights.parameters), []
         for _ in range(self.threads):
@@ -185,7 +181,7 @@ class NumbaEngine(InPanels):
         width, longest = padded(self.model.latent), 0
         if self.model.counts:
             placed = self.place(x)
-            longest, examples = placed.longest, self._all(placed)
+            longest, examples = placed.longest, of_a_set(placed, self.training)
         else:
             examples = as_they_are(x, self.model, self.training)
         heads = np.empty((len(x), 2 * width), np.float32)
@@ -193,13 +189,6 @@ class NumbaEngine(InPanels):
         workers = [(plan, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
-
-    def _all(
-        self, placed: Placed, keys: NDArray[np.int64] | None = None, latents: Purpose = Purpose.EVALUATION_LATENTS
-    ) -> Examples:
-        """All rows of a set as examples that are not trained on."""
-        about = placed.images, placed.sparse, self.training, placed.size, keys, latents, placed.covariates
-        return in_evaluation(*about)
 
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)

@@ -56,11 +56,7 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
         sums = Sums(-math.inf, 0.0, 0.0)
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
-            draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
-            for s in range(count):
-                tell_decoder(plan, examples, examples.order[n], workspace, s)
-            decode_rows(plan, parameters, workspace, count)
-            forward_likelihood(likelihood, plan, parameters, buffers, chunk.log_likelihood, 0, count)
+            decode_chunk(plan, likelihood, parameters, buffers, chunk, examples, n, begin, count)
             sums = _add_chunk(chunk, count, sums)
         result.log_likelihood[n] = sums.largest + math.log(sums.total / samples)
         result.effective_samples[n] = sums.total * sums.total / sums.squares
@@ -69,7 +65,17 @@ def importance_images(counters, plan, likelihood, parameters, buffers, chunk, ex
 
 
 @kernel
-def draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
+def decode_chunk(plan, likelihood, parameters, buffers, chunk, examples, n, begin, count):
+    """Samples begin to begin + count - 1 of example n: the chunk holds log p(x | z) and log p(z) - log q(z | x) of each."""
+    _draw_chunk(plan, buffers.workspace, buffers.row, chunk, examples.randomness, examples.keys[n], begin, count)
+    for s in range(count):
+        tell_decoder(plan, examples, examples.order[n], buffers.workspace, s)
+    decode_rows(plan, parameters, buffers.workspace, count)
+    forward_likelihood(likelihood, plan, parameters, buffers, chunk.log_likelihood, 0, count)
+
+
+@kernel
+def _draw_chunk(plan, workspace, row, chunk, randomness, key, begin, count):
     """z of samples begin to begin + count - 1 (2), each with noise of its own number."""
     for s in range(count):
         fill_words(randomness.seed, randomness.latents, begin + s, key, row.noise.size, row.latent_words)

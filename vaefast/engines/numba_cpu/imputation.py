@@ -17,11 +17,10 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.densities import kappa_and_mean
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, exp, exp_of_negative
-from vaefast.engines.numba_cpu.importance import draw_chunk
-from vaefast.engines.numba_cpu.likelihoods import forward_likelihood
+from vaefast.engines.numba_cpu.importance import decode_chunk
 from vaefast.engines.numba_cpu.loading import load_rows
-from vaefast.engines.numba_cpu.sampling import spread_out, tell_decoder
-from vaefast.engines.numba_cpu.steps import decode_rows, encode_rows
+from vaefast.engines.numba_cpu.sampling import spread_out
+from vaefast.engines.numba_cpu.steps import encode_rows
 from vaefast.engines.plan import FIRST_PANEL, FIRST_VARIABLE, KIND, LAST_VARIABLE, OUTPUT, PANELS, ROWS
 from vaefast.models.layout import PANEL
 
@@ -43,11 +42,7 @@ def impute_rows(counters, plan, likelihood, parameters, buffers, chunk, examples
         _clear(means[n])
         for begin in range(0, samples, plan.samples):
             count = min(plan.samples, samples - begin)
-            draw_chunk(plan, workspace, row, chunk, randomness, examples.keys[n], begin, count)
-            for s in range(count):
-                tell_decoder(plan, examples, examples.order[n], workspace, s)
-            decode_rows(plan, parameters, workspace, count)
-            forward_likelihood(likelihood, plan, parameters, buffers, chunk.log_likelihood, 0, count)
+            decode_chunk(plan, likelihood, parameters, buffers, chunk, examples, n, begin, count)
             expect_rows(plan, workspace, count)
             here = log_w[n, begin : begin + count]
             higher = _weigh(chunk, count, here, largest)

@@ -55,6 +55,8 @@ def _prefetch_counts(table, example):
     prefetch(table.pixels, start, size // 16 + 1)
     if table.bytes.size > 0:
         prefetch(table.bytes, start, size // 64 + 1)
+    elif table.shorts.size > 0:
+        prefetch(table.shorts, start, size // 32 + 1)
     else:
         prefetch(table.floats, start, size // 16 + 1)
 
@@ -71,6 +73,9 @@ def _load_counts(plan, counts, table, example, r):
     if table.bytes.size > 0:
         for i in range(length):
             x[i] = np.float32(table.bytes[start + i])
+    elif table.shorts.size > 0:
+        for i in range(length):
+            x[i] = np.float32(table.shorts[start + i])
     else:
         for i in range(length):
             x[i] = table.floats[start + i]
