@@ -41,7 +41,7 @@ def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> Cou
     if np.isnan(value):
         raise DataError(
             f"{called}: {place(*cell, names)} is missing (NaN), and the rates of counts are shares of a row's total, which it "
-            "leaves unknown: choose likelihood gaussian, or fill it in"
+            "leaves unknown: choose likelihood gaussian or mixed, or fill it in"
         )
     head, what = "", "larger than 16,777,216" if value == np.floor(value) else "no whole number"
     if value < 0:
