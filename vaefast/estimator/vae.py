@@ -119,9 +119,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         How each feature is scaled for the networks. All results are in the units of the data. `standard` scales to mean 0 and
         standard deviation 1. `minmax` scales to [0, 1] and clips later values. None changes nothing. `grey` reads pictures
         with levels from 0 to 255, of any type, as numbers in [0, 1]; results are in [0, 1], too. `auto` is `standard` for a
-        Gaussian or Student-t likelihood and None for the others. If a few values, in one row of 50 at most, make the standard
-        deviation of a feature more than ten times that of the rest, `auto` leaves them out of mean and deviation and warns of
-        them.
+        Gaussian or Student-t likelihood and for columns of real numbers of `mixed`, and None for the others. If a few values,
+        in one row of 50 at most, make the standard deviation of a feature more than ten times that of the rest, `auto` leaves
+        them out of mean and deviation and warns of them.
 
         In training, values more than 100 deviations from the mean are cut there (10 in a feature with such values). Scores
         and log-densities are of the values as given. The learned standard deviation of a Gaussian stays above 0.01 in the
