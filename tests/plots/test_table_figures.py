@@ -121,10 +121,30 @@ def test_names_are_cut_in_their_middle(text):
 
 @pytest.mark.parametrize(
     "arrays",
-    [(np.ones((3, 2)), np.ones((3, 3))), (np.ones((0, 2)), np.ones((0, 2))), (np.full((3, 2), np.nan), np.ones((3, 2)))],
+    [
+        (np.ones((3, 2)), np.ones((3, 3))),
+        (np.ones((0, 2)), np.ones((0, 2))),
+        (np.full((3, 2), np.inf), np.ones((3, 2))),
+        (np.ones((3, 2)), np.full((3, 2), np.nan)),
+    ],
 )
 def test_arrays_that_do_not_fit_are_refused(arrays):
     with pytest.raises(ValueError, match="expected"):
         draw_column_reconstructions(*arrays, ["a", "b"])
     with pytest.raises(ValueError, match="expected"):
         draw_pairs(*arrays, ["a", "b"])
+
+
+def test_what_is_missing_is_not_drawn():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(50, 3)), generator.normal(size=(50, 3))
+    x[:20, 0], x[:, 2] = np.nan, np.nan
+    figure = draw_column_reconstructions(x, y, ["a", "b", "c"])
+    drawn = [sum(len(points.get_offsets()) for points in axes.collections) for axes in figure.axes]
+    assert drawn == [30, 50, 0]
+    assert explained(x, y)[0] == explained(x[20:, :1], y[20:, :1])[0]
+    assert np.isnan(explained(x, y)[2])
+    assert "no values" in [text.get_text() for text in figure.texts]
+    pairs = draw_pairs(x, y, ["a", "b", "c"])
+    heights = [sum(patch.get_height() for patch in axes.patches) for axes in pairs.axes[:6]]
+    assert [height for height in heights if height] == [30, 50]

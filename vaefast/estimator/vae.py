@@ -25,6 +25,7 @@ from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
 from vaefast.tables import advice
+from vaefast.tables.counting import is_sparse
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
@@ -386,7 +387,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
-        counted = None if sample_weight is None or not hasattr(X, "__len__") else rows_that_count(sample_weight, len(X))
+        has_rows = hasattr(X, "__len__") and not is_sparse(X)  # a sparse table has no length
+        counted = rows_that_count(sample_weight, len(X)) if sample_weight is not None and has_rows else None
         found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted)
         if found is None:
             return X, None
