@@ -113,7 +113,23 @@ def _read_model(path: Path) -> SavedModel:
     """The model of a run folder or of a file."""
     from vaefast.files import model_file
 
-    return model_file.read(model_of(path))
+    saved = model_file.read(model_of(path))
+    check_readable(path, saved.model.likelihood)
+    return saved
+
+
+def check_readable(path: Path, likelihood: str) -> None:
+    """Refuse a model whose tables no command reads.
+
+    Raises
+    ------
+    DataError
+        Its columns are of different kinds.
+    """
+    if likelihood == "mixed":
+        raise DataError(
+            f"{path} is a model of columns of different kinds, which no command reads: take vaefast.load in Python"
+        )
 
 
 def _data(options: Options, saved: SavedModel) -> ScoredData:

@@ -14,7 +14,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, missing_of, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, check_readable, is_in_color, layer_of, missing_of, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     """
     from vaefast.data import Reading, numbers_of, read, read_numbers
 
+    check_readable(model, vae.likelihood_)
     name, known = str(Path(file).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
     if known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names

@@ -327,8 +327,6 @@ def _told_table(found: Table, inputs: Inputs, told: Told) -> Any:
     DataError
         A value, or what is told, does not fit the model.
     """
-    if inputs.schema is not None:
-        raise DataError("the model has columns of different kinds, which are read in Python alone: use vaefast.load")
     with _placed(found, inputs.names):
         table = inputs.table(found.X, shown(found.name))
     return found.told.beside(table, told)
