@@ -93,9 +93,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         A column that is not named here gets its kind from its values. Text and categories are `categorical`, or `binary` with
         two values, as truth values are. Whole numbers, by their type, are `binary` if there are two, `count` if none is
         negative and their standard deviation is more than 0.6 times their mean, and otherwise `real`. Other numbers are
-        `binary` if all are 0 or 1, `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a value
-        over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard deviations;
-        otherwise `real`. `column_types_` says which.
+        `binary` if all are 0 or 1, `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a
+        value over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard
+        deviations; otherwise `real`. `column_types_` says which.
 
         Columns of dates or other objects, columns with one text or a different text in nearly every row, and columns without
         values are left out of the model. A warning names them.
