@@ -127,8 +127,12 @@ def plain(kinds: dict[str, str], train: pd.DataFrame, missing: pd.DataFrame) -> 
 
 
 def iterative(kinds: dict[str, str], train: pd.DataFrame, missing: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """IterativeImputer on standardised numbers and one-hot categories, of which the largest is taken."""
-    levels = {name: sorted(train[name].unique(), key=str) for name, kind in kinds.items() if kind not in NUMBERS}
+    """IterativeImputer on standardised numbers and one-hot categories, of which the largest is taken.
+
+    The most frequent level has no column: each would be one less the others, which a regression finds and then knows nothing
+    else.
+    """
+    levels = {name: [*train[name].value_counts().index] for name, kind in kinds.items() if kind not in NUMBERS}
 
     def encoded(table: pd.DataFrame) -> NDArray[np.float64]:
         columns = []
@@ -136,7 +140,7 @@ def iterative(kinds: dict[str, str], train: pd.DataFrame, missing: pd.DataFrame,
             if name not in levels:
                 columns.append((table[[name]].to_numpy(float) - train[name].mean()) / train[name].std())
                 continue
-            hot = np.stack([(table[name] == level).to_numpy(float) for level in levels[name]], axis=1)
+            hot = np.stack([(table[name] == level).to_numpy(float) for level in levels[name][1:]], axis=1)
             hot[table[name].isna().to_numpy()] = np.nan
             columns.append(hot)
         return np.concatenate(columns, axis=1)
@@ -148,9 +152,10 @@ def iterative(kinds: dict[str, str], train: pd.DataFrame, missing: pd.DataFrame,
             filled[name] = whole[:, at] * train[name].std() + train[name].mean()
             at += 1
             continue
-        chosen = whole[:, at : at + len(levels[name])].argmax(axis=1)
+        others = whole[:, at : at + len(levels[name]) - 1]
+        chosen = np.column_stack([1 - others.sum(axis=1), others]).argmax(axis=1)
         filled[name] = np.array(levels[name], object)[chosen]
-        at += len(levels[name])
+        at += others.shape[1]
     return pd.DataFrame(filled, index=missing.index)
 
 

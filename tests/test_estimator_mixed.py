@@ -83,6 +83,8 @@ def test_a_table_of_different_kinds_takes_mixed_by_itself(fitted, people):
 def test_what_the_choice_of_a_likelihood_goes_by(people):
     generator = np.random.default_rng(0)
     floats = pd.DataFrame(generator.normal(size=(60, 3)), columns=list("abc"))
+    pairs = floats.assign(d=generator.poisson(2, 60))
+    pairs.columns = pd.MultiIndex.from_product([["a", "b"], [1, 2]])
     chosen = {
         "floats": (floats, "gaussian"),
         "floats of two sizes": (floats.assign(a=floats["a"].astype(np.float32)), "gaussian"),
@@ -99,6 +101,7 @@ def test_what_the_choice_of_a_likelihood_goes_by(people):
         "floats and text": (floats.assign(d=["x", "y"] * 30), "mixed"),
         "floats and numbers as text": (floats.assign(d=pd.Series(["1", "2"] * 30, dtype=object)), "gaussian"),
         "floats and a category": (floats.assign(d=pd.Categorical([1, 2] * 30)), "mixed"),
+        "pairs for names": (pairs, "gaussian"),
         "a frame, as an array": (people[["age", "visits"]].to_numpy(), "gaussian"),
     }  # fmt: skip
     for name, (table, likelihood) in chosen.items():

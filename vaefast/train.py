@@ -201,8 +201,10 @@ def _train_in(
     try:
         if resumed is None:
             state = start or initial_state(options.model, training, data.train)
-            state.second_moments[...] = training.second_moments
+            if training.second_moments or state.second_moments.any():  # zeros that nobody has written take no memory
+                state.second_moments[...] = training.second_moments
             engine.load_state(state)
+            del state  # the engine has a copy
         _train(engine, data, options, folder, position, keeper, board)
     except DivergenceError as error:
         kept = f"; checkpoint {keeper.number} in {folder.path} is the last good one" if keeper.number else ""

@@ -25,6 +25,7 @@ from vaefast.models.defaults import usual_binarization, usual_length
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
 from vaefast.tables import advice
+from vaefast.tables.counting import is_sparse
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
@@ -118,9 +119,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         How each feature is scaled for the networks. All results are in the units of the data. `standard` scales to mean 0 and
         standard deviation 1. `minmax` scales to [0, 1] and clips later values. None changes nothing. `grey` reads pictures
         with levels from 0 to 255, of any type, as numbers in [0, 1]; results are in [0, 1], too. `auto` is `standard` for a
-        Gaussian or Student-t likelihood and None for the others. If a few values, in one row of 50 at most, make the standard
-        deviation of a feature more than ten times that of the rest, `auto` leaves them out of mean and deviation and warns of
-        them.
+        Gaussian or Student-t likelihood and for columns of real numbers of `mixed`, and None for the others. If a few values,
+        in one row of 50 at most, make the standard deviation of a feature more than ten times that of the rest, `auto` leaves
+        them out of mean and deviation and warns of them.
 
         In training, values more than 100 deviations from the mean are cut there (10 in a feature with such values). Scores
         and log-densities are of the values as given. The learned standard deviation of a Gaussian stays above 0.01 in the
@@ -386,7 +387,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
-        counted = None if sample_weight is None or not hasattr(X, "__len__") else rows_that_count(sample_weight, len(X))
+        has_rows = hasattr(X, "__len__") and not is_sparse(X)  # a sparse table has no length
+        counted = rows_that_count(sample_weight, len(X)) if sample_weight is not None and has_rows else None
         found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted)
         if found is None:
             return X, None

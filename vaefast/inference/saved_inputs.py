@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,13 @@ def of_saved(saved: SavedModel) -> Inputs:
 
 
 def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float64]]) -> Inputs:
-    """The inputs whose `tensors` and `description` these are."""
+    """The inputs whose `tensors` and `description` these are.
+
+    Raises
+    ------
+    DataError
+        The columns of a table of different kinds are damaged.
+    """
     shift, scale, cut = (arrays.get(PREFIX + name) for name in ("shift", "scale", "cut"))
     constant, unseen = (None, None) if cut is None else (cut <= 0, cut < 0)
     # A model of the command line without this field reads bytes as grey levels; files of older versions say `grey_levels`.
@@ -51,23 +58,10 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
     unseen = unseen if unseen is not None and unseen.any() else None
     schema = None
     if likelihood == "mixed":
-        schema = _schema_of(about)
+        with _of_its("columns"):
+            schema = Schema.from_json(about["schema"])
         names = schema.encoded_names
     return Inputs(likelihood, about.get("scaling"), grey, shift, scale, constant, cut, names, unseen, schema)
-
-
-def _schema_of(about: Mapping[str, Any]) -> Schema:
-    """The columns of a table of different kinds.
-
-    Raises
-    ------
-    DataError
-        They are damaged.
-    """
-    try:
-        return Schema.from_json(about["schema"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError("what the model says of its columns is damaged: give another file") from error
 
 
 def told_of(about: Mapping[str, Any]) -> Told:
@@ -78,10 +72,17 @@ def told_of(about: Mapping[str, Any]) -> Told:
     DataError
         It is damaged.
     """
-    try:
+    with _of_its("covariates"):
         return Told.from_json(about)
+
+
+@contextlib.contextmanager
+def _of_its(what: str) -> Iterator[None]:
+    """Errors of reading what a model says of its columns, or of its covariates, as a DataError."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError("what the model says of its covariates is damaged: give another file") from error
+        raise DataError(f"what the model says of its {what} is damaged: give another file") from error
 
 
 def as_json(inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:

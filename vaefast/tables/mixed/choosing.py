@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaefast.errors import SettingsError
 from vaefast.tables.counting import looks_counted
-from vaefast.tables.mixed.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, Fields, fields_of, is_frame
+from vaefast.tables.mixed.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, Fields, fields_of, has_names, is_frame
 from vaefast.tables.mixed.schema import LeftOut, Schema, described
 
 # Columns that one warning names.
@@ -62,7 +62,7 @@ def find(
     if likelihood == "mixed" or column_types is not None:
         fields = fields_of(X, called)
         return Found(fields, *Schema.learned(fields, column_types, rows))
-    if scaling != "auto" or not is_frame(X) or _is_of_one_type(X):
+    if scaling != "auto" or not is_frame(X) or not has_names(X) or _is_of_one_type(X):
         return None
     fields = fields_of(X, called)
     return Found(fields, *Schema.learned(fields, None, rows)) if _differ(fields, rows) else None

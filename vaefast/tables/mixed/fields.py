@@ -91,6 +91,11 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "iloc")
 
 
+def has_names(X: Any) -> bool:
+    """Whether each column of a DataFrame has a name of its own that a model can keep."""
+    return X.columns.is_unique and all(_is_name(name) for name in X.columns)
+
+
 def fields_of(X: Any, called: str = "X") -> Fields:
     """The columns of a table, (N, columns).
 
@@ -112,10 +117,13 @@ def fields_of(X: Any, called: str = "X") -> Fields:
 
 
 def _name(name: Any, called: str) -> Name:
-    name = name.item() if isinstance(name, np.generic) else name
-    if not isinstance(name, (str, int)) or isinstance(name, bool):
+    if not _is_name(name):
         raise DataError(f"{called}: a column is called {name!r}: give columns names that are text or whole numbers")
-    return name
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
 
 
 def _of_array(X: Any, called: str) -> Fields:
