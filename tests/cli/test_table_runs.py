@@ -387,7 +387,7 @@ def test_two_ranks_train_on_a_table():
 @pytest.mark.parametrize(
     ("text", "flags", "words"),
     [
-        ("a,b\n1,2\n3,\n", (), "line 3, column 2 'b' is empty"),
+        ("a,b\n1,2\n3,\n", ("--likelihood", "poisson"), "line 3, column 2 'b' is missing"),
         ("a,b\n1,2\n3,inf\n", (), "line 3, column 2 'b' is inf"),
         ("a,b\n1.5,2\n", (), "holds 1 row: give at least 2"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--likelihood", "bernoulli"), "takes numbers in [0, 1]"),

@@ -10,6 +10,7 @@ import errno
 import gzip
 import io
 import json
+import math
 import os
 import re
 import select
@@ -60,7 +61,7 @@ FLAGS = {
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
     "--label", "--all-columns", "--color", "--scaling", "--test-fraction", "--encoder-input", "--zero-inflation",
-    "--input-dropout", "--layer", "--covariates", "--encode-covariates", "--size-factors",
+    "--input-dropout", "--layer", "--covariates", "--encode-covariates", "--size-factors", "--missing", "--missing-indicator",
     "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",
@@ -641,16 +642,15 @@ def with_value(value: float) -> Callable[[Path], str]:
         (corrupt_idx, ("bad-idx3-ubyte", "45")),
         (truncated_gzip, ("cut.gz",)),
         (unlike_counts, ("mine", "4 images", "3 labels")),
-        (with_value(np.nan), ("mine.npy", "row 2", "column 3", "nan")),
         (with_value(np.inf), ("mine.npy", "row 2", "column 3", "inf")),
     ],
-    ids=["missing", "corrupt IDX", "truncated gzip", "unlike counts", "NaN", "infinite"],
+    ids=["missing", "corrupt IDX", "truncated gzip", "unlike counts", "infinite"],
 )
 def test_wrong_data_are_one_line_and_exit_code_3(command, tmp_path, make, words):
     refused(command, 3, ("--data", make(tmp_path)), *words)
 
 
-@pytest.mark.parametrize("value", [1.5, -0.25])
+@pytest.mark.parametrize("value", [1.5, -0.25, math.nan])
 def test_numbers_that_are_no_grey_levels_are_refused_as_pictures(command, tmp_path, value):
     flags = "--data", with_value(value)(tmp_path), "--scaling", "grey"
     refused(command, 3, flags, "mine.npy", "row 2", "column 3", str(value))
