@@ -131,9 +131,9 @@ def test_every_engine_evaluates_a_model_of_any_objective():
         model.engine.close()
 
 
-def test_auto_prefers_an_engine_with_a_kernel():
-    chosen = measures.network(saved(), "auto", 1).engine_name
-    assert chosen == next(name for name in ENGINES if name != "cython")
+def test_auto_is_what_it_is_in_training():
+    """Every engine samples with kernels of its own: an evaluation compiles nothing where a training does not."""
+    assert measures.network(saved(), "auto", 1).engine_name == ENGINES[0]
 
 
 def test_active_units_by_their_threshold():
