@@ -12,7 +12,7 @@ cdef class Memory:
     unit
         The widest instruction set to use; "" for what the CPU has.
     plan
-        `vaefast.engines.plan.Plan`.
+        `vaefast.engines.plan.Plan`, or `TablePlan` where the columns are in blocks.
     likelihood
         0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial, 5 blocks of columns.
     own
@@ -84,8 +84,9 @@ cdef class Memory:
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
         self.twins = plan.twins
         self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
-        self.x_panels, self.indicators = plan.x_panels, plan.indicators
-        self.blocks, self.places, self.variables = plan.blocks, plan.places, plan.variables
+        if likelihood == BLOCKS:
+            self.x_panels, self.indicators = plan.x_panels, plan.indicators
+            self.blocks, self.places, self.variables = plan.blocks, plan.places, plan.variables
         self.likelihood, self.counted, self.own, self.part = likelihood, likelihood in (SHARES, NEGATIVE_BINOMIAL), own, part
         self.parameters, self.first_moments, self.second_moments = weights
         self.take_lists(lists)
