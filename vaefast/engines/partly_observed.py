@@ -22,7 +22,7 @@ Terms = TypeVar("Terms", BoundTerms, ImportanceTerms)
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
+class Divided:
     """Rows that were placed on two engines, and which are which, (n,) each."""
 
     complete: NDArray[np.int64]
@@ -70,7 +70,7 @@ class PartlyObserved:
         if gaps is None:
             return self.engine.place(values)
         complete, partly = np.flatnonzero(~gaps), np.flatnonzero(gaps)
-        return Halves(complete, partly, self.engine.place(values[complete]), self._for_gaps().place(values[partly]))
+        return Divided(complete, partly, self.engine.place(values[complete]), self._for_gaps().place(values[partly]))
 
     def warm_up(self, placed: Any) -> None:
         self.engine.warm_up(placed)
@@ -119,7 +119,7 @@ class PartlyObserved:
         terms_of: Callable[[Engine, Any, NDArray[np.int64] | None], Terms],
     ) -> Terms:
         """The terms of all rows, in their order."""
-        if not isinstance(placed, Halves):
+        if not isinstance(placed, Divided):
             return terms_of(self.engine, placed, examples)
         numbers = np.arange(len(placed)) if examples is None else examples
         second = terms_of(self._for_gaps(), placed.placed_partly, numbers[placed.partly])

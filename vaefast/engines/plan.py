@@ -110,7 +110,7 @@ class TableFields(NamedTuple):
     variables: NDArray[np.int64]  # (V, 2): the columns of each variable, one after the last
 
 
-# A type of its own: as fields of `Plan` they would add 0.7 s to the compilation of every other model.
+# A type of its own: as fields of `Plan` they would be compiled into the kernels of every other model.
 _tuple_of_fields: Any = collections.namedtuple
 TablePlan = _tuple_of_fields("TablePlan", (*Plan._fields, *TableFields._fields))
 
