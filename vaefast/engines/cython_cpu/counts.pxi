@@ -141,7 +141,7 @@ cdef class Counts(Pixels):
         cdef CountRows rows
         cdef index_t other
         rows.rows, rows.half, rows.pixels, rows.capacity = last - first, half, self.pixels, self.capacity
-        rows.stride, rows.twins, rows.scale = self.stride, self.twins, scale
+        rows.stride, rows.twins, rows.scale = self.sample_stride, self.twins, scale
         rows.begin, rows.end = self._half_begin(self.top, half) // self.twins, self._half_end(self.top, half) // self.twins
         self._take_matrices(&rows, first)
         self._take_lists(&rows, first)
@@ -160,12 +160,12 @@ cdef class Counts(Pixels):
 
     cdef int _take_matrices(self, CountRows* rows, index_t first) except -1 nogil:
         """Where the outputs, the rates and x of some rows stand."""
-        cdef index_t panels = panels_of(self.pixels), shift = first * PANEL
-        rows.outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, self.twins * panels, rows.rows)
+        cdef index_t panels = panels_of(self.pixels), shift = first * PANEL, stride = self.sample_stride
+        rows.outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, stride, self.twins * panels, rows.rows)
         rows.rates = self.buffer(self.rates, 0, panels * CHUNK_ROWS * PANEL)
         rows.target = NULL
         if self.likelihood == NEGATIVE_BINOMIAL:
-            rows.target = self.matrix(self.x + shift, panels, rows.rows)
+            rows.target = self.matrix(self.target + shift, stride, panels, rows.rows)
         return 0
 
     cdef int _take_lists(self, CountRows* rows, index_t first) except -1 nogil:

@@ -140,6 +140,7 @@ cdef enum:
     SOURCE_SPLIT = 10
     ACTIVATION = 11
     SOURCE_ACTIVATION = 12
+    ROWS = 13
     DYNAMIC = 0
     # Likelihoods; SHARES and NEGATIVE_BINOMIAL are those of counts, BLOCKS that of tables in blocks of columns.
     BERNOULLI = 0
@@ -172,13 +173,13 @@ cdef enum:
 
 _COLUMNS = (
     SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,
-    SOURCE_ACTIVATION, BLOCK_PIXELS, HALVES, KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE,
+    SOURCE_ACTIVATION, ROWS, BLOCK_PIXELS, HALVES, KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE,
     LAST_VARIABLE, BLOCK_FIELDS,
 )
 if _COLUMNS != (
     _plan.SOURCE, _plan.OUTPUT, _plan.D_SOURCE, _plan.D_OUTPUT, _plan.WEIGHT, _plan.BIAS, _plan.INPUTS, _plan.OUTPUTS,
-    _plan.OUTPUT_PANELS, _plan.SPLIT, _plan.SOURCE_SPLIT, _plan.ACTIVATION, _plan.SOURCE_ACTIVATION, _plan.BLOCK_PIXELS,
-    _plan.HALVES, _plan.KIND, _plan.FIRST_PANEL, _plan.PANELS, _plan.SCALE_PANEL, _plan.FREEDOM_PANEL, _plan.OWN,
+    _plan.OUTPUT_PANELS, _plan.SPLIT, _plan.SOURCE_SPLIT, _plan.ACTIVATION, _plan.SOURCE_ACTIVATION, _plan.ROWS,
+    _plan.BLOCK_PIXELS, _plan.HALVES, _plan.KIND, _plan.FIRST_PANEL, _plan.PANELS, _plan.SCALE_PANEL, _plan.FREEDOM_PANEL, _plan.OWN,
     _plan.FIRST_VARIABLE, _plan.LAST_VARIABLE, _plan.BLOCK_FIELDS,
 ):
     raise ImportError("the extension was built from other sources than vaefast/engines/plan.py; build it again")

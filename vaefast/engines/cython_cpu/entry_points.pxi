@@ -104,7 +104,7 @@ cdef class Worker(Importance):
                     rows = smaller(self.rows, self.order.shape[0] - begin)
                     self._load(begin, 0, rows)
                     self._encode(rows)
-                    self._from_panels(self.layers[self.heads, OUTPUT], heads, begin, rows)
+                    self._from_panels(self.heads, heads, begin, rows)
                     begin = self._next_block()
             finally:
                 restore_mode(mode)
@@ -122,7 +122,7 @@ cdef class Worker(Importance):
                     rows = smaller(self.rows, z.shape[0] - begin)
                     self._to_panels(z, begin, rows)
                     self._decode(rows)
-                    self._from_panels(self.layers[self.top, OUTPUT], logits, begin, rows)
+                    self._from_panels(self.top, logits, begin, rows)
                     begin = self._next_block()
             finally:
                 restore_mode(mode)

@@ -26,14 +26,14 @@ cdef class Forward(Tables):
     cdef int _dense_layer(self, index_t i, index_t first, index_t last, index_t half) except -1 nogil:
         """output = activation(source @ W + b) (5)."""
         cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), inputs = self.layers[i, INPUTS]
-        cdef index_t w_panel = inputs * PANEL, panels = end - begin
+        cdef index_t w_panel = inputs * PANEL, panels = end - begin, stride = self._stride(i)
         if panels <= 0 or last <= first:
             return 0
         self.kernels.product(
-            self.matrix(self.layers[i, SOURCE], panels_of(inputs), last), self.stride,
+            self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), last), stride,
             self.weight(self.layers[i, WEIGHT] + begin * w_panel, panels * w_panel), w_panel,
             self.weight(self.layers[i, BIAS] + begin * PANEL, panels * PANEL), PANEL,
-            self.matrix(self.layers[i, OUTPUT] + begin * self.stride, panels, last), self.stride, inputs, first, last, panels,
+            self.matrix(self.layers[i, OUTPUT] + begin * stride, stride, panels, last), stride, inputs, first, last, panels,
         )
         return self._activate(i, first, last, begin, end)
 
@@ -52,7 +52,7 @@ cdef class Forward(Tables):
             self._sum_columns(first, last, W, w_panel, bias, begin, panels)
             return self._activate(0, first, last, begin, end)
         for r in range(first, last):
-            out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1)
+            out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, self.stride, panels, 1)
             entry = r * self.pixels
             self.kernels.gather(
                 W, w_panel, &self.indices[entry], &self.values[entry], self.lengths[r], bias, out, self.stride, panels
@@ -74,7 +74,7 @@ cdef class Forward(Tables):
         block = 0
         while block < blocks:
             for r in range(first, last):
-                out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, panels, 1)
+                out = self.matrix(self.layers[0, OUTPUT] + begin * self.stride + r * PANEL, self.stride, panels, 1)
                 if block > 0:
                     start, s_panel = out, self.stride
                 entry = self.ends[r, block - 1] if block > 0 else 0
@@ -89,9 +89,9 @@ cdef class Forward(Tables):
         return 0
 
     cdef int _activate(self, index_t i, index_t first, index_t last, index_t begin, index_t end) except -1 nogil:
-        cdef index_t panel, start, size = (last - first) * PANEL
+        cdef index_t panel, start, size = (last - first) * PANEL, stride = self._stride(i)
         for panel in range(begin, end):
-            start = self.layers[i, OUTPUT] + panel * self.stride + first * PANEL
+            start = self.layers[i, OUTPUT] + panel * stride + first * PANEL
             self.kernels.activate(self.space(start, size), size, self.layers[i, ACTIVATION])
         return 0
 
@@ -99,18 +99,19 @@ cdef class Forward(Tables):
 
     cdef int _sample_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
         """z = mean + exp(log_std) * noise (2), and the KL of each row in nats (4)."""
-        cdef index_t r, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT], shift
+        cdef index_t r, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT], shift, stride = self.stride
         cdef float* noise = self.buffer(self.noise, 0, panels * PANEL)
         for r in range(first, last):
             shift = r * PANEL
             self.kernels.words(&self.latent_source, self.keys[begin + r], panels * PANEL, &self.latent_words[0])
             self.kl[begin + r] = self.kernels.sample(
-                &self.latent_words[0], noise, panels, self.stride, self.matrix(heads + shift, panels, 1),
-                self.matrix(heads + panels * self.stride + shift, panels, 1), self.matrix(self.z + shift, panels, 1),
-                self.matrix(self.std + shift, panels, 1), self.matrix(self.spread + shift, panels, 1),
+                &self.latent_words[0], noise, panels, stride, self.matrix(heads + shift, stride, panels, 1),
+                self.matrix(heads + panels * stride + shift, stride, panels, 1),
+                self.matrix(self.z + shift, stride, panels, 1), self.matrix(self.std + shift, stride, panels, 1),
+                self.matrix(self.spread + shift, stride, panels, 1),
             )
             # The draw fills whole panels, so the covariates come after it.
-            self._tell(self.order[begin + r], self.z, r, self.latent)
+            self._tell(self.order[begin + r], self.z, stride, r, self.latent)
         return 0
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:
@@ -133,7 +134,8 @@ cdef class Forward(Tables):
     cdef int _likelihood_rows(self, float scale, index_t begin, index_t first, index_t last, index_t half) except -1 nogil:
         """log p(x | z) of half of the pixels in nats; the decoder's outputs become their gradients; scale is 1 / B."""
         cdef index_t b = self._half_begin(self.top, half), e = self._half_end(self.top, half), rows = last - first, r
-        cdef index_t shift = first * PANEL, panels = panels_of(self.pixels), own = half * self.stride + first * PANEL
+        cdef index_t stride = self.sample_stride, shift = first * PANEL, own = half * stride + shift
+        cdef index_t panels = panels_of(self.pixels)
         cdef float* outputs
         cdef float* linear
         cdef float* product
@@ -146,16 +148,16 @@ cdef class Forward(Tables):
         if CHECKED:
             inside(begin + first, rows, self.log_likelihood.shape[1])
         terms = &self.log_likelihood[half, begin + first]
-        outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, panels, rows)
-        x = self.matrix(self.x + shift, panels, rows)
+        outputs = self.matrix(self.layers[self.top, OUTPUT] + shift, stride, panels, rows)
+        x = self.matrix(self.target + shift, stride, panels, rows)
         linear, product = self.space(self.linear + own, rows * PANEL), self.space(self.product + own, rows * PANEL)
         if self.likelihood == BERNOULLI:
-            self.kernels.bernoulli(outputs, x, self.stride, rows, b, e, self.pixels, scale, linear, product, terms)
+            self.kernels.bernoulli(outputs, x, stride, rows, b, e, self.pixels, scale, linear, product, terms)
         elif self.likelihood == GAUSSIAN:
             self.kernels.gaussian(
-                outputs, x, self.stride, rows, b, e, self.pixels, scale, self.weight(self.own, panels * PANEL), linear,
+                outputs, x, stride, rows, b, e, self.pixels, scale, self.weight(self.own, panels * PANEL), linear,
                 product, terms,
             )
         else:
-            self.kernels.continuous_bernoulli(outputs, x, self.stride, rows, b, e, self.pixels, scale, linear, terms)
+            self.kernels.continuous_bernoulli(outputs, x, stride, rows, b, e, self.pixels, scale, linear, terms)
         return 0

@@ -100,15 +100,16 @@ cdef class Importance(Weights):
         `ratio`, log p(x | z) to `log_likelihood`."""
         cdef index_t s, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT]
         cdef float* noise = self.buffer(self.noise, 0, panels * PANEL)
-        cdef float* mean = self.matrix(heads, panels, 1)
-        cdef float* log_std = self.matrix(heads + panels * self.stride, panels, 1)
+        cdef float* mean = self.matrix(heads, self.stride, panels, 1)
+        cdef float* log_std = self.matrix(heads + panels * self.stride, self.stride, panels, 1)
         for s in range(count):
             self.latent_source.step = <uint64_t>(begin + s)
             self.kernels.words(&self.latent_source, <uint64_t>key, panels * PANEL, &self.latent_words[0])
             self.ratio[s] = self.kernels.draw(
-                &self.latent_words[0], noise, panels, self.stride, mean, log_std, self.matrix(self.z + s * PANEL, panels, 1)
+                &self.latent_words[0], noise, panels, self.stride, mean, log_std,
+                self.matrix(self.z + s * PANEL, self.stride, panels, 1),
             )
-            self._tell(example, self.z, s, self.latent)
+            self._tell(example, self.z, self.stride, s, self.latent)
         self._decode(count)
         return self._score(0, count)
 
@@ -144,7 +145,9 @@ cdef class Importance(Weights):
         cdef TableRows table
         self._describe(&table)
         table.rows = count
-        table.outputs = self.matrix(self.layers[self.top, OUTPUT], self.layers[self.top, OUTPUT_PANELS], count)
+        table.outputs = self.matrix(
+            self.layers[self.top, OUTPUT], self._stride(self.top), self.layers[self.top, OUTPUT_PANELS], count
+        )
         self.kernels.expect_rows(&table)
         for j in range(count):
             self.ratio[j] = exp_of_double(log_w[j] - largest)

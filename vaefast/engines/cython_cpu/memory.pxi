@@ -1,6 +1,7 @@
 # `Memory`: which arrays a worker reads and writes, ranges of them, where workers meet, and copies into panels and back.
-# Dimensions: B rows of a minibatch, n examples of a call, X pixels, Z latents. A matrix in panels is (rows, width), 16 columns
-# a panel; element (i, j) stands at j // 16 * stride + i * 16 + j % 16 (vaefast/models/layout.py).
+# Dimensions: B rows of a minibatch, n examples of a call, X pixels, Z latents, k samples of the latents an example. A matrix
+# in panels is (rows, width), 16 columns a panel; element (i, j) stands at j // 16 * stride + i * 16 + j % 16
+# (vaefast/models/layout.py). Its stride is that of its rows: of examples, or of samples, which are k times as many.
 
 cdef class Memory:
     """One thread's view of a model: memory that it shares with the others, and buffers of its own.
@@ -31,7 +32,8 @@ cdef class Memory:
     cdef const Kernels* kernels
     cdef index_t number, workers, groups, partners
     cdef const int64_t[:, ::1] layers
-    cdef index_t heads, top, rows, stride, pixels, latent_panels, x, z, std, spread, d_z, linear, product, twins
+    cdef index_t heads, top, rows, samples, stride, sample_stride, pixels, latent_panels, twins
+    cdef index_t x, target, z, std, spread, d_z, linear, product
     cdef index_t latent, told, seen, z_panels, x_panels, indicators
     cdef const int64_t[:, ::1] blocks, variables
     cdef const int64_t[::1] places
@@ -79,8 +81,9 @@ cdef class Memory:
         self.partners = HALVES if workers % HALVES == 0 else 1
         self.groups = workers // self.partners
         self.layers, self.heads, self.top = plan.layers, plan.heads, plan.layers.shape[0] - 1
-        self.rows, self.stride, self.pixels = plan.rows, plan.rows * PANEL, plan.pixels
-        self.latent_panels, self.x, self.z, self.std = plan.latent_panels, plan.x, plan.z, plan.std
+        self.rows, self.samples, self.pixels, self.latent_panels = plan.rows, plan.samples, plan.pixels, plan.latent_panels
+        self.stride, self.sample_stride = plan.rows * PANEL, plan.rows * plan.samples * PANEL
+        self.x, self.target, self.z, self.std = plan.x, plan.target, plan.z, plan.std
         self.spread, self.d_z, self.linear, self.product = plan.spread, plan.d_z, plan.linear, plan.product
         self.twins = plan.twins
         self.latent, self.told, self.seen, self.z_panels = plan.latent, plan.covariates, plan.seen, plan.z_panels
@@ -116,9 +119,13 @@ cdef class Memory:
             inside(start, extent, self.workspace.shape[0])
         return &self.workspace[start]
 
-    cdef inline float* matrix(self, index_t start, index_t panels, index_t rows) except NULL nogil:
+    cdef inline float* matrix(self, index_t start, index_t stride, index_t panels, index_t rows) except NULL nogil:
         """Rows of a matrix in the workspace."""
-        return self.space(start, (panels - 1) * self.stride + rows * PANEL)
+        return self.space(start, (panels - 1) * stride + rows * PANEL)
+
+    cdef inline index_t _stride(self, index_t i) noexcept nogil:
+        """From a panel of a layer's input, or output, to the next."""
+        return self.layers[i, ROWS] * PANEL
 
     cdef inline float* weight(self, index_t start, index_t extent) except NULL nogil:
         if CHECKED:
@@ -176,27 +183,28 @@ cdef class Memory:
         for j in range(PANEL):
             target[j] = source[j]
 
-    cdef int _tell(self, index_t example, index_t start, index_t row, index_t column) except -1 nogil:
+    cdef int _tell(self, index_t example, index_t start, index_t stride, index_t row, index_t column) except -1 nogil:
         """The covariates of an example, (C,), to a row of a matrix in panels in the workspace, from this column on."""
         cdef index_t c, place
         if CHECKED:
             inside(example * self.told, self.told, self.covariates.shape[0])
         for c in range(self.told):
-            place = start + ((column + c) >> 4) * self.stride + row * PANEL + ((column + c) & 15)
+            place = start + ((column + c) >> 4) * stride + row * PANEL + ((column + c) & 15)
             self.space(place, 1)[0] = self.covariates[example * self.told + c]
         return 0
 
-    cdef int _from_panels(self, index_t offset, float[:, ::1] out, index_t begin, index_t rows) except -1 nogil:
-        """The first rows of a matrix in panels, to a plain one whose width is whole panels."""
-        cdef index_t r, panel
+    cdef int _from_panels(self, index_t i, float[:, ::1] out, index_t begin, index_t rows) except -1 nogil:
+        """The first rows of a layer's output, to a plain matrix whose width is whole panels."""
+        cdef index_t r, panel, offset = self.layers[i, OUTPUT], stride = self._stride(i)
         for r in range(rows):
             for panel in range(out.shape[1] // PANEL):
-                self._copy(self.space(offset + panel * self.stride + r * PANEL, PANEL), &out[begin + r, panel * PANEL])
+                self._copy(self.space(offset + panel * stride + r * PANEL, PANEL), &out[begin + r, panel * PANEL])
         return 0
 
     cdef int _to_panels(self, const float[:, ::1] matrix, index_t begin, index_t rows) except -1 nogil:
-        cdef index_t r, panel
+        """Rows of a plain matrix to those of z."""
+        cdef index_t r, panel, stride = self.sample_stride
         for r in range(rows):
             for panel in range(matrix.shape[1] // PANEL):
-                self._copy(&matrix[begin + r, panel * PANEL], self.space(self.z + panel * self.stride + r * PANEL, PANEL))
+                self._copy(&matrix[begin + r, panel * PANEL], self.space(self.z + panel * stride + r * PANEL, PANEL))
         return 0

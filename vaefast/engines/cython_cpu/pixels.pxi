@@ -68,7 +68,7 @@ cdef class Pixels(Memory):
                 if self.seen != self.x:
                     for panel in range(panels_of(self.pixels)):
                         self._copy(levels + panel * PANEL, self.space(self.seen + panel * self.stride + r * PANEL, PANEL))
-                    self._tell(example, self.seen, r, self.pixels)
+                    self._tell(example, self.seen, self.stride, r, self.pixels)
         return 0
 
     cdef int _levels(self, index_t start, index_t size, bint lists, uint64_t key, float* levels) except -1 nogil:
@@ -123,13 +123,13 @@ cdef class Pixels(Memory):
 
     cdef int _place_pixels(self, index_t first, index_t last, index_t half) except -1 nogil:
         """x, half of its columns, from the lists: what the likelihood compares the logits with."""
-        cdef index_t panel, r, i, p, start, stop
+        cdef index_t panel, r, i, p, start, stop, stride = self.sample_stride, size = (last - first) * PANEL
         for panel in range(self._half_begin(self.top, half), self._half_end(self.top, half)):
-            self._zero(self.space(self.x + panel * self.stride + first * PANEL, (last - first) * PANEL), (last - first) * PANEL)
+            self._zero(self.space(self.target + panel * stride + first * PANEL, size), size)
         for r in range(first, last):
             start = self.middles[r] if half == 1 else 0
             stop = self.lengths[r] if half == 1 else self.middles[r]
             for i in range(r * self.pixels + start, r * self.pixels + stop):
                 p = self.indices[i]
-                self.workspace[self.x + r * PANEL + (p >> 4) * self.stride + (p & 15)] = self.values[i]
+                self.workspace[self.target + r * PANEL + (p >> 4) * stride + (p & 15)] = self.values[i]
         return 0

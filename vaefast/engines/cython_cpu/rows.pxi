@@ -110,6 +110,7 @@ cdef class Rows(Forward):
         in every step. The small d_output is transposed instead, 16 rows and TRANSPOSED_PANELS of its panels at a time.
         """
         cdef index_t begin = self._half_begin(i, half), end = self._half_end(i, half), block = begin, stop, panel, columns
+        cdef index_t stride = self._stride(i)
         cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, t_panel
         cdef index_t out = (2 * turn + half) * self.part, p_panel = panels_of(inputs) * BLOCK, rows = panels_of(last - first)
         cdef const float* start = self.buffer(self.zeros, 0, PANEL)
@@ -128,7 +129,7 @@ cdef class Rows(Forward):
             self.buffer(self.transposed, 0, rows * t_panel)
             for panel in range(block, stop):
                 self.kernels.transpose(
-                    self.space(self.layers[i, D_OUTPUT] + panel * self.stride + first * PANEL, (last - first) * PANEL),
+                    self.space(self.layers[i, D_OUTPUT] + panel * stride + first * PANEL, (last - first) * PANEL),
                     last - first, &self.transposed[(panel - block) * BLOCK], t_panel,
                 )
             columns = smaller(self.layers[i, OUTPUTS], stop * PANEL) - block * PANEL
@@ -147,11 +148,11 @@ cdef class Rows(Forward):
         (9, 10)."""
         cdef index_t panels = panels_of(self.layers[i, INPUTS]), panel, shift, size = (last - first) * PANEL
         cdef index_t begin = self.layers[i, SOURCE_SPLIT] if half == 1 else 0
-        cdef index_t end = panels if half == 1 else self.layers[i, SOURCE_SPLIT]
+        cdef index_t end = panels if half == 1 else self.layers[i, SOURCE_SPLIT], stride = self._stride(i)
         if size <= 0:
             return 0
         for panel in range(begin, end):
-            shift = panel * self.stride + first * PANEL
+            shift = panel * stride + first * PANEL
             self._fold_panel(turn, panel, panels, self.layers[i, D_SOURCE] + shift, last - first)
             self.kernels.slope(
                 self.space(self.layers[i, D_SOURCE] + shift, size), self.space(self.layers[i, SOURCE] + shift, size), size,

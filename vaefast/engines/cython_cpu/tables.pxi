@@ -24,11 +24,11 @@ cdef class Tables(Counts):
             for i in range(self.pixels):
                 values[i] = values[i] if levels[i] == levels[i] else levels[i]
             self.kernels.place_table(
-                &table, values, self.matrix(self.x + r * PANEL, self.x_panels, 1),
-                self.matrix(self.seen + r * PANEL, seen_panels, 1),
+                &table, values, self.matrix(self.x + r * PANEL, self.stride, self.x_panels, 1),
+                self.matrix(self.seen + r * PANEL, self.stride, seen_panels, 1),
             )
             if self.layers[0, INPUTS] > column:
-                self._tell(self.order[begin + r], self.seen, r, column)
+                self._tell(self.order[begin + r], self.seen, self.stride, r, column)
         return 0
 
     cdef int _score_table(
@@ -44,9 +44,9 @@ cdef class Tables(Counts):
             inside(begin + first, rows, self.log_likelihood.shape[1])
         table.rows, table.scale, table.gradient = rows, scale, gradient
         table.outputs = self.matrix(
-            self.layers[self.top, OUTPUT] + first * PANEL, self.layers[self.top, OUTPUT_PANELS], rows
+            self.layers[self.top, OUTPUT] + first * PANEL, self._stride(self.top), self.layers[self.top, OUTPUT_PANELS], rows
         )
-        table.x = self.matrix(self.x + first * PANEL, self.x_panels, rows)
+        table.x = self.matrix(self.x + first * PANEL, self.stride, self.x_panels, rows)
         table.totals = self.space(self.linear + first * PANEL, rows * PANEL)
         table.log_likelihood = &self.log_likelihood[0, begin + first]
         self.kernels.block_rows(&table)

@@ -42,12 +42,12 @@ cdef class Weights(Rows):
     cdef int _update_panels(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
         """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8)."""
         cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, panels = last - first
-        cdef index_t w = self.layers[i, WEIGHT] + first * w_panel
-        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * self.stride
+        cdef index_t w = self.layers[i, WEIGHT] + first * w_panel, stride = self._stride(i)
+        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * stride
         self.weight(w, panels * w_panel)
         self.kernels.update(
-            self.matrix(self.layers[i, SOURCE], panels_of(inputs), B), self.stride,
-            self.matrix(d_output, panels, B), self.stride, &self.parameters[w], &self.first_moments[w],
+            self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), B), stride,
+            self.matrix(d_output, stride, panels, B), stride, &self.parameters[w], &self.first_moments[w],
             &self.second_moments[w], w_panel, inputs, B, panels,
             self.buffer(self.gradient, 0, panels * self.kernels.gradient_rows * PANEL), adam,
         )
@@ -55,11 +55,11 @@ cdef class Weights(Rows):
 
     cdef int _update_bias(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
         """d_b = ones (1, B) @ d_output (B, outputs), so that rows are summed in the order of every other product."""
-        cdef index_t panels = last - first, b = self.layers[i, BIAS] + first * PANEL
-        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * self.stride
+        cdef index_t panels = last - first, b = self.layers[i, BIAS] + first * PANEL, stride = self._stride(i)
+        cdef index_t d_output = self.layers[i, D_OUTPUT] + first * stride
         cdef float* gradient = self.buffer(self.gradient, 0, panels * PANEL)
         self.kernels.product(
-            self.buffer(self.ones, 0, B), PANEL, self.matrix(d_output, panels, B), self.stride,
+            self.buffer(self.ones, 0, B), PANEL, self.matrix(d_output, stride, panels, B), stride,
             self.buffer(self.zeros, 0, PANEL), 0, gradient, PANEL, B, 0, 1, panels,
         )
         self._adam(gradient, b, panels, adam)
@@ -94,7 +94,7 @@ cdef class Weights(Rows):
         """The gradient of a block of pixels from k, image after image: each adds its d_output to the rows of its pixels."""
         cdef index_t g_panel = (BLOCK_PIXELS + 1) * PANEL, block = k // BLOCK_PIXELS, panels = end - begin, b, start, count, entry
         cdef float* gradient = self.buffer(self.gradient, 0, panels * g_panel)
-        cdef const float* d_output = self.matrix(self.layers[0, D_OUTPUT] + begin * self.stride, panels, B)
+        cdef const float* d_output = self.matrix(self.layers[0, D_OUTPUT] + begin * self.stride, self.stride, panels, B)
         self._zero(gradient, panels * g_panel)
         for b in range(B):
             start = self.ends[b, block - 1] if block > 0 else 0
@@ -119,24 +119,24 @@ cdef class Weights(Rows):
 
     cdef int _update_x_log_std(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_std of one panel of pixels (20), and Adam on it."""
-        cdef index_t place = self.own + panel * PANEL
+        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         self.kernels.x_log_std_gradient(
-            self.matrix(self.layers[self.top, D_OUTPUT] + panel * self.stride, 1, B), B, self.weight(place, PANEL),
+            self.matrix(self.layers[self.top, D_OUTPUT] + panel * stride, stride, 1, B), B, self.weight(place, PANEL),
             smaller(PANEL, self.pixels - panel * PANEL), gradient,
         )
         return self._adam(gradient, place, 1, adam)
 
     cdef int _update_own(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """What the block that has this panel of outputs learns of its columns (20), (55), and Adam on it."""
-        cdef index_t b, place
+        cdef index_t b, place, stride = self.sample_stride
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         cdef const float* parts
         for b in range(self.blocks.shape[0]):
             if self.blocks[b, OWN] < 0 or not 0 <= panel - self.blocks[b, FIRST_PANEL] < self.blocks[b, PANELS]:
                 continue
             place, parts = self.blocks[b, OWN] + (panel - self.blocks[b, FIRST_PANEL]) * PANEL, self.matrix(
-                self.x + panel * self.stride, 1, B
+                self.target + panel * stride, stride, 1, B
             )
             if self.blocks[b, KIND] == COUNTED_COLUMNS:
                 self.kernels.dispersion_gradient(parts, B, self.weight(place, PANEL), gradient)
@@ -147,10 +147,10 @@ cdef class Weights(Rows):
 
     cdef int _update_x_log_dispersion(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_dispersion of one panel of columns (55), and Adam on it."""
-        cdef index_t place = self.own + panel * PANEL
+        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         self.kernels.dispersion_gradient(
-            self.matrix(self.x + panel * self.stride, 1, B), B, self.weight(place, PANEL), gradient
+            self.matrix(self.target + panel * stride, stride, 1, B), B, self.weight(place, PANEL), gradient
         )
         return self._adam(gradient, place, 1, adam)
 
