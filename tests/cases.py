@@ -25,6 +25,7 @@ class Case:
     floats: bool = False
     sized: bool = False  # whether rows of counts have sizes of their own
     missing: float = 0.0  # share of the variables that were not observed
+    precision: str = "float32"
 
     def values(self) -> np.ndarray | CountRows | Conditioned:
         """Images or counts, (examples, X), with the sizes and the covariates that the case has."""
@@ -231,6 +232,17 @@ BLOCK_CASES += [
     if case.name == name
 ]
 CASES += BLOCK_CASES
+# Products of rounded factors: every shape, likelihood and kind of column once. They are not among CASES, whose tolerances
+# are those of float32.
+BF16_CASES = [
+    replace(case, name=f"bf16 {case.name}", precision="bf16")
+    for case in CASES
+    if case in BERNOULLI
+    or case.name.endswith(("gaussian tanh", "gaussian no hidden layer", "continuous-bernoulli odd sizes"))
+    or case.name.endswith(("negative-binomial many rows", "multinomial wide", "poisson tanh"))
+    or case in COVARIATE_CASES[1::3]
+    or case in BLOCK_CASES[::3]
+]
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {

@@ -36,6 +36,14 @@ def normals(seed, purpose, step, example, count):
     return out[:count]
 
 
+def rounded(value, bits=8):
+    """To so many significant bits, of two nearest numbers the even one, by the rounding of Python's integers."""
+    if math.isnan(value) or math.isinf(value):
+        return value
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2**bits), exponent - bits)
+
+
 def softplus(a):
     return a + math.log1p(math.exp(-a)) if a > 0 else math.log1p(math.exp(a))
 

@@ -242,10 +242,10 @@ def test_tf32_rounds_the_factors_of_products_and_nothing_else(toy, chain, monkey
     reference is at least five times as far away as is allowed, so rounding is seen too.
     """
 
-    def dense(parameters, name, inputs):
+    def dense(parameters, name, inputs, _):
         return tf32(inputs) @ tf32(parameters[f"{name}.weight"]) + parameters[f"{name}.bias"]
 
-    def dense_backward(parameters, gradients, name, inputs, d_a):
+    def dense_backward(parameters, gradients, name, inputs, d_a, _):
         gradients[f"{name}.weight"] = tf32(inputs.T) @ tf32(d_a)
         gradients[f"{name}.bias"] = d_a.sum(axis=0)
         return tf32(d_a) @ tf32(parameters[f"{name}.weight"].T)

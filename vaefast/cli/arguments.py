@@ -195,7 +195,8 @@ def _add_engine(add: Add) -> None:
         "fastest CPU engine that works here)")  # fmt: skip
     add_threads(add)
     add("--precision", choices=PRECISIONS, help="precision of the factors in matrix products; tf32 is for the tensor cores of "
-        f"engine cuda (default: {training.precision})")  # fmt: skip
+        "engine cuda; bf16, bfloat16 in all layers but the first, is for CPUs, and fast on those with AVX512-BF16 "
+        f"(default: {training.precision})")  # fmt: skip
     add("--distributed", choices=("auto", "mpi"), help="train on all ranks of an MPI job; auto does so if mpiexec has started "
         "several (default: auto; needs the extra mpi)")  # fmt: skip
     add("--deterministic-reduction", action="store_true", help="add the gradients in the order of the ranks, so that the same "

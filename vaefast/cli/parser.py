@@ -54,7 +54,7 @@ SYNONYMS = {
     "min-improvement": "tol, min-delta",
     "clip-norm": "clip, grad-clip, clip-grad, gradient-clip-val, max-grad-norm, clip-grad-norm",
     "seed": "random-state, random-seed, rng-seed, manual-seed",
-    "precision": "dtype, amp, fp16",
+    "precision": "dtype, amp, fp16, bfloat16",
     "threads": "workers, num-workers, n-workers, n-jobs, jobs, num-threads, n-threads, nthreads, nproc, cores",
     "out": "output, outdir, out-dir, output-dir, output-file, save-dir, save-path, save, log-dir, logdir, results, run-dir, o",
     "checkpoint-every": "save-every, save-freq, save-interval, checkpoint-interval",

@@ -28,15 +28,17 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 SEVERAL_RANKS = "training over several ranks"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "missing values")
+NOT_OVER_RANKS = (*COUNTS, *TABLES, "covariates", "precision bf16")
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
         "objective beta", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
+        "several samples", "a sampled KL", "gradient clipping", "precision tf32", "precision bf16", SEVERAL_RANKS,
     ),
-    "numba": ("precision tf32",),
+    "numba": ("precision tf32", "precision bf16"),
     "cuda": (
         *COUNTS, *TABLES, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
-        "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", SEVERAL_RANKS,
+        "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", "precision bf16",
+        SEVERAL_RANKS,
     ),
     "reference": ("precision tf32", SEVERAL_RANKS),
 }  # fmt: skip
@@ -51,6 +53,7 @@ def needs(model: ModelSettings, training: TrainingSettings) -> tuple[str, ...]:
         "several samples": objective.samples > 1,
         "a sampled KL": objective.kl == "sampled",
         "precision tf32": training.precision == "tf32",
+        "precision bf16": training.precision == "bf16",
         "gradient clipping": training.clip_norm is not None,
     }
     wanted = (extra for extra, needed in extras.items() if needed)
@@ -67,7 +70,7 @@ def choose(name: str, needed: Collection[str] = ()) -> str:
     EngineUnavailable
         It cannot run here, or lacks what is needed; the message holds the reason and the remedy.
     """
-    if SEVERAL_RANKS in needed and (missing := [need for need in needed if need in (*COUNTS, *TABLES, "covariates")]):
+    if SEVERAL_RANKS in needed and (missing := [need for need in needed if need in NOT_OVER_RANKS]):
         raise EngineUnavailable(f"{SEVERAL_RANKS} has no {missing[0]}: train in one process, on all its cores")
     if name == "auto":
         return _best(needed)

@@ -6,6 +6,7 @@ the array; a number in parentheses is an equation of DERIVATION.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from vaefast.engines.objectives import (
     normalised_weights,
     value_and_credit,
 )
-from vaefast.models import blocks, counts, noise
+from vaefast.models import bfloat16, blocks, counts, noise
 from vaefast.models.columns import Blocks, blocks_of
 from vaefast.models.conditions import Conditioned, beside, parted
 from vaefast.models.count_rows import CountRows
@@ -33,9 +34,16 @@ from vaefast.models.settings import COUNT_LIKELIHOODS, AdamSettings, ModelSettin
 
 Array = NDArray[np.floating]
 Parameters = dict[str, Array]
+# What the factors of a product become before it.
+Rounding = Callable[[Array], Array]
 
 # Images scored at a time: bounds the memory of evaluation and changes no result.
 EVALUATION_ROWS = 500
+
+
+def unrounded(values: Array) -> Array:
+    """The values as they are."""
+    return values
 
 
 def sample_diagonal_gaussian(mean: Array, log_std: Array, standard_normals: Array) -> Array:
@@ -160,38 +168,49 @@ class ForwardPass:
     decoder: list[Array]  # [z (B k, Z), with covariates (B k, Z + C); g1 (B k, H), g2 (B k, H), ...]
     logits: Array  # (B k, X); the means of a Gaussian likelihood
     zero_logits: Array | None = None  # (B k, X), with zero inflation
+    rounded: Rounding = unrounded  # the factors of its products, and so of those of the backward pass
 
 
 def forward(
-    parameters: Parameters, x: Array, standard_normals: Array, activation: str, covariates: Array | None = None
+    parameters: Parameters,
+    x: Array,
+    standard_normals: Array,
+    activation: str,
+    covariates: Array | None = None,
+    rounded: Rounding = unrounded,
 ) -> ForwardPass:
     """Both networks and the sampling between them; x is (B, X), the noise (B k, Z) for k samples an image.
 
-    The decoder sees `covariates`, (B, C), beside z.
+    The decoder sees `covariates`, (B, C), beside z. `rounded` is what the factors of products become, but for those of the
+    first layer, which are data.
     """
-    encoder, mean, log_std = encode(parameters, x, activation)
+    encoder, mean, log_std = encode(parameters, x, activation, rounded)
     samples = len(standard_normals) // len(x)
     c = bounded(log_std)  #                                                                                  (43)
     z = sample_diagonal_gaussian(np.repeat(mean, samples, axis=0), np.repeat(c, samples, axis=0), standard_normals)
-    decoder, logits = decode(parameters, beside(z, covariates), activation)
-    return ForwardPass(encoder, mean, log_std, z, decoder, logits, decode_zeros(parameters, decoder[-1]))
+    decoder, logits = decode(parameters, beside(z, covariates), activation, rounded)
+    zero_logits = decode_zeros(parameters, decoder[-1], rounded)
+    return ForwardPass(encoder, mean, log_std, z, decoder, logits, zero_logits, rounded)
 
 
-def encode(parameters: Parameters, x: Array, activation: str) -> tuple[list[Array], Array, Array]:
+def encode(
+    parameters: Parameters, x: Array, activation: str, rounded: Rounding = unrounded
+) -> tuple[list[Array], Array, Array]:
     """The recognition network: its hidden layers [x, h1, ...], mean and log_std without its bounds, both (B, Z)."""
-    layers = _hidden_layers(parameters, "encoder", x, activation)
-    mean = _dense(parameters, "mean", layers[-1])
-    log_std = _dense(parameters, "log_std", layers[-1])
+    layers = _hidden_layers(parameters, "encoder", x, activation, rounded)
+    of_heads = unrounded if len(layers) == 1 else rounded  # without hidden layers they are the first layer
+    mean = _dense(parameters, "mean", layers[-1], of_heads)
+    log_std = _dense(parameters, "log_std", layers[-1], of_heads)
     return layers, mean, log_std
 
 
-def decode(parameters: Parameters, z: Array, activation: str) -> tuple[list[Array], Array]:
+def decode(parameters: Parameters, z: Array, activation: str, rounded: Rounding = unrounded) -> tuple[list[Array], Array]:
     """The generator network: its hidden layers [z, g1, ...] and the logits, or Gaussian means, (B, X); of blocks (B, O).
 
     z is (B, Z), or (B, Z + C) with covariates.
     """
-    layers = _hidden_layers(parameters, "decoder", z, activation)
-    return layers, np.concatenate([_dense(parameters, name, layers[-1]) for name in _outputs(parameters)], axis=1)
+    layers = _hidden_layers(parameters, "decoder", z, activation, rounded)
+    return layers, np.concatenate([_dense(parameters, name, layers[-1], rounded) for name in _outputs(parameters)], axis=1)
 
 
 def _outputs(parameters: Parameters) -> list[str]:
@@ -200,9 +219,9 @@ def _outputs(parameters: Parameters) -> list[str]:
     return [name for name in names if name.startswith("logits") or name in ("scales", "freedoms")]
 
 
-def decode_zeros(parameters: Parameters, g: Array) -> Array | None:
+def decode_zeros(parameters: Parameters, g: Array, rounded: Rounding = unrounded) -> Array | None:
     """The second output of a zero-inflated likelihood, (B, X), from the decoder's last hidden layer; None without one."""
-    return _dense(parameters, "zero_logits", g) if "zero_logits.weight" in parameters else None
+    return _dense(parameters, "zero_logits", g, rounded) if "zero_logits.weight" in parameters else None
 
 
 def backward(
@@ -224,6 +243,7 @@ def backward(
     if credit is None:
         credit = Credit(np.ones((B, 1), pass_.mean.dtype), np.ones(Z, pass_.mean.dtype), False)
     gradients: Parameters = {}
+    rounded = pass_.rounded
 
     x = pass_.encoder[0] if x is None else x
     d_logits, d_zero_logits = _likelihood_backward(
@@ -233,19 +253,19 @@ def backward(
     d_g, first = np.zeros_like(pass_.decoder[-1]), 0
     for name in _outputs(parameters):
         last = first + parameters[f"{name}.bias"].size
-        d_g = d_g + _dense_backward(parameters, gradients, name, pass_.decoder[-1], d_logits[:, first:last])
+        d_g = d_g + _dense_backward(parameters, gradients, name, pass_.decoder[-1], d_logits[:, first:last], rounded)
         first = last
     if d_zero_logits is not None:
-        d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits)
+        d_g = d_g + _dense_backward(parameters, gradients, "zero_logits", pass_.decoder[-1], d_zero_logits, rounded)
     # Nothing comes before the covariates, which are the columns from Z on.                                  (59)
-    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation)[:, :Z]  # (B k, Z)
+    d_z = _hidden_backward(parameters, gradients, "decoder", pass_.decoder, d_g, activation, rounded)[:, :Z]  # (B k, Z)
     d_mean, d_log_std = _sampling_backward(pass_, d_z, standard_normals, credit)
 
     # mean = h2 @ W_mean + b_mean, log_std = h2 @ W_log_std + b_log_std                                       (5)
-    h = pass_.encoder[-1]
-    d_h = _dense_backward(parameters, gradients, "mean", h, d_mean)
-    d_h = d_h + _dense_backward(parameters, gradients, "log_std", h, d_log_std)  #                           (13)
-    _hidden_backward(parameters, gradients, "encoder", pass_.encoder, d_h, activation)
+    h, of_heads = pass_.encoder[-1], unrounded if len(pass_.encoder) == 1 else rounded
+    d_h = _dense_backward(parameters, gradients, "mean", h, d_mean, of_heads)
+    d_h = d_h + _dense_backward(parameters, gradients, "log_std", h, d_log_std, of_heads)  #                 (13)
+    _hidden_backward(parameters, gradients, "encoder", pass_.encoder, d_h, activation, rounded)
     return gradients
 
 
@@ -357,35 +377,49 @@ def adam_step(state: State, gradient: Array, adam: AdamSettings, learning_rate: 
     state.parameters -= rate * m_hat / (np.sqrt(v_hat) + adam.epsilon)
 
 
-def _hidden_layers(parameters: Parameters, network: str, inputs: Array, activation: str) -> list[Array]:
+def _hidden_layers(parameters: Parameters, network: str, inputs: Array, activation: str, rounded: Rounding) -> list[Array]:
     layers = [inputs]
-    while f"{network}.{len(layers) - 1}.weight" in parameters:
-        a = _dense(parameters, f"{network}.{len(layers) - 1}", layers[-1])
+    while (name := f"{network}.{len(layers) - 1}") + ".weight" in parameters:
+        a = _dense(parameters, name, layers[-1], _rounding(name, rounded))
         layers.append(np.maximum(a, 0) if activation == "relu" else np.tanh(a))
     return layers
 
 
 def _hidden_backward(
-    parameters: Parameters, gradients: Parameters, network: str, layers: list[Array], d_h: Array, activation: str
+    parameters: Parameters,
+    gradients: Parameters,
+    network: str,
+    layers: list[Array],
+    d_h: Array,
+    activation: str,
+    rounded: Rounding,
 ) -> Array:
     """From the gradient of the last hidden layer to that of the network's input, (B, inputs)."""
     for i in reversed(range(len(layers) - 1)):
-        h = layers[i + 1]
+        h, name = layers[i + 1], f"{network}.{i}"
         # h = relu(a) (9) or h = tanh(a) (10)
         d_a = d_h * (h > 0) if activation == "relu" else d_h * (1 - h**2)
-        d_h = _dense_backward(parameters, gradients, f"{network}.{i}", layers[i], d_a)
+        d_h = _dense_backward(parameters, gradients, name, layers[i], d_a, _rounding(name, rounded))
     return d_h
 
 
-def _dense(parameters: Parameters, name: str, inputs: Array) -> Array:
-    return inputs @ parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
+def _rounding(layer: str, rounded: Rounding) -> Rounding:
+    """The factors of a hidden layer's products: those of the first one are not rounded."""
+    return unrounded if layer == "encoder.0" else rounded
 
 
-def _dense_backward(parameters: Parameters, gradients: Parameters, name: str, inputs: Array, d_a: Array) -> Array:
+def _dense(parameters: Parameters, name: str, inputs: Array, rounded: Rounding) -> Array:
+    # a = inputs @ W + b (5), of rounded factors (74)
+    return rounded(inputs) @ rounded(parameters[f"{name}.weight"]) + parameters[f"{name}.bias"]
+
+
+def _dense_backward(
+    parameters: Parameters, gradients: Parameters, name: str, inputs: Array, d_a: Array, rounded: Rounding
+) -> Array:
     # a = inputs @ W + b                                                                                      (5)
-    gradients[f"{name}.weight"] = inputs.T @ d_a  #                                                           (8)
+    gradients[f"{name}.weight"] = rounded(inputs).T @ rounded(d_a)  #                                         (8), (75)
     gradients[f"{name}.bias"] = d_a.sum(axis=0)
-    return d_a @ parameters[f"{name}.weight"].T
+    return rounded(d_a) @ rounded(parameters[f"{name}.weight"]).T
 
 
 class Batch(NamedTuple):
@@ -412,6 +446,7 @@ class ReferenceEngine:
         self.model, self.training, self.threads = model, training, threads
         self.layout = Layout(model)
         self.dtype = np.dtype(dtype)
+        self._rounded = bfloat16.rounded if training.precision == "bf16" else unrounded
         self._state = State.zeros(self.layout.size, self.dtype)
 
     @property
@@ -453,7 +488,7 @@ class ReferenceEngine:
         activation, likelihood = self.model.activation, self.model.density
         x, seen, covariates, size = self._batch(placed[examples], examples, Purpose.TRAINING_PIXELS, step)
         epsilon = self._normals(Purpose.TRAINING_LATENTS, step, examples, objective.samples)
-        pass_ = forward(parameters, seen, epsilon, activation, covariates)
+        pass_ = forward(parameters, seen, epsilon, activation, covariates, self._rounded)
         k = objective.samples
         sizes = None if size is None else np.repeat(size, k, axis=0)
         log_p = log_likelihood(parameters, np.repeat(x, k, axis=0), pass_.logits, likelihood, pass_.zero_logits, sizes)
@@ -499,7 +534,7 @@ class ReferenceEngine:
 
     def _posterior(self, batch: Batch) -> tuple[Array, Array]:
         """Mean and log_std of q(z | x), (B, Z) each."""
-        _, mean, log_std = encode(self._views(), batch.seen, self.model.activation)
+        _, mean, log_std = encode(self._views(), batch.seen, self.model.activation, self._rounded)
         return mean, bounded(log_std)
 
     def _sample(
@@ -509,8 +544,8 @@ class ReferenceEngine:
         parameters, (mean, log_std) = self._views(), heads
         epsilon = self._normals(Purpose.IMPORTANCE_SAMPLES, sample, numbers)
         z = sample_diagonal_gaussian(mean, log_std, epsilon)
-        layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation)
-        about = self.model.density, decode_zeros(parameters, layers[-1]), batch.size
+        layers, outputs = decode(parameters, beside(z, batch.covariates), self.model.activation, self._rounded)
+        about = self.model.density, decode_zeros(parameters, layers[-1], self._rounded), batch.size
         log_p = log_likelihood(parameters, batch.x, outputs, *about)
         return log_weights(log_p[:, None], z, log_std, epsilon)[:, 0], outputs
 
@@ -533,12 +568,12 @@ class ReferenceEngine:
     def encode(self, x: Any) -> tuple[Array, Array]:
         x, covariates = parted(x)
         x = CountRows.of(x).dense(self.dtype) if self.model.counts else x.astype(self.dtype)
-        _, mean, log_std = encode(self._views(), self._seen(x, covariates), self.model.activation)
+        _, mean, log_std = encode(self._views(), self._seen(x, covariates), self.model.activation, self._rounded)
         return mean, bounded(log_std)
 
     def decode(self, z: NDArray[Any]) -> Array:  # z (N, Z), or (N, Z + C) with covariates
-        layers, outputs = decode(self._views(), z.astype(self.dtype), self.model.activation)
-        zero_logits = decode_zeros(self._views(), layers[-1])
+        layers, outputs = decode(self._views(), z.astype(self.dtype), self.model.activation, self._rounded)
+        zero_logits = decode_zeros(self._views(), layers[-1], self._rounded)
         return outputs if zero_logits is None else np.concatenate([outputs, zero_logits], axis=1)
 
     def close(self) -> None:
@@ -581,7 +616,7 @@ class ReferenceEngine:
     def _evaluated(self, batch: Batch, examples: NDArray[np.int64]) -> ForwardPass:
         """A forward pass with the noise of evaluation."""
         epsilon = self._normals(Purpose.EVALUATION_LATENTS, 0, examples)
-        return forward(self._views(), batch.seen, epsilon, self.model.activation, batch.covariates)
+        return forward(self._views(), batch.seen, epsilon, self.model.activation, batch.covariates, self._rounded)
 
     def _pixels(self, levels: Any, examples: NDArray[np.int64], purpose: Purpose, step: int) -> Array:
         """The minibatch as the likelihood sees it, (B, X)."""

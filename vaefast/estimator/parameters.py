@@ -56,6 +56,7 @@ def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, T
     training = TrainingSettings(
         vae.batch_size_, vae.epochs_, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
         clip_norm=None if vae.clip_norm is None else real(vae.clip_norm), input_dropout=real(vae.input_dropout),
+        precision=vae.precision,
     )  # fmt: skip
     check_input_dropout(model.likelihood, training.input_dropout)
     return model, training

@@ -101,7 +101,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
         learning_rate_schedule=schedule.name, learning_rate_steps=schedule.steps or None, final_learning_rate=schedule.final,
         clip_norm=training.clip_norm, input_dropout=training.input_dropout, objective=objective.name,
         samples=objective.samples, beta=objective.beta, kl_warm_up=objective.warm_up,
-        warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats,
+        warm_up_epochs=objective.warm_up_epochs, free_nats=objective.free_nats, precision=training.precision,
     )  # fmt: skip
     given = about.get("parameters", {})
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}

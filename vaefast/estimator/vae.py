@@ -186,6 +186,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         callback. A callback that returns a true value stops the training.
     engine : {'auto', 'cython', 'numba', 'cuda', 'reference'}, default='auto'
         The engine. `auto` is the fastest one for the CPU that works here.
+    precision : {'float32', 'bf16', 'tf32'}, default='float32'
+        Precision of the factors in matrix products, whose sums are always float32. `bf16` rounds them to bfloat16, 8 bits, in
+        all layers but the first; it is for CPUs, and fast on those with AVX512-BF16. `tf32` is for the tensor cores of `cuda`.
+        Scores keep the precision that the model was trained in.
     n_jobs : int or None, default=None
         Number of threads, which changes no result. None takes `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
         `NUMBA_NUM_THREADS`, else all cores that the process may use. -1 takes all of these cores.
@@ -267,6 +271,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         tol: float | str = "auto",
         callbacks: Iterable[Callback] | None = None,
         engine: str = "auto",
+        precision: str = "float32",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -307,6 +312,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
         self.callbacks = callbacks
         self.engine = engine
+        self.precision = precision
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

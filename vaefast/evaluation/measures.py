@@ -82,7 +82,8 @@ FEW_EFFECTIVE = 2.0
 def network(saved: SavedModel, engine: str, threads: int) -> Network:
     """A saved model on an engine; `auto` is the fastest that has a kernel for importance sampling.
 
-    What it was trained by is left behind: every engine can evaluate a model of any objective.
+    What it was trained by is left behind: every engine can evaluate a model of any objective. Its precision stays if that is
+    bf16; tf32, which only a GPU has, becomes float32.
 
     Raises
     ------
@@ -91,7 +92,8 @@ def network(saved: SavedModel, engine: str, threads: int) -> Network:
     """
     about = saved.training
     known = {name: about[name] for name in ("binarize", "seed") if name in about}
-    training = TrainingSettings(**known)
+    precision = about.get("precision", "float32")
+    training = TrainingSettings(**known, precision="float32" if precision == "tf32" else precision)
     name = engines.choose(engine, engines.needs(saved.model, training))
     return Network(saved.model, training, name, threads, State.initial(saved.parameters))
 

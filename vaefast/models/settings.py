@@ -30,7 +30,8 @@ IMPORTANCE_SAMPLES = 5
 KL_ESTIMATORS = ("closed", "sampled")
 RATE_SCHEDULES = ("constant", "steps", "cosine", "staged")
 WARM_UPS = ("none", "linear", "cyclic")
-PRECISIONS = ("float32", "tf32")
+# Of the factors of matrix products.
+PRECISIONS = ("float32", "tf32", "bf16")
 INITIALIZATIONS = ("report", "glorot", "he", "fan-in", "data-mean")
 
 # A width past this would need an index wider than the kernels' 32-bit pixel lists; no real layer comes near it.
@@ -369,8 +370,9 @@ class TrainingSettings:
     `binarize` says what a grey pixel becomes: `dynamic` draws it afresh each time its image is seen, on with
     probability equal to its grey level; `threshold` turns it on from one half; `none` leaves it grey. `clip_norm` is the
     largest Euclidean norm of a step's gradient, of all parameters together; a longer one is scaled to it. `precision` is
-    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores. `input_dropout`, of
-    counts, is the probability that the encoder misses an entry of a row in a step (DERIVATION.md, section 13).
+    that of the factors in matrix products: `tf32` keeps 10 bits of their mantissa, for tensor cores; `bf16` is bfloat16, for
+    CPUs (DERIVATION.md, section 15). `input_dropout`, of counts, is the probability that the encoder misses an entry of a
+    row in a step (DERIVATION.md, section 13).
     """
 
     batch_size: int = 200
