@@ -9,14 +9,19 @@ types `Y`). PYTHON is the interpreter of an environment with scvi-tools; 700 blo
 
 A tenth of the cells is held out, the same for all. Both programs have one hidden layer, 10 latents and minibatches of 128.
 scvi-tools trains for as many epochs as it chooses itself, twice: as its users run it, and without zero inflation, batch
-normalisation and dropout, like for like. vaefast runs three times: for as many epochs, with early stopping by a tenth of the
-training cells, and with its defaults. Printed are means over the seeds and their standard deviations of
+normalisation and dropout, like for like. vaefast runs four times: for as many epochs, the same with half of the inputs
+dropped, with early stopping by a tenth of the training cells, and with its defaults. `--parts` trains scvi-tools like for like
+with some of its parts instead, batch and layer normalisation and dropout, and vaefast with shares of dropped inputs. It tells
+what each part is worth.
+
+Printed are means over the seeds and their standard deviations of
 
 - log p(x) of a held-out cell by importance sampling, nats. Rates are a softmax times the observed total in both programs, and
   no constant and no term of the total is left out or added, so the numbers are of one quantity;
 - the adjusted Rand index (ARI) of k-means on the latents of all cells, with as many clusters as there are types;
 - the share of cells whose type most of their 5 nearest neighbours have (5-NN), the cell itself not among them;
-- seconds of training until the held-out ELBO is that of the best epoch of scvi-tools as its users run it.
+- seconds of training until the held-out ELBO is that of the best epoch of scvi-tools as its users run it, with `--parts` that
+  of its own best epoch.
 """
 
 from __future__ import annotations
@@ -44,8 +49,21 @@ from vaefast.runs.run_folder import cpu_name
 
 PEER = Path(__file__).parent / "peers" / "scvi_cells.py"
 GENES, HELD_OUT, NEIGHBOURS = 2_000, 0.1, 5
-THEIRS = {"scvi-tools": False, "scvi-tools, like for like": True}
 USERS = "scvi-tools"
+PLAIN: dict[str, Any] = {"gene_likelihood": "nb", "use_batch_norm": "none", "dropout_rate": 0.0}
+THEIRS: dict[str, dict[str, Any]] = {USERS: {}, "scvi-tools, like for like": PLAIN}
+# What is left out like for like, one part at a time.
+PARTS: dict[str, dict[str, Any]] = {
+    "scvi-tools, like for like": PLAIN,
+    "batch normalisation": {**PLAIN, "use_batch_norm": "both"},
+    "layer normalisation": {**PLAIN, "use_layer_norm": "both"},
+    "dropout": {**PLAIN, "dropout_rate": 0.1},
+    "batch and dropout": {**PLAIN, "use_batch_norm": "both", "dropout_rate": 0.1},
+    "layer and dropout": {**PLAIN, "use_layer_norm": "both", "dropout_rate": 0.1},
+}
+ALIKE: dict[str, Any] = {"hidden_layer_sizes": (128,), "batch_size": 128, "learning_rate": 1e-3}
+# The share of inputs that Liang et al. (2018) drop, who have no other regularisation; and others beside it.
+DROPPED, SHARES = 0.5, (0.0, 0.1, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
@@ -127,8 +145,8 @@ def ours(cells: Cells, options: argparse.Namespace, seed: int, **changes: Any) -
     return Result(vae.transform(cells.counts), log_p, vae.history_["seconds"], elbos)
 
 
-def theirs(cells: Cells, options: argparse.Namespace, seed: int, plain: bool, folder: Path) -> Result:
-    """Train in a process of the peer."""
+def theirs(cells: Cells, options: argparse.Namespace, seed: int, changes: dict[str, Any], folder: Path) -> Result:
+    """Train in a process of the peer, with these arguments of its model beside its defaults."""
     train, rest = cells.parts()
     files = {}
     for name, part in (("train", train), ("rest", rest), ("cells", cells.counts)):
@@ -136,7 +154,7 @@ def theirs(cells: Cells, options: argparse.Namespace, seed: int, plain: bool, fo
         sparse.save_npz(files[name], sparse.csr_matrix(part))
     settings = {
         **files, "latents": str(folder / "latents.npy"), "threads": options.threads, "hidden": 128, "latent": 10,
-        "batch_size": 128, "samples": options.samples, "seed": seed, "plain": plain,
+        "batch_size": 128, "samples": options.samples, "seed": seed, "changes": changes,
     }  # fmt: skip
     path = folder / "settings.json"
     path.write_text(json.dumps(settings))
@@ -149,14 +167,21 @@ def theirs(cells: Cells, options: argparse.Namespace, seed: int, plain: bool, fo
 
 def trainings(cells: Cells, options: argparse.Namespace, seed: int, folder: Path) -> Iterator[tuple[str, Result]]:
     """All programs and settings, one after the other."""
-    found = {}
-    for name, plain in THEIRS.items():
-        found[name] = theirs(cells, options, seed, plain, folder)
-        yield name, found[name]
-    alike: dict[str, Any] = {"hidden_layer_sizes": (128,), "batch_size": 128, "learning_rate": 1e-3}
-    epochs = len(found[USERS].seconds)
-    yield "vaefast, like for like", ours(cells, options, seed, **alike, epochs=epochs)
-    yield "vaefast, early stopping", ours(cells, options, seed, **alike, epochs=epochs, early_stopping=True)
+    epochs = 0
+    for name, changes in (PARTS if options.parts else THEIRS).items():
+        found = theirs(cells, options, seed, changes, folder)
+        epochs = epochs or len(found.seconds)
+        yield name, found
+    if options.parts:
+        for share in SHARES:
+            yield (
+                f"vaefast, {share:.0%} of inputs dropped",
+                ours(cells, options, seed, **ALIKE, epochs=epochs, input_dropout=share),
+            )
+        return
+    yield "vaefast, like for like", ours(cells, options, seed, **ALIKE, epochs=epochs)
+    yield "vaefast, input dropout", ours(cells, options, seed, **ALIKE, epochs=epochs, input_dropout=DROPPED)
+    yield "vaefast, early stopping", ours(cells, options, seed, **ALIKE, epochs=epochs, early_stopping=True)
     yield "vaefast, defaults", ours(cells, options, seed)
 
 
@@ -181,6 +206,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="of log p(x) of a held-out cell")
     parser.add_argument("--threads", type=int, default=granted_cores())
     parser.add_argument("--only", choices=("bladder", "worm", "pbmc"), help="one set alone")
+    parser.add_argument("--parts", action="store_true", help="scvi-tools with one of its parts at a time")
     options = parser.parse_args()
     print(f"{cpu_name()}, {options.threads} threads; {options.seeds} seeds")
     with tempfile.TemporaryDirectory() as temporary:
@@ -201,7 +227,7 @@ def _compare(cells: Cells, options: argparse.Namespace, folder: Path) -> None:
     for seed in range(options.seeds):
         best = float("-inf")
         for name, result in trainings(cells, options, seed, folder):
-            best = max(result.elbos) if name == USERS else best
+            best = max(result.elbos) if name == USERS or options.parts else best
             found.setdefault(name, []).append(measures(cells, result, best))
             print(
                 f"  seed {seed} {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[name][-1].items()),

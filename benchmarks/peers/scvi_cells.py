@@ -4,10 +4,10 @@
     PYTHON benchmarks/peers/scvi_cells.py pbmc FILE.npz
 
 `train`: SETTINGS holds `train`, `rest` and `cells` (.npz files of scipy.sparse: cells to train on, held-out ones, all),
-`latents` (where to write theirs), `threads`, `hidden`, `latent`, `batch_size`, `samples`, `seed` and `plain`: without it the
-model is as its users run it, with zero inflation, batch normalisation and dropout; with it, none of them. The answer is a line
-of JSON: seconds of each epoch, the ELBO a held-out cell after each, log p(x) of a held-out cell by `samples` samples at the
-end. The library of a cell is its observed total, so no term of it is in either number.
+`latents` (where to write theirs), `threads`, `hidden`, `latent`, `batch_size`, `samples`, `seed` and `changes`, arguments of
+the model: without any it is as its users run it, with zero inflation, batch normalisation and dropout. The answer is a line of
+JSON: seconds of each epoch, the ELBO a held-out cell after each, log p(x) of a held-out cell by `samples` samples at the end.
+The library of a cell is its observed total, so no term of it is in either number.
 
 `pbmc`: write the counts and the cell types of 700 blood cells that come with scanpy.
 """
@@ -60,8 +60,7 @@ def train(path: str) -> None:
     )
     scvi.model.SCVI.setup_anndata(cells)
     sizes = {"n_hidden": settings["hidden"], "n_latent": settings["latent"]}
-    plain = {"gene_likelihood": "nb", "use_batch_norm": "none", "dropout_rate": 0.0} if settings["plain"] else {}
-    model = scvi.model.SCVI(cells, **sizes, **plain)
+    model = scvi.model.SCVI(cells, **sizes, **settings["changes"])
     assert model.module.use_observed_lib_size
     held_out = list(model._make_data_loader(adata=model._validate_anndata(rest), batch_size=512))
     seconds: list[float] = []
