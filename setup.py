@@ -11,11 +11,17 @@ import os
 from setuptools import Extension, setup
 
 FOLDER = "vaefast/engines/cython_cpu"
-UNITS = ("unit_base.c", "unit_avx2.c", "unit_avx512.c", "choose.c")
-HEADERS = ("kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "threads.h")
+UNITS = (
+    "unit_base.c", "unit_avx2.c", "unit_avx512.c", "bf16_base.c", "bf16_avx2.c", "bf16_avx512.c", "bf16_avx512bf16.c",
+    "choose.c",
+)  # fmt: skip
+HEADERS = (
+    "kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "bfloat16.h",
+    "threads.h",
+)  # fmt: skip
 PIECES = (
-    "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "counts.pxi", "tables.pxi", "forward.pxi", "rows.pxi",
-    "weights.pxi", "importance.pxi", "entry_points.pxi",
+    "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "counts.pxi", "tables.pxi", "bfloat16.pxi", "forward.pxi",
+    "rows.pxi", "weights.pxi", "importance.pxi", "entry_points.pxi",
 )  # fmt: skip
 # Nothing is fused that the code does not fuse, so every instruction set with a fused multiply-add rounds alike.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0"]

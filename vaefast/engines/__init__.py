@@ -32,7 +32,7 @@ NOT_OVER_RANKS = (*COUNTS, *TABLES, "covariates", "precision bf16")
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
         "objective beta", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", "precision tf32", "precision bf16", SEVERAL_RANKS,
+        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
     "numba": ("precision tf32", "precision bf16"),
     "cuda": (

@@ -109,7 +109,22 @@ cdef extern from "kernels.h" nogil:
         double (*draw)(const uint32_t*, float*, index_t, index_t, const float*, const float*, float*) noexcept nogil
         void (*expect_rows)(const TableRows*) noexcept nogil
         void (*add_means)(const TableRows*, const double*, double, double*) noexcept nogil
+    ctypedef struct Bf16Weights:
+        float* parameters
+        float* first
+        float* second
+        uint32_t* plain
+        uint32_t* paired
+        index_t w_panel, paired_panel
+    ctypedef struct Bf16Kernels:
+        void (*product)(const uint32_t*, index_t, const uint32_t*, index_t, const float*, index_t, float*, index_t, index_t,
+                        index_t, index_t, index_t) noexcept nogil
+        void (*round)(const float*, index_t, uint32_t*, uint32_t*) noexcept nogil
+        void (*round_transposed)(const float*, index_t, uint32_t*, uint32_t*, index_t) noexcept nogil
+        void (*update)(const uint32_t*, index_t, const uint32_t*, index_t, const Bf16Weights*, index_t, index_t, index_t,
+                       const Adam*) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
+    const Bf16Kernels* choose_bf16_kernels(const char*) noexcept
 
 cdef extern from "threads.h" nogil:
     int64_t fetch_add(int64_t*, int64_t)

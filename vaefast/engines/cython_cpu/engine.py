@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State
+from vaefast.engines.cython_cpu.rounded import RoundedFactors, even, rounded_factors, rounded_weights
 from vaefast.engines.examples import Examples, as_they_are, in_training, of_a_set
 from vaefast.engines.images import (
     NONE,
@@ -75,10 +76,10 @@ class Placed(NamedTuple):
 
 
 class CythonEngine(InPanels):
-    """See `vaefast.engines.contract.Engine`; float32.
+    """See `vaefast.engines.contract.Engine`; float32, the factors of products bfloat16 if the precision is bf16.
 
     Two variables of the environment are for tests: `VAEFAST_CHECKED=1` takes the build with bounds checks, and
-    `VAEFAST_VECTOR_UNIT` one of `AVX-512`, `AVX2` and `base` instead of the widest that this CPU has.
+    `VAEFAST_VECTOR_UNIT` one of `AVX512-BF16`, `AVX-512`, `AVX2` and `base` instead of the widest that this CPU has.
     """
 
     name = "cython"
@@ -94,11 +95,18 @@ class CythonEngine(InPanels):
             raise SettingsError(f"VAEFAST_VECTOR_UNIT is {self._unit!r}, which this CPU or build lacks: unset it") from error
         self._team = Team(threads)
         self._weights = [aligned(self.layout.panel_size) for _ in range(3)]
-        plan, size = make_plan(self.layout, training.batch_size)
+        self._in_bf16 = training.precision == "bf16"
+        plan, size = self._planned(training.batch_size)
+        self._rounded = rounded_weights(plan, self.layout.panel_size) if self._in_bf16 else None
         self._plan, self._longest = plan, 0
         self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
-        self._forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
+        self._forward_plan, self._forward_size = self._planned(FORWARD_ROWS)
+
+    def load_state(self, state: State) -> None:
+        super().load_state(state)
+        if self._rounded is not None:
+            self._workers[0].round_weights()
 
     def place(self, values: Any) -> Placed:
         rows, covariates = parted(values)
@@ -168,7 +176,7 @@ class CythonEngine(InPanels):
     ) -> None:
         """Run a method whose rows are samples of one example."""
         all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
-        chunk = make_plan(self.layout, min(CHUNK_SAMPLES, samples))
+        chunk = self._planned(min(CHUNK_SAMPLES, samples))
         self._forward(method, (all_of_them, samples, *out), placed.longest, chunk)
 
     def encode(self, x: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -212,29 +220,43 @@ class CythonEngine(InPanels):
         plan, size = planned or (self._forward_plan, self._forward_size)
         part, rates = aligned(0), self.model.counts
         workers = [
-            self._worker(w, plan, self._lists(plan, longest), aligned(size), part, 0, _forward_buffers(plan, rates))
+            self._worker(
+                w, plan, self._lists(plan, longest), aligned(size), part, 0, _forward_buffers(plan, rates),
+                self._factors(size, training=False),
+            )
             for w in range(self.threads)
-        ]
+        ]  # fmt: skip
         self._run(method, workers, (np.zeros(LINE, np.int64), *arguments))
 
     def _train_workers(self, plan: Plan, workspace: NDArray[np.float32]) -> list[Any]:
         """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
         lists, (rows, size, parts) = self._lists(plan, self._longest), shared_parts(plan, self.threads)
-        rates = self.model.counts
+        rates, factors = self.model.counts, self._factors(len(workspace), training=True)
         return [
-            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows, rates))
+            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows, rates), factors)
             for w, part in enumerate(parts)
         ]
 
+    def _planned(self, rows: int) -> tuple[Plan, int]:
+        """A plan for so many rows, and the elements of its workspace. In bfloat16 two rows are rounded together."""
+        return make_plan(self.layout, even(rows) if self._in_bf16 else rows)
+
+    def _factors(self, size: int, training: bool) -> RoundedFactors | None:
+        """Room for the rounded factors of a workspace, if there are any."""
+        return rounded_factors(size, training) if self._in_bf16 else None
+
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
-        lists, workspace, partial, part, buffers = memory
+        lists, workspace, partial, part, buffers, rounded = memory
         # Blocks of columns have theirs in the plan.
         tensor = self.layout.tensors.get(OWN_PARAMETERS.get(self.model.likelihood, ""))
         code = BLOCKS if self.model.in_blocks else LIKELIHOOD_CODES[self.model.likelihood]
-        return self._kernels.Worker(
+        worker = self._kernels.Worker(
             number, self.threads, self._unit, plan, code,
             tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
+        if self._rounded is not None:
+            worker.take_bf16(self._unit, *(rounded or ()), *self._rounded)
+        return worker
 
     def _lists(self, plan: Plan, longest: int) -> tuple[Any, ...]:
         """The lists of the rows, those of counts with room for so many entries each."""

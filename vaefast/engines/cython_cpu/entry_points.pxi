@@ -121,6 +121,7 @@ cdef class Worker(Importance):
                 while begin < z.shape[0]:
                     rows = smaller(self.rows, z.shape[0] - begin)
                     self._to_panels(z, begin, rows)
+                    self._round_latents(0, rows)
                     self._decode(rows)
                     self._from_panels(self.top, logits, begin, rows)
                     begin = self._next_block()

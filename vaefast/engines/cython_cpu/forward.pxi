@@ -1,7 +1,7 @@
 # `Forward`: layers, the sample of the latents, and log p(x | z), which leaves d_logits in the place of the logits.
 # Dimensions: B rows of a minibatch or of a block that is evaluated, X pixels, Z latents; matrices are (B, width) in panels.
 
-cdef class Forward(Tables):
+cdef class Forward(Rounded):
     """The pass forward over rows first to last - 1, half of a layer's columns at a time."""
 
     cdef int _encode(self, index_t rows) except -1 nogil:
@@ -29,6 +29,9 @@ cdef class Forward(Tables):
         cdef index_t w_panel = inputs * PANEL, panels = end - begin, stride = self._stride(i)
         if panels <= 0 or last <= first:
             return 0
+        if self.bf16 and i > 0:
+            self._rounded_product(i, first, last, begin, end)
+            return self._activate(i, first, last, begin, end)
         self.kernels.product(
             self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), last), stride,
             self.weight(self.layers[i, WEIGHT] + begin * w_panel, panels * w_panel), w_panel,
@@ -93,6 +96,14 @@ cdef class Forward(Tables):
         for panel in range(begin, end):
             start = self.layers[i, OUTPUT] + panel * stride + first * PANEL
             self.kernels.activate(self.space(start, size), size, self.layers[i, ACTIVATION])
+        if self.bf16 and i != self.heads and i != self.top:
+            return self._round(self.layers[i, OUTPUT], stride, begin, end, first, last)
+        return 0
+
+    cdef int _round_latents(self, index_t first, index_t last) except -1 nogil:
+        """z with its covariates, a factor of the first product of the decoder."""
+        if self.bf16:
+            return self._round(self.z, self.sample_stride, 0, self.z_panels, first, last)
         return 0
 
     # ---- the sample and the likelihood ----
@@ -112,7 +123,7 @@ cdef class Forward(Tables):
             )
             # The draw fills whole panels, so the covariates come after it.
             self._tell(self.order[begin + r], self.z, stride, r, self.latent)
-        return 0
+        return self._round_latents(first, last)
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:
         """log p(x | z) of the first rows in nats; what becomes of the outputs is not said."""

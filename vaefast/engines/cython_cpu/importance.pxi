@@ -110,6 +110,7 @@ cdef class Importance(Weights):
                 self.matrix(self.z + s * PANEL, self.stride, panels, 1),
             )
             self._tell(example, self.z, self.stride, s, self.latent)
+        self._round_latents(0, count)
         self._decode(count)
         return self._score(0, count)
 

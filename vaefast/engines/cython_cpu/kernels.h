@@ -161,6 +161,30 @@ typedef struct {
     void (*add_means)(const TableRows *table, const double *w, double shrink, double *means);
 } Kernels;
 
+/* Some panels of a weight matrix, (inputs, 16) each, with Adam's moments and both forms in bfloat16 (bfloat16.h). */
+typedef struct {
+    float *parameters, *first, *second;
+    uint32_t *plain, *paired;
+    index_t w_panel;      /* elements from a panel to the next; half as many words in the plain form */
+    index_t paired_panel; /* words: of an odd number of inputs the paired form has one row more */
+} Bf16Weights;
+
+/* Products of factors in bfloat16: words of two, see bfloat16.h for the plain and the paired form. */
+typedef struct {
+    /* Rows first to last - 1 of C = start + A @ W, as `product` of Kernels; A is plain, W paired, K counts single columns. */
+    void (*product)(const uint32_t *A, index_t a_panel, const uint32_t *W, index_t w_panel, const float *start, index_t s_panel,
+                    float *C, index_t c_panel, index_t K, index_t first, index_t last, index_t panels);
+    /* Rows of a panel, (rows, 16), to both forms, of which the first row is even; paired may be NULL. A last
+     * row without a partner is paired with zeros. */
+    void (*round)(const float *source, index_t rows, uint32_t *plain, uint32_t *paired);
+    /* Rows of a panel to the paired form, and to 8 rows of pairs of columns of `out`, 16 rows a panel; a ragged last panel of
+     * `out` is padded with zeros. */
+    void (*round_transposed)(const float *source, index_t rows, uint32_t *paired, uint32_t *out, index_t out_panel);
+    /* Adam on `panels` panels (at most a group) of a weight matrix, whose gradient is A^T @ D over B rows (75), both paired. */
+    void (*update)(const uint32_t *A, index_t a_panel, const uint32_t *D, index_t d_panel, const Bf16Weights *W, index_t inputs,
+                   index_t B, index_t panels, const Adam *adam);
+} Bf16Kernels;
+
 /* Columns of `Plan.blocks`, and kinds of columns; vaefast/engines/plan.py. */
 enum { KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE, LAST_VARIABLE, BLOCK_FIELDS };
 enum {
@@ -172,8 +196,9 @@ enum { DYNAMIC, THRESHOLD, NONE };
 enum { SEEN_AS_THEY_ARE, SEEN_AS_LOGARITHMS, SEEN_OVER_THEIR_NORM };
 enum { MAXIMUM, SUM, DENSITY, GRADIENT };
 
-/* The widest instruction set that this CPU has and no wider than `limit` asks for: "AVX-512", "AVX2", "base", or "" for no limit;
- * NULL where no such name is built. */
+/* The widest instruction set that this CPU has and no wider than `limit` asks for: "AVX512-BF16", "AVX-512", "AVX2", "base", or ""
+ * for no limit; NULL where no such name is built. The first is AVX-512 for all but products of bfloat16. */
 const Kernels *choose_kernels(const char *limit);
+const Bf16Kernels *choose_bf16_kernels(const char *limit);
 
 #endif

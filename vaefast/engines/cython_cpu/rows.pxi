@@ -11,7 +11,7 @@ cdef class Rows(Forward):
         cdef index_t first = self._group_begin(count, group), last = self._group_begin(count, group + 1)
         cdef index_t size = last - first, meeting = (1 + group) * LINE
         # Of its group's rows, the ones that it loads and samples for the group.
-        cdef index_t own_first = first + size * place // self.partners, own_last = first + size * (place + 1) // self.partners
+        cdef index_t own_first = first + self._own_begin(size, place), own_last = first + self._own_begin(size, place + 1)
         cdef index_t half_first = place if self.partners == HALVES else 0
         cdef index_t half_last = place + 1 if self.partners == HALVES else HALVES
         cdef float scale = <float>(1.0 / <double>count)
@@ -75,6 +75,11 @@ cdef class Rows(Forward):
             return rows
         return rows * group // self.groups // unit * unit
 
+    cdef index_t _own_begin(self, index_t size, index_t place) noexcept nogil:
+        """The first of a group's rows that a worker loads and samples; in bfloat16 two rows are rounded together."""
+        cdef index_t begin = size * place // self.partners
+        return begin // 2 * 2 if self.bf16 and place < self.partners else begin
+
     # ---- backward ----
 
     cdef int _sampling_backward(self, index_t turn, float scale, index_t first, index_t last, index_t half) except -1 nogil:
@@ -125,6 +130,10 @@ cdef class Rows(Forward):
             return 0
         while block < end:
             stop = smaller(block + TRANSPOSED_PANELS, end)
+            if self.bf16:
+                self._rounded_sources(i, block, stop, first, last, start, partial)
+                start, block = NULL, stop
+                continue
             t_panel = (stop - block) * BLOCK
             self.buffer(self.transposed, 0, rows * t_panel)
             for panel in range(block, stop):

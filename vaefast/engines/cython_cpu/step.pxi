@@ -19,6 +19,7 @@ include "memory.pxi"        # arrays of a worker, meetings
 include "pixels.pxi"        # images to rows
 include "counts.pxi"        # counts to rows, and their likelihood
 include "tables.pxi"        # tables in blocks of columns, and their likelihood
+include "bfloat16.pxi"      # factors of products in bfloat16
 include "forward.pxi"       # layers, sample, likelihood
 include "rows.pxi"          # the first phase
 include "weights.pxi"       # the second phase

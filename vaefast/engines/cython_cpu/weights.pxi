@@ -44,6 +44,9 @@ cdef class Weights(Rows):
         cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, panels = last - first
         cdef index_t w = self.layers[i, WEIGHT] + first * w_panel, stride = self._stride(i)
         cdef index_t d_output = self.layers[i, D_OUTPUT] + first * stride
+        if self.bf16 and i > 0:
+            self._rounded_update(i, first, last, adam, B)
+            return self._update_bias(i, first, last, adam, B)
         self.weight(w, panels * w_panel)
         self.kernels.update(
             self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), B), stride,
