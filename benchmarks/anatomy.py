@@ -86,7 +86,7 @@ class Anatomy:
     def __init__(self, model: ModelSettings, training: TrainingSettings, values: Any) -> None:
         self.model, self.training = model, training
         self._engine = self._fresh()
-        self._placed = self._engine.place(values)
+        self._values, self._placed = values, self._engine.place(values)
         self._plan, self._worker = self._engine._plan, self._engine._workers[0]
         self._tasks = self._engine._tasks[self._placed.sparse].rows
         self._order = noise.permutation(0, noise.Purpose.EXAMPLE_ORDER, 1, self._placed.size)
@@ -101,7 +101,7 @@ class Anatomy:
     def check(self) -> None:
         """One epoch in pieces has the bits of one by `train`."""
         whole = self._fresh()
-        whole.train(whole.place(self._placed.values), self._order)
+        whole.train(whole.place(self._values), self._order)
         assert np.array_equal(whole.state().parameters, self._engine.state().parameters), "pieces are not the step"
         whole.close()
 
@@ -202,6 +202,7 @@ def main() -> None:
     for name, usual in (("rows", 9_000), ("columns", 2_000), ("latent", 10), ("batch-size", 128), ("epochs", 5)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--hidden", type=int, nargs="*", default=[128])
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     options = parser.parse_args()
     settings = {"likelihood": options.likelihood, "zero_inflation": options.zero_inflation}
     if options.likelihood in COUNTED:
@@ -214,7 +215,8 @@ def main() -> None:
         values = np.where(rng.random(levels.shape, np.float32) < 0.19, levels, np.uint8(0))
         binarize = "dynamic" if options.likelihood == "bernoulli" else "none"
     model = ModelSettings(options.columns, tuple(options.hidden), options.latent, **settings)
-    anatomy = Anatomy(model, TrainingSettings(batch_size=options.batch_size, binarize=binarize), values)
+    training = TrainingSettings(batch_size=options.batch_size, binarize=binarize, precision=options.precision)
+    anatomy = Anatomy(model, training, values)
     seconds, floors = anatomy.epochs(options.epochs), anatomy.floors()
     rates = measured_rates()
     own = [floors[name].flop / seconds[name] for name in seconds if name.endswith("forward")]

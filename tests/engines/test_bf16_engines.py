@@ -1,8 +1,8 @@
 """Every engine that has `precision="bf16"`, against the reference, and against itself: threads, calls, instruction sets.
 
 How near an engine must be is said by (77): it rounds float32 numbers, and the reference float64 ones that lie 1e-6 beside
-them, so a few factors in a thousand go to another bfloat16. `NEAR` is what that may come to, as a share of the distance between the
-reference in bf16 and the reference in float32, which a missing or a superfluous rounding brings about.
+them, so a few factors in a thousand go to another bfloat16. `NEAR` is what that may come to, as a share of the distance of
+the reference in bf16 from the one in float32, which a missing or a superfluous rounding brings about.
 """
 
 from functools import cache

@@ -237,7 +237,7 @@ class CythonEngine(InPanels):
             for w, part in enumerate(parts)
         ]
 
-    def _planned(self, rows: int) -> tuple[Plan, int]:
+    def _planned(self, rows: int) -> tuple[Any, int]:
         """A plan for so many rows, and the elements of its workspace. In bfloat16 two rows are rounded together."""
         return make_plan(self.layout, even(rows) if self._in_bf16 else rows)
 
