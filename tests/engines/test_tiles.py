@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pytest
 
-from vaefast.engines.numba_cpu import layers, products, tiles, vectors, weights
+from vaefast.engines.numba_cpu import dense_weights, layers, products, tiles, vectors, weights
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.products import Panels
 from vaefast.engines.numba_cpu.target import UNIT
@@ -18,7 +18,7 @@ GUARD = 64  # sentinels on either side
 pytestmark = pytest.mark.skipif(not UNIT.fused, reason="this CPU has no fused multiply-add to compare with")
 
 product_wide, product_narrow_1 = products.tile_wide, products.tile_narrow_1
-gradient_wide, gradient_narrow = weights.gradient_wide, weights.gradient_narrow
+gradient_wide, gradient_narrow = dense_weights.gradient_wide, dense_weights.gradient_narrow
 gather_wide, gather_one = layers.gather_0, layers.gather_3
 scatter_wide, scatter_one = weights.scatter_0, weights.scatter_3
 
@@ -181,11 +181,11 @@ def test_a_fused_step_of_the_oracle_rounds_once_where_rounding_twice_would_show(
 )
 def test_gradient_tile(call, panels, B):
     A, D = random(B, PANEL), random(B, panels * PANEL)
-    first = PANEL - weights.TILE_ROWS
-    G = guarded(panels * weights.TILE_ROWS * PANEL)
-    call(in_panels(A), first, in_panels(D), B * PANEL, G, GUARD, weights.TILE_ROWS * PANEL, B)
+    first = PANEL - dense_weights.TILE_ROWS
+    G = guarded(panels * dense_weights.TILE_ROWS * PANEL)
+    call(in_panels(A), first, in_panels(D), B * PANEL, G, GUARD, dense_weights.TILE_ROWS * PANEL, B)
     expected = naive.product(np.zeros(panels * PANEL), A[:, first:].T, D)
-    assert np.array_equal(unguarded(G, weights.TILE_ROWS, panels), expected)
+    assert np.array_equal(unguarded(G, dense_weights.TILE_ROWS, panels), expected)
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])

@@ -34,7 +34,7 @@ LACKING: dict[str, tuple[str, ...]] = {
         "objective beta", "objective free-bits", "objective iwae", "objective dreg",
         "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
     ),
-    "numba": ("precision tf32", "precision bf16"),
+    "numba": ("precision tf32",),
     "cuda": (
         *COUNTS, *TABLES, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",
         "objective iwae", "objective dreg", "several samples", "a sampled KL", "gradient clipping", "precision bf16",

@@ -19,7 +19,7 @@ from vaefast.engines.plan import Plan
 class Network(NamedTuple):
     """A model as the kernels are compiled for it."""
 
-    plan: Plan
+    plan: Plan  # or a `TablePlan`, or one of bf16_plan.py
     likelihood: Any  # the type of `likelihoods.likelihood_of`
     objective: Any  # the type of `objectives.objective_of`
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace
+from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State
 from vaefast.engines.examples import (
     as_they_are,
     in_training,
@@ -29,6 +29,8 @@ from vaefast.engines.images import (
 )
 from vaefast.engines.in_panels import InPanels
 from vaefast.engines.numba_cpu.barrier import LINE, Worker
+from vaefast.engines.numba_cpu.bf16_plan import parameters_size, rounded_plan
+from vaefast.engines.numba_cpu.bf16_weights import round_parameters
 from vaefast.engines.numba_cpu.call import Buffers, Network, Steps
 from vaefast.engines.numba_cpu.compiler import compile_once
 from vaefast.engines.numba_cpu.gradients import clipping
@@ -62,7 +64,7 @@ class Placed(NamedTuple):
 
 
 class NumbaEngine(InPanels):
-    """See `vaefast.engines.contract.Engine`; float32."""
+    """See `vaefast.engines.contract.Engine`; float32, whose products may have factors in bfloat16."""
 
     name = "numba"
     _weights: Weights
@@ -72,18 +74,45 @@ class NumbaEngine(InPanels):
         self.layout = Layout(model)
         self._team = Team(threads, compile_once)
         self.step = 0
-        plan, size = make_plan(self.layout, training.batch_size, training.objective.samples)
+        self._bf16, self._stale = training.precision == "bf16", False
+        plan, size = self._make_plan(training.batch_size, training.objective.samples, trains=True)
         self._network = Network(plan, likelihood_of(self.layout), objective_of(training.objective, plan))
         workspace, pixels = aligned(size), lists_of(plan, model, 0)
         self._buffers = [Buffers(workspace, pixels, row_of(plan, model)) for _ in range(threads)]
         self._scratch = [scratch_of(plan) for _ in range(threads)]
         self._backward = backward_of(plan, threads)
         self._weights = Weights(*(aligned(self.layout.panel_size) for _ in range(3)))
-        self._updated = self._weights if training.clip_norm is None else clipping(self._weights, training.clip_norm)
+        self._updated: Any = self._weights
+        if self._bf16:
+            whole = aligned(parameters_size(plan, self.layout.panel_size))
+            self._updated = self._weights._replace(parameters=whole)
+            self._weights = self._weights._replace(parameters=whole[: self.layout.panel_size])
+        if training.clip_norm is not None:
+            self._updated = clipping(self._updated, training.clip_norm, plan)
         self._tasks = {sparse: weight_tasks(plan, UNIT.product_panels, sparse) for sparse in (False, True)}
-        forward_plan, self._forward_size = make_plan(self.layout, FORWARD_ROWS)
+        forward_plan, self._forward_size = self._make_plan(FORWARD_ROWS)
         evaluation = objective_of(ObjectiveSettings(), forward_plan)
         self._evaluation = Network(forward_plan, self._network.likelihood, evaluation)
+
+    def _make_plan(self, rows: int, samples: int = 1, trains: bool = False) -> tuple[Any, int]:
+        plan, size = make_plan(self.layout, rows, samples)
+        return rounded_plan(plan, size, self.layout.panel_size, trains) if self._bf16 else (plan, size)
+
+    def load_state(self, state: State) -> None:
+        super().load_state(state)
+        self._stale = True
+
+    def _parameters(self) -> NDArray[np.float32]:
+        """What the kernels read: with the rounded weights behind the model, which are made here of a model that was loaded."""
+        if not self._bf16:
+            return self._weights.parameters
+        plan: Any = self._network.plan
+        parameters = self._updated.parameters
+        if self._stale:
+            shared = plan.layers, plan.bf16, parameters
+            self._team.run(round_parameters, [(w, self.threads, *shared) for w in range(self.threads)])
+            self._stale = False
+        return parameters
 
     def place(self, values: Any) -> Placed:
         values, covariates = parted(values)
@@ -121,6 +150,7 @@ class NumbaEngine(InPanels):
     ) -> BoundTerms:
         """The next steps on some examples, each with the noise of its key, in which `weights` takes the gradients."""
         self._make_room(placed.longest)
+        self._parameters()
         batch, adam, steps = self.training.batch_size, self.training.adam, self._count_steps(examples)
         pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
         scalars = (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon, 0, 0)
@@ -149,28 +179,28 @@ class NumbaEngine(InPanels):
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
         terms = make_terms(self._evaluation.objective, placed.size, 0)
         all_of_them = of_a_set(placed, self.training, examples)
-        network, parameters, longest = self._evaluation, self._weights.parameters, placed.longest
+        network, parameters, longest = self._evaluation, self._parameters(), placed.longest
         workers = [(network, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(evaluate_images, workers, (all_of_them, terms))
         return BoundTerms.of_elbo(terms.log_likelihood.sum(axis=0), terms.kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
-        plan, size = make_plan(self.layout, 1, min(CHUNK_SAMPLES, samples))
+        plan, size = self._make_plan(1, min(CHUNK_SAMPLES, samples))
         all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
         workers = []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
             buffers = buffers_of(plan, size, self.model, placed.longest)
-            workers.append((plan, self._network.likelihood, self._weights.parameters, buffers, chunk))
+            workers.append((plan, self._network.likelihood, self._parameters(), buffers, chunk))
         self._share_blocks(importance_images, workers, (all_of_them, samples, result))
         return result
 
     def impute(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImputationTerms:
-        plan, size = make_plan(self.layout, 1, min(CHUNK_SAMPLES, samples))
+        plan, size = self._make_plan(1, min(CHUNK_SAMPLES, samples))
         all_of_them = of_a_set(placed, self.training, examples, Purpose.IMPORTANCE_SAMPLES)
         log_w, means = np.empty((placed.size, samples)), np.empty((placed.size, plan.x_panels * PANEL))
-        about, workers = (plan, self._network.likelihood, self._weights.parameters), []
+        about, workers = (plan, self._network.likelihood, self._parameters()), []
         for _ in range(self.threads):
             chunk = Chunk(np.empty((HALVES, plan.samples)), np.empty(plan.samples))
             workers.append((*about, buffers_of(plan, size, self.model, 0), chunk))
@@ -185,7 +215,7 @@ class NumbaEngine(InPanels):
         else:
             examples = as_they_are(x, self.model, self.training)
         heads = np.empty((len(x), 2 * width), np.float32)
-        plan, parameters = self._evaluation.plan, self._weights.parameters
+        plan, parameters = self._evaluation.plan, self._parameters()
         workers = [(plan, parameters, self._forward_buffers(longest)) for _ in range(self.threads)]
         self._share_blocks(encode_images, workers, (examples, heads))
         return heads[:, : self.model.latent].copy(), bounded(heads[:, width : width + self.model.latent])
@@ -193,7 +223,7 @@ class NumbaEngine(InPanels):
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
         latents = np.zeros((len(z), padded(self.model.decoder_inputs)), np.float32)
         latents[:, : self.model.decoder_inputs] = z
-        plan, parameters, X = self._evaluation.plan, self._weights.parameters, self.model.pixels
+        plan, parameters, X = self._evaluation.plan, self._parameters(), self.model.pixels
         logits = np.empty((len(z), padded(int(plan.layers[-1, OUTPUTS]))), np.float32)
         workers = [(plan, parameters, aligned(self._forward_size)) for _ in range(self.threads)]
         self._share_blocks(decode_latents, workers, (latents, logits))

@@ -1,8 +1,8 @@
 """Gradients that are stored instead of being used at the tile: for clipping by the norm, and for ranks that sum theirs.
 
-The *type* of the weights chooses what the weights phase does with a gradient (`tiles._step`). So a run that needs none of this
-compiles none of it, and Adam at the tile is unchanged. The gradients of all parameters go to one flat buffer in panel form
-(`layout.py`), where each element is written by one thread. A number in parentheses is an equation of DERIVATION.md.
+The *type* of the weights chooses what the weights phase does with a gradient (`tiles.weight_step`). So a run that needs none
+of this compiles none of it, and Adam at the tile is unchanged. The gradients of all parameters go to one flat buffer in panel
+form (`layout.py`), where each element is written by one thread. A number in parentheses is an equation of DERIVATION.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.barrier import MEETING, fetch_add, meet_all, wait_for
+from vaefast.engines.numba_cpu.bf16_weights import round_weights
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
@@ -45,6 +46,20 @@ class Clipping(NamedTuple):
     clip_norm: np.float64
 
 
+class RoundedClipping(NamedTuple):
+    """The same of a model in bfloat16, and the tables of its plan."""
+
+    parameters: NDArray[np.float32]  # with the rounded weights behind them
+    first_moments: NDArray[np.float32]
+    second_moments: NDArray[np.float32]
+    gradient: NDArray[np.float32]
+    factor: np.float32
+    squares: NDArray[np.float64]
+    clip_norm: np.float64
+    layers: NDArray[np.int64]
+    bf16: NDArray[np.int64]
+
+
 class Held(NamedTuple):
     """The part of a model that Adam runs on, as the tile of Adam takes it."""
 
@@ -58,11 +73,12 @@ def chunk_sums(size: int) -> NDArray[np.float64]:
     return np.zeros((-(-size // (CHUNK * PANEL)), PANEL))
 
 
-def clipping(weights: Any, clip_norm: float) -> Clipping:
-    """These weights, to be trained with clipped gradients."""
-    gradient = np.zeros_like(weights.parameters)
+def clipping(weights: Any, clip_norm: float, plan: Any) -> Clipping | RoundedClipping:
+    """These weights of a model, to be trained with clipped gradients."""
+    gradient = np.zeros_like(weights.first_moments)
     held = (weights.parameters, weights.first_moments, weights.second_moments)
-    return Clipping(*held, gradient, np.float32(1), chunk_sums(gradient.size), np.float64(clip_norm))
+    clipped = Clipping(*held, gradient, np.float32(1), chunk_sums(gradient.size), np.float64(clip_norm))
+    return RoundedClipping(*clipped, plan.layers, plan.bf16) if hasattr(plan, "bf16") else clipped
 
 
 def finish_step(weights, worker, adam):
@@ -72,17 +88,27 @@ def finish_step(weights, worker, adam):
 @overload(finish_step, jit_options=AS_KERNELS)
 def _choose_finish(weights, worker, adam):
     def clipped(weights, worker, adam):
-        sum_squares(weights.gradient, weights.squares, worker.number, worker.workers)
-        meet_all(worker)
-        held = Held(weights.parameters, weights.first_moments, weights.second_moments)
-        scale = clip_scale(weights.squares, weights.clip_norm)
-        _update_share(weights.gradient, held, scale, worker.number, worker.workers, adam)
+        _finish_clipped(weights, worker, adam)
+
+    def clipped_and_rounded(weights, worker, adam):
+        _finish_clipped(weights, worker, adam)
+        round_weights(weights.layers, weights.bf16, weights.parameters, worker.number, worker.workers)
         meet_all(worker)
 
     def nothing(weights, worker, adam):
         pass
 
-    return clipped if weights.instance_class is Clipping else nothing
+    return {Clipping: clipped, RoundedClipping: clipped_and_rounded}.get(weights.instance_class, nothing)
+
+
+@kernel
+def _finish_clipped(weights, worker, adam):
+    sum_squares(weights.gradient, weights.squares, worker.number, worker.workers)
+    meet_all(worker)
+    held = Held(weights.parameters, weights.first_moments, weights.second_moments)
+    scale = clip_scale(weights.squares, weights.clip_norm)
+    _update_share(weights.gradient, held, scale, worker.number, worker.workers, adam)
+    meet_all(worker)
 
 
 @kernel

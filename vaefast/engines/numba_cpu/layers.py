@@ -83,7 +83,7 @@ def dense_layer(plan, i, parameters, workspace, first, last, half):
     source, bias = Panels(workspace, layer[SOURCE], stride), Panels(parameters, layer[BIAS] + begin * PANEL, PANEL)
     W, out = Panels(parameters, layer[WEIGHT] + begin * w_panel, w_panel), Panels(workspace, output, stride)
     product(source, W, bias, out, layer[INPUTS], first, last, end - begin)
-    _activate_panels(layer, workspace, first, last, begin, end)
+    activate_panels(layer, workspace, first, last, begin, end)
 
 
 @kernel
@@ -104,7 +104,7 @@ def sparse_layer(plan, parameters, workspace, pixels, first, last, half):
             entry = pixels.ends[r, block - 1] if block > 0 else 0
             stop = pixels.ends[r, min(block + width, blocks) - 1]
             _gather_row(layer, parameters, workspace, pixels, r, entry, stop - entry, block == 0, half)
-    _activate_panels(layer, workspace, first, last, half_begin(layer, half), half_end(layer, half))
+    activate_panels(layer, workspace, first, last, half_begin(layer, half), half_end(layer, half))
 
 
 @kernel
@@ -134,40 +134,57 @@ def _gather_row(layer, parameters, workspace, pixels, r, entry, count, fresh, ha
 
 
 @kernel
-def partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half):
-    """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns, TRANSPOSED_PANELS of them at a time.
-
-    Between these blocks the sums rest in the part, which is exact.
-    """
-    layer = plan.layers[i]
-    begin, end, w_panel = half_begin(layer, half), half_end(layer, half), layer[INPUTS] * PANEL
-    inputs, out = layer[INPUTS], (2 * turn + half) * backward.size
-    p_panel = (inputs + PANEL - 1) // PANEL * BLOCK
-    rows = (last - first + PANEL - 1) // PANEL
-    part, zeros = Panels(backward.partial, out, p_panel), Panels(backward.zeros, 0, 0)
-    # An empty half is a block without columns.
-    for block in range(begin, max(end, begin + 1), TRANSPOSED_PANELS):
-        stop = min(block + TRANSPOSED_PANELS, end)
-        columns = min(layer[OUTPUTS], stop * PANEL) - block * PANEL
-        W = Panels(parameters, layer[WEIGHT] + block * w_panel, w_panel)
-        _transpose_panels(layer, workspace, backward.transposed, first, last, block, stop)
-        d_output = Panels(backward.transposed, 0, (stop - block) * BLOCK)
-        if block == begin:
-            product(W, d_output, zeros, part, columns, 0, inputs, rows)
-        else:
-            add_product(W, d_output, part, columns, 0, inputs, rows)
-    for panel in range(rows):
-        row = out + panel * p_panel
-        fill(backward.partial[row + inputs * PANEL : row + p_panel], ZERO)
+def _weights_from(plan, i, parameters, block):
+    """W from a panel of its columns on."""
+    w_panel = plan.layers[i, INPUTS] * PANEL
+    return Panels(parameters, plan.layers[i, WEIGHT] + block * w_panel, w_panel)
 
 
 @kernel
-def _transpose_panels(layer, workspace, out, first, last, block, stop):
+def _transpose_panels(plan, i, workspace, out, first, last, block, stop):
     """out = d_output^T of column panels block to stop - 1, in panels."""
+    layer = plan.layers[i]
     stride, t_panel = layer[ROWS] * PANEL, (stop - block) * BLOCK
     for panel in range(block, stop):
         source = layer[D_OUTPUT] + panel * stride + first * PANEL
         _transpose_rows(workspace, source, last - first, out, (panel - block) * BLOCK, t_panel)
+
+
+def make_partial_sources(multiply, multiply_and_add, weights_from, transpose):
+    """partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half), by these products of W, from a panel
+    on, and of d_output, of which `transpose` makes d_output^T.
+
+    It is this half's part of d_source^T = W @ d_output^T (8), the sum over its columns, TRANSPOSED_PANELS of them at a time.
+    Between these blocks the sums rest in the part, which is exact.
+    """
+
+    @kernel
+    def partial_sources(plan, i, parameters, workspace, backward, turn, first, last, half):
+        layer = plan.layers[i]
+        begin, end = half_begin(layer, half), half_end(layer, half)
+        inputs, out = layer[INPUTS], (2 * turn + half) * backward.size
+        p_panel = (inputs + PANEL - 1) // PANEL * BLOCK
+        rows = (last - first + PANEL - 1) // PANEL
+        part, zeros = Panels(backward.partial, out, p_panel), Panels(backward.zeros, 0, 0)
+        # An empty half is a block without columns.
+        for block in range(begin, max(end, begin + 1), TRANSPOSED_PANELS):
+            stop = min(block + TRANSPOSED_PANELS, end)
+            columns = min(layer[OUTPUTS], stop * PANEL) - block * PANEL
+            W = weights_from(plan, i, parameters, block)
+            transpose(plan, i, workspace, backward.transposed, first, last, block, stop)
+            d_output = Panels(backward.transposed, 0, (stop - block) * BLOCK)
+            if block == begin:
+                multiply(W, d_output, zeros, part, columns, 0, inputs, rows)
+            else:
+                multiply_and_add(W, d_output, part, columns, 0, inputs, rows)
+        for panel in range(rows):
+            row = out + panel * p_panel
+            fill(backward.partial[row + inputs * PANEL : row + p_panel], ZERO)
+
+    return partial_sources
+
+
+partial_sources = make_partial_sources(product, add_product, _weights_from, _transpose_panels)
 
 
 @kernel
@@ -219,7 +236,8 @@ def _transpose_rows(source, place, rows, out, target, t_panel):
 
 
 @kernel
-def _activate_panels(layer, workspace, first, last, begin, end):
+def activate_panels(layer, workspace, first, last, begin, end):
+    """The activation of a layer, in place, in panels begin to end - 1 of its output."""
     for panel in range(begin, end):
         start = layer[OUTPUT] + panel * layer[ROWS] * PANEL
         _activate(workspace[start + first * PANEL : start + last * PANEL], layer[ACTIVATION])

@@ -38,40 +38,8 @@ class Panels(NamedTuple):
 
 
 @kernel
-def product(A, W, start, C, K, first, last, panels):
-    """Rows first to last - 1 of C = start + A @ W, `panels` panels wide; `start` is one row, and all four are `Panels`."""
-    for panel in range(0, panels, GROUP):
-        width = min(GROUP, panels - panel)
-        right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
-        _block(A, right, _from(start, panel * start.stride), 0, out, min(DEPTH, K), first, last, width)
-        for k in range(DEPTH, K, DEPTH):
-            left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
-            _block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
-
-
-@kernel
-def add_product(A, W, C, K, first, last, panels):
-    """The same with C += A @ W."""
-    for panel in range(0, panels, GROUP):
-        width = min(GROUP, panels - panel)
-        right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
-        for k in range(0, K, DEPTH):
-            left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
-            _block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
-
-
-@kernel
 def _from(matrix, shift):
     return Panels(matrix.array, matrix.begin + shift, matrix.stride)
-
-
-@kernel
-def _block(A, W, S, s_row, C, K, first, last, width):
-    """The same for one group of panels; row r of the sums starts from row r of S, whose rows are s_row elements apart."""
-    if width == GROUP:
-        block_wide(A, W, S, s_row, C, K, first, last)
-    else:
-        block_narrow(A, W, S, s_row, C, K, first, last)
 
 
 def make_block(tile, tile_4, tile_1):
@@ -96,5 +64,43 @@ def make_block(tile, tile_4, tile_1):
     return block
 
 
+def make_products(block_wide, block_narrow):
+    """`product` and `add_product` by these kernels for a group of panels and for one panel.
+
+    product(A, W, start, C, K, first, last, panels): rows first to last - 1 of C = start + A @ W, `panels` panels wide; `start`
+    is one row, and all four are `Panels`. add_product(A, W, C, K, first, last, panels): the same with C += A @ W.
+    """
+
+    @kernel
+    def block(A, W, S, s_row, C, K, first, last, width):
+        """One group of panels; row r of the sums starts from row r of S, whose rows are s_row elements apart."""
+        if width == GROUP:
+            block_wide(A, W, S, s_row, C, K, first, last)
+        else:
+            block_narrow(A, W, S, s_row, C, K, first, last)
+
+    @kernel
+    def product(A, W, start, C, K, first, last, panels):
+        for panel in range(0, panels, GROUP):
+            width = min(GROUP, panels - panel)
+            right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
+            block(A, right, _from(start, panel * start.stride), 0, out, min(DEPTH, K), first, last, width)
+            for k in range(DEPTH, K, DEPTH):
+                left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
+                block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
+
+    @kernel
+    def add_product(A, W, C, K, first, last, panels):
+        for panel in range(0, panels, GROUP):
+            width = min(GROUP, panels - panel)
+            right, out = _from(W, panel * W.stride), _from(C, panel * C.stride)
+            for k in range(0, K, DEPTH):
+                left, further = _from(A, k // PANEL * A.stride), _from(right, k * PANEL)
+                block(left, further, out, PANEL, out, min(DEPTH, K - k), first, last, width)
+
+    return product, add_product
+
+
 block_wide = make_block(tile_wide, tile_wide_4, tile_wide_1)
 block_narrow = make_block(tile_narrow, tile_narrow_4, tile_narrow_1)
+product, add_product = make_products(block_wide, block_narrow)

@@ -18,7 +18,7 @@ from vaefast.engines.numba_cpu.compiler import entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import ZERO, copy
 from vaefast.engines.numba_cpu.gradients import finish_step
-from vaefast.engines.numba_cpu.layers import dense_layer, fold_sources, partial_sources, sparse_layer
+from vaefast.engines.numba_cpu.layers import fold_sources
 from vaefast.engines.numba_cpu.likelihoods import (
     forward_likelihood,
     likelihood_phase,
@@ -27,6 +27,7 @@ from vaefast.engines.numba_cpu.likelihoods import (
 )
 from vaefast.engines.numba_cpu.loading import load_rows
 from vaefast.engines.numba_cpu.objectives import output_scale, settle
+from vaefast.engines.numba_cpu.precision import decoder_layer, encoder_layer, hand_over, source_gradients
 from vaefast.engines.numba_cpu.sampling import sample_rows
 from vaefast.engines.numba_cpu.sampling_backward import sampling_backward
 from vaefast.engines.numba_cpu.weights import AdamStep, update_task
@@ -79,13 +80,14 @@ def _rows_phase(worker, network, parameters, buffers, backward, examples, miniba
     for i in range(top):
         meet(worker.counters, share.meeting, share.partners)
         for half in halves:
-            _encoder_layer(plan, i, parameters, buffers, examples.sparse, first, last, half)
+            encoder_layer(plan, i, parameters, buffers, examples.sparse, first, last, half)
     meet(worker.counters, share.meeting, share.partners)
     sample_rows(network, buffers, examples, minibatch, terms, share.own_first, share.own_last)
+    hand_over(plan, workspace, share.own_first * k, share.own_last * k)
     for i in range(top, plan.layers.shape[0]):
         meet(worker.counters, share.meeting, share.partners)
         for half in halves:
-            dense_layer(plan, i, parameters, workspace, first * k, last * k, half)
+            decoder_layer(plan, i, parameters, workspace, first * k, last * k, half)
     likelihood_phase(
         network, worker, share, parameters, buffers, examples.sparse, scale, terms.log_likelihood, begin * k, (begin + B) * k
     )
@@ -94,21 +96,13 @@ def _rows_phase(worker, network, parameters, buffers, backward, examples, miniba
         # A part may be overwritten only after the next barrier of its readers, so two sets of parts alternate.
         turn, each = i % 2, k if i >= top else 1
         for half in halves:
-            partial_sources(plan, i, parameters, workspace, backward, turn, first * each, last * each, half)
+            source_gradients(plan, i, parameters, workspace, backward, turn, first * each, last * each, half)
         meet(worker.counters, share.meeting, share.partners)
         for half in halves:
             if i == top:
                 sampling_backward(objective, plan, workspace, backward, turn, buffers.row, first, last, half, B)
             else:
                 fold_sources(plan, i, workspace, backward, turn, first * each, last * each, half)
-
-
-@kernel
-def _encoder_layer(plan, i, parameters, buffers, sparse, first, last, half):
-    if i == 0 and sparse:
-        sparse_layer(plan, parameters, buffers.workspace, buffers.pixels, first, last, half)
-    else:
-        dense_layer(plan, i, parameters, buffers.workspace, first, last, half)
 
 
 @kernel
@@ -136,9 +130,11 @@ def _share(worker, rows):
     groups, partners = _groups(worker.workers)
     group, place = worker.number // partners, worker.number % partners
     first, last = _group_begin(rows, group, groups), _group_begin(rows, group + 1, groups)
-    size = last - first
+    # Own rows begin at even ones, for those of bfloat16 go by pairs.
+    own_first = first + (last - first) * place // partners // 2 * 2
+    own_last = first + (last - first) * (place + 1) // partners // 2 * 2 if place + 1 < partners else last
     return Share(
-        first, last, first + size * place // partners, first + size * (place + 1) // partners,
+        first, last, own_first, own_last,
         place if partners == HALVES else 0, place + 1 if partners == HALVES else HALVES,
         partners, (1 + group) * LINE,
     )  # fmt: skip
@@ -214,15 +210,16 @@ def encode_rows(plan, parameters, buffers, sparse, rows):
     """The encoder on the first rows of the workspace."""
     for i in range(plan.heads + 1):
         for half in range(HALVES):
-            _encoder_layer(plan, i, parameters, buffers, sparse, 0, rows, half)
+            encoder_layer(plan, i, parameters, buffers, sparse, 0, rows, half)
 
 
 @kernel
 def decode_rows(plan, parameters, workspace, rows):
     """The decoder on the first rows of z."""
+    hand_over(plan, workspace, 0, rows)
     for i in range(plan.heads + 1, plan.layers.shape[0]):
         for half in range(HALVES):
-            dense_layer(plan, i, parameters, workspace, 0, rows, half)
+            decoder_layer(plan, i, parameters, workspace, 0, rows, half)
 
 
 @kernel

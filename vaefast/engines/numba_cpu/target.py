@@ -50,4 +50,11 @@ def vector_unit() -> VectorUnit:
     return SSE
 
 
+def multiplies_pairs() -> bool:
+    """Whether it has AVX512-BF16, which adds the products of pairs of bfloat16 to float32."""
+    features = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+    return vector_unit() == AVX512 and "+avx512bf16" in features
+
+
 UNIT = vector_unit()
+BF16_PAIRS = multiplies_pairs()

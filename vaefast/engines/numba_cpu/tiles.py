@@ -123,7 +123,7 @@ def make_update_tile(rows: int, panels: int):
     """update_tile(A, a, D, d, d_panel, weights, w, w_panel, adam, B): rows x (panels * 16) weights from w, by Adam.
 
     The gradient is that of `gradient_tile`; it never leaves the registers. `weights` and `adam` are the tuples of weights.py,
-    or `weights` is one of gradients.py and takes the gradient instead (`_step`).
+    or `weights` is one of gradients.py and takes the gradient instead (`weight_step`).
     """
 
     @intrinsic
@@ -135,7 +135,7 @@ def make_update_tile(rows: int, panels: int):
             A, D = (pointer_of(context, builder, signature, args, i) for i in (0, 2))
             d_panel, w_panel, B = args[4], args[7], args[9]
             gradient = _gradient(builder, A, D, d_panel, B, rows, panels)
-            step = _step(context, builder, signature.args[5], args[5], args[8])
+            step = weight_step(context, builder, signature.args[5], args[5], args[8])
             for i, row in enumerate(gradient):
                 for column, slot in enumerate(row):
                     panel = builder.mul(w_panel, index_of(column // VECTORS))
@@ -156,7 +156,7 @@ def adam_tile(typing, G, g, weights, w, count, adam):
 
     def codegen(context, builder, signature, args):
         G = pointer_of(context, builder, signature, args, 0)
-        step = _step(context, builder, signature.args[2], args[2], args[5])
+        step = weight_step(context, builder, signature.args[2], args[2], args[5])
         with cgutils.for_range(builder, builder.mul(args[4], index_of(VECTORS))) as vector:
             offset = builder.mul(vector.index, index_of(UNIT.lanes))
             step.update(builder.add(args[3], offset), load_vector(builder, builder.gep(G, [offset]), 0))
@@ -183,11 +183,16 @@ def scaled_adam_tile(typing, G, g, weights, w, count, adam, scale):
     return signature, codegen
 
 
-def _step(context, builder, weights_type, weights, adam):
+def weight_step(context, builder, weights_type, weights, adam):
     """What happens to a gradient, chosen by the *type* of the weights: Adam, or those with a `gradient` take it as it is."""
-    if "gradient" in weights_type.fields:
-        return _GradientStore(context, builder, weights_type, weights)
-    return _AdamStep(context, builder, weights_type, weights, adam)
+    if takes_steps(weights_type):
+        return _AdamStep(context, builder, weights_type, weights, adam)
+    return _GradientStore(context, builder, weights_type, weights)
+
+
+def takes_steps(weights_type):
+    """Whether weights of this type take a step of Adam at the tile."""
+    return "gradient" not in weights_type.fields
 
 
 class _GradientStore:

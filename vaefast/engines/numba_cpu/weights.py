@@ -10,23 +10,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import overload
 from numpy.typing import NDArray
 
-from vaefast.engines.numba_cpu.compiler import kernel
+from vaefast.engines.numba_cpu.bf16_weights import update_rounded_panels
+from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
+from vaefast.engines.numba_cpu.dense_weights import update_bias, update_panels
 from vaefast.engines.numba_cpu.elementwise import ZERO, fill
 from vaefast.engines.numba_cpu.layers import GATHER_0, GATHER_1, GATHER_2, GATHER_3, GATHERS, half_begin, half_end
 from vaefast.engines.numba_cpu.likelihoods import update_likelihood
-from vaefast.engines.numba_cpu.products import GROUP, Panels, product
-from vaefast.engines.numba_cpu.target import UNIT
-from vaefast.engines.numba_cpu.tiles import adam_tile, make_gradient_tile, make_scatter_tile, make_update_tile
-from vaefast.engines.plan import BIAS, BLOCK_PIXELS, D_OUTPUT, INPUTS, ROWS, SOURCE, WEIGHT
+from vaefast.engines.numba_cpu.precision import in_bf16
+from vaefast.engines.numba_cpu.tiles import adam_tile, make_scatter_tile
+from vaefast.engines.plan import BLOCK_PIXELS, D_OUTPUT, INPUTS, ROWS, WEIGHT
 from vaefast.models.layout import PANEL
 
-TILE_ROWS = UNIT.gradient_rows
-gradient_wide = make_gradient_tile(TILE_ROWS, GROUP)
-gradient_narrow = make_gradient_tile(TILE_ROWS, 1)
-update_wide = make_update_tile(TILE_ROWS, GROUP)
-update_narrow = make_update_tile(TILE_ROWS, 1)
 scatter_0, scatter_1, scatter_2, scatter_3 = (make_scatter_tile(panels) for panels in GATHERS)
 
 
@@ -72,31 +69,22 @@ def update_task(task, network, weights, buffers, scratch, sparse, adam, B):
             update_likelihood(network, weights, workspace, scratch.gradient, adam, B, first, last)
 
 
-@kernel
 def _update_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
-    """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8)."""
-    layer = plan.layers[i]
-    stride, w_panel = layer[ROWS] * PANEL, layer[INPUTS] * PANEL
-    d_output, start = layer[D_OUTPUT] + first * stride, layer[WEIGHT] + first * w_panel
-    for k in range(0, layer[INPUTS], PANEL):
-        a, w = layer[SOURCE] + (k // PANEL) * stride, start + k * PANEL
-        height = min(PANEL, layer[INPUTS] - k)
-        for row in range(0, height // TILE_ROWS * TILE_ROWS, TILE_ROWS):
-            if last - first == GROUP:
-                update_wide(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
-            else:
-                update_narrow(workspace, a + row, workspace, d_output, stride, weights, w + row * PANEL, w_panel, adam, B)
-        rest = height % TILE_ROWS
-        if rest > 0:
-            # A tile has more rows than are left here: its gradient goes by way of memory.
-            row, g_panel = height - rest, TILE_ROWS * PANEL
-            if last - first == GROUP:
-                gradient_wide(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
-            else:
-                gradient_narrow(workspace, a + row, workspace, d_output, stride, scratch.gradient, 0, g_panel, B)
-            for q in range(last - first):
-                adam_tile(scratch.gradient, q * g_panel, weights, w + q * w_panel + row * PANEL, rest, adam)
-    _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last)
+    """Column panels first to last - 1 of a layer: d_W = source^T @ d_output and d_b = sum over B of d_output (8), and Adam."""
+
+
+@overload(_update_panels, jit_options=AS_KERNELS)
+def _choose_panels(plan, i, weights, workspace, scratch, adam, B, first, last):
+    def float32(plan, i, weights, workspace, scratch, adam, B, first, last):
+        update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+
+    def bf16(plan, i, weights, workspace, scratch, adam, B, first, last):
+        if i == 0:
+            update_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+        else:
+            update_rounded_panels(plan, i, weights, workspace, scratch, adam, B, first, last)
+
+    return bf16 if in_bf16(plan) else float32
 
 
 @kernel
@@ -113,7 +101,7 @@ def _update_pixels(plan, weights, workspace, pixels, scratch, adam, B, half, fir
             adam_tile(scratch.gradient, (panel - begin) * BLOCK_PIXELS * PANEL, weights, start, height, adam)
     if first == 0:
         for panel in range(begin, end):
-            _update_bias(plan, layer, weights, workspace, scratch, adam, B, panel, panel + 1)
+            update_bias(plan, layer, weights, workspace, scratch, adam, B, panel, panel + 1)
 
 
 @kernel
@@ -143,13 +131,3 @@ def _scatter_gradient(plan, layer, workspace, pixels, gradient, B, k, begin, end
             else:
                 scatter_3(workspace, d, stride, indices, values, entry, count, k, gradient, g, g_panel)
                 panel += GATHER_3
-
-
-@kernel
-def _update_bias(plan, layer, weights, workspace, scratch, adam, B, first, last):
-    """d_b = ones (1, B) @ d_output (B, outputs), so that rows are summed in the order of every other product."""
-    stride = layer[ROWS] * PANEL
-    d_output = Panels(workspace, layer[D_OUTPUT] + first * stride, stride)
-    ones, zeros, gradient = Panels(scratch.ones, 0, PANEL), Panels(scratch.zeros, 0, 0), Panels(scratch.gradient, 0, PANEL)
-    product(ones, d_output, zeros, gradient, B, 0, 1, last - first)
-    adam_tile(scratch.gradient, 0, weights, layer[BIAS] + first * PANEL, last - first, adam)
