@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import BLOCK_CASES, CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
+from cases import BF16_CASES, BLOCK_CASES, CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
 
 from vaefast import engines
 from vaefast.engines.contract import State
@@ -20,7 +20,7 @@ from vaefast.models.settings import ModelSettings, TrainingSettings
 
 needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reason=f"cython: {engines.why_not('cython')}")
 # What the engine can do.
-OWN_CASES = [case for case in CASES if f"likelihood {case.model.likelihood}" not in engines.LACKING["cython"]]
+OWN_CASES = [case for case in CASES + BF16_CASES if f"likelihood {case.model.likelihood}" not in engines.LACKING["cython"]]
 by_case = pytest.mark.parametrize("case", OWN_CASES, ids=lambda case: case.name)
 # Wide enough for every tile, small, grey and of odd sizes; each likelihood, of counts without the longest.
 SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
@@ -33,7 +33,7 @@ WIDE = Case(
 
 
 def engine_of(name, case, threads=2):
-    training = TrainingSettings(batch_size=case.batch_size, binarize=case.binarize, seed=5)
+    training = TrainingSettings(batch_size=case.batch_size, binarize=case.binarize, seed=5, precision=case.precision)
     engine = engines.create(name, case.model, training, threads)
     layout = Layout(case.model)
     stds = np.full(case.model.pixels, 0.3)
@@ -72,7 +72,8 @@ def units():
 def unit_of_numba(monkeypatch):
     """The Numba engine's unit is asked for, as a fused multiply-add rounds once."""
     target = pytest.importorskip("vaefast.engines.numba_cpu.target", reason="Numba is not installed")
-    monkeypatch.setenv("VAEFAST_VECTOR_UNIT", {"NEON": "base", "SSE": "base"}.get(target.UNIT.name, target.UNIT.name))
+    name = {"NEON": "base", "SSE": "base"}.get(target.UNIT.name, target.UNIT.name)
+    monkeypatch.setenv("VAEFAST_VECTOR_UNIT", "AVX512-BF16" if target.BF16_PAIRS else name)
 
 
 @needs_extension
@@ -85,7 +86,7 @@ def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
 
 
 @needs_extension
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SOME + BF16_CASES[::3], ids=lambda case: case.name)
 def test_samples_of_a_row_have_the_bits_of_the_numba_engine(case, unit_of_numba):
     """log p(x), and the weights and means of what is missing: whole chunks of samples, a part of one, and other numbers."""
     found = []
