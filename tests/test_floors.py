@@ -27,10 +27,10 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "models": {"errors", "models"},
     "files": {"errors", "files", "models"},
-    "data": {"data", "errors", "models.count_rows", "models.noise"},
+    "data": {"data", "errors", "models.count_rows", "models.fields", "models.noise"},
     "tables": {
-        "errors", "models.columns", "models.conditions", "models.count_rows", "models.gaps", "models.noise", "models.settings",
-        "tables",
+        "errors", "models.columns", "models.conditions", "models.count_rows", "models.fields", "models.gaps", "models.noise",
+        "models.settings", "tables",
     },
     "engines": {"engines", "errors", "models", "version"},
     # Numba and Cython share no kernel; the specification shares nothing with what it judges.
@@ -69,7 +69,7 @@ FLOORS: dict[str, set[str]] = {
     "estimator": {"engines", "errors", "estimator", "files", "inference", "metrics", "models", "tables", "training"},
     "metrics": {"errors", "inference.ranking"},
     "anndata": {"errors", "estimator", "models.count_rows", "models.settings", "version"},
-    "__main__": {"cli", "errors", "evaluate", "impute", "reproduce", "train", "transform", "version"},
+    "__main__": {"cli", "errors", "evaluate", "impute", "reproduce", "sample", "train", "transform", "version"},
     "train": {
         "cli", "data", "engines", "errors", "files", "inference", "inputs", "plots", "runs", "tables", "training",
     },
@@ -82,6 +82,9 @@ FLOORS: dict[str, set[str]] = {
     },
     "impute": {
         "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "inputs", "runs", "transform",
+    },
+    "sample": {
+        "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "runs", "transform",
     },
     "reproduce": {
         "cli", "data", "engines", "errors", "evaluation", "files", "plots", "runs", "train", "training", "version",
@@ -106,6 +109,7 @@ PACKAGES: dict[str, set[str]] = {
         "plots",
         "runs.checkpoint",
         "runs.checkpointing",
+        "sample",
         "tables",
         "train",
         "training",
@@ -118,6 +122,7 @@ PACKAGES: dict[str, set[str]] = {
     "matplotlib": {
         "plots.elbo_curve",
         "plots.interpolations",
+        "plots.kind_columns",
         "plots.latents",
         "plots.nll_curves",
         "plots.pairs",
@@ -131,7 +136,7 @@ PACKAGES: dict[str, set[str]] = {
     "PIL": {"data.pictures"},
     "scipy": {"data.h5sparse", "data.matrixmarket", "data.sparse", "estimator.validation", "metrics", "models.special"},
     "pandas": {"tables.mixed.frames"},
-    "pyarrow": {"data.arrow"},
+    "pyarrow": {"data.arrow", "data.arrowkinds"},
     "h5py": {"data.h5sparse"},
     "pooch": {"data.download"},
     "safetensors": {"files.model_file", "runs.checkpoint"},

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on test data: ELBO, log p(x), active units",
     "transform": "write the latents and the scores of every row of a file",
     "impute": "write a table again with its missing values filled in",
+    "sample": "write a new table, whose rows are drawn from a model",
     "reproduce": "train and evaluate the rows of a published table",
 }
 # What other programs call them.
@@ -24,6 +25,7 @@ SYNONYMS = {
     "evaluate": ("eval", "test", "score", "validate"),
     "transform": ("encode", "embed", "predict", "apply"),
     "impute": ("fill", "fillna", "complete", "imputation"),
+    "sample": ("generate", "synthesize", "synthesise", "draw", "samples"),
 }
 CHOICE = ", ".join([*COMMANDS][:-1]) + f" or {[*COMMANDS][-1]}"
 
@@ -65,6 +67,10 @@ def _main_of(name: str) -> Callable[[list[str]], int]:
         from vaefast import impute
 
         return impute.main
+    if name == "sample":
+        from vaefast import sample
+
+        return sample.main
     from vaefast import reproduce
 
     return reproduce.main

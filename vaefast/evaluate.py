@@ -78,7 +78,9 @@ def run(options: Options, interruption: Interruption) -> None:
             found = measures.assess(
                 model, rows.values, options.samples, display.show, exact_rows=rows.exact, log_volume=rows.log_volume
             )
+        by_column = _by_column(model, data)
         report = _report(options, found, data, model, time.perf_counter() - start)
+        report |= {"column_log_likelihoods": by_column} if by_column else {}
         _write(folder, report)
         say(json.dumps(report, indent=1) if options.json else _text(report, found, data.unit))
         for warning in report["warnings"]:
@@ -113,23 +115,7 @@ def _read_model(path: Path) -> SavedModel:
     """The model of a run folder or of a file."""
     from vaefast.files import model_file
 
-    saved = model_file.read(model_of(path))
-    check_readable(path, saved.model.likelihood)
-    return saved
-
-
-def check_readable(path: Path, likelihood: str) -> None:
-    """Refuse a model whose tables no command reads.
-
-    Raises
-    ------
-    DataError
-        Its columns are of different kinds.
-    """
-    if likelihood == "mixed":
-        raise DataError(
-            f"{path} is a model of columns of different kinds, which no command reads: take vaefast.load in Python"
-        )
+    return model_file.read(model_of(path))
 
 
 def _data(options: Options, saved: SavedModel) -> ScoredData:
@@ -151,7 +137,7 @@ def _data(options: Options, saved: SavedModel) -> ScoredData:
         found, is_all = _own_data(options, inputs), False
     columns = (found.test.values if isinstance(found, Dataset) else found.X).shape[1]
     what, unit = ("pixels an image", "image") if isinstance(found, Dataset) else ("columns", "row")
-    if columns != saved.model.pixels:
+    if columns != saved.model.pixels and inputs.schema is None:  # which says itself what columns it lacks
         raise DataError(f"{found.name} has {columns} {what}, but the model has {saved.model.pixels}: give other --data")
     count, rows = len(found.test), "rows" if is_all else f"test {unit}s"
     data = to_score(found, inputs, f"{'all ' if is_all else ''}{count:,} {rows}", told)
@@ -180,10 +166,10 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
         known = Source(
             path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer, covariates=told.names,
             size_factors=told.size_column, missing=missing_of(options.run, options.missing),
-        )  # fmt: skip
+        ).for_model(inputs)  # fmt: skip
         if recorded is not None and recorded.test_fraction > 0:
             divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
-            if isinstance(divided, Dataset) or divided.sha256 == own:
+            if isinstance(divided, Dataset) or divided.of_model(inputs.schema).sha256 == own:
                 return divided, False
         whole = finding.whole(known)
         return whole, not isinstance(whole, Dataset)
@@ -211,9 +197,13 @@ def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
         They have changed, or have no test set.
     """
     from vaefast.inputs import finding
+    from vaefast.inputs.finding import Table
 
     source, sha256 = _source(options.run)
+    source = source.for_model(inputs, own=True)
     found = finding.find(source if options.data_dir is None else replace(source, data_dir=options.data_dir))
+    if isinstance(found, Table):
+        found = found.of_model(inputs.schema)
     if found.sha256 != sha256:
         raise DataError(
             f"{source.data} is not what {options.run} was trained on (SHA-256 {found.sha256[:12]} instead of {sha256[:12]}): "
@@ -302,6 +292,20 @@ def _report(options: Options, found: Assessment, data: ScoredData, model: Networ
     }
 
 
+def _by_column(model: Network, data: ScoredData) -> dict[str, float]:
+    """The mean log-likelihood of each column in nats, of columns of different kinds; empty for other data.
+
+    They add up to that of the rows. What is missing has 0.
+    """
+    schema, rows = data.inputs.schema, data.drawn
+    if schema is None:
+        return {}
+    assert rows.exact is not None
+    terms = model.column_log_likelihoods(rows.values, 1, rows.exact) - data.inputs.log_volumes_of(rows.given)
+    means = schema.by_column(terms).mean(axis=0).tolist()
+    return {str(column.name): mean for column, mean in zip(schema.used, means, strict=True)}
+
+
 def _text(report: dict[str, Any], found: Assessment, unit: str) -> str:
     latents = len(found.latent_kl)
     share = f"; below 2 for {100 * found.collapsed:.1f} % of the {unit}s" if found.collapsed else ""
@@ -315,7 +319,19 @@ def _text(report: dict[str, Any], found: Assessment, unit: str) -> str:
         f"{found.samples:,}{share}",
         f"active units      {found.active_units} of {latents} latents",
         f"KL of the latents {_largest(found.latent_kl)}",
+        *_columns(report.get("column_log_likelihoods", {})),
     ])  # fmt: skip
+
+
+def _columns(means: dict[str, float], count: int = 5) -> list[str]:
+    """The line on columns of different kinds, those that the model says least of first."""
+    from vaefast.data.wording import shown
+
+    if not means:
+        return []
+    names = sorted(means, key=lambda name: means[name])
+    rest = f"; {len(names) - count} more above" if len(names) > count else ""
+    return [f"log-likelihood    by column: {', '.join(f'{means[name]:.2f} ({shown(name)})' for name in names[:count])}{rest}"]
 
 
 def _an(unit: str) -> str:

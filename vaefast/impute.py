@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
@@ -15,9 +15,8 @@ from vaefast.runs.interruption import Interruption
 from vaefast.transform import FileOptions, add_model_and_data, blocks, check_out, placed, rows_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from vaefast.data import Numbers
+    from vaefast.data.filling import Filling
     from vaefast.estimator import VAE
     from vaefast.inputs import ToldColumns
 
@@ -36,6 +35,7 @@ def parse(arguments: list[str]) -> Options:
 
 def run(options: Options, interruption: Interruption) -> None:
     """Read the rows, fill them, write the file, and print where it is."""
+    from vaefast.data.filling import filled_file
     from vaefast.engines.threads import thread_count
     from vaefast.estimator import load
     from vaefast.files import atomic
@@ -53,17 +53,23 @@ def run(options: Options, interruption: Interruption) -> None:
     columns = ToldColumns.of(data.told, len(vae._told.names), data.name)
     try:
         with Display(len(data), "row") as display:
-            gaps, filled = _filled(vae, data, columns, options.samples, display)
+            filled = (_filled if vae._inputs.schema is None else _filled_kinds)(vae, data, columns, options.samples, display)
     finally:
         vae._network.engine.close()
-    content = _content(source, gaps, filled, data, options)
-    atomic.write_bytes(options.out, content)
-    count = int(gaps.sum())
+    layer = options.layer or layer_of(options.model, str(source))
+    atomic.write_bytes(options.out, filled_file(source, filled, layer))
+    count, size = sum(int(column.gaps.sum()) for column in filled), len(data) * _width(vae)
     said = "no value is missing"
     if count:
         are = "is" if count == 1 else "are"
-        said = f"{count:,} of {gaps.size:,} values ({100 * count / gaps.size:.2g} %) {are} missing, filled in"
+        said = f"{count:,} of {size:,} values ({100 * count / size:.2g} %) {are} missing, filled in"
     say(f"{data.name}: {len(data):,} rows | {said} | {options.out}")
+
+
+def _width(vae: VAE) -> int:
+    """How many columns the model has."""
+    schema = vae._inputs.schema
+    return vae.n_features_in_ if schema is None else len(schema.used)
 
 
 def _what(vae: VAE) -> str:
@@ -94,11 +100,11 @@ def _file(options: Options) -> Path:
     return source
 
 
-def _filled(
-    vae: VAE, data: Numbers, columns: ToldColumns, samples: int, display: Display
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Which values of the rows are missing, and the rows with these filled in, (N, X) each."""
+def _filled(vae: VAE, data: Numbers, columns: ToldColumns, samples: int, display: Display) -> list[Filling]:
+    """The columns with missing values, and what fills them in."""
     import numpy as np
+
+    from vaefast.data.filling import of_numbers
 
     X, covariates = data.values, columns.values(vae._told)
     gaps, filled = np.isnan(X), X.astype(np.float64)
@@ -109,21 +115,40 @@ def _filled(
         told = None if covariates is None else {name: each[rows] for name, each in covariates.items()}
         filled[rows] = vae.impute(X[rows], samples, covariates=told)
         display.show(min(rows.stop, len(data)))
-    return gaps, filled
+    return of_numbers(gaps, filled, data.at)
 
 
-def _content(source: Path, gaps: NDArray[Any], filled: NDArray[Any], data: Numbers, options: Options) -> bytes:
-    from vaefast.data.filling import filled_file
+def _filled_kinds(vae: VAE, data: Numbers, columns: ToldColumns, samples: int, display: Display) -> list[Filling]:
+    """The same for a table whose columns are of different kinds."""
+    import numpy as np
 
-    layer = options.layer or layer_of(options.model, str(source))
-    return filled_file(source, gaps, filled, data.at, layer)
+    from vaefast.data.filling import Filling
+    from vaefast.inputs import kinds as mixed
+
+    schema = vae._inputs.schema
+    assert schema is not None
+    with placed(data, vae):
+        table = vae._table(data.rows)
+        told = columns.beside(table, vae._told)
+    gaps, filled = np.isnan(table), np.zeros(table.shape)
+    for rows in blocks(len(data)):
+        if gaps[rows].any():
+            filled[rows] = vae._missing_values(told[rows], gaps[rows], samples)[0]
+        display.show(min(rows.stop, len(data)))
+    found, places = [], mixed.places(schema, data)
+    for column, decoded, place in zip(schema.used, schema.decoded(filled), places, strict=True):
+        here = gaps[:, column.start]
+        if here.any():
+            found.append(Filling(data.at[place] if data.at else place, here, decoded, column.whole))
+    return found
 
 
 def _build_parser() -> Parser:
     parser = command_parser(
         "impute",
         "MODEL --data FILE --out FILE",
-        "Write a table again with its missing values filled in, each by its mean given the values of its row that are there. "
+        "Write a table again with its missing values filled in, each by its mean given the values of its row that are there, "
+        "or by the most likely text. "
         "Columns, their order, and all that is there stay as they came.",
     )
     kinds = "the table: a CSV, parquet, feather or .npy file, or an .h5ad file with a dense matrix"

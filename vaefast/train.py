@@ -78,7 +78,8 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
     missing = data.missing or (started_from is not None and started_from.model.missing)
-    options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width, missing)
+    kinds = () if data.inputs.schema is None else data.inputs.schema.blocks
+    options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width, missing, kinds)
     if job.several and data.has_gaps:
         raise SettingsError(
             f"{data.name} misses values, which training over several ranks does not take: train in one process"
@@ -125,7 +126,8 @@ def _source(options: Options, resumed: Resumed | None) -> Source:
     split = options.likelihood, options.scaling, fraction, options.label, options.all_columns, options.color
     return source.Source(
         options.data, options.data_dir, *split, kind, layer=options.layer, covariates=options.covariates,
-        size_factors=options.size_factors, missing=options.missing,
+        size_factors=options.size_factors, missing=options.missing, column_types=options.column_types,
+        kinds=options.likelihood in ("auto", "mixed"),
     )  # fmt: skip
 
 
@@ -141,15 +143,18 @@ def _data(source: Source, options: Options, resumed: Resumed | None, started_fro
     from vaefast.inference import saved_inputs
     from vaefast.inputs import finding, for_pictures, for_table
 
+    inputs, told = None, None
+    if started_from is not None:
+        inputs, told = saved_inputs.of_saved(started_from), saved_inputs.told_of(started_from.estimator)
+        source = source.for_model(inputs)
     found = finding.find(source, in_memory=not job.several)
     validation, seed = options.training.validation, options.training.seed
     if isinstance(found, Dataset):
         if started_from is not None and started_from.scaling:
             raise SettingsError(f"--start-from {options.start_from} was trained on a table, but {found.name} holds pictures")
         return for_pictures(found, options.likelihood, validation, seed)
-    inputs, told = None, None
-    if started_from is not None:
-        inputs, told = saved_inputs.of_saved(started_from), saved_inputs.told_of(started_from.estimator)
+    if inputs is not None:
+        assert started_from is not None
         _check_start(inputs, started_from, found, options)
     elif resumed is not None:
         settings = resumed.checkpoint.run["settings"]
@@ -195,7 +200,7 @@ def _train_in(
     if resumed is not None:
         continuing.hand_over(resumed, keeper, position, training)
     else:
-        say(notices.plan(data.name, data.size, data.columns, options, engine))
+        say(notices.plan(data.name, data.size, data.width, options, engine))
     begin, before = time.perf_counter(), len(position.history)
     board = _board(folder) if options.tensorboard else None
     try:
@@ -333,10 +338,10 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     path, names = options.start_from, [] if inputs.names is None else [*inputs.names]
     if not saved.estimator:
         raise SettingsError(f"--start-from {path} was trained on pictures, but {found.name} is a table")
-    if names and found.names and names != [*found.names]:
+    if inputs.schema is None and names and found.names and names != [*found.names]:
         at = next((i for i, pair in enumerate(zip(names, found.names, strict=False)) if pair[0] != pair[1]), 0)
         raise SettingsError(f"--start-from {path} has the column {names[at]!r} where {found.name} has another")
-    if found.X.shape[1] != saved.model.pixels:
+    if inputs.schema is None and found.X.shape[1] != saved.model.pixels:
         raise SettingsError(
             f"--start-from {path} has {saved.model.pixels} columns, but {found.name} has {found.X.shape[1]}: give data with "
             "the same columns"

@@ -14,7 +14,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, check_readable, is_in_color, layer_of, missing_of, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, missing_of, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -121,13 +121,15 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     DataError
         The rows cannot be read, or have another number of columns than the model.
     """
-    from vaefast.data import Reading, numbers_of, read, read_numbers
+    from vaefast.data import Kinds, Reading, numbers_of, read, read_numbers
+    from vaefast.inputs import kinds as mixed
 
-    check_readable(model, vae.likelihood_)
     name, known = str(Path(file).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
-    if known:
+    wanted, schema = vae.n_features_in_, vae._inputs.schema
+    if schema is not None:
+        known = [*mixed.known_columns(schema)]
+    elif known:
         del vae.feature_names_in_  # from here on the columns stand in the model's order, and have no names
-    wanted = vae.n_features_in_
     size_factors = vae._told.size_column
     told = vae._told.names if size_factors is None else (*vae._told.names, size_factors)
     pictures = vae._inputs.are_pictures
@@ -136,8 +138,11 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     if pictures:
         data = numbers_of(read(name, how=Reading(color=is_in_color(model), layer=layer)), known)
     else:
-        how = Reading(layer=layer or layer_of(model, name), missing=missing_of(model, missing))
+        kinds = None if schema is None else Kinds(True, mixed.as_text(schema))
+        how = Reading(layer=layer or layer_of(model, name), missing=missing_of(model, missing), kinds=kinds)
         data = read_numbers(name, wanted, known, how, told)
+    if schema is not None:
+        return mixed.for_schema(data, schema)
     if data.values.shape[1] != wanted:
         raise DataError(f"{data.name} has {data.values.shape[1]} columns, but the model has {wanted}: give other --data")
     return data if vae._inputs.are_counts else data.dense()  # counts stay sparse
@@ -152,9 +157,9 @@ def _arrays(
     """
     import numpy as np
 
-    X, covariates, sizes = data.values, columns.values(vae._told), columns.sizes
+    X, covariates, sizes = data.rows, columns.values(vae._told), columns.sizes
     with placed(data, vae):
-        table = vae._inputs.table(X)
+        table = vae._table(X)
     columns.beside(table, vae._told)  # looks at every value that is told
     with placed(data, vae):
         mean, std = vae.posterior(X, covariates=covariates)  # looks at every value
@@ -178,7 +183,12 @@ def _arrays(
 def placed(data: Numbers, vae: VAE) -> Iterator[None]:
     """Refusals of a value name its place in the file."""
     from vaefast.inputs import in_file
+    from vaefast.inputs import kinds as mixed
 
+    if data.fields is not None:
+        with mixed.placed(data.fields, data.cell, data.name):
+            yield
+        return
     try:
         yield
     except DataError as error:

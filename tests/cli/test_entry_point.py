@@ -39,17 +39,19 @@ def test_from_python_a_command_is_that_of_the_console_script():
     assert program.called("") == "vaefast"
 
 
+CHOICE = "train, evaluate, transform, impute, sample or reproduce"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "no command is given: choose train, evaluate, transform, impute or reproduce; vaefast --help describes them"),
+        ((), f"no command is given: choose {CHOICE}; vaefast --help describes them"),
         (("trian",), "there is no command 'trian': did you mean vaefast train?"),
         (("Evaluate", "runs/a"), "there is no command 'Evaluate': did you mean vaefast evaluate?"),
         (("fit",), "there is no command 'fit': did you mean vaefast train?"),
         (("embed",), "there is no command 'embed': did you mean vaefast transform?"),
-        (("quux",), "there is no command 'quux': choose train, evaluate, transform, impute or reproduce"),
-        (("--data", "x.csv"), "--data is given before a command: choose train, evaluate, transform, impute or reproduce, such "
-         "as vaefast train --data"),
+        (("quux",), f"there is no command 'quux': choose {CHOICE}"),
+        (("--data", "x.csv"), f"--data is given before a command: choose {CHOICE}, such as vaefast train --data"),
     ],
     ids=str,
 )  # fmt: skip
@@ -114,9 +116,17 @@ GROUPS = {
     "evaluate": ["model and data", "measures and figures", "engine", "help"],
     "transform": ["model and data", "table", "engine", "help"],
     "impute": ["model and data", "result", "engine", "help"],
+    "sample": ["model", "table", "engine", "help"],
     "reproduce": ["what to reproduce", "data", "training and evaluation", "engine", "help"],
 }
-FIRST = {"train": "--data", "evaluate": "RUN", "transform": "MODEL", "impute": "MODEL", "reproduce": "TABLE"}
+FIRST = {
+    "train": "--data",
+    "evaluate": "RUN",
+    "transform": "MODEL",
+    "impute": "MODEL",
+    "sample": "MODEL",
+    "reproduce": "TABLE",
+}
 
 
 @pytest.mark.parametrize("command", GROUPS)

@@ -393,7 +393,7 @@ def test_two_ranks_train_on_a_table():
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--likelihood", "bernoulli"), "takes numbers in [0, 1]"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--scaling", "standard", "--likelihood", "bernoulli"), "scaling is 'standard', but"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--scaling", "grey"), "is 1.5"),
-        ("a,b\n1.5,2\n0,1\n3,4\n", ("--binarize", "threshold"), "binarize is 'threshold', but likelihood gaussian"),
+        ("a,b\n1.5,2.5\n0,1\n3,4\n", ("--binarize", "threshold"), "binarize is 'threshold', but likelihood gaussian"),
         ("a,b\n1.5,2\n0,1\n3,4\n", ("--test-fraction", "1"), "test_fraction is 1.0"),
         ("a,b\n1.5,1e300\n0,1\n3,4\n", ("--scaling", "none"), "which is too large: scale the column"),
     ],

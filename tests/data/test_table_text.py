@@ -219,7 +219,7 @@ def test_true_and_false_are_one_and_zero(tmp_path):
     FRAME.assign(alive=VALUES[:, 0] > 0).to_csv(tmp_path / "a.csv", index=False)
     table = table_in(tmp_path / "a.csv")
     assert table.values[:, 4].tolist() == (VALUES[:, 0] > 0).tolist()
-    assert table.notes == ("true and false are read as 1 and 0 in column 5 'alive'",)
+    assert table.number_notes == ("true and false are read as 1 and 0 in column 5 'alive'",)
     text = "a,b\n" + "1.5,TRUE\n" * 25 + "1.5,5\n"
     refused(written(tmp_path, text), "line 27, column 2 'b' is '5', and true or false elsewhere")
 

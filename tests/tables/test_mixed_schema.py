@@ -15,6 +15,7 @@ from vaefast.models.settings import ModelSettings
 from vaefast.tables.mixed import kinds
 from vaefast.tables.mixed.fields import fields_of
 from vaefast.tables.mixed.frames import table_of
+from vaefast.tables.mixed.kinds import are_dates
 from vaefast.tables.mixed.schema import Schema
 
 
@@ -320,3 +321,24 @@ def test_log_slopes_are_those_of_positive_columns(people):
     assert not np.delete(slopes, at, axis=1).any()
     summed = schema.by_column(np.ones_like(encoded))
     assert (summed[0] == [column.width for column in schema.used]).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-02-01", "2024-2-1 09:30", "2024-02-01T09:30:05.25Z", "1.2.2024", "01/02/24", "2024/02/01", "9:30", "09:30:00 PM",
+     "2024-02-01 09:30:00+01:00"],
+)  # fmt: skip
+def test_text_that_is_dates_or_times_is_left_out(text):
+    assert are_dates([text])
+    table = pd.DataFrame({"when": [text] * 5 + ["2020-01-01"] * 5, "x": np.arange(10.0)})
+    schema, left_out = Schema.learned(fields_of(table))
+    assert [(column.name, column.reason) for column in left_out] == [("when", "dates or times")]
+    assert schema.kinds == {"x": "real"}
+    assert Schema.learned(fields_of(table), {"when": "binary"})[0].kinds["when"] == "binary"
+
+
+@pytest.mark.parametrize(
+    "text", ["1-2", "2024", "12-34-567", "1.2.3.4", "9:3", "2024-02", "Feb 2024", "a 2024-02-01", "1/2.2024"]
+)
+def test_text_that_is_no_date_is_used(text):
+    assert not are_dates([text, "2020-01-01"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
+from vaefast.models.columns import KINDS
 from vaefast.models.defaults import WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
@@ -21,6 +22,7 @@ from vaefast.models.settings import (
     OBJECTIVES,
     PRECISIONS,
     RATE_SCHEDULES,
+    TABLE_LIKELIHOODS,
     WARM_UPS,
     ModelSettings,
     TrainingSettings,
@@ -76,6 +78,8 @@ def _add_data(add: Add) -> None:
         "are proportional, instead of its total; it is not trained on")  # fmt: skip
     add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
         "empty cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
+    add("--column-types", metavar="NAME=KIND", nargs="*", help="kinds of columns of a table, by name or by number from 1, "
+        f"where their values do not say it: {', '.join(KINDS)}. The likelihood is then mixed")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")
     add("--test-fraction", metavar="F", type=float, help="share of the rows to hold out as the test set if the data have "
@@ -92,12 +96,13 @@ def _add_model(add: Add) -> None:
     add("--latent", metavar="Z", type=int, help=f"number of latents (default: {model.latent})")
     add("--hidden", metavar="H", type=int, nargs="*", help="sizes of the encoder's hidden layers; the decoder mirrors them "
         f"(default: {' '.join(map(str, model.hidden))})")  # fmt: skip
-    add("--likelihood", choices=(AUTO, *LIKELIHOODS, "student-t", *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for pixels "
-        "or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t for the "
-        "same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, with a "
-        "learned dispersion for each column, poisson, or multinomial, which models only their shares (default: auto, which is "
-        "bernoulli for pictures and for tables of 0 and 1, negative-binomial for whole numbers most of which are 0, gaussian "
-        "for other tables)")  # fmt: skip
+    add("--likelihood", choices=(AUTO, *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS), help="p(x | z): bernoulli for "
+        "pixels or columns of 0 and 1; gaussian for any numbers, with a learned variance for each pixel or column; student-t "
+        "for the same with heavy tails; continuous-bernoulli for numbers from 0 to 1; for whole counts negative-binomial, "
+        "with a learned dispersion for each column, poisson, or multinomial, which models only their shares; mixed for tables "
+        "whose columns are of different kinds, such as text, true and false, counts and measurements, each with its own "
+        "p(x | z) (default: auto, which is bernoulli for pictures and for tables of 0 and 1, negative-binomial for whole "
+        "numbers most of which are 0, mixed for columns of different kinds, gaussian for other tables)")  # fmt: skip
     add("--zero-inflation", action="store_true", help="for negative-binomial: the decoder also gives the probability that a "
         "count is 0 for another reason")  # fmt: skip
     add("--encoder-input", choices=(AUTO, *ENCODER_INPUTS), help="how counts x enter the encoder: log1p, as log(1 + x); l2, "

@@ -16,11 +16,11 @@ def unused_data_dir(data: str | None, data_dir: object) -> list[str]:
     return [f"--data-dir {data_dir} is not used: it is the folder of the MNIST files, and --data is {data}"]
 
 
-def plan(data: str, rows: int, columns: int, options: Options, engine: Any) -> str:
+def plan(data: str, rows: int, width: str, options: Options, engine: Any) -> str:
     """The first line of a run: its data, its main settings and its engine."""
     settings = options.training
     return (
-        f"{data}: {rows:,} training examples of {columns:,} values | {_length(settings, options.automatic)}, learning "
+        f"{data}: {rows:,} training examples of {width} | {_length(settings, options.automatic)}, learning "
         f"rate {settings.adam.learning_rate:g}, seed {settings.seed} | {team(engine)}"
     )
 

@@ -70,6 +70,7 @@ class Options:
     all_columns: bool = False
     color: bool = False
     missing: tuple[str, ...] = ()
+    column_types: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -111,7 +112,8 @@ def checked(given: Mapping[str, Any]) -> Options:
     has_binarize, likelihood = "binarize" in training, model.pop("likelihood", AUTO)
     zero_inflation, encoder_input = model.pop("zero_inflation", False), model.pop("encoder_input", AUTO)
     if likelihood != AUTO:
-        model["likelihood"] = likelihood
+        if likelihood != "mixed":  # which has columns, and they come with the data
+            model["likelihood"] = likelihood
         training.setdefault("binarize", usual_binarization(likelihood))
         check_binarization(likelihood, training["binarize"])
         check_input_dropout(likelihood, training.get("input_dropout", 0.0))
@@ -147,10 +149,19 @@ def checked(given: Mapping[str, Any]) -> Options:
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
         missing=_texts("missing", values.get("missing", []), "what a cell says, such as NA"),
+        column_types=_texts("column_types", values.get("column_types", []), "a column and its kind, such as age=real,"),
     )
 
 
-def suited(options: Options, rows: int, columns: int, likelihood: str, covariates: int, missing: bool = False) -> Options:
+def suited(
+    options: Options,
+    rows: int,
+    columns: int,
+    likelihood: str,
+    covariates: int,
+    missing: bool = False,
+    kinds: tuple[tuple[str, int], ...] = (),
+) -> Options:
     """The options, completed for so many training rows of so many columns under this likelihood where they are not given.
 
     Parameters
@@ -159,6 +170,8 @@ def suited(options: Options, rows: int, columns: int, likelihood: str, covariate
         Columns of covariates that the networks see.
     missing
         Whether values are missing in training.
+    kinds
+        Of `mixed`: the kinds of the columns, as `ModelSettings.columns` has them.
 
     Raises
     ------
@@ -179,7 +192,7 @@ def suited(options: Options, rows: int, columns: int, likelihood: str, covariate
     zeros = options.zero_inflation
     model = replace(
         options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen, covariates=covariates,
-        missing=missing or options.model.missing,
+        missing=missing or options.model.missing, columns=kinds,
     )  # fmt: skip
     return replace(options, model=model, training=training)
 

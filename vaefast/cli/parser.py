@@ -28,6 +28,7 @@ SYNONYMS = {
     "activation": "act, nonlinearity",
     "scaling": "normalize, normalise, normalization, standardize, standardise, scale, scaler, preprocess",
     "covariates": "covariate, condition, conditions, batch-key, batch-keys, categorical-covariate-keys",
+    "column-types": "kinds, kind, dtypes, types, column-kinds, schema, categorical, cat-columns, categorical-columns",
     "missing": "na-values, na, missing-values, missing-value, null-values, nan, fill-value",
     "missing-indicator": "indicator, add-indicator, mask, missing-mask",
     "size-factors": "size-factor, size-factor-key, library-size, library-sizes, exposure",

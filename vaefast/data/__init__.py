@@ -3,6 +3,7 @@
 
 from vaefast.data.choices import Reading
 from vaefast.data.images import Dataset, Images, Rows
+from vaefast.data.kindsfile import Kinds
 from vaefast.data.numbers import Numbers
 from vaefast.data.numbersfile import numbers_of
 from vaefast.data.shards import ShardedImages
@@ -10,6 +11,6 @@ from vaefast.data.sources import file_of, load, may_be_table, read, read_any, re
 from vaefast.data.split import joined, split, unsplit
 
 __all__ = [
-    "Dataset", "Images", "Numbers", "Reading", "Rows", "ShardedImages", "file_of", "joined", "load", "may_be_table",
+    "Dataset", "Images", "Kinds", "Numbers", "Reading", "Rows", "ShardedImages", "file_of", "joined", "load", "may_be_table",
     "numbers_of", "read", "read_any", "read_numbers", "split", "unsplit",
 ]  # fmt: skip

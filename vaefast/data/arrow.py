@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,21 +13,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
+from vaefast.data.arrowkinds import field_of, new_array_of, pandas_metadata, pandas_types
+from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.reading import new_array, reading
 from vaefast.data.table import Places, Table
 from vaefast.data.told import WANTED, ToldColumn, of_categories, of_numbers
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
+from vaefast.models.fields import LABELS, UNUSABLE, Fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from vaefast.data.writing import NewColumn
+
 REMEDY = 'pip install "vaefast[tables]", or give the table as CSV'
 
 
-def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[str] = (), told: Sequence[str] = ()) -> Table:
+def read_arrow(
+    path: Path,
+    kind: str,
+    label: str | None = None,
+    known: Sequence[str] = (),
+    told: Sequence[str] = (),
+    kinds: bool = False,
+) -> Table:
     """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
     Values that are missing, null or NaN, are NaN.
@@ -39,19 +51,21 @@ def read_arrow(path: Path, kind: str, label: str | None = None, known: Sequence[
         `parquet` or `feather`.
     label, known, told
         As for `read_table`.
+    kinds
+        Whether columns may hold anything: the table has their `fields`, and its values are NaN where they are no numbers.
 
     Raises
     ------
     DataError
-        pyarrow is not installed; the file is damaged or empty; or it holds text, dates or other objects.
+        pyarrow is not installed; the file is damaged or empty; or, without `kinds`, it holds text, dates or other objects.
     """
     origin = shown(path)
     with opened(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
-        return _table(held, label, known, told, origin)
+        return _table(held, label, known, told, origin, kinds)
 
 
-def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequence[str], origin: str) -> Table:
+def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequence[str], origin: str, kinds: bool) -> Table:
     """The columns without an index."""
     names, indexes = [str(name) for name in held.column_names], _indexes(held)
     told_at = [column_of(name, names, len(names), origin, WANTED) for name in told]
@@ -69,10 +83,17 @@ def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequen
     columns: list[NDArray[Any]] = []
     for new, old in enumerate(kept):
         if new in watched:
-            texts[new] = ["" if value is None else str(value) for value in held.column(old).to_pylist()]
-        columns.append(_numbers(held.column(old), table, new, origin))
+            texts[new] = _texts(held.column(old))
+        columns.append(_numbers(held.column(old), table, new, origin, kinds))
     row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
     table = table.with_values(_joined(columns, origin), tuple(row_names))
+    if kinds:
+        types = pandas_types(held)
+        fields = [field_of(held.column(old), names[old], types.get(names[old], "")) for old in kept]
+        texts |= {
+            new: _texts(held.column(kept[new])) for new, field in enumerate(fields) if field.family in (LABELS, UNUSABLE)
+        }
+        table = replace(table, fields=Fields(tuple(fields), held.num_rows, True))
     table = table.noted(f"the index {', '.join(map(shown, indexes))} of pandas is left out" if indexes else "")
     table = replace(table, told=tuple(_told(held.column(at), names[at], at, origin) for at in told_at))
     return without_index(table, origin, chosen=chosen)
@@ -104,12 +125,7 @@ def _told(column: pa.ChunkedArray, name: str, at: int, origin: str) -> ToldColum
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The package pyarrow, with its errors turned into DataErrors."""
-    try:
-        import pyarrow
-        import pyarrow.feather
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f"{shown(path)} needs pyarrow, which is not installed: {REMEDY}") from error
+    pyarrow = _imported(path)
     with reading(path):
         try:
             yield pyarrow
@@ -117,6 +133,40 @@ def opened(path: Path) -> Iterator[Any]:
             raise
         except Exception as error:  # a damaged file makes pyarrow raise almost anything
             raise DataError(f"{shown(path)} is damaged ({reason(error)}): write it again") from error
+
+
+def arrow_file(columns: Sequence[NewColumn], kind: str, path: Path) -> bytes:
+    """The content of a new `.parquet` or `.feather` file, with what pandas says of its types.
+
+    Raises
+    ------
+    DataError
+        pyarrow is not installed.
+    """
+    pyarrow = _imported(path)
+    arrays = [new_array_of(pyarrow, column) for column in columns]
+    held = pyarrow.Table.from_arrays(arrays, names=[column.name for column in columns])
+    held = held.replace_schema_metadata({b"pandas": json.dumps(pandas_metadata(columns)).encode()})
+    sink = io.BytesIO()
+    (pyarrow.parquet.write_table if kind == "parquet" else pyarrow.feather.write_feather)(held, sink)
+    return sink.getvalue()
+
+
+def _imported(path: Path) -> Any:
+    """The package pyarrow.
+
+    Raises
+    ------
+    DataError
+        It is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.feather
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f"{shown(path)} needs pyarrow, which is not installed: {REMEDY}") from error
+    return pyarrow
 
 
 def _indexes(held: pa.Table) -> list[str]:
@@ -133,14 +183,18 @@ def _may_name_rows(held: pa.Table, column: int) -> bool:
     import pyarrow as pa
 
     kind = held.column(column).type
-    if str(held.column_names[column]).lower() in COUNTERS:
+    if is_counter(str(held.column_names[column])):
         return True
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     return is_text and are_names([value or "" for value in held.column(column).to_pylist()])
 
 
-def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDArray[Any]:
-    """A column as numbers. Text in a column that may hold text becomes NaN.
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    return ["" if value is None else str(value) for value in column.to_pylist()]
+
+
+def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str, kinds: bool) -> NDArray[Any]:
+    """A column as numbers. Text in a column that may hold text becomes NaN, and with `kinds` all that is no number.
 
     Raises
     ------
@@ -153,7 +207,7 @@ def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDA
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = pa.types.is_decimal(kind) or (column.null_count and not pa.types.is_floating(kind))
         return (column.cast(pa.float64()) if floats else column).to_numpy()
-    if at in table.texts or pa.types.is_null(kind):
+    if kinds or at in table.texts or pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     if pa.types.is_temporal(kind):
         remedy = "give them as numbers, such as days since the first, or leave the column out"
@@ -163,8 +217,7 @@ def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str) -> NDA
     if isinstance(example, str):
         raise DataError(
             f"{origin}: {called} holds text, such as {shown(repr(example[:40]))} in {table.places.row(row)}: leave the column "
-            "out, take vaefast.VAE in Python, which reads text, or, if these are labels, give --label "
-            f"{shown(table.names[at])}"
+            f"out, choose --likelihood mixed, which takes text, or, if these are labels, give --label {shown(table.names[at])}"
         )
     raise DataError(f"{origin}: {called} holds values of type {shown(kind)}: give one number a cell, or leave the column out")
 

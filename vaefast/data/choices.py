@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vaefast.data.kindsfile import Kinds
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -19,14 +21,14 @@ class Reading:
         Whether pictures keep their colour channels. Otherwise they become grey, and a notice says so.
     layer
         For an `.h5ad` file: the layer to read instead of X.
-    missing
-        What a cell of a table may say for a missing value, beside what every reader knows. Pictures have none.
     test_fraction
         Share of the images that become the test set if the data have none; at least one image.
     in_memory
         Whether shards are read now. Otherwise their images are `ShardedImages`, and each process reads its part.
     missing
-        What a cell of a table may say for a missing value. Pictures have none.
+        What a cell of a table may say for a missing value, beside what every reader knows. Pictures have none.
+    kinds
+        How columns of different kinds are read, and not refused; None to read numbers alone.
     """
 
     label: str | None = None
@@ -36,6 +38,7 @@ class Reading:
     test_fraction: float = 0.1
     in_memory: bool = True
     missing: tuple[str, ...] = ()
+    kinds: Kinds | None = None
 
 
 USUAL = Reading()

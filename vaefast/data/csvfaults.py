@@ -12,6 +12,8 @@ from vaefast.data.dialect import DECIMAL_COMMA, THOUSANDS
 from vaefast.data.wording import shown
 
 FILL = "fill it in, or leave its row or its column out"
+# What may be wrong: nothing but missing values, a column of text, or something else.
+GAPS, TEXT, OTHER = "gaps", "text", "other"
 FILL_ALL = "fill them in, or leave their rows or columns out"
 
 
@@ -31,9 +33,9 @@ def complaint(
     truths: Collection[int],
     stopped: int,
     gaps: Collection[str] = MISSING,
-) -> tuple[str, bool]:
+) -> tuple[str, str]:
     """The fault: the first line of another length, else the first column of text, else the number of missing values; and
-    whether it is that.
+    which of these it is: `OTHER`, `TEXT` or `GAPS`.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def complaint(
     for _ in lines:
         fields = fields_of(lines.raw, lines.dialect.separator)
         if len(fields) != lines.columns:
-            return _ragged(lines, len(fields)), False
+            return ragged(lines, len(fields)), OTHER
         for column, field in enumerate(fields):
             if field.lower() in gaps:
                 if column not in watched:
@@ -66,11 +68,11 @@ def complaint(
                 texts.setdefault(column, _Text(lines.row, field)).count += 1
     if texts:
         column = min(texts)
-        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths), False
+        return _text(lines, names, column, texts[column], known.get(column, 0), column in truths), TEXT
     if not missing:
-        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9", False
+        return f"{lines.places.row(stopped)} cannot be read as numbers: write them with the digits 0 to 9", OTHER
     row, column, field = first_missing
-    return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field), True
+    return missing_values(missing, f"{lines.places.row(row)}, {_column(lines, names, column)}", field), GAPS
 
 
 def missing_values(count: int, where: str, field: str) -> str:
@@ -91,7 +93,8 @@ def _column(lines: Lines, names: Sequence[str], column: int) -> str:
     return lines.places.column(column, names[column] if names else "")
 
 
-def _ragged(lines: Lines, count: int) -> str:
+def ragged(lines: Lines, count: int) -> str:
+    """What is wrong with a line of another length."""
     first = lines.places.row(0)
     here = lines.places.row(lines.row)
     remedy = f"give every row the same number, separated by {lines.dialect.noun}"
@@ -102,7 +105,9 @@ def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers:
     """What to do about fields that are neither numbers nor missing."""
     where, field = _column(lines, names, column), shown(repr(text.field[:40]))
     cell = f"{lines.places.row(text.row)}, {where} is {field}"
-    remedy = _remedy(text.field, lines.dialect.decimal)
+    remedy = remedy_of(text.field, lines.dialect.decimal) or (
+        "close its quotes, or remove them" if QUOTE in text.field else ""
+    )
     if is_truth:
         return f"{cell}, and true or false elsewhere: write all of the column as 1 and 0"
     if remedy:
@@ -111,12 +116,13 @@ def _text(lines: Lines, names: Sequence[str], column: int, text: _Text, numbers:
         return f"{cell}, which is not a number: give a number, or leave the column out"
     label = names[column] if names and names[column] else str(column + 1)
     return (
-        f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, take vaefast.VAE in "
-        f"Python, which reads text, or, if these are labels, give --label {shown(label)}"
+        f"{where} holds text, such as {field} in {lines.places.row(text.row)}: leave the column out, choose --likelihood "
+        f"mixed, which takes text, or, if these are labels, give --label {shown(label)}"
     )
 
 
-def _remedy(field: str, decimal: str) -> str:
+def remedy_of(field: str, decimal: str) -> str:
+    """How to write a number that is written in another way; empty for what looks like none."""
     if field.lower() in ("true", "false"):
         return "write 1 for true and 0 for false"
     if THOUSANDS.fullmatch(field):
@@ -125,6 +131,4 @@ def _remedy(field: str, decimal: str) -> str:
         return "write decimals with a point instead of a comma"
     if re.fullmatch(r"[-+]?[\d.,]+\s*(%|[€$£])|[€$£]\s*[-+]?[\d.,]+", field):
         return "write plain numbers, without per cent or currency signs"
-    if field.count(QUOTE):
-        return "close its quotes, or remove them"
     return ""

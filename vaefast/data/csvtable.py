@@ -16,11 +16,11 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vaefast.data.csvfaults import complaint, missing_values
+from vaefast.data.csvfaults import GAPS, TEXT, complaint, missing_values
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, counted, fields_of, number_in
 from vaefast.data.csvlines import NAN, Lines
 from vaefast.data.dialect import encoding_of
-from vaefast.data.indexes import COUNTERS, are_names, may_hold_text, without_index
+from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked
 from vaefast.data.table import Table
@@ -79,13 +79,23 @@ def read_table(
         there are no numbers, a column without a name is not an index, or the file is damaged or is not text.
     """
     about = label, known, told
+    return with_encoding(path, lambda encoding: _with_gaps(path, dtype, about, missing, encoding))
+
+
+def with_encoding(path: Path, read: Callable[[str | None], Table]) -> Table:
+    """What `read` makes of a file in the encoding that its first bytes show, or else as Windows-1252.
+
+    Raises
+    ------
+    DataError
+        It is text in neither.
+    """
     try:
-        return _with_gaps(path, dtype, about, missing, None)
+        return read(None)
     except UnicodeDecodeError as error:
         if error.encoding != "utf-8":
             raise DataError(f"{shown(path)} is damaged, or is not UTF-16 text: save it as CSV in UTF-8") from error
-        found = _with_gaps(path, dtype, about, missing, OTHER_ENCODING)
-        return found.noted("it is not UTF-8, and read as Windows-1252")
+        return read(OTHER_ENCODING).noted("it is not UTF-8, and read as Windows-1252")
 
 
 def _with_gaps(path: Path, dtype: Any, about: _About, missing: Sequence[str] | None, encoding: str | None) -> Table:
@@ -103,15 +113,19 @@ class _Gaps(DataError):
     """Nothing but missing values is wrong with a file."""
 
 
+class HoldsText(DataError):
+    """A column of a file holds text."""
+
+
 def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None, encoding: str | None) -> Table:
     """The table. `missing` is what a field may say for NaN beside numbers; None where NumPy's reader is to know all."""
     origin, (label, known, told) = shown(path), about
-    with _lines(path, encoding) as lines:
+    with opened_lines(path, encoding) as lines:
         lines.missing = missing or frozenset()
         names, lacks_a_name = lines.header()
         told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
         chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
-        watched = may_hold_text(names, chosen, known) | ({0} if names and names[0].lower() in COUNTERS else set())
+        watched = may_hold_text(names, chosen, known) | ({0} if names and is_counter(names[0]) else set())
         begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
         texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
@@ -133,7 +147,8 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
     columns = {at: list(column) for at, column in texts.items()}
     table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
     if truths:
-        table = table.noted(f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}")
+        note = f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}"
+        table = replace(table, truths=tuple(truths), number_notes=(note,))
     table = replace(table, told=tuple(_told(table, *pair, origin) for pair in zip(told, told_at, strict=True)))
     return without_index(table, origin, lacks_a_name, chosen)
 
@@ -147,10 +162,10 @@ def _told(table: Table, given: str, at: int, origin: str) -> ToldColumn:
 def header_of(path: Path) -> list[str]:
     """Names of the columns of a text file; empty without a header."""
     try:
-        with _lines(path, None) as lines:
+        with opened_lines(path, None) as lines:
             return lines.header()[0]
     except UnicodeDecodeError:
-        with _lines(path, OTHER_ENCODING) as lines:
+        with opened_lines(path, OTHER_ENCODING) as lines:
             return lines.header()[0]
 
 
@@ -180,7 +195,7 @@ def check_no_gaps(table: Table, origin: str) -> None:
 def lines_of(path: Path) -> Iterator[tuple[Lines, str]]:
     """The lines of a text file behind its header, and its encoding."""
     try:
-        with _lines(path, None) as lines:
+        with opened_lines(path, None) as lines:
             for _ in lines:
                 pass
         encoding = None
@@ -188,13 +203,13 @@ def lines_of(path: Path) -> Iterator[tuple[Lines, str]]:
         encoding = OTHER_ENCODING
     with reading(path) as file, unpacked(file, path) as stream:
         known = encoding or encoding_of(stream.read(SNIFFED))
-    with _lines(path, encoding) as lines:
+    with opened_lines(path, encoding) as lines:
         lines.header()
         yield lines, known
 
 
 @contextmanager
-def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
+def opened_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     """The lines of a file, in this encoding, or in the one that its first bytes show."""
     with reading(path) as file, unpacked(file, path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
@@ -205,7 +220,7 @@ def _lines(path: Path, encoding: str | None) -> Iterator[Lines]:
 
 
 def _names_rows(path: Path, encoding: str | None) -> bool:
-    with _lines(path, encoding) as lines:
+    with opened_lines(path, encoding) as lines:
         lines.header()
         return are_names([fields_of(lines.raw, lines.dialect.separator)[0] for _ in lines])
 
@@ -218,10 +233,10 @@ def _complaint(
     stopped: int,
     missing: frozenset[str] | None,
 ) -> DataError:
-    with _lines(path, encoding) as lines:
+    with opened_lines(path, encoding) as lines:
         names, _ = lines.header()
-        words, gaps_alone = complaint(lines, names, texts, truths, stopped, missing or frozenset(MISSING))
-    return (_Gaps if gaps_alone else DataError)(f"{shown(path)}: {words}")
+        words, what = complaint(lines, names, texts, truths, stopped, missing or frozenset(MISSING))
+    return {GAPS: _Gaps, TEXT: HoldsText}.get(what, DataError)(f"{shown(path)}: {words}")
 
 
 def _parse(lines: Lines, texts: dict[int, _Texts], truths: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Files of tables with other numbers in some cells: all else, text included, stays as it came."""
+"""Files of tables with other values in some cells: all else, text included, stays as it came."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.arrow import opened as opened_arrow
+from vaefast.data.arrowkinds import filled_column
 from vaefast.data.csvfields import QUOTE
 from vaefast.data.csvtable import lines_of
 from vaefast.data.h5ad import chosen_matrix
 from vaefast.data.h5sparse import changed
 from vaefast.data.kinds import kind_of_file
 from vaefast.data.reading import reading, unpacked
+from vaefast.data.spelling import Spelling
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 
-# Kinds of files that can be written with other numbers, and the endings of their names.
+# Kinds of files that can be written with other values, and the endings of their names.
 ENDINGS = {
     "text": (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv"), "parquet": (".parquet",), "feather": (".feather",),
     "npy": (".npy",), "h5ad": (".h5ad",),
@@ -32,15 +35,51 @@ ENDINGS = {
 WORD = re.compile(r'"[^"]*"|\S+')
 
 
-def filled_file(
-    path: Path, gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequence[int], layer: str | None = None
-) -> bytes:
-    """The content of a file with these values, (N, X), where its rows have gaps, (N, X).
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """What goes into the gaps of one column of a file.
+
+    Parameters
+    ----------
+    at
+        Place of the column in the file, from 0.
+    gaps
+        Where a value is missing, (N,).
+    values
+        (N,): float64; or objects, which are text, numbers, or true and false. Only those in gaps are taken.
+    whole
+        Whether numbers are whole numbers, and written as such.
+    """
+
+    at: int
+    gaps: NDArray[np.bool_]
+    values: NDArray[Any]
+    whole: bool = False
+
+    def value(self, row: int) -> Any:
+        """The value of a row, as Python has it."""
+        value = self.values[row]
+        value = value.item() if isinstance(value, np.generic) else value
+        return int(value) if self.whole and isinstance(value, float) else value
+
+
+def of_numbers(gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequence[int]) -> list[Filling]:
+    """The columns of a table of numbers, (N, X) each, that have gaps.
 
     Parameters
     ----------
     at
         The places of the X columns in the file; empty where they are all of its columns, in their order.
+    """
+    at = at or range(gaps.shape[1])
+    return [Filling(at[column], gaps[:, column], values[:, column]) for column in np.flatnonzero(gaps.any(axis=0)).tolist()]
+
+
+def filled_file(path: Path, columns: Sequence[Filling], layer: str | None = None) -> bytes:
+    """The content of a file with these values where its rows have gaps.
+
+    Parameters
+    ----------
     layer
         For `.h5ad`: the layer to change instead of X.
 
@@ -49,26 +88,30 @@ def filled_file(
     DataError
         Files of this kind are not written.
     """
-    kind, at = kind_of_file(path), at or range(gaps.shape[1])
+    kind = kind_of_file(path)
     if kind == "text":
-        return _text(path, gaps, values, at)
+        return _text(path, columns)
     if kind in ("parquet", "feather"):
-        return _arrow(path, kind, gaps, values, at)
+        return _arrow(path, kind, columns)
     if kind == "npy":
-        return _array(path, gaps, values)
+        return _array(path, columns)
     if kind == "h5ad":
-        return changed(path, lambda file: _fill_matrix(chosen_matrix(file, layer, path)[0], gaps, values, at))
+        return changed(path, lambda file: _fill_matrix(chosen_matrix(file, layer, path)[0], columns))
     raise DataError(f"{shown(path)} is no CSV, parquet, feather, .npy or .h5ad file: give the table as one of these")
 
 
-def _text(path: Path, gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequence[int]) -> bytes:
+def _text(path: Path, columns: Sequence[Filling]) -> bytes:
     """A text file, packed or not, as text that is not packed, in its encoding and with its ends of lines."""
-    places, rows = [*at], {}
+    rows, styles = {}, {column.at: Spelling() for column in columns}
+    here = np.logical_or.reduce([column.gaps for column in columns]) if columns else np.zeros(0, bool)
     with lines_of(path) as (lines, encoding):
         separator, decimal = lines.dialect.separator, lines.dialect.decimal
         for _ in lines:
-            if gaps[lines.row].any():
+            if len(here) and here[lines.row]:
                 rows[lines.number] = lines.row
+            for at, (start, end) in enumerate(spans(lines.raw, separator) if styles else ()):
+                if at in styles and not styles[at].is_known:
+                    styles[at].see(lines.raw[start:end].strip())
     with reading(path) as file, unpacked(file, path) as stream:
         raw = stream.read()
     encoding = _encoding(encoding, raw[:3])
@@ -79,8 +122,12 @@ def _text(path: Path, gaps: NDArray[np.bool_], values: NDArray[np.float64], at: 
         if row is None:
             result.write(line)
             continue
-        numbers = {places[column]: repr(float(values[row, column])) for column in np.flatnonzero(gaps[row]).tolist()}
-        result.write(_with_numbers(line, separator, decimal, numbers))
+        texts = {
+            column.at: styles[column.at].written(column.value(row), separator, decimal)
+            for column in columns
+            if column.gaps[row]
+        }
+        result.write(_with_texts(line, separator, texts))
     return result.getvalue().encode(encoding, errors="surrogateescape")
 
 
@@ -89,15 +136,15 @@ def _encoding(known: str, start: bytes) -> str:
     return "utf-8" if known == "utf-8-sig" and not start.startswith(codecs.BOM_UTF8) else known
 
 
-def _with_numbers(line: str, separator: str | None, decimal: str, numbers: dict[int, str]) -> str:
-    """A line with other numbers in some of its fields."""
+def _with_texts(line: str, separator: str | None, texts: dict[int, str]) -> str:
+    """A line with other texts in some of its fields."""
     parts, done = [], 0
     for place, (start, end) in enumerate(spans(line, separator)):
-        if place in numbers:
+        if place in texts:
             field = line[start:end]
             start += len(field) - len(field.lstrip(" \t"))
             end = max(start, end - (len(field) - len(field.rstrip(" \t\r\n"))))
-            parts += [line[done:start], numbers[place].replace(".", decimal)]
+            parts += [line[done:start], texts[place]]
             done = end
     return "".join([*parts, line[done:]])
 
@@ -116,18 +163,15 @@ def spans(line: str, separator: str | None) -> list[tuple[int, int]]:
     return [*found, (start, len(body))]
 
 
-def _arrow(path: Path, kind: str, gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequence[int]) -> bytes:
+def _arrow(path: Path, kind: str, columns: Sequence[Filling]) -> bytes:
     with opened_arrow(path) as arrow:
         held = (arrow.parquet.read_table if kind == "parquet" else arrow.feather.read_table)(path)
-        for column in np.flatnonzero(gaps.any(axis=0)).tolist():
-            place, here = at[column], gaps[:, column]
-            old = held.column(place)
-            is_real = arrow.types.is_floating(old.type)
-            whole = old.cast(old.type if is_real else arrow.float64()).to_numpy().copy()
-            whole[here] = values[here, column]
-            field = held.schema.field(place).with_type(arrow.from_numpy_dtype(whole.dtype))
-            held = held.set_column(place, field, [whole])
-            if not is_real:
+        for column in columns:
+            old = held.column(column.at)
+            new = filled_column(arrow, old, column.gaps, column.value, column.values)
+            field = held.schema.field(column.at).with_type(new.type)
+            held = held.set_column(column.at, field, new)
+            if new.type != old.type:
                 held = held.replace_schema_metadata(_as_real(held.schema.metadata, field.name))
         sink = io.BytesIO()
         (arrow.parquet.write_table if kind == "parquet" else arrow.feather.write_feather)(held, sink)
@@ -145,18 +189,20 @@ def _as_real(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, byte
     return {**metadata, b"pandas": json.dumps(said).encode()}
 
 
-def _array(path: Path, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> bytes:
+def _array(path: Path, columns: Sequence[Filling]) -> bytes:
     held = np.load(path, allow_pickle=False)
     whole = held.astype(held.dtype if held.dtype.kind == "f" else np.float64)
-    whole[gaps.reshape(held.shape)] = values[gaps]
+    rows = whole.reshape(len(whole), -1)
+    for column in columns:
+        rows[column.gaps, column.at] = column.values[column.gaps].astype(np.float64)
     sink = io.BytesIO()
     np.save(sink, whole)
     return sink.getvalue()
 
 
-def _fill_matrix(held: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequence[int]) -> None:
+def _fill_matrix(held: Any, columns: Sequence[Filling]) -> None:
     """Fill the matrix of an open file."""
     whole = held[()]
-    rows, columns = np.nonzero(gaps)
-    whole[rows, np.asarray(at)[columns]] = values[rows, columns]
+    for column in columns:
+        whole[column.gaps, column.at] = column.values[column.gaps].astype(np.float64)
     held[...] = whole

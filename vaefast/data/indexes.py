@@ -20,9 +20,18 @@ from vaefast.errors import DataError
 # Names of the index columns of `to_csv` in pandas and `write.csv` in R, also after a file was read and written again.
 UNNAMED = re.compile(r"(unnamed: 0(\.\d+)?)?", re.IGNORECASE)
 # Names of a first column that is left out if it counts the rows, or gives many rows different numbers.
-COUNTERS = ("index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "__index_level_0__")
+COUNTERS = (
+    "index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "__index_level_0__", "#", "no", "no.", "nr", "nr.",
+)  # fmt: skip
+# Or that end so: customer_id, Passenger ID, PassengerId.
+ENDS_IN_ID = re.compile(r".*([ _.-][iI][dD]|[a-z](Id|ID))")
 # From this many rows on, different whole numbers in a column such as `id` are taken as row numbers.
 MANY = 10
+
+
+def is_counter(name: str) -> bool:
+    """Whether a first column of this name may be one of `COUNTERS`."""
+    return name.lower() in COUNTERS or ENDS_IN_ID.fullmatch(name) is not None
 
 
 def unnamed(names: Sequence[str]) -> list[int]:
@@ -88,7 +97,7 @@ def _numbering(table: Table) -> str:
     if 0 not in table.texts or len(table.at) < 2:
         return ""
     texts, called = table.texts[0], f", {shown(table.names[0])},"
-    if table.names[0].lower() not in COUNTERS:
+    if not is_counter(table.names[0]):
         return f"{called} names the rows" if are_names(texts) else ""
     held = _index_held(texts)
     if _counts_rows(texts):

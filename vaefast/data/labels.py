@@ -112,8 +112,8 @@ def refuse_text(table: Table, origin: str) -> None:
                 example = f"such as {shown(repr(text[:40]))} in {table.places.row(row)}"
                 label = table.names[column] if table.names and table.names[column] else table.at[column] + 1
                 raise DataError(
-                    f"{origin}: {table.called(column)} holds text, {example}: leave the column out, take vaefast.VAE in "
-                    f"Python, which reads text, or, if these are labels, give --label {shown(label)}"
+                    f"{origin}: {table.called(column)} holds text, {example}: leave the column out, choose --likelihood "
+                    f"mixed, which takes text, or, if these are labels, give --label {shown(label)}"
                 )
 
 

@@ -13,8 +13,9 @@ from vaefast.data.images import Labels
 from vaefast.data.reading import new_array
 from vaefast.data.told import ToldColumn
 from vaefast.data.values import Cell
-from vaefast.data.wording import shown
+from vaefast.data.wording import noticed, shown
 from vaefast.models.count_rows import CountRows
+from vaefast.models.fields import Fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,10 @@ class Numbers:
         Columns that say something of each row, in the order in which they were asked for. They are not columns of `values`.
     at
         Place of each column in a text, parquet or feather file, from 0; empty for other sources.
+    fields
+        The columns as they are where they are of different kinds: then `values` are NaN where they are text.
+    number_notes
+        Notes on how columns became numbers, one line each, without the source.
     """
 
     source: str | Path
@@ -59,6 +64,8 @@ class Numbers:
     cell: Cell | None = None
     told: tuple[ToldColumn, ...] = ()
     at: tuple[int, ...] = ()
+    fields: Fields | None = None
+    number_notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Count the rows: N."""
@@ -72,7 +79,12 @@ class Numbers:
     @property
     def notice(self) -> str | None:
         """All notes as one line that a user must see, or None."""
-        return f"{shown(self.source)}: {'; '.join(self.notes)}" if self.notes else None
+        return noticed(self.source, *self.notes, *self.number_notes)
+
+    @property
+    def rows(self) -> Any:
+        """The columns as they are, if they are of different kinds; else the values."""
+        return self.values if self.fields is None else self.fields
 
     @property
     def is_sparse(self) -> bool:
@@ -83,12 +95,15 @@ class Numbers:
         """The same with these columns, in this order."""
         values = self.values.only(columns) if isinstance(self.values, CountRows) else self.values[:, columns]
         names = tuple(self.names[at] for at in columns) if self.names else ()
-        return replace(self, values=values, names=names, at=tuple(self.at[at] for at in columns) if self.at else ())
+        fields = None if self.fields is None else self.fields.only(columns)
+        places = tuple(self.at[at] for at in columns) if self.at else ()
+        return replace(self, values=values, names=names, at=places, fields=fields)
 
     def first(self, count: int | None) -> Numbers:
         """The first rows, without their labels and names; all for None."""
         told = tuple(column.first(count) for column in self.told)
-        return replace(self, values=self.values[:count], told=told, labels=None, row_names=())
+        fields = None if self.fields is None else self.fields[:count]
+        return replace(self, values=self.values[:count], told=told, labels=None, row_names=(), fields=fields)
 
     def dense(self) -> Numbers:
         """The same with a NumPy array for the values.

@@ -12,9 +12,11 @@ import numpy as np
 from vaefast.data.arrow import read_arrow
 from vaefast.data.csvfaults import missing_values
 from vaefast.data.csvfields import counted, is_number, number_in
-from vaefast.data.csvtable import read_table
+from vaefast.data.csvtable import HoldsText, read_table
 from vaefast.data.h5ad import read_h5ad
 from vaefast.data.images import Dataset, Rows
+from vaefast.data.kindsfile import Kinds, read_kinds, with_fields
+from vaefast.data.labels import LABELS as LABEL_NAMES
 from vaefast.data.labels import ask_for_labels, choose_label, refuse_text, split_labels
 from vaefast.data.matrixmarket import read_matrix_market
 from vaefast.data.numbers import Numbers
@@ -28,6 +30,7 @@ from vaefast.data.values import cell_of_array, row_blocks
 from vaefast.data.wording import shown
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
+from vaefast.models.fields import LABELS, NUMBERS, UNUSABLE, WHOLE, Fields
 
 
 def read_columns(
@@ -37,18 +40,49 @@ def read_columns(
     known: Sequence[str] = (),
     told: Sequence[str] = (),
     missing: Sequence[str] = (),
+    kinds: Kinds | None = None,
 ) -> Table:
     """The columns of a text, parquet or feather file, labels included. Text gives float64.
 
     `known` are the names of the columns of a model. Columns with other names may then hold text. `told` are names, or numbers
     from 1, of columns that say something of each row and may hold text. `missing` is what else a cell may say for a value that
-    is missing: a number stands for NaN in every kind of file, a word in a text file.
+    is missing: a number stands for NaN in every kind of file, a word in a text file. With `kinds` columns may hold anything,
+    and the table has its `fields`; a text file of numbers alone gets them by `typed`.
     """
     if kind == "text":
-        table = read_table(path, np.float64, label, known, told, missing)
+        table = _of_text(path, label, known, told, missing, kinds)
     else:
-        table = read_arrow(path, kind, label, known, told)
-    return replace(table, values=with_gaps(table.values, missing, shown(path)))
+        table = read_arrow(path, kind, label, known, told, kinds is not None)
+    fields = None if table.fields is None else fields_with_gaps(table.fields, missing)
+    return replace(table, values=with_gaps(table.values, missing, shown(path)), fields=fields)
+
+
+def typed(table: Table, path: Path, missing: Sequence[str], kinds: Kinds | None) -> Table:
+    """The table of a file with its `fields`, if columns may be of different kinds and their types differ."""
+    if kinds is None or table.fields is not None:
+        return table
+    found = with_fields(table, path, missing)
+    return found if found.fields is None else replace(found, fields=fields_with_gaps(found.fields, missing))
+
+
+def holds_text(table: Table) -> bool:
+    """Whether a column holds text, or what is neither text nor a number, and is not named like labels."""
+    held = () if table.fields is None else table.fields.columns
+    return any(field.family in (LABELS, UNUSABLE) and str(field.name).lower() not in LABEL_NAMES for field in held)
+
+
+def _of_text(
+    path: Path, label: str | None, known: Sequence[str], told: Sequence[str], missing: Sequence[str], kinds: Kinds | None
+) -> Table:
+    """The columns of a text file: read as numbers unless they are known to be others, or turn out to be."""
+    if kinds is None:
+        return read_table(path, np.float64, label, known, told, missing)
+    if not kinds.wanted:
+        try:
+            return read_table(path, np.float64, label, known, told, missing)
+        except HoldsText:
+            pass
+    return read_kinds(path, label, known, told, missing, kinds)
 
 
 def table_of(table: Table, path: Path, label: str | None = None, all_columns: bool = False) -> Numbers:
@@ -172,6 +206,23 @@ def with_gaps(values: Any, missing: Sequence[str], origin: str) -> Any:
     return np.where(gaps, np.nan, values.astype(values.dtype if values.dtype.kind == "f" else np.float64, copy=False))
 
 
+def fields_with_gaps(fields: Fields, missing: Sequence[str]) -> Fields:
+    """The same with nothing in the place of what stands for a missing value, and of the type that such a column then has."""
+    numbers, words = [number_in(text) for text in missing if is_number(text)], {text.lower() for text in missing}
+    columns = []
+    for field in fields.columns:
+        if field.values.dtype == np.float64:
+            gaps = np.isin(field.values, numbers)
+            kept = (NUMBERS, "float64") if field.family == WHOLE and field.dtype == "int64" else (field.family, field.dtype)
+            values = np.where(gaps, np.nan, field.values)
+        else:
+            gaps = np.array([isinstance(value, str) and value.lower() in words for value in field.values], bool)
+            kept, values = (field.family, field.dtype), field.values.copy()
+            values[gaps] = None
+        columns.append(replace(field, values=values, family=kept[0], dtype=kept[1]) if gaps.any() else field)
+    return replace(fields, columns=tuple(columns))
+
+
 def _known_columns(numbers: Numbers, known: Sequence[str]) -> Numbers:
     """The table with the columns that a model knows, if both have names.
 
@@ -275,8 +326,14 @@ def _infinite(numbers: Numbers, where: str, value: object) -> DataError:
 
 def _settled(table: Table, path: Path) -> Numbers:
     origin = shown(path)
-    refuse_text(table, origin)
+    if table.fields is None:
+        refuse_text(table, origin)
     if not table.at:
         raise DataError(f"{origin} has no column of numbers to train on: give at least one")
     about = table.names, table.row_names, table.labels, table.classes, tuple(table.notes)
-    return check_finite(Numbers(path, table.values, *about, cell=table.cell, told=table.told, at=table.at))
+    found = Numbers(
+        path, table.values, *about, cell=table.cell, told=table.told, at=table.at, fields=table.fields,
+        number_notes=table.number_notes,
+    )  # fmt: skip
+    held = () if table.fields is None else table.fields.columns
+    return found if any(field.family in (LABELS, UNUSABLE) for field in held) else check_finite(found)

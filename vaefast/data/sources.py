@@ -18,7 +18,7 @@ from vaefast.data.images import Dataset, Rows
 from vaefast.data.kinds import kind_of_file
 from vaefast.data.mnist import OutOfReach, load_mnist
 from vaefast.data.numbers import Numbers
-from vaefast.data.numbersfile import model_columns, numbers_of, read_columns, read_numbers_file, table_of
+from vaefast.data.numbersfile import holds_text, model_columns, numbers_of, read_columns, read_numbers_file, table_of, typed
 from vaefast.data.numpyfile import Span, outline_of, span_of
 from vaefast.data.shards import WILDCARDS, load_shards
 from vaefast.data.split import check_test_fraction, split
@@ -98,10 +98,10 @@ def read_any(name: str | None, data_dir: Path | None = None, how: Reading = USUA
     kind = kind_of_file(path)
     _check_layer(path, kind, how.layer)
     if kind in COLUMNS:
-        table = read_columns(path, kind, how.label, missing=how.missing)
-        if are_pictures(table):
+        table = read_columns(path, kind, how.label, missing=how.missing, kinds=how.kinds)
+        if not holds_text(table) and are_pictures(table):
             return with_a_word_on_black(pictures_of(table, path, how.label, how.all_columns), path)
-        return table_of(table, path, how.label, how.all_columns)
+        return table_of(typed(table, path, how.missing, how.kinds), path, how.label, how.all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
         return read_path(path, how.label, how.all_columns, how.color)
     return read_numbers_file(path, kind, how.label, layer=how.layer, missing=how.missing)
@@ -146,7 +146,7 @@ def read_numbers(
     _check_layer(path, kind, how.layer)
     if kind not in COLUMNS:
         return read_numbers_file(path, kind, how.label, how.layer, known, told, how.missing)
-    table = read_columns(path, kind, how.label, known, told, how.missing)
+    table = typed(read_columns(path, kind, how.label, known, told, how.missing, how.kinds), path, how.missing, how.kinds)
     if columns:
         return model_columns(table, path, columns, known, how.label)
     return table_of(table, path, how.label, how.all_columns)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vaefast.data.images import Labels
 from vaefast.data.told import ToldColumn
 from vaefast.data.wording import shown
+from vaefast.models.fields import Fields
 
 
 @dataclass
@@ -69,6 +70,12 @@ class Table:
         What a user should know about how the file was read.
     told
         Columns that say something of each row beside its values. They are still among the columns until `without_told`.
+    fields
+        The columns as they are where they are of different kinds: then `values` are NaN where they are text.
+    truths
+        Places of the columns of true and false.
+    number_notes
+        Notes on how columns became numbers.
     """
 
     names: tuple[str, ...]
@@ -81,6 +88,9 @@ class Table:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     told: tuple[ToldColumn, ...] = ()
+    fields: Fields | None = None
+    truths: tuple[int, ...] = ()
+    number_notes: tuple[str, ...] = ()
 
     def without_told(self) -> Table:
         """The table without the columns of `told`, but with `told` itself."""
@@ -99,6 +109,7 @@ class Table:
             values=np.take(self.values, columns, axis=1),
             texts={new: self.texts[old] for new, old in enumerate(columns) if old in self.texts},
             at=tuple(self.at[i] for i in columns),
+            fields=None if self.fields is None else self.fields.only(columns),
         )
 
     def with_values(self, values: NDArray[Any], row_names: tuple[str, ...]) -> Table:
@@ -111,7 +122,8 @@ class Table:
 
     def notice(self, origin: str) -> str | None:
         """All notes as one line."""
-        return f"{origin}: {'; '.join(self.notes)}" if self.notes else None
+        notes = (*self.notes, *self.number_notes)
+        return f"{origin}: {'; '.join(notes)}" if notes else None
 
     def called(self, column: int) -> str:
         """A column in words."""

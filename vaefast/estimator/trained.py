@@ -317,6 +317,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             The covariates do not fit the model.
         """
         check_is_fitted(self)
+        rows, drawn = self._new_rows(n_samples, random_state, noise_in_x, covariates)
+        return rows if self._inputs.are_counts else self._given_back(rows, drawn=drawn)
+
+    def _new_rows(
+        self, n_samples: int, random_state: int | np.random.RandomState | None, noise_in_x: bool | None, covariates: Any
+    ) -> tuple[NDArray[Any], bool]:
+        """New rows as the decoder has them, (n_samples, X), and whether they are draws; counts are those of the data."""
         n_samples = parameters.count("n_samples", n_samples, 1)
         told = self._told.of_rows(covariates, n_samples)
         generator = parameters.generator(random_state)
@@ -325,10 +332,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         z = noise.normals(seed, Purpose.PRIOR_SAMPLES, 0, np.arange(n_samples), self._n_features_out)
         outputs = self._network.decode(beside(z, told))
         if self._inputs.are_counts:
-            return self._sampled_counts(outputs, generator, bool(noise_in_x))
+            return self._sampled_counts(outputs, generator, bool(noise_in_x)), bool(noise_in_x)
         if not (self._inputs.schema is not None if noise_in_x is None else noise_in_x):
-            return self._given_back(expectation(self._network.model, outputs))
-        return self._given_back(draw(self._network.model, outputs, self._network.parameters, generator), drawn=True)
+            return expectation(self._network.model, outputs), False
+        return draw(self._network.model, outputs, self._network.parameters, generator), True
 
     def _sampled_counts(self, outputs: NDArray[Any], generator: np.random.RandomState, noise_in_x: bool) -> NDArray[Any]:
         """Rows whose totals are spread as those of the training data are."""
@@ -540,18 +547,26 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
         seed = None if random_state is None else parameters.seed_from(random_state)
         table = self._told.with_covariates(self._table(X), covariates)
-        gaps = gaps_of(parted(table)[0])
+        gaps, schema = gaps_of(parted(table)[0]), self._inputs.schema
         if gaps is None:
             return self._complete(X, draws)
-        entered = self._inputs.enter(table)
+        each = [
+            filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0)
+            for whole in self._missing_values(table, gaps, n_samples, draws, seed)
+        ]
+        return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
+
+    def _missing_values(
+        self, table: Any, gaps: NDArray[np.bool_], n_samples: int, draws: int = 0, seed: int | None = None
+    ) -> list[NDArray[np.float64]]:
+        """What fills in the gaps, (N, X), of a table as `_table` has it: tables, (N, X), with the values there."""
+        entered, each = self._inputs.enter(table), []
         rows, values = impute(self._network, entered, n_samples, self._exact_rows(table), draws=draws, seed=seed)
-        each = []
-        schema = self._inputs.schema
         for part in self._inputs.leave(values)[None] if draws == 0 else self._inputs.leave(values):
             whole = np.zeros(gaps.shape)
             whole[rows] = part
-            each.append(filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0))
-        return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
+            each.append(whole)
+        return each
 
     def _complete(self, X: Any, draws: int) -> Any:
         """X as it came, which misses nothing, as often as it was asked for."""

@@ -98,8 +98,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         value over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard
         deviations; otherwise `real`. `column_types_` says which.
 
-        Columns of dates or other objects, columns with one text or a different text in nearly every row, and columns without
-        values are left out of the model. A warning names them.
+        Columns of dates, as text too, or other objects, columns with one text or a different text in nearly every row, and
+        columns without values are left out of the model. A warning names them.
     zero_inflation : bool, default=False
         For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'

@@ -26,12 +26,16 @@ from vaefast.data import (
     unsplit,
 )
 from vaefast.data.split import split_rows
-from vaefast.data.wording import shown
+from vaefast.data.values import cell_of_array
+from vaefast.data.wording import noticed, shown
 from vaefast.errors import DataError, SettingsError
+from vaefast.inputs import kinds
 from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
 from vaefast.inputs.told import ToldColumns
 from vaefast.models.count_rows import CountRows
+from vaefast.models.fields import Fields
 from vaefast.tables.counting import counted, looks_counted
+from vaefast.tables.mixed.schema import Schema
 
 ALL_TRAINED = "--test-fraction 0 leaves no test pictures, which the figures need: give a share above 0"
 
@@ -62,6 +66,14 @@ class Table:
         Gives the name in messages of the value in a row and a column; None counts as NumPy does.
     told
         Covariates and size factors of all rows.
+    fields
+        The columns as they are where they may be of different kinds.
+    schema
+        That of the model if they are taken as such. Otherwise X holds all that is taken.
+    kinds_notice
+        The notice where columns are taken as they are.
+    at
+        Place of each column in the file, from 0; empty where they are all of its columns.
     """
 
     source: str | Path
@@ -75,6 +87,10 @@ class Table:
     notice: str | None = None
     cell: Callable[[int, int], str] | None = None
     told: ToldColumns = field(default_factory=ToldColumns)
+    fields: Fields | None = None
+    schema: Schema | None = None
+    kinds_notice: str | None = None
+    at: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,6 +100,8 @@ class Table:
     @property
     def sha256(self) -> str:
         """Hash of the values, of the number of test rows and of what is told, to recognise the same data and split."""
+        if self.schema is not None and self.fields is not None:
+            return self._sha256_of_kinds(self.fields, self.schema)
         arrays = [self.X.starts, self.X.columns, self.X.values] if isinstance(self.X, CountRows) else [self.X]
         digest = hashlib.sha256(f"{self.X.shape} {arrays[-1].dtype.name} {len(self.test)};".encode())
         for array in arrays:
@@ -91,6 +109,54 @@ class Table:
         for content in self.told.content():
             digest.update(content)
         return digest.hexdigest()
+
+    def _sha256_of_kinds(self, fields: Fields, schema: Schema) -> str:
+        digest = hashlib.sha256(f"{fields.rows} {len(self.test)};".encode())
+        for content in (*kinds.content(fields, schema), *self.told.content()):
+            digest.update(content)
+        return digest.hexdigest()
+
+    def of_model(self, schema: Schema | None) -> Table:
+        """The same, taken by the columns of a model, if these are of different kinds."""
+        return self if schema is None else replace(self, fields=self._columns(), schema=schema)
+
+    def _columns(self) -> Fields:
+        """The columns as they are, or as an array has them."""
+        if self.fields is not None:
+            return self.fields
+        assert isinstance(self.X, np.ndarray)
+        return kinds.named_columns(self.X, self.names, shown(self.name))
+
+    def encoded(self, schema: Schema) -> Table:
+        """The same as a schema encodes it. In test rows a category that it does not know counts as missing, as a line says.
+
+        Raises
+        ------
+        DataError
+            A column is missing, or a value does not fit the schema.
+        """
+        called, given = shown(self.name), self._columns()
+        # Rows that are both, because all are to be scored, are not held out.
+        held_out = np.empty(0, np.int64) if np.intersect1d(self.train, self.test).size else self.test
+        fields, unseen = kinds.fitted(given, schema, held_out)
+        X = kinds.encoded(fields, schema, called, self.cell)
+        notices = [self.kinds_notice, _unseen(unseen, fields, self.cell, called)]
+        return replace(
+            self, X=X, fields=given, schema=schema, cell=kinds.cell_of_encoded(fields, schema, self.cell),
+            notice="; ".join(filter(None, notices)) or None,
+        )  # fmt: skip
+
+
+def _unseen(
+    unseen: tuple[tuple[int, int], ...], fields: Fields, cell: Callable[[int, int], str] | None, called: str
+) -> str | None:
+    """The line on values of test rows that training did not see."""
+    if not unseen:
+        return None
+    row, column = unseen[0]
+    where = cell_of_array(row, column) if cell is None else cell(row, column)
+    more = "" if len(unseen) == 1 else f"; {len(unseen)} such values"
+    return f"{called}: {where}, in a test row, is a value that no training row has{more}: it counts as missing there"
 
 
 def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
@@ -108,7 +174,7 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     SettingsError
         The share of the test set does not suit them.
     """
-    is_known = source.kind is not None or source.scaling != "auto"
+    is_known = source.kind is not None or source.scaling != "auto" or source.is_mixed
     how = replace(source.reading, test_fraction=source.test_fraction or TEST_FRACTION, in_memory=in_memory)
     if source.told:
         # What is told of each row makes a table of any data.
@@ -122,6 +188,10 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
         found = read_any(source.data, source.data_dir, how)
         if is_known and not isinstance(found, Numbers):
             found = _table_of_pictures(found)
+    if source.is_mixed and isinstance(found, (Rows, Dataset)):
+        raise SettingsError(
+            f"likelihood mixed is for tables, and {shown(source.data or NAMES[0])} holds pictures: choose another likelihood"
+        )
     if isinstance(found, Table):
         return found if len(found.test) else _split(found, source.test_fraction)
     if isinstance(found, Numbers):
@@ -184,4 +254,7 @@ def _table(numbers: Numbers, covariates: int = 0) -> Table:
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
     X: Any = counted(numbers.values).packed() if stays_sparse else numbers.dense().values
     told = ToldColumns.of(numbers.told, covariates, shown(numbers.source))
-    return Table(numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about, told)
+    return Table(
+        numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about, told, numbers.fields,
+        kinds_notice=noticed(numbers.source, *numbers.notes), at=numbers.at,
+    )  # fmt: skip

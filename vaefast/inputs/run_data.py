@@ -14,13 +14,18 @@ from vaefast.data import Dataset, Images, ShardedImages
 from vaefast.data.wording import shown
 from vaefast.engines.in_float64 import ExactRows
 from vaefast.errors import DataError
+from vaefast.inputs import kinds
+from vaefast.inputs.column_types import types_of
 from vaefast.inputs.finding import Table
 from vaefast.inputs.source import PICTURES, TABLE, Source
 from vaefast.models.conditions import parted
+from vaefast.models.fields import LABELS, UNUSABLE
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import ValidationSettings
 from vaefast.tables import advice, checking
 from vaefast.tables.gaps import count_gaps
+from vaefast.tables.mixed import choosing
+from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.scaling import Inputs
 from vaefast.tables.told import Told
@@ -99,6 +104,14 @@ class ScoredData:
     def columns(self) -> int:
         """X."""
         return int(self.drawn.values.shape[1])
+
+    @property
+    def width(self) -> str:
+        """How wide an example is, in words."""
+        if self.inputs.schema is None:
+            return f"{self.columns:,} values"
+        count = len(self.inputs.schema.used)
+        return f"{count:,} column{'' if count == 1 else 's'}, {self.columns:,} values"
 
     @property
     def unit(self) -> str:
@@ -237,15 +250,19 @@ def for_table(
     SettingsError
         Likelihood and scaling do not go together.
     """
-    X, called = found.X, shown(found.name)
-    names = np.array(found.names, dtype=object) if found.names else None
-    continued = inputs is not None
+    called, continued = shown(found.name), inputs is not None
+    schema, left_out = (None, None) if inputs is None else (inputs.schema, None)
+    if inputs is None:
+        schema, left_out = _schema(found, source, called)
+    if schema is not None:
+        found = found.encoded(schema)
+    X, names = found.X, names_of(found, schema)
     if inputs is None:
         told, given = found.told.learned(X, found.train)
         with _placed(found, names):
             prepared = prepare(
                 X, source.likelihood, source.method, subset=found.train, names=names, called=called,
-                covariates=given.covariates, sizes=given.size_factors,
+                covariates=given.covariates, sizes=given.size_factors, schema=schema,
             )  # fmt: skip
     else:
         inputs, told = replace(inputs, names=names), told or Told()
@@ -274,7 +291,7 @@ def for_table(
         shape=found.shape,
         names=found.names,
         classes=found.classes,
-        notices=tuple(line for line in (found.notice, strays, advice.of_unseen(chosen, called)) if line),
+        notices=tuple(line for line in (found.notice, left_out, strays, advice.of_unseen(chosen, called)) if line),
         train=values,
         test=test,
         validation=held,
@@ -284,6 +301,34 @@ def for_table(
         missing=missing,
         log_volume=prepared.log_volume(),
     )
+
+
+def _schema(found: Table, source: Source, called: str) -> tuple[Schema | None, str | None]:
+    """The schema of a table whose columns are of different kinds, learned from its training rows, and the line on columns that
+    are left out; None for a table of numbers.
+
+    Raises
+    ------
+    DataError
+        A column is text, and the table is one of numbers.
+    """
+    asked = types_of(source.column_types)
+    mixed = kinds.find(
+        found.X, found.names, found.fields, source.likelihood, source.method, asked, found.at, found.train, called
+    )
+    if mixed is None:
+        if found.fields is not None and any(field.family in (LABELS, UNUSABLE) for field in found.fields.columns):
+            raise DataError(f"{called} holds text: choose likelihood mixed, which takes it, or leave its columns out")
+        return None, None
+    schema = mixed.schema if mixed.fields.typed else kinds.with_room(mixed.schema)
+    return schema, choosing.of_left_out(mixed.left_out, called)
+
+
+def names_of(found: Table, schema: Schema | None) -> NDArray[Any] | None:
+    """Names of the columns of X, (X,), for messages; None if they have none."""
+    if schema is not None:
+        return schema.encoded_names
+    return np.array(found.names, dtype=object) if found.names else None
 
 
 def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str, told: Told) -> ScoredData:
@@ -303,6 +348,8 @@ def to_score(found: Dataset | Table, inputs: Inputs, rows_are: str, told: Told) 
     DataError
         A value does not fit the model, or pictures are given to one that was told covariates.
     """
+    if isinstance(found, Table) and inputs.schema is not None:
+        found = found.encoded(inputs.schema)
     notices = (found.notice,) if found.notice else ()
     if isinstance(found, Dataset):
         if told != Told():
@@ -366,16 +413,19 @@ def _choice(found: Table, source: Source, inputs: Inputs, told: Told) -> str:
     reason = why(source.likelihood, source.method, inputs)
     because = f" ({reason})" if reason else ""
     tested = f"{len(found.test):,} of its {len(found.X):,} rows are" if len(found.test) else "none of its rows is"
-    return (
+    said = (
         f"{shown(found.name)}: a table; {tested} held out as the test set; likelihood {inputs.likelihood}{because}, "
-        f"scaling {inputs.method or 'none'}{shown(told.described)}{_missing(found.X)}"
+        f"scaling {inputs.method or 'none'}{shown(told.described)}{_missing(found)}"
     )
+    return said if inputs.schema is None else f"{said}\n{shown(found.name)}: {kinds.described(inputs.schema)}"
 
 
-def _missing(X: Any) -> str:
-    """How many values of a table, (N, X), are missing, as the end of a line; empty for none."""
-    if not isinstance(X, np.ndarray):
+def _missing(found: Table) -> str:
+    """How many values of a table are missing, as the end of a line; empty for none."""
+    if not isinstance(found.X, np.ndarray):
         return ""
-    count = int(count_gaps(X).sum())
+    count, size = int(count_gaps(found.X).sum()), found.X.size
+    if found.schema is not None and found.fields is not None:
+        count, size = kinds.gaps_in(found.fields, found.schema)
     are = "is" if count == 1 else "are"
-    return f"; {count:,} of {X.size:,} values ({100 * count / X.size:.2g} %) {are} missing" if count else ""
+    return f"; {count:,} of {size:,} values ({100 * count / size:.2g} %) {are} missing" if count else ""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vaefast.data import Reading
+from vaefast.data import Kinds, Reading
 from vaefast.errors import SettingsError
+from vaefast.inputs import kinds
+from vaefast.inputs.column_types import types_of
+from vaefast.tables.scaling import Inputs
 
 # Default share of the rows for the test set.
 TEST_FRACTION = 0.1
@@ -48,6 +51,13 @@ class Source:
         Columns that say something of each row, by name, or number from 1: the covariates, and the size factors.
     missing
         What a cell of a table may say for a value that is missing, beside what every reader knows.
+    column_types
+        Kinds of columns that are asked for, as NAME=KIND.
+    kinds
+        Whether the columns of a table may be of different kinds.
+    as_text
+        Of a trained model of such a table: the columns that are text whatever the file holds, by name or number from 1. None
+        for any other model, and before there is one.
     columns, known
         Number and names of the columns of a trained model of a table; 0 and empty for all columns.
 
@@ -72,6 +82,9 @@ class Source:
     covariates: tuple[str, ...] = ()
     size_factors: str | None = None
     missing: tuple[str, ...] = ()
+    column_types: tuple[str, ...] = ()
+    kinds: bool = False
+    as_text: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.test_fraction < 1.0:
@@ -83,6 +96,11 @@ class Source:
                 "covariates and size_factors are for tables, and scaling grey is for pictures: choose another scaling, or fit "
                 "vaefast.VAE in Python"
             )
+        if self.column_types and self.likelihood not in ("auto", "mixed"):
+            raise SettingsError(
+                f"column_types are given, but likelihood is {self.likelihood!r}: choose mixed, or leave them out"
+            )
+        types_of(self.column_types)
 
     @property
     def method(self) -> str | None:
@@ -92,12 +110,41 @@ class Source:
     @property
     def reading(self) -> Reading:
         """How files are read; the split is another matter."""
-        return Reading(self.label, self.all_columns, self.color, self.layer, missing=self.missing)
+        return Reading(self.label, self.all_columns, self.color, self.layer, missing=self.missing, kinds=self._kinds)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the data are known to be a table of columns of different kinds."""
+        return self.kinds and (self.likelihood == "mixed" or bool(self.column_types) or self.as_text is not None)
+
+    @property
+    def _kinds(self) -> Kinds | None:
+        """How columns of different kinds are read; None where such a table is refused, because the numbers are scaled."""
+        if not self.kinds or not (self.is_mixed or self.scaling == "auto"):
+            return None
+        chosen = frozenset(name for name, kind in types_of(self.column_types).items() if kind in ("binary", "categorical"))
+        return Kinds(self.is_mixed, self.as_text or frozenset(), chosen)
 
     @property
     def told(self) -> tuple[str, ...]:
         """The covariates and, if there are any, the size factors."""
         return self.covariates if self.size_factors is None else (*self.covariates, self.size_factors)
+
+    def for_model(self, inputs: Inputs, own: bool = False) -> Source:
+        """The same, read as a trained model takes it: by its columns, or as numbers alone.
+
+        Parameters
+        ----------
+        own
+            Whether these are the data that it was trained on, which are read as they were then.
+        """
+        schema = inputs.schema
+        if schema is None:
+            return replace(self, kinds=False)
+        if own:
+            return replace(self, kinds=True, as_text=frozenset())
+        known = kinds.known_columns(schema)
+        return replace(self, kinds=True, as_text=kinds.as_text(schema), columns=len(schema.columns), known=known)
 
     def record(self, kind: str, name: str) -> dict[str, Any]:
         """The record that a run keeps: plain JSON, valid in any working directory.
@@ -116,6 +163,7 @@ class Source:
         said = {"scaling": self.scaling, "test_fraction": self.test_fraction}
         said |= {"label": self.label, "all_columns": self.all_columns, "color": self.color, "layer": self.layer}
         said |= {"covariates": [*self.covariates], "size_factors": self.size_factors, "missing": [*self.missing]}
+        said |= {"column_types": [*self.column_types]}
         said = {name: value for name, value in said.items() if value != SPLIT[name]}
         return {**record, **said} if kind == PICTURES else {**record, "kind": kind, **said}
 
@@ -123,7 +171,7 @@ class Source:
 # How data are read and split if the record of a run does not say.
 SPLIT: dict[str, Any] = {
     "scaling": "auto", "test_fraction": TEST_FRACTION, "label": None, "all_columns": False, "color": False, "layer": None,
-    "covariates": [], "size_factors": None, "missing": [],
+    "covariates": [], "size_factors": None, "missing": [], "column_types": [],
 }  # fmt: skip
 
 
@@ -139,5 +187,5 @@ def recorded(record: Mapping[str, Any]) -> Source:
     said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
     if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
         raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
-    said |= {name: tuple(str(each) for each in said[name]) for name in ("covariates", "missing")}
+    said |= {name: tuple(str(each) for each in said[name]) for name in ("covariates", "missing", "column_types")}
     return Source(str(record["data"]), None if data_dir is None else Path(data_dir), kind=kind, **said)

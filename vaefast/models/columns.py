@@ -7,6 +7,12 @@ from typing import NamedTuple
 # Kinds of columns in a table, in the order of their blocks.
 COLUMN_KINDS = ("gaussian", "student-t", "negative-binomial", "bernoulli", "categorical")
 
+# Kinds that a user can ask for, and the kind of the engines that each of them is.
+KINDS = {
+    "real": "gaussian", "positive": "gaussian", "heavy-tailed": "student-t", "count": "negative-binomial",
+    "binary": "bernoulli", "categorical": "categorical",
+}  # fmt: skip
+
 
 class Block(NamedTuple):
     """Columns first to last - 1 of a table, all of one kind."""

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from vaefast.plots.scales import NAME_SIZE, Scale, mark, scale_of
+from vaefast.plots.scales import NAME_SIZE, Levels, Scale, mark, scale_of
 from vaefast.plots.sheet import LABEL_SIZE, QUIET, SERIES, Array, Sheet, line_height, style, text_width
 
 MOST_COLUMNS = 4
@@ -30,6 +30,7 @@ def draw_pairs(
     data_name: str = "",
     columns: int | None = None,
     samples_are: str = "samples from the prior",
+    levels: Sequence[Sequence[str]] = (),
 ) -> Figure:
     """Draw histograms of columns and scatter plots of pairs of them, on the same axes for the data and for samples.
 
@@ -46,6 +47,8 @@ def draw_pairs(
         Number of columns of the table, for the heading.
     samples_are
         A name for the samples.
+    levels
+        For each column the names of its levels, whose codes from 0 are its values; empty for one of numbers. None without it.
 
     Returns
     -------
@@ -71,7 +74,10 @@ def draw_pairs(
     heading = line_height(LABEL_SIZE) + 20
     sheet = Sheet(2 * half + BETWEEN, heading + k * STEP + BELOW, title, data_name)
     known = [x[~np.isnan(x[:, column]), column] for column in range(k)]
-    scales = [scale_of(values if values.size else y[:, column]) for column, values in enumerate(known)]
+    scales: list[Scale | Levels] = [
+        Levels(tuple(levels[column])) if levels and levels[column] else scale_of(values if values.size else y[:, column])
+        for column, values in enumerate(known)
+    ]
     for which, (values, text) in enumerate(zip((x, y), texts, strict=True)):
         left, (color, _) = which * (half + BETWEEN), SERIES[which]
         sheet.text(text, left + BESIDE, heading - 22, color=color)
@@ -80,7 +86,7 @@ def draw_pairs(
 
 
 def _draw_half(
-    sheet: Sheet, left: int, top: int, values: Array, scales: Sequence[Scale], names: Sequence[str], color: str
+    sheet: Sheet, left: int, top: int, values: Array, scales: Sequence[Scale | Levels], names: Sequence[str], color: str
 ) -> None:
     k = len(names)
     chosen = values if len(values) <= POINTS else values[np.linspace(0, len(values) - 1, POINTS).astype(int)]
@@ -91,7 +97,9 @@ def _draw_half(
             axes = sheet.axes(left + column * STEP, top + row * STEP, SIDE, SIDE, f"{row} {column}")
             if row == column:
                 own = values[~np.isnan(values[:, row]), row]
-                axes.hist(np.clip(scales[row].place(own), -1, 2), bins=BINS, range=(0, 1), color=color, alpha=0.75)
+                scale = scales[row]
+                bins = len(scale.names) if isinstance(scale, Levels) else BINS
+                axes.hist(np.clip(scale.place(own), -1, 2), bins=bins, range=(0, 1), color=color, alpha=0.75)
             else:
                 axes.scatter(places[column], places[row], s=size, color=color, alpha=0.6, linewidths=0)
                 axes.set_ylim(0, 1)

@@ -16,6 +16,8 @@ SHOWN = (0.005, 0.995)
 TICK_SIZE, NAME_SIZE = 5.5, 6.5
 # A tick with more digits is given as a difference from the first one.
 MOST_DIGITS = 5
+# Levels that are named on an axis, and the device pixels that all names together, and one alone, have.
+MOST_NAMED, ROOM_OF_NAMES, LONGEST_NAME = 4, 210, 76
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,24 @@ class Scale:
         return values, [_text(value, step) for value in values], ""
 
 
+@dataclass(frozen=True)
+class Levels:
+    """An axis of levels, whose codes count from 0: each has the same room on it."""
+
+    names: tuple[str, ...]
+
+    def place(self, values: ArrayLike) -> Array:
+        """Codes as places on the axis."""
+        return (np.asarray(values, np.float64) + 0.5) / len(self.names)
+
+    def ticks(self) -> tuple[list[float], list[str], str]:
+        """As for `Scale`: the names of at most `MOST_NAMED` levels, shortened to their room."""
+        step = -(-len(self.names) // MOST_NAMED)
+        codes = [*range(0, len(self.names), step)]
+        room = min(LONGEST_NAME, ROOM_OF_NAMES // len(codes))
+        return [float(code) for code in codes], [fitting(self.names[code], room, TICK_SIZE) for code in codes], ""
+
+
 def scale_of(*parts: ArrayLike) -> Scale:
     """An axis for nearly all of these finite values."""
     values = np.concatenate([np.ravel(np.asarray(part, np.float64)) for part in parts])
@@ -58,12 +78,12 @@ def scale_of(*parts: ArrayLike) -> Scale:
         return Scale(*(float(np.nan_to_num(end)) for end in (low - room, high + room)))
 
 
-def mark(axes: Axes, which: Literal["x", "y"], scale: Scale, name: str, room: int) -> None:
+def mark(axes: Axes, which: Literal["x", "y"], scale: Scale | Levels, name: str, room: int) -> None:
     """Limits, ticks and name of the axis of a panel in which values stand at their places; the name takes `room`."""
     values, texts, base = scale.ticks()
     axis = getattr(axes, f"{which}axis")
     getattr(axes, f"set_{which}lim")(0, 1)
-    axis.set_ticks(scale.place(values), texts)
+    axis.set_ticks(scale.place(values), texts, parse_math=False)
     axes.tick_params(axis=which, labelsize=TICK_SIZE, length=2, pad=1.5)
     added = f" \N{MINUS SIGN} {base}" if base else ""
     label = fitting(name, room - text_width(added, NAME_SIZE), NAME_SIZE) + added

@@ -6,6 +6,7 @@ Key: n rows, X columns. Lengths are device pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -128,8 +129,13 @@ def _draw(axes: Axes, x: Array, y: Array, counts: bool) -> None:
         return
     x, y = x[known], y[known]
     if not counts and ((x == 0) | (x == 1)).all():
-        _draw_probabilities(axes, x, y)
+        draw_probabilities(axes, x, y)
         return
+    draw_numbers(axes, x, y)
+
+
+def draw_numbers(axes: Axes, x: Array, y: Array) -> None:
+    """Points: observed numbers, (n,), across, and reconstructed ones up."""
     chosen = np.arange(len(x)) if len(x) <= POINTS else np.linspace(0, len(x) - 1, POINTS).astype(int)
     scale = scale_of(x, y)
     axes.plot([0, 1], [0, 1], color=LINE_COLOR, linewidth=0.6)
@@ -139,8 +145,8 @@ def _draw(axes: Axes, x: Array, y: Array, counts: bool) -> None:
     mark(axes, "y", scale, "reconstructed", SIDE)
 
 
-def _draw_probabilities(axes: Axes, x: Array, y: Array) -> None:
-    """Histograms of the reconstructed probabilities of rows with a 0 and of rows with a 1."""
+def draw_probabilities(axes: Axes, x: Array, y: Array, levels: Sequence[str] = ("0", "1")) -> None:
+    """Histograms of the reconstructed probabilities, (n,), of rows with a 0 and of rows with a 1, which `levels` name."""
     edges, top = np.linspace(0, 1, BINS + 1), 0.0
     for value, (color, _), dashes in ((0, SERIES[0], "-"), (1, SERIES[1], (0, (3, 1)))):
         rows = y[x == value]
@@ -150,13 +156,17 @@ def _draw_probabilities(axes: Axes, x: Array, y: Array) -> None:
             axes.stairs(shares, edges, color=color, linewidth=1.0, linestyle=dashes)
             place = (0.04, 0.93) if value == 0 else (0.96, 0.93)
             side = "left" if value == 0 else "right"
-            text = f"{value}: {rows.size:,} rows"
-            axes.text(*place, text, transform=axes.transAxes, color=color, fontsize=TICK_SIZE, ha=side, va="center")
+            text, room = f"{levels[value]}: {rows.size:,} rows", SIDE // 2 - 24
+            if text_width(text, TICK_SIZE, math=False) > room:
+                count = f": {rows.size:,}"
+                text = fitting(levels[value], room - text_width(count, TICK_SIZE), TICK_SIZE) + count
+            about: dict[str, Any] = {"color": color, "fontsize": TICK_SIZE, "ha": side, "va": "center", "parse_math": False}
+            axes.text(*place, text, transform=axes.transAxes, **about)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.25 * top)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([])
     axes.tick_params(labelsize=TICK_SIZE, length=2, pad=1.5)
-    axes.set_xlabel("probability of 1", fontsize=NAME_SIZE, labelpad=2)
+    axes.set_xlabel(fitting(f"probability of {levels[1]}", SIDE, NAME_SIZE), fontsize=NAME_SIZE, labelpad=2, parse_math=False)
     axes.set_ylabel("share of rows", fontsize=NAME_SIZE, labelpad=2)
     axes.spines[["top", "right"]].set_visible(False)

@@ -19,6 +19,7 @@ from vaefast.models.grey_levels import grey_levels, on_from_half
 from vaefast.models.layout import Layout
 from vaefast.models.outputs import draw, expectation
 from vaefast.models.settings import ModelSettings
+from vaefast.plots.kind_columns import Panel, draw_kind_columns
 from vaefast.plots.latent_plane import SCATTERED, latent_plane
 from vaefast.plots.latents import draw_latent_scatter
 from vaefast.plots.pairs import MOST_COLUMNS, draw_pairs
@@ -36,6 +37,7 @@ MOST_CELLS, FEWEST = 20_000_000, 50
 def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: str, seed: int) -> Iterator[tuple[str, Any]]:
     """Yield each figure with its name, drawn on demand."""
     name, labels = printable(data.name), column_names(data)
+    schema = data.inputs.schema
     mean, log_std = _encoded(engine, data, model, binarize)
     rows = min(SCATTERED, max(FEWEST, MOST_CELLS // data.columns))
     given = _finite(_numbers(data.drawn.given[:rows]))
@@ -44,11 +46,23 @@ def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
     made = _finite(data.inputs.leave(expectation(model, outputs)))
     if model.counts:
         made *= parted(data.drawn.values[:rows])[0].row_sizes()[:, None]
-    yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are, model.counts)
-    first = min(MOST_COLUMNS, data.columns)
-    samples = _finite(_samples(engine, data, model, seed)[:, :first])
+    if schema is None:
+        yield "columns", draw_column_reconstructions(given, made, labels, name, data.rows_are, model.counts)
+    else:
+        yield "columns", draw_kind_columns(_panels(schema, given, made), name, data.rows_are)
+    samples = _samples(engine, data, model, seed)
+    levels: list[tuple[str, ...]] = []
+    if schema is not None:
+        given, samples = _finite(schema.as_numbers(given)), schema.as_numbers(samples, drawn=True)
+        levels = [level_names(column) for column in schema.used]
+    first = min(MOST_COLUMNS, given.shape[1])
     samples_are = SAMPLES_ARE if told is None else f"{SAMPLES_ARE}, with the covariates of the {data.rows_are} in turn"
-    yield "pairs", draw_pairs(given[:, :first], samples, labels[:first], name, data.columns, samples_are=samples_are)
+    yield (
+        "pairs",
+        draw_pairs(
+            given[:, :first], _finite(samples[:, :first]), labels[:first], name, given.shape[1], samples_are, levels[:first]
+        ),
+    )
     points, axis_names = latent_plane(mean, log_std)
     kinds = None if data.labels is None else data.labels[:SCATTERED]
     title = f"{data.rows_are.capitalize()} in latent space"
@@ -57,7 +71,30 @@ def of_table(engine: Engine, data: ScoredData, model: ModelSettings, binarize: s
 
 def column_names(data: ScoredData) -> list[str]:
     """Names of the columns in figures: their own, or their numbers from 0."""
+    if data.inputs.schema is not None:
+        used = data.inputs.schema.used
+        return [printable(column.name) if data.inputs.schema.named else f"column {column.name}" for column in used]
     return [printable(name) for name in data.names] or [f"column {i}" for i in range(data.columns)]
+
+
+def level_names(column: Any) -> tuple[str, ...]:
+    """Names of the levels of a column of a schema; empty for one of numbers."""
+    return tuple(printable(level) for level in column.levels)
+
+
+def _panels(schema: Any, given: NDArray[np.float64], made: NDArray[np.float64]) -> list[Panel]:
+    """The columns of an encoded table, (n, X), and of its reconstruction, (n, X), in the units of the data."""
+    observed, numbers, panels = _finite(schema.as_numbers(given)), _finite(schema.as_numbers(made)), []
+    for at, column in enumerate(schema.used):
+        shown: NDArray[np.float64] = numbers[:, at]
+        if column.kind == "binary":
+            probability = made[:, column.start]
+            shown = np.stack([1 - probability, probability], axis=1)
+        elif column.kind == "categorical":
+            shown = made[:, column.place]
+        name = printable(column.name) if schema.named else f"column {column.name}"
+        panels.append(Panel(name, observed[:, at], shown, level_names(column)))
+    return panels
 
 
 def _encoded(

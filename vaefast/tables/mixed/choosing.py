@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import SettingsError
+from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Fields
 from vaefast.tables.counting import looks_counted
-from vaefast.tables.mixed.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, Fields, fields_of, has_names, is_frame
+from vaefast.tables.mixed.fields import fields_of, has_names, is_frame
 from vaefast.tables.mixed.schema import LeftOut, Schema, described
 
 # Columns that one warning names.
@@ -62,10 +63,16 @@ def find(
     if likelihood == "mixed" or column_types is not None:
         fields = fields_of(X, called)
         return Found(fields, *Schema.learned(fields, column_types, rows))
-    if scaling != "auto" or not is_frame(X) or not has_names(X) or _is_of_one_type(X):
+    has_columns = isinstance(X, Fields) or (is_frame(X) and has_names(X))
+    if scaling != "auto" or not has_columns or _is_of_one_type(X):
         return None
     fields = fields_of(X, called)
     return Found(fields, *Schema.learned(fields, None, rows)) if _differ(fields, rows) else None
+
+
+def columns_of(X: Any, called: str = "X") -> Fields:
+    """The columns of any table, as `fields_of` gives them."""
+    return fields_of(X, called)
 
 
 def why(schema: Schema) -> str:
@@ -89,7 +96,9 @@ def of_left_out(left_out: list[LeftOut], called: str = "X") -> str | None:
 
 
 def _is_of_one_type(X: Any) -> bool:
-    """Whether all columns of a DataFrame have one type, of numbers or truth values."""
+    """Whether all columns of a DataFrame, or of what was read of a file, have one type, of numbers or truth values."""
+    if isinstance(X, Fields):
+        return len({field.dtype for field in X.columns}) == 1 and X.columns[0].family in (NUMBERS, WHOLE, BOOLEANS)
     types = set(X.dtypes)
     return len(types) == 1 and getattr(next(iter(types)), "kind", "O") in "biuf"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vaefast.tables.mixed.fields import Level, Name
-from vaefast.tables.mixed.kinds import KINDS
+from vaefast.models.columns import KINDS
+from vaefast.models.fields import Level, Name
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
+from vaefast.models.fields import BOOLEANS, UNUSABLE, Field, Level
 from vaefast.tables.checking import place
 from vaefast.tables.mixed.column import Column
-from vaefast.tables.mixed.fields import BOOLEANS, UNUSABLE, Field, Level
 from vaefast.tables.mixed.kinds import LARGEST_COUNT
 
 # Levels that a message lists.
@@ -85,6 +86,18 @@ def _shown(field: Field, row: int) -> Level:
     if isinstance(value, np.floating):
         return bool(value) if field.family == BOOLEANS else int(value) if float(value).is_integer() else float(value)
     return value
+
+
+def as_numbers(column: Column, values: NDArray[np.float64], drawn: bool = False) -> NDArray[np.float64]:
+    """One column as numbers, (N,), from its encoded columns, (N, width): in the user's units, or the codes of its levels.
+
+    Means of whole numbers are not rounded.
+    """
+    if column.kind == "binary":
+        return np.where(np.isnan(values[:, 0]), np.nan, values[:, 0] >= 0.5)
+    if column.kind == "categorical":
+        return np.where(np.isnan(values).any(axis=1), np.nan, np.nan_to_num(values).argmax(axis=1))
+    return np.asarray(decoded(column if drawn else replace(column, whole=False), values, drawn), np.float64)
 
 
 def decoded(column: Column, values: NDArray[np.float64], drawn: bool = False) -> NDArray[Any]:

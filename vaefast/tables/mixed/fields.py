@@ -6,84 +6,13 @@ pandas is never imported here: a DataFrame brings its own methods.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
-
-# What a level of a category may be, so that a model file can hold it.
-Level: TypeAlias = "str | int | float | bool"
-# Of a column: its name in a DataFrame, its place in an array.
-Name: TypeAlias = "str | int"
-
-NUMBERS, WHOLE, BOOLEANS, LABELS, UNUSABLE = "numbers", "whole numbers", "booleans", "labels", "unusable"
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """One column as it came.
-
-    Parameters
-    ----------
-    name
-        Of the column.
-    family
-        What it holds: `NUMBERS`, `WHOLE` numbers, `BOOLEANS`, `LABELS` (text, or values of a category), or something that is
-        `UNUSABLE`.
-    values
-        (N,): float64, NaN where missing; of labels objects, None where missing.
-    dtype
-        The name of its type, from which pandas or NumPy makes the type again.
-    categories, categories_dtype, ordered
-        Of a category of pandas: its values in their order, their type, and whether the order means something.
-    trouble
-        What it holds, if it is unusable.
-    """
-
-    name: Name
-    family: str
-    values: NDArray[Any]
-    dtype: str
-    categories: tuple[Level, ...] | None = None
-    categories_dtype: str = ""
-    ordered: bool = False
-    trouble: str = ""
-
-    @property
-    def missing(self) -> NDArray[np.bool_]:
-        """Where nothing was observed, (N,)."""
-        if self.values.dtype == np.float64:
-            return np.isnan(self.values)
-        return np.array([value is None for value in self.values], bool)
-
-
-@dataclass(frozen=True, eq=False)
-class Fields:
-    """All columns of a table, in their order.
-
-    Parameters
-    ----------
-    columns
-        The columns.
-    rows
-        N.
-    named
-        Whether they have names, as in a DataFrame; else their names are their places.
-    index
-        Names of the rows of a DataFrame.
-    """
-
-    columns: tuple[Field, ...]
-    rows: int
-    named: bool
-    index: Any = None
-
-    @property
-    def names(self) -> list[Name]:
-        return [column.name for column in self.columns]
+from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Fields, Name
 
 
 def is_frame(X: Any) -> bool:

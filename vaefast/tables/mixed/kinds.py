@@ -5,16 +5,14 @@ The thresholds were measured on 1,670 columns of numbers of published tables (be
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Kinds that a user can ask for, and the kind of the engines that each of them is.
-KINDS = {
-    "real": "gaussian", "positive": "gaussian", "heavy-tailed": "student-t", "count": "negative-binomial",
-    "binary": "bernoulli", "categorical": "categorical",
-}  # fmt: skip
 # The largest count that the engines take.
 LARGEST_COUNT = 2**24
 # Whole numbers are counts if their standard deviation is more than this share of their mean: a normal distribution would have
@@ -30,6 +28,11 @@ GAIN_OF_LOGARITHM = 0.1
 GEARY = 0.76
 # So few rows say little of tails.
 ROWS_OF_TAILS = 50
+# Dates as ISO 8601, spreadsheets and people write them, times of a day, and both.
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?(z|[+-]\d{2}:?\d{2})?"
+DATE = re.compile(
+    rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\2(\d{{4}}|\d{{2}}))([ t]{_CLOCK})?|{_CLOCK}", re.I
+)
 # Text is an identifier if it has more than this many values, and more than one for each two rows.
 FEW_LEVELS = 20
 
@@ -93,3 +96,8 @@ def geary(values: Array) -> float:
 def is_identifier(levels: int, rows: int) -> bool:
     """Whether text with so many values in so many rows names rows instead of saying something of them."""
     return levels > FEW_LEVELS and 2 * levels > rows
+
+
+def are_dates(levels: Iterable[object]) -> bool:
+    """Whether all of these are text, and dates or times."""
+    return all(isinstance(level, str) and DATE.fullmatch(level.strip()) for level in levels)

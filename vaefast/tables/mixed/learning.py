@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
+from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Level, Name
 from vaefast.tables.mixed import kinds
 from vaefast.tables.mixed.column import Column
-from vaefast.tables.mixed.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Level, Name
 
 # Numbers that were written down have few decimals, and those that were computed more.
 MOST_DECIMALS = 6
@@ -79,6 +79,8 @@ def _learned_labels(about: Column, field: Field, observed: NDArray[Any], asked: 
     levels = tuple(sorted(seen, key=lambda level: (isinstance(level, str), level)))
     if field.categories is not None:
         levels = field.categories
+    if asked is None and field.categories is None and kinds.are_dates(seen):
+        return about, "dates or times"
     if asked is None and len(seen) == 1:
         return about, "one value in every row"
     if asked is None and field.categories is None and kinds.is_identifier(len(seen), len(observed)):

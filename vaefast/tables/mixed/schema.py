@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError, SettingsError
-from vaefast.models.columns import COLUMN_KINDS
+from vaefast.models.columns import COLUMN_KINDS, KINDS
+from vaefast.models.fields import Field, Fields, Name
 from vaefast.tables.mixed import encoding, learning
 from vaefast.tables.mixed.column import Column
-from vaefast.tables.mixed.fields import Field, Fields, Name
-from vaefast.tables.mixed.kinds import KINDS
 
 
 class LeftOut(NamedTuple):
@@ -105,7 +104,8 @@ class Schema:
           better than a normal one, by 0.1 nats a value; `heavy-tailed` if their mean distance from the median is less than
           0.76 standard deviations; and otherwise `real`.
 
-        A column is left out if it holds dates, objects, nothing, one text, or text that is different in nearly every row.
+        A column is left out if it holds dates, as text too, objects, nothing, one text, or text that is different in nearly
+        every row.
 
         Parameters
         ----------
@@ -153,6 +153,11 @@ class Schema:
         one half on, a category the level with the largest number. Draws have the decimals of the training data.
         """
         return [encoding.decoded(column, np.asarray(values[:, column.place], np.float64), drawn) for column in self.used]
+
+    def as_numbers(self, values: NDArray[np.floating], drawn: bool = False) -> NDArray[np.float64]:
+        """The same as numbers, (N, columns), for figures: levels are their codes, and what is missing is NaN."""
+        columns = [encoding.as_numbers(column, np.asarray(values[:, column.place], np.float64), drawn) for column in self.used]
+        return np.column_stack(columns)
 
     def log_slopes(self, encoded: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log of the slope of each original value by its encoded one, (N, X): of positive columns x itself, of others 0.
