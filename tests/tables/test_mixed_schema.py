@@ -342,3 +342,7 @@ def test_text_that_is_dates_or_times_is_left_out(text):
 )
 def test_text_that_is_no_date_is_used(text):
     assert not are_dates([text, "2020-01-01"])
+
+
+def test_a_positive_number_of_any_size_has_a_logarithm():
+    assert np.isfinite(kinds.gain_of_logarithm(np.array([5e-324, 1.0, 2.0])))

@@ -76,8 +76,9 @@ def gain_of_logarithm(values: Array) -> float:
     if values[0] <= 0 or values[0] == values[-1]:
         return 0.0
     # In units of the largest, so that no square overflows.
-    values = values / values[-1]
-    logarithms = np.log(values)
+    given, values = values, values / values[-1]
+    # A number of 1e-320 beside one of 2 is none in that unit.
+    logarithms = np.log(values) if values[0] > 0 else np.log(given) - np.log(given[-1])
     if values.std() == 0 or logarithms.std() == 0:
         return 0.0
     return float(np.log(values.std()) - np.log(logarithms.std()) - logarithms.mean())
