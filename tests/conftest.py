@@ -49,7 +49,7 @@ QUICK: dict[str, list[str]] = {
 # may be left with one when the other is done.
 LONGEST = (
     "engines/test_cuda_engine.py", "engines/test_engines.py", "engines/test_objectives.py", "test_packaging.py",
-    "engines/test_distributed.py", "test_examples.py", "test_estimator.py", "cli/test_table_runs.py",
+    "engines/test_distributed.py", "test_examples.py", "cli/test_ranks.py", "test_estimator.py", "cli/test_table_runs.py",
     "tables/test_any_numbers.py", "cli/test_train_command.py", "engines/test_cython_engine.py",
 )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Run on several ranks by `test_distributed.py`: trains CASES with all of them and with one, and prints how they differ."""
+"""Run on several ranks by `test_distributed.py`: trains CASES with all of them and with one, and prints how they differ.
+
+The argument is the group of cases: `images`, or `rows` of counts, with covariates, and of tables in blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from vaefast.models.layout import Layout
 from vaefast.models.settings import ObjectiveSettings, TrainingSettings
 
 # Sparse and dense data, more ranks than examples in a minibatch, a Gaussian, clipping, samples with weights.
-VARIANTS = [
+IMAGES = [
     (0, {}),
     (1, {"clip_norm": 0.5}),
     (3, {}),
@@ -30,6 +32,25 @@ VARIANTS = [
     (13, {}),
     (1, {"objective": ObjectiveSettings("iwae", samples=3)}),
 ]
+# Every likelihood of counts, a row of zeros, counts past a byte, sizes of the rows, covariates that the encoder sees or not,
+# beside lists and whole rows; missing values and every kind of column.
+ROWS = [
+    ("negative-binomial tanh", {"clip_norm": 0.5}),
+    ("zero-inflated negative-binomial many rows", {}),
+    ("multinomial wide", {"input_dropout": 0.3}),
+    ("poisson odd sizes and 4 covariates", {"objective": ObjectiveSettings("iwae", samples=3)}),
+    ("negative-binomial tanh and 11 covariates", {}),
+    ("multinomial batch of one and 1 covariates", {}),
+    ("tanh and 3 covariates", {}),
+    ("many rows and 2 covariates", {}),
+    ("gaussian no hidden layer and 1 covariates", {}),
+    ("student-t tanh with holes", {"clip_norm": 0.5}),
+    ("bernoulli many rows with holes", {}),
+    ("all kinds with holes", {}),
+    ("wide kinds", {}),
+]
+NUMBERS = {case.name: number for number, case in enumerate(CASES)}
+VARIANTS = {"images": IMAGES, "rows": [(NUMBERS[name], changes) for name, changes in ROWS]}
 
 
 def results(engine, case, state, order):
@@ -41,7 +62,8 @@ def results(engine, case, state, order):
     keys = np.arange(case.examples) + 7
     evaluated, sampled = engine.evaluate(placed, keys), engine.importance_sample(placed, 5, keys)
     after = engine.state()
-    heads = engine.encode(case.values()[:3] / np.float32(255))
+    some = case.values()[:3]
+    heads = engine.encode(some / np.float32(255) if isinstance(some, np.ndarray) and some.dtype == np.uint8 else some)
     engine.close()
     return terms, evaluated, sampled, after, heads
 
@@ -74,7 +96,7 @@ def main():
         if ranks.rank:
             distributed.follow(ranks)
             return
-        for number, changes in VARIANTS:
+        for number, changes in VARIANTS[sys.argv[1]]:
             print(json.dumps(compared(ranks, replace(CASES[number]), changes)), flush=True)
         distributed.end(ranks)
     except BaseException:

@@ -80,10 +80,6 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     missing = data.missing or (started_from is not None and started_from.model.missing)
     kinds = () if data.inputs.schema is None else data.inputs.schema.blocks
     options = suited(options, data.size, data.columns, data.inputs.likelihood, data.told.width, missing, kinds)
-    if job.several and data.has_gaps:
-        raise SettingsError(
-            f"{data.name} misses values, which training over several ranks does not take: train in one process"
-        )
     engine_name, threads = _choose_engine(options, job), job.thread_count(options.threads)
     state = None if started_from is None else _start(started_from, options)
     surroundings = {**environment(engine_name, threads, data.sha256), **job.description(options.deterministic_reduction)}
@@ -96,7 +92,7 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
     }  # fmt: skip
     engine = job.engine(engine_name, options.model, options)
     if data.has_gaps:
-        engine = for_any_rows(engine, options.model, options.training)
+        engine = for_any_rows(engine, options.model, options.training, lambda name, model: job.engine(name, model, options))
     try:
         folder = resumed.folder if resumed is not None else _new_folder(options, data.name)
         try:

@@ -332,10 +332,13 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(cells, flags,
     assert not Path("run").exists()
 
 
-def test_several_ranks_are_refused_before_the_data_are_read():
-    options = checked({"covariates": ["batch"]})
-    with pytest.raises(EngineUnavailable, match="several ranks has no covariates"):
-        engines.choose("auto", (*engines.needs(options.model, options.training), engines.SEVERAL_RANKS))
+def test_over_several_ranks_the_numba_engine_takes_them():
+    options = checked({"covariates": ["batch"], "likelihood": "negative-binomial"})
+    needed = (*engines.needs(options.model, options.training), engines.SEVERAL_RANKS)
+    assert "covariates" in needed
+    assert engines.choose("auto", needed) == "numba"
+    with pytest.raises(EngineUnavailable, match="engine cython lacks training over several ranks: choose engine numba"):
+        engines.choose("cython", needed)
 
 
 def test_a_configuration_file_names_them(cells):

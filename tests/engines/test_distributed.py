@@ -43,17 +43,20 @@ def test_shares_of_a_minibatch_are_equal_and_few_examples_travel(ranks, size):
 # ---- the same model
 
 
-def agreement(ranks):
-    code, out, error = mpi.run(ranks, PROGRAM)
+def agreement(ranks, cases):
+    code, out, error = mpi.run(ranks, PROGRAM, cases)
     assert code == 0, error
     return [json.loads(line) for line in out.splitlines()]
 
 
+# One rank first: several would each compile what they do not find.
 @with_mpi
-@pytest.mark.parametrize("ranks", [1, 2, 3])  # one first: several would each compile what they do not find
-def test_several_ranks_train_the_model_of_one(ranks):
-    found = agreement(ranks)
-    assert len(found) == 9
+@pytest.mark.parametrize(
+    ("ranks", "cases", "count"), [(1, "images", 9), (2, "images", 9), (3, "images", 9), (1, "rows", 13), (2, "rows", 13)]
+)
+def test_several_ranks_train_the_model_of_one(ranks, cases, count):
+    found = agreement(ranks, cases)
+    assert len(found) == count
     for case in found:
         assert case["steps"] == [True] * 4
         for name, values in case.items():
@@ -65,6 +68,51 @@ def test_several_ranks_train_the_model_of_one(ranks):
         assert case["digests"][1] == case["digests"][2], case["name"]  # rank order twice
         assert case["digests"][1] == case["digests"][3], case["name"]  # and in shared memory
     assert any(max(case["parameters"]) > 0 for case in found) == (ranks > 1)  # several computed them apart
+
+
+HOLDS = """
+import sys, tracemalloc
+import numpy as np
+from vaefast.engines import distributed
+from vaefast.engines.distributed.ranks import SHARED_MEMORY
+from vaefast.models.conditions import Conditioned
+from vaefast.models.count_rows import CountRows
+from vaefast.models.settings import ModelSettings, TrainingSettings
+ranks, form = distributed.join(), sys.argv[1]
+if ranks.rank == 0:
+    if form == "counts":
+        rows, width, each = 80_000, 2_000, 500
+        starts, columns = np.arange(rows + 1) * each, np.tile(np.arange(each, dtype=np.uint16), rows)
+        values = CountRows(starts, columns, np.ones(rows * each, np.uint8), width)
+        model = ModelSettings(width, (4,), 2, likelihood="poisson")
+    elif form == "table":
+        values = np.ones((60_000, 500), np.float32)
+        model = ModelSettings(500, (4,), 2, likelihood="student-t", missing=True)
+    else:
+        values = Conditioned(np.ones((60_000, 1), np.float32), np.ones((60_000, 500), np.float32))
+        model = ModelSettings(1, (4,), 2, likelihood="student-t", covariates=500)  # which needs no kernel here
+    engine = distributed.lead(ranks, model, TrainingSettings(batch_size=200, binarize="none"), 1, SHARED_MEMORY)
+    tracemalloc.start()
+    engine.place(values)
+    print(tracemalloc.get_traced_memory()[1], flush=True)
+    distributed.end(ranks)
+else:
+    tracemalloc.start()
+    distributed.follow(ranks)
+    print(tracemalloc.get_traced_memory()[1], flush=True)
+"""
+
+
+@with_mpi
+@pytest.mark.parametrize("form", ["counts", "table", "covariates"])
+def test_each_rank_takes_the_memory_of_its_part(form):
+    """A half of 120 MB, and room for 4,100 guests, which are a tenth of the rows. The leader's own part is a copy."""
+    code, out, error = mpi.run(2, "-c", HOLDS, form)
+    assert code == 0, error
+    peaks = [int(line) for line in out.splitlines()]
+    assert len(peaks) == 2
+    assert max(peaks) < 0.8 * 120e6
+    assert min(peaks) > 0.5 * 120e6  # they do hold it
 
 
 # ---- the command

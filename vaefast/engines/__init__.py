@@ -28,7 +28,8 @@ __all__ = ["ENGINES", "BoundTerms", "Engine", "State", "choose", "create", "need
 SEVERAL_RANKS = "training over several ranks"
 COUNTS = tuple(f"likelihood {likelihood}" for likelihood in COUNT_LIKELIHOODS)
 TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "missing values")
-NOT_OVER_RANKS = (*COUNTS, *TABLES, "covariates", "precision bf16")
+# What no engine can do over several ranks, though one of them does it in one process.
+NOT_OVER_RANKS = ("precision bf16",)
 LACKING: dict[str, tuple[str, ...]] = {
     "cython": (
         "objective beta", "objective free-bits", "objective iwae", "objective dreg",

@@ -51,6 +51,7 @@ class PartlyObserved:
         self.engine, self._make = engine, second
         self._second: Engine | None = None
         self.name, self.threads, self.layout = engine.name, engine.threads, engine.layout
+        self.ranks = getattr(engine, "ranks", 1)
 
     @property
     def step(self) -> int:
@@ -130,17 +131,24 @@ class PartlyObserved:
         return type(first)(*merged)
 
 
-def for_any_rows(engine: Engine, model: ModelSettings, training: TrainingSettings) -> Engine:
+def for_any_rows(
+    engine: Engine,
+    model: ModelSettings,
+    training: TrainingSettings,
+    create: Callable[[str, ModelSettings], Engine] | None = None,
+) -> Engine:
     """An engine of this model for complete rows and for those that miss values: itself, unless it takes complete ones alone.
 
-    The second engine is of the same name, or the fastest one that can take missing values.
+    The second engine is of the same name, or the fastest one that can take missing values. `create` makes it; by default it
+    has as many threads as the first.
     """
     if model.missing or model.counts:
         return engine
     open_to_gaps = replace(model, missing=True)
     lacks = {*engines.needs(open_to_gaps, training)} & {*engines.LACKING.get(engine.name, ())}
     name = "auto" if lacks else engine.name
-    return PartlyObserved(engine, lambda: engines.create(name, open_to_gaps, training, engine.threads))
+    make = create or (lambda name, model: engines.create(name, model, training, engine.threads))
+    return PartlyObserved(engine, lambda: make(name, open_to_gaps))
 
 
 def _merged(some: NDArray[np.int64], one: NDArray[Any], rest: NDArray[np.int64], other: NDArray[Any]) -> NDArray[Any]:

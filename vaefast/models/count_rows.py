@@ -92,8 +92,14 @@ class CountRows:
         """The same in the types that the class describes; itself where it has them."""
         if self._is_packed:
             return self
-        values: NDArray[Any] = self.values.astype(value_type(self.values))
-        return replace(self, columns=self.columns.astype(index_type(self.width)), values=values)
+        columns, values = self.packed_types()
+        return replace(self, columns=self.columns.astype(columns), values=self.values.astype(values))
+
+    def packed_types(self) -> tuple[Any, Any]:
+        """Those of the columns and of the values in `packed`."""
+        if self._is_packed:
+            return self.columns.dtype, self.values.dtype
+        return index_type(self.width), value_type(self.values)
 
     @property
     def _is_packed(self) -> bool:

@@ -31,7 +31,7 @@ def initial_state(model: ModelSettings, training: TrainingSettings, values: Any)
 def _measured(model: ModelSettings, training: TrainingSettings, values: Any) -> dict[str, NDArray[np.float64] | None]:
     """What `initial_parameters` needs of the values."""
     if model.counts:
-        return {"column_totals": CountRows.of(values).column_totals()}
+        return {"column_totals": column_totals(values)}
     gaussian = model.likelihood in ("gaussian", "mixed")
     if not gaussian and training.initialization != "data-mean":
         return {}
@@ -39,6 +39,15 @@ def _measured(model: ModelSettings, training: TrainingSettings, values: Any) -> 
         return dict(zip(("mean_pixels", "pixel_stds"), observed_moments(values), strict=True))
     means = mean_pixels(values)
     return {"mean_pixels": means, "pixel_stds": pixel_stds(values, means) if gaussian else None}
+
+
+def column_totals(values: Any) -> NDArray[np.float64]:
+    """The sum of each column of counts, (X,): whole numbers, so that it is the same in any pieces."""
+    if isinstance(values, CountRows):
+        return values.column_totals()
+    step = max(1, BLOCK // values.shape[1])
+    pieces = (CountRows.of(values[start : start + step]) for start in range(0, values.shape[0], step))
+    return sum((piece.column_totals() for piece in pieces), np.zeros(values.shape[1]))
 
 
 def mean_pixels(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Data-parallel training over MPI. Rank 0 offers the contract of an engine, and the other ranks follow it.
 
-Each rank holds a part of the images. It computes the gradient of an equal share of every minibatch with the rows phase of the
-Numba engine. Each rank then sums one part of the gradient over all ranks, runs Adam on the same part of the model, and sends
-the new parameters to all. Only that rank holds the moments of its part.
+Each rank holds a part of the images, or of the rows of a table. It computes the gradient of an equal share of every minibatch
+with the rows phase of the Numba engine. Each rank then sums one part of the gradient over all ranks, runs Adam on the same
+part of the model, and sends the new parameters to all. Only that rank holds the moments of its part.
 """
 
 from __future__ import annotations

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.distributed.member import InMemory, Member
+from vaefast.engines.distributed.delivery import described
+from vaefast.engines.distributed.member import Member
 from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.numba_cpu.compiler import keep_quiet
 from vaefast.engines.threads import thread_count
 from vaefast.errors import SettingsError
+from vaefast.models.conditions import parted
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
-MAKE, END = "make", "end"
+MAKE, CLOSE, END = "make", "close", "end"
+# Each engine of a job has a number of its own.
+_numbers = count()
 
 
 def lead(
@@ -29,8 +34,10 @@ def lead(
     Raises
     ------
     SettingsError
-        The objective is not a mean over images, which is what ranks can share.
+        The objective is not a mean over images, which is what ranks can share, or products are to be in bfloat16.
     """
+    if training.precision != "float32":
+        raise SettingsError(f"precision {training.precision} is not for several ranks: train in one process, on all its cores")
     if training.objective.name == "free-bits":
         raise SettingsError(
             "objective free-bits needs each latent's KL over the whole minibatch, which no rank has: "
@@ -42,21 +49,23 @@ def lead(
 def follow(ranks: Ranks) -> None:
     """Take part in the calls of the leader until it ends. Every other rank runs this."""
     keep_quiet()
-    member: Member | None = None
+    members: dict[int, Member] = {}
     while True:
-        method, arguments = ranks.next_command()
+        method, number, arguments = ranks.next_command()
         if method == END:
             ranks.release()
             return
         if method == MAKE:
-            member = _make(ranks, *arguments)
+            members[number] = _make(ranks, *arguments)
+        elif method == CLOSE:
+            members.pop(number).close()
         else:
-            getattr(member, method)(*arguments)
+            getattr(members[number], method)(*arguments)
 
 
 def end(ranks: Ranks) -> None:
     """Tell the followers to end."""
-    ranks.send_command((END, ()))
+    ranks.send_command((END, -1, ()))
     ranks.release()
 
 
@@ -78,10 +87,10 @@ class DistributedEngine:
         self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int | None, reduction: str
     ) -> None:
         self._ranks, self._adam, self._beta = ranks, training.adam, training.objective.beta
-        self._batch_size, self.ranks = training.batch_size, ranks.size
+        self._batch_size, self.ranks, self._number, self._closed = training.batch_size, ranks.size, next(_numbers), False
         settings = (model, training, threads, reduction)
         ranks.together = True
-        ranks.send_command((MAKE, settings))
+        ranks.send_command((MAKE, self._number, settings))
         self._member = _make(ranks, *settings)
         ranks.together = False
         self.threads, self.layout = self._member.engine.threads, self._member.engine.layout
@@ -101,15 +110,10 @@ class DistributedEngine:
         self._call("load_state", state)
 
     def place(self, values: Any) -> int:
-        """Place a set and return its number. Values that are no array are read by each rank (`member.Source`)."""
-        if not isinstance(values, np.ndarray):
-            return self._call("place", values)
-        source = InMemory((values.shape[0], values.shape[1]), values.dtype)
-        self._ranks.together = True
-        self._ranks.send_command(("place", (source,)))
-        number = self._member.place(source, values)
-        self._ranks.together = False
-        return number
+        """Place a set and return its number. What is not in memory is read by each rank (`delivery.Source`)."""
+        rows, covariates = parted(values)
+        source, rows = described(rows, self._member.engine.model)
+        return self._call_with("place", (source, 0 if covariates is None else covariates.shape[1]), rows, covariates)
 
     def warm_up(self, placed: int) -> None:
         self._call("warm_up", placed)
@@ -131,13 +135,20 @@ class DistributedEngine:
         return self._member.engine.decode(z)
 
     def close(self) -> None:
-        """End the followers, and their engines with them."""
+        """End the engines of all ranks, unless the others wait inside a call that has failed."""
+        if not (self._closed or self._ranks.together):
+            self._ranks.send_command((CLOSE, self._number, ()))
+        self._closed = True
         self._member.close()
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the member of every rank. If it fails, `together` stays set: the others wait inside it."""
+        """Call a method of the member of every rank."""
+        return self._call_with(method, arguments)
+
+    def _call_with(self, method: str, arguments: tuple[Any, ...], *own: Any) -> Any:
+        """The same with more arguments here. If it fails, `together` stays set: the others wait inside it."""
         self._ranks.together = True
-        self._ranks.send_command((method, arguments))
-        result = getattr(self._member, method)(*arguments)
+        self._ranks.send_command((method, self._number, arguments))
+        result = getattr(self._member, method)(*arguments, *own)
         self._ranks.together = False
         return result

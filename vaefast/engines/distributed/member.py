@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, Pace, State
-from vaefast.engines.distributed.held import Guests, Held
+from vaefast.engines.distributed.delivery import CountsInMemory, InMemory, Source
+from vaefast.engines.distributed.held import Held
+from vaefast.engines.distributed.placing import placed_part, with_covariates
 from vaefast.engines.distributed.rank_engine import RankEngine
 from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.distributed.shares import owners, part, takers
@@ -17,29 +18,10 @@ from vaefast.models.settings import ModelSettings, TrainingSettings
 
 # Examples whose guests are exchanged together. This bounds the room for guests.
 SETTLED = 8192
-# Bytes of rows that are copied or read at once. The last block is still held while the next is read.
-BLOCK_BYTES = 1 << 22
-
-
-class Source(Protocol):
-    """Images that are not in the leader's memory: every rank reads its own part of them."""
-
-    shape: tuple[int, int]
-    dtype: Any
-
-    def blocks(self, first: int, last: int, rows: int) -> Iterator[NDArray[Any]]:
-        """Images first to last - 1, (n, X), in blocks of this many rows."""
-
-
-class InMemory(NamedTuple):
-    """Images that the leader holds and sends to the others."""
-
-    shape: tuple[int, int]
-    dtype: Any
 
 
 class Set(NamedTuple):
-    """A set of images, of which this rank holds a part."""
+    """A set of rows, of which this rank holds a part."""
 
     size: int  # of the whole
     first: int  # number of this rank's first
@@ -47,31 +29,26 @@ class Set(NamedTuple):
 
 
 class Member:
-    """The engine of one rank, its parts of the sets of images, and its part in each call."""
+    """The engine of one rank, its parts of the sets of rows, and its part in each call."""
 
     def __init__(self, ranks: Ranks, model: ModelSettings, training: TrainingSettings, threads: int, reduction: str) -> None:
         self._ranks, self._training = ranks, training
         self.engine = RankEngine(model, training, threads, ranks, reduction)
         self._sets: list[Set] = []
 
-    def place(self, source: Source | InMemory, values: NDArray[Any] | None = None) -> int:
-        """Take this rank's part of a set and return the number of the set. Only the leader has values that are in memory."""
-        ranks, (size, width) = self._ranks, source.shape
-        first, last = part(size, ranks.rank, ranks.size)
-        rows = max(1, BLOCK_BYTES // (width * np.dtype(source.dtype).itemsize))
-        if isinstance(source, InMemory):
-            own = self._own_rows(source, values)
+    def place(
+        self, source: Source | InMemory | CountsInMemory, told: int, rows: Any = None, covariates: NDArray[Any] | None = None
+    ) -> int:
+        """Take this rank's part of a set, with `told` covariates of each row, and return the number of the set.
 
-            def blocks() -> Iterator[NDArray[Any]]:
-                return (own[start : start + rows] for start in range(0, len(own), rows))
-
-        else:
-
-            def blocks() -> Iterator[NDArray[Any]]:
-                return source.blocks(first, last, rows)
-
+        Only the leader has the rows that are in memory, and the covariates, (N, told).
+        """
+        size = source.shape[0]
         room = self._most_guests(size)
-        self._sets.append(Set(size, first, Held(blocks, last - first, width, source.dtype, room, self._total)))
+        held = placed_part(self._ranks, self.engine.model, source, rows, room)
+        if told:
+            held = with_covariates(self._ranks, held, size, told, covariates, room)
+        self._sets.append(Set(size, part(size, self._ranks.rank, self._ranks.size)[0], held))
         return len(self._sets) - 1
 
     def warm_up(self, number: int) -> None:
@@ -136,8 +113,7 @@ class Member:
         if not np.array_equal(owner, taker):
             goes = (owner == ranks.rank) & (taker != ranks.rank)
             leaving = [some.held.take(local[goes & (taker == to)]) for to in range(ranks.size)]
-            guests: list[Guests] = ranks.swap(leaving)
-            some.held.welcome(guests)
+            some.held.welcome(ranks.swap(leaving))
             arrived = (taker == ranks.rank) & (owner != ranks.rank)
             # They are ordered by owner, and then by example.
             order = np.flatnonzero(arrived)[np.argsort(owner[arrived], kind="stable")]
@@ -164,25 +140,8 @@ class Member:
         numbers = np.arange(some.first, some.first + some.held.size)
         return numbers if keys is None else keys[numbers]
 
-    def _own_rows(self, source: InMemory, values: NDArray[Any] | None) -> NDArray[Any]:
-        """This rank's rows: sent by the leader to the others."""
-        ranks, (size, width) = self._ranks, source.shape
-        if values is None:
-            first, last = part(size, ranks.rank, ranks.size)
-            own = np.empty((last - first, width), source.dtype)
-            ranks.receive(own)
-            return own
-        for rank in range(1, ranks.size):
-            first, last = part(size, rank, ranks.size)
-            ranks.send(np.ascontiguousarray(values[first:last]), rank)
-        first, last = part(size, 0, ranks.size)
-        return np.ascontiguousarray(values[first:last])
-
     def _most_guests(self, size: int) -> int:
         """The largest possible number of guests: a whole settled block."""
         batch = self._training.batch_size
         steps = max(1, SETTLED // batch)
         return min(size, steps * -(-batch // self._ranks.size)) if self._ranks.size > 1 else 0
-
-    def _total(self, number: int) -> int:
-        return int(sum(self._ranks.swap([number] * self._ranks.size)))

@@ -97,10 +97,10 @@ class Ranks:
 
     def meet(self) -> None:
         """Wait for all ranks. Afterwards each sees what the others have written to shared memory."""
-        for window in self._windows[-1:]:
+        for window in self._windows:
             window.Sync()
         self._world.Barrier()
-        for window in self._windows[-1:]:
+        for window in self._windows:
             window.Sync()
 
     def send_command(self, command: Any) -> None:
@@ -125,6 +125,14 @@ class Ranks:
     def swap(self, values: list[Any]) -> list[Any]:
         """Send each rank its value, and receive the one that each has for this rank."""
         return self._world.alltoall(values)
+
+    def total(self, number: int) -> int:
+        """The sum of the ranks' numbers, on all of them."""
+        return int(self._world.allreduce(number))
+
+    def largest(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
+        """The largest of each of the ranks' numbers, on all of them."""
+        return tuple(max(each) for each in zip(*self._world.allgather(numbers), strict=True))
 
     def broadcast(self, array: NDArray[Any]) -> None:
         """Send the leader's array to all ranks, in place."""
