@@ -43,14 +43,16 @@ FLOORS: dict[str, set[str]] = {
     "engines.examples": {"engines.images", "models"},
     "engines.compiled_copy": set(),
     "engines.plan": {"models.columns", "models.layout"},
+    "engines.credit": {"engines.contract", "engines.objectives", "engines.plan", "models.layout", "models.settings"},
     "engines.workers": {"errors"},
     "engines.cython_cpu": {
-        "engines.contract", "engines.cython_cpu", "engines.examples", "engines.images", "engines.in_panels",
+        "engines.contract", "engines.credit", "engines.cython_cpu", "engines.examples", "engines.images", "engines.in_panels",
         "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
     },
     "engines.numba_cpu": {
-        "engines.contract", "engines.examples", "engines.images", "engines.in_panels", "engines.kept_kernels",
-        "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors", "models",
+        "engines.contract", "engines.credit", "engines.examples", "engines.images", "engines.in_panels",
+        "engines.kept_kernels", "engines.numba_cpu", "engines.objectives", "engines.plan", "engines.workers", "errors",
+        "models",
     },
     "engines.cuda_driver": set(),
     "engines.cuda_gpu": {

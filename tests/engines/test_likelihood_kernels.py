@@ -12,6 +12,7 @@ import pytest
 
 from vaefast.engines import reference
 from vaefast.engines.contract import State
+from vaefast.engines.credit import Averaged
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.engines.numba_cpu.compiler import kernel
 from vaefast.engines.numba_cpu.likelihoods import (
@@ -20,7 +21,6 @@ from vaefast.engines.numba_cpu.likelihoods import (
     variance,
     x_log_std_gradient,
 )
-from vaefast.engines.numba_cpu.objectives import Averaged
 from vaefast.engines.plan import make_plan
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import PANEL, Layout
@@ -132,6 +132,7 @@ FIRST_AT_ONCE = """
 import threading, sys
 import numpy as np
 from vaefast.engines.contract import State
+from vaefast.engines.credit import Averaged
 from vaefast.engines.numba_cpu import NumbaEngine
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout

@@ -73,6 +73,8 @@ TASK_BLOCKS = 2
 # Output panels of a layer whose gradient is transposed at a time in the pass backward: of a wide table the transposed gradient
 # is then a few megabytes.
 TRANSPOSED_PANELS = 128
+# Panel rows of a gradient whose squares one worker adds: 16 KB. The norm is the sum of these sums, whoever computed them.
+NORM_ROWS = 256
 
 
 class Plan(NamedTuple):
@@ -281,6 +283,11 @@ def shared_parts(plan: Plan, threads: int) -> tuple[int, int, list[NDArray[np.fl
     size = padded(int(plan.layers[1:, INPUTS].max(initial=0))) * rows
     parts = [aligned(2 * HALVES * size) for _ in range(groups)]
     return rows, size, [parts[w // partners] for w in range(threads)]
+
+
+def chunk_sums(size: int) -> NDArray[np.float64]:
+    """Where the sums of squares of a gradient of so many elements go: (chunks, 16)."""
+    return np.zeros((-(-size // (NORM_ROWS * PANEL)), PANEL))
 
 
 def half_widths(plan: Plan) -> int:

@@ -18,7 +18,6 @@ from vaefast.engines.numba_cpu.gradients import (
     Contributions,
     Gradient,
     Held,
-    chunk_sums,
     clip_scale,
     meet_ranks,
     square_part,
@@ -27,7 +26,7 @@ from vaefast.engines.numba_cpu.gradients import (
     update_with_sum,
 )
 from vaefast.engines.numba_cpu.weights import AdamStep, Weights
-from vaefast.engines.plan import aligned
+from vaefast.engines.plan import aligned, chunk_sums
 from vaefast.engines.threads import granted_cores
 from vaefast.engines.workers import Arguments, Team
 from vaefast.models.layout import PANEL

@@ -21,7 +21,7 @@ class Network(NamedTuple):
 
     plan: Plan  # or a `TablePlan`, or one of bf16_plan.py
     likelihood: Any  # the type of `likelihoods.likelihood_of`
-    objective: Any  # the type of `objectives.objective_of`
+    objective: Any  # the type of `credit.objective_of`
 
 
 class Row(NamedTuple):

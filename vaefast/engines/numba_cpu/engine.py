@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State
+from vaefast.engines.credit import bound_terms, make_terms, objective_of
 from vaefast.engines.examples import (
     as_they_are,
     in_training,
@@ -38,7 +39,6 @@ from vaefast.engines.numba_cpu.importance import Chunk, importance_images
 from vaefast.engines.numba_cpu.imputation import impute_rows
 from vaefast.engines.numba_cpu.likelihoods import likelihood_of
 from vaefast.engines.numba_cpu.memory import backward_of, buffers_of, lists_of, row_of, scratch_of
-from vaefast.engines.numba_cpu.objectives import bound_terms, make_terms, objective_of
 from vaefast.engines.numba_cpu.pixels import count_nonzero, list_nonzero
 from vaefast.engines.numba_cpu.steps import decode_latents, encode_images, evaluate_images, train_steps
 from vaefast.engines.numba_cpu.target import UNIT

@@ -20,10 +20,8 @@ from vaefast.engines.numba_cpu.compiler import AS_KERNELS, entry_point, kernel
 from vaefast.engines.numba_cpu.denormals import flush_denormals, restore_mode
 from vaefast.engines.numba_cpu.elementwise import copy
 from vaefast.engines.numba_cpu.tiles import adam_tile, scaled_adam_tile
+from vaefast.engines.plan import NORM_ROWS, chunk_sums
 from vaefast.models.layout import PANEL
-
-# Panel rows whose squares one worker adds: 16 KB of gradient. The norm is the sum of these sums, whoever computed them.
-CHUNK = 256
 
 
 class Gradient(NamedTuple):
@@ -68,11 +66,6 @@ class Held(NamedTuple):
     second_moments: NDArray[np.float32]
 
 
-def chunk_sums(size: int) -> NDArray[np.float64]:
-    """Where the sums of squares of a gradient of so many elements go: (chunks, 16)."""
-    return np.zeros((-(-size // (CHUNK * PANEL)), PANEL))
-
-
 def clipping(weights: Any, clip_norm: float, plan: Any) -> Clipping | RoundedClipping:
     """These weights of a model, to be trained with clipped gradients."""
     gradient = np.zeros_like(weights.first_moments)
@@ -115,10 +108,10 @@ def _finish_clipped(weights, worker, adam):
 def sum_squares(gradient, squares, worker, workers):
     """The squares of each chunk, lane by lane in ascending order, float64: a product of two float32 is exact in it (41)."""
     for chunk in range(worker, squares.shape[0], workers):
-        lanes, start = squares[chunk], chunk * CHUNK
+        lanes, start = squares[chunk], chunk * NORM_ROWS
         for j in range(PANEL):
             lanes[j] = 0.0
-        for row in range(start, min(start + CHUNK, gradient.size // PANEL)):
+        for row in range(start, min(start + NORM_ROWS, gradient.size // PANEL)):
             values = gradient[row * PANEL : (row + 1) * PANEL]
             for j in range(PANEL):
                 value = np.float64(values[j])
@@ -182,8 +175,8 @@ def update_with_sum(worker, workers, contributions, total, held, adam):
     mode = flush_denormals()
     rows = total.size // PANEL
     first, last = rows * worker // workers, rows * (worker + 1) // workers
-    for row in range(first, last, CHUNK):
-        end = min(row + CHUNK, last)
+    for row in range(first, last, NORM_ROWS):
+        end = min(row + NORM_ROWS, last)
         _add_up(contributions, total, row * PANEL, end * PANEL)
         adam_tile(total, row * PANEL, held, row * PANEL, end - row, adam)
     restore_mode(mode)

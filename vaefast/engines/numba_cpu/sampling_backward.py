@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import overload
 
+from vaefast.engines.credit import DREG, Weighted
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
 from vaefast.engines.numba_cpu.elementwise import ONE, ZERO, fma
 from vaefast.engines.numba_cpu.layers import fold_panel
-from vaefast.engines.numba_cpu.objectives import DREG, Weighted, kind_of
+from vaefast.engines.numba_cpu.objectives import kind_of
 from vaefast.engines.numba_cpu.posterior import moving
 from vaefast.engines.plan import OUTPUT
 from vaefast.models.layout import PANEL
