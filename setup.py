@@ -16,12 +16,12 @@ UNITS = (
     "choose.c",
 )  # fmt: skip
 HEADERS = (
-    "kernels.h", "tiles.h", "elementwise.h", "unit.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h", "bfloat16.h",
-    "threads.h",
+    "kernels.h", "tiles.h", "elementwise.h", "unit.h", "sampling.h", "likelihoods.h", "rising.h", "counts.h", "blocks.h",
+    "bfloat16.h", "threads.h",
 )  # fmt: skip
 PIECES = (
     "step.pxi", "declarations.pxi", "memory.pxi", "pixels.pxi", "counts.pxi", "tables.pxi", "bfloat16.pxi", "forward.pxi",
-    "rows.pxi", "weights.pxi", "importance.pxi", "entry_points.pxi",
+    "objectives.pxi", "rows.pxi", "weights.pxi", "clipping.pxi", "importance.pxi", "entry_points.pxi",
 )  # fmt: skip
 # Nothing is fused that the code does not fuse, so every instruction set with a fused multiply-add rounds alike.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0"]

@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.counts import cells
 from vaefast import engines
 from vaefast.engines.contract import State
+from vaefast.engines.credit import make_terms
 from vaefast.engines.cython_cpu import kernels
 from vaefast.engines.cython_cpu.engine import CythonEngine
 from vaefast.engines.examples import in_training
@@ -110,11 +111,11 @@ class Anatomy:
         batch = self.training.batch_size
         least: dict[tuple[str, int], float] = {}
         for number in range(count):
-            log_likelihood, kl = np.empty((2, len(self._order))), np.empty(len(self._order))
+            terms = make_terms(self._engine._objective, len(self._order), 0)
             examples = in_training(
                 self._placed.images, self._placed.sparse, self.training, self._engine.step, self._order, self._order
             )
-            self._worker.begin(examples, log_likelihood, kl)
+            self._worker.begin(examples, terms)
             for begin in range(0, len(self._order), batch):
                 size = min(batch, len(self._order) - begin)
                 for key, seconds in self._step(begin, size):

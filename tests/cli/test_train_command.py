@@ -747,7 +747,7 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_6(command,
 # --- Divergence
 
 
-@pytest.mark.parametrize("engine", ["numba", "reference"])
+@pytest.mark.parametrize("engine", ["auto", "numba", "reference"])
 def test_divergence_is_one_line_and_exit_code_5(command, tmp_path, engine):
     arguments = ("--data", "digits", *SMALL, "--epochs", "3", "--learning-rate", "1e6", "--engine", engine)
     result = command(*arguments, "--out", "run")

@@ -22,6 +22,7 @@ def test_numba_that_may_not_compile_is_no_engine(monkeypatch, value):
     with pytest.raises(EngineUnavailable, match=r"engine numba cannot run here: NUMBA_DISABLE_JIT is \d, .*; unset it"):
         engines.choose("numba")
     assert engines.choose("auto") != "numba"
+    monkeypatch.setattr(engines, "_extension_fault", lambda: "its extension was not built")
     assert engines.choose("auto", ["objective iwae"]) == "reference"
 
 

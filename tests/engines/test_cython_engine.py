@@ -10,13 +10,13 @@ import pytest
 from cases import BF16_CASES, BLOCK_CASES, CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
 
 from vaefast import engines
-from vaefast.engines.contract import State
+from vaefast.engines.contract import Pace, State
 from vaefast.engines.plan import make_plan
 from vaefast.errors import EngineUnavailable, SettingsError
 from vaefast.models.conditions import Conditioned, beside
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
 needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reason=f"cython: {engines.why_not('cython')}")
 # What the engine can do.
@@ -27,13 +27,41 @@ SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
 SOME += BLOCK_CASES[::3]
 SOME += [case for case in COVARIATE_CASES if not case.model.counts or case.sized]
+# Objectives, each with and without clipping, and models whose shape or likelihood matters to their kernels: tall tiles, layers
+# of odd sizes, what is learned of each column by every likelihood that learns it, counts, tables in blocks, covariates.
+OBJECTIVES = [
+    (ObjectiveSettings(samples=3), None),
+    (ObjectiveSettings("elbo", 2, "sampled"), 0.3),
+    (ObjectiveSettings("beta", 2, beta=0.3), None),
+    (ObjectiveSettings("free-bits", 2, free_nats=0.02), 0.3),
+    (ObjectiveSettings("iwae", 4), None),
+    (ObjectiveSettings("iwae", 1), 0.3),
+    (ObjectiveSettings("dreg", 3), None),
+    (ObjectiveSettings(), 0.3),
+]
+OBJECTIVE_CASES = [
+    case
+    for case in CASES
+    if case.name in (
+        "report", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian odd sizes",
+        "continuous-bernoulli tanh", "negative-binomial odd sizes", "zero-inflated negative-binomial many rows",
+        "multinomial tanh", "poisson odd sizes", "many rows and 2 covariates", "negative-binomial tanh and 11 covariates",
+        "gaussian odd sizes with holes", "student-t odd sizes with holes", "all kinds with holes", "wide kinds",
+    )
+]  # fmt: skip
+by_objective = pytest.mark.parametrize(
+    ("objective", "clip_norm"), OBJECTIVES, ids=[f"{o.name} {o.samples} {o.kl} {clip}" for o, clip in OBJECTIVES]
+)
+by_objective_case = pytest.mark.parametrize("case", OBJECTIVE_CASES, ids=lambda case: case.name)
 WIDE = Case(
     "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"
 )
 
 
-def engine_of(name, case, threads=2):
-    training = TrainingSettings(batch_size=case.batch_size, binarize=case.binarize, seed=5, precision=case.precision)
+def engine_of(name, case, threads=2, **changes):
+    training = TrainingSettings(
+        batch_size=case.batch_size, binarize=case.binarize, seed=5, precision=case.precision, **changes
+    )
     engine = engines.create(name, case.model, training, threads)
     layout = Layout(case.model)
     stds = np.full(case.model.pixels, 0.3)
@@ -83,6 +111,53 @@ def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
     ours, theirs = everything(engine_of("cython", case), case), everything(engine_of("numba", case), case)
     for got, expected in zip(ours, theirs, strict=True):
         assert np.array_equal(got, expected)
+
+
+@needs_extension
+@by_objective
+@by_objective_case
+def test_every_objective_has_the_bits_of_the_numba_engine(case, objective, clip_norm, unit_of_numba, monkeypatch):
+    """By the kernels as they are released, and by those with bounds checks on other numbers of threads."""
+    changes = {"objective": objective, "clip_norm": clip_norm}
+    theirs = everything(engine_of("numba", case, **changes), case)
+    found = [everything(engine_of("cython", case, **changes), case)]
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    found += [everything(engine_of("cython", case, threads, **changes), case) for threads in (1, 2, 3)]
+    for ours in found:
+        for got, expected in zip(ours, theirs, strict=True):
+            assert np.array_equal(got, expected)
+
+
+@needs_extension
+def test_a_weight_of_the_kl_for_each_step_has_the_bits_of_the_numba_engine(unit_of_numba):
+    case, found = CASES[1], []
+    for name in ("cython", "numba"):
+        engine = engine_of(name, case, objective=ObjectiveSettings("beta", 2))
+        pace = Pace(np.array([1e-3, 2e-3, 5e-4]), np.array([0.0, 0.7, 2.0]))
+        terms = engine.train(engine.place(case.values()), np.arange(case.examples), pace)
+        found.append([*terms, engine.state().parameters])
+        engine.close()
+    for got, expected in zip(*found, strict=True):
+        assert np.array_equal(got, expected)
+
+
+@needs_extension
+@by_objective
+@pytest.mark.parametrize("case", [CASES[6], CASES[13], BLOCK_CASES[0]], ids=lambda case: case.name)
+def test_instruction_sets_with_a_fused_multiply_add_give_the_same_bits_of_every_objective(
+    case, objective, clip_norm, monkeypatch
+):
+    results = []
+    for name in units():
+        monkeypatch.setenv("VAEFAST_VECTOR_UNIT", name)
+        found = everything(engine_of("cython", case, objective=objective, clip_norm=clip_norm), case)
+        if name == "base" and results:
+            assert np.allclose(found[3], results[0][3], rtol=0, atol=TOLERANCES["example_nats"])
+        else:
+            results.append(found)
+    for other in results[1:]:
+        for got, expected in zip(results[0], other, strict=True):
+            assert np.array_equal(got, expected)
 
 
 @needs_extension
@@ -261,14 +336,18 @@ import sys
 sys.modules["numba"] = None
 sys.modules["llvmlite"] = None
 from vaefast.train import main
-code = main(["--data", "digits", "--engine", "cython", "--epochs", "1", "--hidden", "9", "--out", sys.argv[1]])
+code = main(["--data", "digits", "--epochs", "1", "--hidden", "9", *sys.argv[2:], "--out", sys.argv[1]])
 raise SystemExit(code)
 """
 
 
 @needs_extension
-def test_a_run_needs_no_numba(tmp_path):
-    command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path / "run")]
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--objective", "dreg"), ("--objective", "beta", "--kl-warm-up", "linear"), ("--samples", "2", "--clip-norm", "1")],
+)
+def test_a_run_needs_no_numba(tmp_path, flags):
+    command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path / "run"), *flags]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "engine cython" in result.stdout

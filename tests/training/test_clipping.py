@@ -15,7 +15,9 @@ from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
 
 NEVER = 1e30
-by_case = pytest.mark.parametrize("case", [CASES[i] for i in (0, 1, 3, 6, 8, 13, 18)], ids=lambda case: case.name)
+SOME_CASES = [CASES[i] for i in (0, 1, 3, 6, 8, 13, 18)]
+by_case = pytest.mark.parametrize("case", SOME_CASES, ids=lambda case: case.name)
+by_engine = pytest.mark.parametrize("name", [name for name in ("cython", "numba") if engines.why_not(name) is None])
 
 
 def settings(case, clip_norm):
@@ -26,15 +28,15 @@ def start(case):
     return State.initial(initial_parameters(Layout(case.model), "fan-in", 4, pixel_stds=np.ones(case.model.pixels)))
 
 
-def numba_engine(case, clip_norm, threads=2):
-    engine = engines.create("numba", case.model, settings(case, clip_norm), threads)
+def started(name, case, clip_norm, threads=2):
+    engine = engines.create(name, case.model, settings(case, clip_norm), threads)
     engine.load_state(start(case))
     return engine
 
 
-def after(case, clip_norm, threads, calls=1):
+def after(name, case, clip_norm, threads, calls=1):
     """Everything that some steps of training leave."""
-    engine = numba_engine(case, clip_norm, threads)
+    engine = started(name, case, clip_norm, threads)
     placed, order = engine.place(case.values()), np.random.default_rng(1).permutation(case.examples)
     terms = [engine.train(placed, order) for _ in range(calls)]
     state = engine.state()
@@ -42,28 +44,31 @@ def after(case, clip_norm, threads, calls=1):
     return [state.parameters, state.first_moments, state.second_moments, *terms[-1]]
 
 
+@by_engine
 @by_case
-def test_a_norm_that_is_never_reached_changes_no_bit(case):
-    fused = after(case, None, 2, calls=2)
+def test_a_norm_that_is_never_reached_changes_no_bit(name, case):
+    fused = after(name, case, None, 2, calls=2)
     for threads in (1, 2, 3):
-        for wanted, got in zip(fused, after(case, NEVER, threads, calls=2), strict=True):
+        for wanted, got in zip(fused, after(name, case, NEVER, threads, calls=2), strict=True):
             assert np.array_equal(wanted, got)
 
 
+@by_engine
 @by_case
-def test_any_number_of_threads_clips_to_the_same_bits(case):
-    one = after(case, 0.01, 1)
-    assert not np.array_equal(one[0], after(case, None, 1)[0])
+def test_any_number_of_threads_clips_to_the_same_bits(name, case):
+    one = after(name, case, 0.01, 1)
+    assert not np.array_equal(one[0], after(name, case, None, 1)[0])
     for threads in (2, 3, 7):
-        for wanted, got in zip(one, after(case, 0.01, threads), strict=True):
+        for wanted, got in zip(one, after(name, case, 0.01, threads), strict=True):
             assert np.array_equal(wanted, got)
 
 
+@by_engine
 @by_case
-def test_clipped_steps_follow_the_reference(case):
+def test_clipped_steps_follow_the_reference(name, case):
     order = np.concatenate([np.random.default_rng(i).permutation(case.examples) for i in range(20)])
     order, clip_norm = order[: 20 * case.batch_size], 0.5
-    fast = numba_engine(case, clip_norm)
+    fast = started(name, case, clip_norm)
     exact = ReferenceEngine(case.model, settings(case, clip_norm), 1, np.float32)
     exact.load_state(start(case))
     got, expected = fast.train(fast.place(case.values()), order), exact.train(case.values(), order)
@@ -74,12 +79,13 @@ def test_clipped_steps_follow_the_reference(case):
     fast.close()
 
 
+@by_engine
 @by_case
-def test_the_gradient_has_the_norm_asked_for_and_its_own_direction(case):
+def test_the_gradient_has_the_norm_asked_for_and_its_own_direction(name, case):
     """From zero moments one step leaves m = (1 - beta1) * gradient."""
     order, gradients = np.arange(min(case.batch_size, case.examples)), {}
     for clip_norm in (None, 0.125):
-        engine = numba_engine(case, clip_norm)
+        engine = started(name, case, clip_norm)
         engine.train(engine.place(case.values()), order)
         gradients[clip_norm] = engine.state().first_moments.astype(np.float64) / (1 - np.float32(0.9))
         engine.close()
@@ -90,13 +96,14 @@ def test_the_gradient_has_the_norm_asked_for_and_its_own_direction(case):
     assert np.allclose(gradients[0.125], gradients[None] * 0.125 / norm, rtol=0, atol=TOLERANCES["gradient"] * largest)
 
 
-def test_what_is_not_a_number_is_not_clipped_away():
+@by_engine
+def test_what_is_not_a_number_is_not_clipped_away(name):
     for value in (np.nan, np.inf):
         gradient = np.array([1.0, value, 3.0])
         with np.errstate(invalid="ignore"):
             assert not np.isfinite(clipped(gradient, 1.0)).all()
     case = CASES[1]
-    engine = numba_engine(case, 1.0)
+    engine = started(name, case, 1.0)
     state = engine.state()
     Layout(case.model).views(state.parameters)["encoder.0.bias"][3] = np.nan
     engine.load_state(state)
@@ -105,12 +112,12 @@ def test_what_is_not_a_number_is_not_clipped_away():
     engine.close()
 
 
-def test_an_engine_without_clipping_says_so_and_auto_passes_it_over():
+def test_an_engine_without_clipping_says_so_and_auto_takes_the_fastest_that_has_it(monkeypatch):
     needed = engines.needs(ModelSettings(), TrainingSettings(clip_norm=1.0))
-    assert engines.choose("auto", needed) == "numba"
-    if engines.why_not("cython") is None:
-        with pytest.raises(EngineUnavailable, match="engine cython lacks gradient clipping: choose engine numba or reference"):
-            engines.choose("cython", needed)
+    monkeypatch.setattr(engines, "why_not", lambda name: None)
+    assert engines.choose("auto", needed) == "cython"
+    with pytest.raises(EngineUnavailable, match="engine cuda lacks gradient clipping: choose engine cython or numba or ref"):
+        engines.choose("cuda", needed)
 
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", True])

@@ -31,10 +31,7 @@ TABLES = (*(f"likelihood {likelihood}" for likelihood in TABLE_LIKELIHOODS), "mi
 # What no engine can do over several ranks, though one of them does it in one process.
 NOT_OVER_RANKS = ("precision bf16",)
 LACKING: dict[str, tuple[str, ...]] = {
-    "cython": (
-        "objective beta", "objective free-bits", "objective iwae", "objective dreg",
-        "several samples", "a sampled KL", "gradient clipping", "precision tf32", SEVERAL_RANKS,
-    ),
+    "cython": ("precision tf32", SEVERAL_RANKS),
     "numba": ("precision tf32",),
     "cuda": (
         *COUNTS, *TABLES, "covariates", "likelihood gaussian", "likelihood continuous-bernoulli", "objective free-bits",

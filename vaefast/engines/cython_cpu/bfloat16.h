@@ -305,4 +305,26 @@ static void paired_update(const uint32_t *A, index_t a_panel, const uint32_t *D,
         paired_update_panels(1, A, a_panel, D, d_panel, W, inputs, (B + 1) / 2, adam);
 }
 
-const Bf16Kernels UNIT_KERNELS = {paired_product, round_rows, round_transposed, paired_update};
+INLINE void paired_gradient_panels(const int panels, const uint32_t *A, index_t a_panel, const uint32_t *D, index_t d_panel,
+                                   float *G, index_t g_panel, index_t inputs, index_t pairs) {
+    for (index_t k = 0; k < inputs; k += GRADIENT_ROWS) {
+        vec sums[GRADIENT_ROWS][GROUP * VECTORS];
+        index_t kept = least(GRADIENT_ROWS, inputs - k);
+        paired_sums(GRADIENT_ROWS, panels, A + k / PANEL * a_panel + k % PANEL, D, d_panel, pairs, sums);
+        UNROLL for (int i = 0; i < GRADIENT_ROWS; i++) {
+            if (i >= kept) break;
+            UNROLL for (int j = 0; j < panels * VECTORS; j++)
+                store(G + (k + i) * PANEL + j / VECTORS * g_panel + j % VECTORS * LANES, sums[i][j]);
+        }
+    }
+}
+
+static void paired_gradient(const uint32_t *A, index_t a_panel, const uint32_t *D, index_t d_panel, float *G, index_t g_panel,
+                            index_t inputs, index_t B, index_t panels) {
+    if (panels == GROUP)
+        paired_gradient_panels(GROUP, A, a_panel, D, d_panel, G, g_panel, inputs, (B + 1) / 2);
+    else
+        paired_gradient_panels(1, A, a_panel, D, d_panel, G, g_panel, inputs, (B + 1) / 2);
+}
+
+const Bf16Kernels UNIT_KERNELS = {paired_product, round_rows, round_transposed, paired_update, paired_gradient};

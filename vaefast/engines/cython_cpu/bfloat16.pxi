@@ -31,15 +31,21 @@ cdef class Rounded(Tables):
 
     def round_weights(self):
         """Both forms of the weights, after they have been set."""
+        self._round_share(0, 1)
+
+    cdef int _round_share(self, index_t worker, index_t workers) except -1 nogil:
+        """A worker's share of both forms of the weights."""
         cdef index_t i, panel, w, inputs
         for i in range(1, self.top + 1):
-            inputs = self.layers[i, INPUTS]
-            for panel in range(self.layers[i, OUTPUT_PANELS]):
+            inputs, panel = self.layers[i, INPUTS], worker
+            while panel < self.layers[i, OUTPUT_PANELS]:
                 w = self.layers[i, WEIGHT] + panel * inputs * PANEL
                 self.rounding.round(
                     self.weight(w, inputs * PANEL), inputs, self._words(self.plain_weights, w // 2, inputs * PANEL // 2),
                     self._words(self.paired_weights, self.places[i] + panel * self._paired_panel(i), self._paired_panel(i)),
                 )
+                panel += workers
+        return 0
 
     cdef inline uint32_t* _words(self, uint32_t[::1] array, index_t start, index_t extent) except NULL nogil:
         if CHECKED:
@@ -100,19 +106,26 @@ cdef class Rounded(Tables):
         return 0
 
     cdef int _rounded_update(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
-        """d_W = source^T @ d_output (75) of panels first to last - 1, and Adam, whose weights are rounded at once."""
+        """d_W = source^T @ d_output (75) of panels first to last - 1, and Adam, whose weights are rounded at once. With clipping the
+        gradient is kept."""
         cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, panels = last - first, stride = self._stride(i)
         cdef index_t w = self.layers[i, WEIGHT] + first * w_panel, d_output = self.layers[i, D_OUTPUT] + first * stride
         cdef index_t pairs = (B + 1) // 2 * PANEL
         cdef Bf16Weights W
+        cdef const uint32_t* source = self._words(
+            self.paired, self.layers[i, SOURCE] // 2, (panels_of(inputs) - 1) * stride // 2 + pairs
+        )
+        cdef const uint32_t* right = self._words(self.paired, d_output // 2, (panels - 1) * stride // 2 + pairs)
+        if self.clipped:
+            self.rounding.gradient(
+                source, stride // 2, right, stride // 2, self.buffer(self.whole_gradient, w, panels * w_panel), w_panel, inputs, B,
+                panels,
+            )
+            return 0
         W.parameters = self.weight(w, panels * w_panel)
         W.first, W.second = &self.first_moments[w], &self.second_moments[w]
         W.w_panel, W.paired_panel = w_panel, self._paired_panel(i)
         W.plain = self._words(self.plain_weights, w // 2, panels * w_panel // 2)
         W.paired = self._words(self.paired_weights, self.places[i] + first * W.paired_panel, panels * W.paired_panel)
-        self.rounding.update(
-            self._words(self.paired, self.layers[i, SOURCE] // 2, (panels_of(inputs) - 1) * stride // 2 + pairs), stride // 2,
-            self._words(self.paired, d_output // 2, (panels - 1) * stride // 2 + pairs), stride // 2, &W, inputs, B, panels,
-            adam,
-        )
+        self.rounding.update(source, stride // 2, right, stride // 2, &W, inputs, B, panels, adam)
         return 0

@@ -1,8 +1,9 @@
 /* log p(x | z) of a table in blocks of columns, any of whose values may be missing, and its gradient: a part of unit.h. The
  * operations and their order are those of vaefast/engines/numba_cpu/blocks.py.
  *
- * A value that is missing, NaN, adds exactly zero to the density and to every gradient. What a block learns of its columns is a
- * sum over rows: the rows leave their parts of it in x.
+ * B images, k samples of each, which lie together. A value that is missing, NaN, adds exactly zero to the density and to every
+ * gradient. What a block learns of its columns is a sum over rows: the rows leave their parts of it in `own`, which for one sample is
+ * the place of x.
  */
 
 /* Degrees of freedom and scale of a Student-t stay above these; vaefast/models/blocks.py. */
@@ -33,9 +34,9 @@ static void write_columns(index_t kind, const float *learned, PanelColumns *colu
         }
 }
 
-/* log p = -0.5 * (log(2 pi v) + (x - a)^2 / v) (18); a becomes d_a (19), x the gradient of x_log_std (20). */
-static void gaussian_lanes(float *restrict a, float *restrict x, float *restrict total, const PanelColumns *restrict columns,
-                           float scale, int gradient) {
+/* log p = -0.5 * (log(2 pi v) + (x - a)^2 / v) (18); a becomes d_a (19), own the gradient of x_log_std (20). */
+static void gaussian_lanes(float *restrict a, const float *restrict x, float *restrict own, float *restrict total,
+                           const PanelColumns *restrict columns, float scale, int gradient) {
     for (int j = 0; j < PANEL; j++) {
         float value = x[j];
         int known = value == value;
@@ -44,7 +45,7 @@ static void gaussian_lanes(float *restrict a, float *restrict x, float *restrict
         total[j] += known ? fused(-0.5f, square, columns->second[j]) : 0.0f;
         if (gradient) {
             a[j] = error * columns->first[j] * scale;
-            x[j] = known ? (1.0f - square) * columns->third[j] * scale : 0.0f;
+            own[j] = known ? (1.0f - square) * columns->third[j] * scale : 0.0f;
         }
     }
 }
@@ -121,12 +122,13 @@ static double rising_of(double x, double theta, double *slope) {
     return raised;
 }
 
-/* log p of counts with means exp(a) (66); a becomes d_a (53), x the gradient of x_log_dispersion (55). */
-static void count_lanes(float *a, float *x, float *total, const PanelColumns *columns, float scale, int gradient) {
+/* log p of counts with means exp(a) (66); a becomes d_a (53), own the gradient of x_log_dispersion (55). */
+static void count_lanes(float *a, const float *x, float *own, float *total, const PanelColumns *columns, float scale,
+                        int gradient) {
     for (int j = 0; j < PANEL; j++) {
         float value = x[j];
         if (value != value) {
-            if (gradient) a[j] = x[j] = 0.0f;
+            if (gradient) a[j] = own[j] = 0.0f;
             continue;
         }
         float t = columns->first[j], theta = columns->second[j];
@@ -142,7 +144,7 @@ static void count_lanes(float *a, float *x, float *total, const PanelColumns *co
             float falling = difference > 0.0f ? lower : upper, rising = difference > 0.0f ? upper : lower;
             float g = value * falling - theta * rising;
             a[j] = -g * scale;
-            x[j] = -((float)(slope - wide * (double)more) - g) * scale;
+            own[j] = -((float)(slope - wide * (double)more) - g) * scale;
         }
     }
 }
@@ -179,58 +181,67 @@ static inline index_t lane_of(index_t p, index_t stride) { return p / PANEL * st
 /* log p of one variable in every row: the softmax over its levels, which stand at begin to end - 1 (67), (68); the logits become
  * theirs (69). */
 static void categories(const TableRows *table, index_t v, index_t begin, index_t end) {
-    index_t stride = table->stride;
-    for (index_t q = 0; q < table->rows; q++) {
+    index_t stride = table->stride, deep = table->deep;
+    for (index_t q = 0; q < table->rows * table->samples; q++) {
         float *a = table->outputs + q * PANEL;
-        const float *x = table->x + q * PANEL;
+        const float *x = table->x + q / table->samples * PANEL;
         float known = x[lane_of(begin, stride)];
         if (known != known) {
             if (table->gradient)
-                for (index_t p = begin; p < end; p++) a[lane_of(p, stride)] = 0.0f;
+                for (index_t p = begin; p < end; p++) a[lane_of(p, deep)] = 0.0f;
             continue;
         }
         float largest = -__builtin_inff(), chosen = 0.0f, total = 0.0f;
         for (index_t p = begin; p < end; p++) {
-            float logit = a[lane_of(p, stride)];
+            float logit = a[lane_of(p, deep)];
             largest = logit > largest ? logit : largest;
         }
         for (index_t p = begin; p < end; p++) {
-            float shifted = a[lane_of(p, stride)] - largest;
+            float shifted = a[lane_of(p, deep)] - largest;
             total += exp_of_negative(shifted);
             chosen = fused(x[lane_of(p, stride)], shifted, chosen);
         }
         table->totals[q * PANEL + v % PANEL] += chosen - log_of(total);
         if (table->gradient)
             for (index_t p = begin; p < end; p++) {
-                float share = exp_of_negative(a[lane_of(p, stride)] - largest) / total;
-                a[lane_of(p, stride)] = (share - x[lane_of(p, stride)]) * table->scale;
+                float share = exp_of_negative(a[lane_of(p, deep)] - largest) / total;
+                a[lane_of(p, deep)] = (share - x[lane_of(p, stride)]) * table->scale;
             }
     }
 }
 
+/* Row q of a panel of a block, whose x is `seen`. */
+static inline void block_row(const TableRows *table, const int64_t *block, index_t at, const PanelColumns *columns, index_t q,
+                             const float *seen) {
+    index_t deep = table->deep, place = (block[FIRST_PANEL] + at) * deep + q * PANEL, kind = block[KIND];
+    float *a = table->outputs + place, *total = table->totals + q * PANEL;
+    if (kind == GAUSSIAN_COLUMNS)
+        gaussian_lanes(a, seen, table->own + place, total, columns, table->scale, table->gradient);
+    else if (kind == STUDENT_T_COLUMNS)
+        student_t_lanes(a, table->outputs + (block[SCALE_PANEL] + at) * deep + q * PANEL,
+                        table->outputs + (block[FREEDOM_PANEL] + at) * deep + q * PANEL, seen, total, table->scale,
+                        table->gradient);
+    else if (kind == COUNTED_COLUMNS)
+        count_lanes(a, seen, table->own + place, total, columns, table->scale, table->gradient);
+    else if (kind == BERNOULLI_COLUMNS)
+        bernoulli_lanes(a, seen, total, table->scale, table->gradient);
+    else
+        continuous_lanes(a, seen, total, table->scale, table->gradient);
+}
+
 static void block_panel(const TableRows *table, const int64_t *block, index_t at, const PanelColumns *columns) {
-    index_t stride = table->stride, kind = block[KIND];
-    float *outputs = table->outputs + (block[FIRST_PANEL] + at) * stride, *x = table->x + (block[FIRST_PANEL] + at) * stride;
-    for (index_t q = 0; q < table->rows * PANEL; q += PANEL) {
-        float *total = table->totals + q;
-        if (kind == GAUSSIAN_COLUMNS)
-            gaussian_lanes(outputs + q, x + q, total, columns, table->scale, table->gradient);
-        else if (kind == STUDENT_T_COLUMNS)
-            student_t_lanes(outputs + q, table->outputs + (block[SCALE_PANEL] + at) * stride + q,
-                            table->outputs + (block[FREEDOM_PANEL] + at) * stride + q, x + q, total, table->scale,
-                            table->gradient);
-        else if (kind == COUNTED_COLUMNS)
-            count_lanes(outputs + q, x + q, total, columns, table->scale, table->gradient);
-        else if (kind == BERNOULLI_COLUMNS)
-            bernoulli_lanes(outputs + q, x + q, total, table->scale, table->gradient);
-        else
-            continuous_lanes(outputs + q, x + q, total, table->scale, table->gradient);
+    const float *x = table->x + (block[FIRST_PANEL] + at) * table->stride;
+    for (index_t r = 0; r < table->rows; r++) {
+        float seen[PANEL]; /* of one sample, what it adds to the gradient of own parameters takes the place of x */
+        memcpy(seen, x + r * PANEL, sizeof seen);
+        for (index_t q = r * table->samples; q < (r + 1) * table->samples; q++) block_row(table, block, at, columns, q, seen);
     }
 }
 
 static void block_rows(const TableRows *table) {
     PanelColumns columns;
-    fill(table->totals, table->rows * PANEL, 0.0f);
+    index_t rows = table->rows * table->samples;
+    fill(table->totals, rows * PANEL, 0.0f);
     for (index_t b = 0; b < table->blocks; b++) {
         const int64_t *block = table->block + b * BLOCK_FIELDS;
         if (block[KIND] == CATEGORICAL_COLUMNS) {
@@ -245,7 +256,7 @@ static void block_rows(const TableRows *table) {
             block_panel(table, block, at, &columns);
         }
     }
-    for (index_t q = 0; q < table->rows; q++) {
+    for (index_t q = 0; q < rows; q++) {
         double value = 0.0;
         for (int j = 0; j < PANEL; j++) value += (double)table->totals[q * PANEL + j];
         table->log_likelihood[q] = value;
@@ -276,17 +287,15 @@ static void place_table(const TableRows *table, const float *values, float *x, f
     }
 }
 
-/* The gradient of what is learned of a panel of columns (20), (55): the rows of x, as block_rows left them, in ascending order. */
-static void own_gradient(const float *parts, index_t B, float *gradient) {
-    float total[PANEL] = {0};
-    for (index_t r = 0; r < B; r++)
-        for (int j = 0; j < PANEL; j++) total[j] += parts[r * PANEL + j];
-    memcpy(gradient, total, sizeof total);
+/* The gradient of what is learned of a panel of columns (20), (55): the rows of `own`, as block_rows left them, in ascending
+ * order. */
+static void own_gradient(const float *parts, index_t rows, const float *weights, float *gradient) {
+    add_weighted_rows(parts, rows, weights, gradient);
 }
 
 /* The first outputs of every row become the means of their columns: of a category the probability of each level. */
 static void expect_rows(const TableRows *table) {
-    index_t stride = table->stride;
+    index_t stride = table->deep;
     for (index_t b = 0; b < table->blocks; b++) {
         const int64_t *block = table->block + b * BLOCK_FIELDS;
         float *a = table->outputs + block[FIRST_PANEL] * stride;
@@ -327,7 +336,7 @@ static void add_means(const TableRows *table, const double *w, double shrink, do
         double *total = means + panel * PANEL;
         for (int j = 0; j < PANEL; j++) total[j] *= shrink;
         for (index_t q = 0; q < table->rows; q++) {
-            const float *mean = table->outputs + panel * table->stride + q * PANEL;
+            const float *mean = table->outputs + panel * table->deep + q * PANEL;
             for (int j = 0; j < PANEL; j++) total[j] += w[q] * (double)mean[j];
         }
     }

@@ -18,14 +18,17 @@
 #define CHUNK_LANES (CHUNK_ROWS * PANEL)
 #define SMALLEST -3e38f
 
-/* Row q of the entries of a half: the first of them, and the one after the last. */
+/* The image whose sample row q is. */
+static inline index_t image_of(const CountRows *c, index_t q) { return (c->first + q) / c->samples; }
+
+/* The entries of an image in a half of the columns: the first of them, and the one after the last. */
 typedef struct {
     index_t begin, end;
 } Entries;
 
-static inline Entries entries_of(const CountRows *c, index_t q) {
-    index_t start = q * c->capacity, middle = start + c->middles[q];
-    return c->half == 1 ? (Entries){middle, start + c->lengths[q]} : (Entries){start, middle};
+static inline Entries entries_of(const CountRows *c, index_t r) {
+    index_t start = r * c->capacity, middle = start + c->middles[r];
+    return c->half == 1 ? (Entries){middle, start + c->lengths[r]} : (Entries){start, middle};
 }
 
 /* Where a column of row q stands in a matrix that has one element a column. */
@@ -107,8 +110,9 @@ static inline void multiply(const float *restrict e, const float *restrict facto
 
 /* log p(x | z) = sum(x log s) + constant of row q (50), (51), this half's part. */
 static double share_log_likelihood(const CountRows *c, index_t q) {
-    double log_sum = (double)largest_of(c, q) + log(sum_of(c, q)), value = c->half == 0 ? c->constants[q] : 0.0;
-    Entries entries = entries_of(c, q);
+    index_t r = image_of(c, q);
+    double log_sum = (double)largest_of(c, q) + log(sum_of(c, q)), value = c->half == 0 ? c->constants[r] : 0.0;
+    Entries entries = entries_of(c, r);
     for (index_t i = entries.begin; i < entries.end; i++)
         value += (double)c->counts[i] * ((double)c->outputs[place_of(c, q, c->columns[i])] - log_sum);
     return value;
@@ -119,13 +123,13 @@ static void share_density(const CountRows *c) {
     float factor[CHUNK_LANES];
     for (index_t q = 0; q < c->rows; q++) {
         c->log_likelihood[q] = share_log_likelihood(c, q);
-        double share = (double)c->totals[q] / sum_of(c, q);
+        double share = (double)c->totals[image_of(c, q)] / sum_of(c, q);
         fill(factor + q * PANEL, PANEL, (float)(share * (double)c->scale));
     }
     for (index_t panel = c->begin; panel < c->end; panel++)
         multiply(rates_of(c, panel), factor, c->rows * PANEL, outputs_of(c, panel));
     for (index_t q = 0; q < c->rows; q++) {
-        Entries entries = entries_of(c, q);
+        Entries entries = entries_of(c, image_of(c, q));
         for (index_t i = entries.begin; i < entries.end; i++)
             c->outputs[place_of(c, q, c->columns[i])] -= c->counts[i] * c->scale;
     }
@@ -138,7 +142,7 @@ static void place_counts(const CountRows *c) {
     for (index_t panel = c->begin; panel < c->end; panel++)
         fill(c->target + panel * c->stride, c->rows * PANEL, 0.0f);
     for (index_t q = 0; q < c->rows; q++) {
-        Entries entries = entries_of(c, q);
+        Entries entries = entries_of(c, image_of(c, q));
         for (index_t i = entries.begin; i < entries.end; i++) c->target[place_of(c, q, c->columns[i])] = c->counts[i];
     }
 }
@@ -151,12 +155,11 @@ typedef struct {
 
 /* mu = e * factor, and log mu = a + shift (45); a row of zeros has no rates, and nothing to multiply their logarithms by. */
 static void write_rates(const CountRows *c, Lanes *lanes) {
-    for (index_t r = 0; r < c->rows; r++) {
-        index_t q = r;
-        double sum = sum_of(c, q), size = (double)c->sizes[q];
+    for (index_t q = 0; q < c->rows; q++) {
+        double sum = sum_of(c, q), size = (double)c->sizes[image_of(c, q)];
         double log_size = size > 0.0 ? log(size) : 0.0, log_share = -(double)largest_of(c, q) - log(sum);
-        fill(lanes->factor + r * PANEL, PANEL, (float)(size / sum));
-        fill(lanes->shift + r * PANEL, PANEL, (float)(log_size + log_share));
+        fill(lanes->factor + q * PANEL, PANEL, (float)(size / sum));
+        fill(lanes->shift + q * PANEL, PANEL, (float)(log_size + log_share));
     }
 }
 
@@ -240,10 +243,10 @@ static void dispersed_density(const CountRows *c) {
         else
             zero_inflated(a, a + c->stride, x, rates_of(c, panel), c->rows * PANEL, &lanes);
     }
-    for (index_t r = 0; r < c->rows; r++) {
-        double value = c->half == 0 ? c->constants[r] : 0.0;
-        for (int j = 0; j < PANEL; j++) value += (double)lanes.total[r * PANEL + j];
-        c->log_likelihood[r] = value;
+    for (index_t q = 0; q < c->rows; q++) {
+        double value = c->half == 0 ? c->constants[image_of(c, q)] : 0.0;
+        for (int j = 0; j < PANEL; j++) value += (double)lanes.total[q * PANEL + j];
+        c->log_likelihood[q] = value;
     }
     add_up(lanes.slope, c->rows, c->slopes[c->half]);
 }
@@ -251,7 +254,7 @@ static void dispersed_density(const CountRows *c) {
 /* R of every non-zero count to log p(x | z) (48), and S to the gradient of its dispersion (55). */
 static void add_rising(const CountRows *c) {
     for (index_t q = 0; q < c->rows; q++) {
-        Entries entries = entries_of(c, q);
+        Entries entries = entries_of(c, image_of(c, q));
         double value = 0.0;
         for (index_t i = entries.begin; i < entries.end; i++) {
             uint32_t column = c->columns[i];
@@ -281,9 +284,8 @@ static inline void share_out(float *restrict a, const float *restrict e, const f
 /* The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way. */
 static void dispersed_gradient(const CountRows *c) {
     float factor[CHUNK_LANES];
-    for (index_t r = 0; r < c->rows; r++) {
-        index_t q = r;
-        fill(factor + r * PANEL, PANEL, (float)((c->slopes[0][q] + c->slopes[1][q]) / sum_of(c, q)));
+    for (index_t q = 0; q < c->rows; q++) {
+        fill(factor + q * PANEL, PANEL, (float)((c->slopes[0][q] + c->slopes[1][q]) / sum_of(c, q)));
     }
     for (index_t panel = c->begin; panel < c->end; panel++) {
         index_t place = panel * c->stride;
@@ -312,12 +314,21 @@ static void counts_pass(int stage, const CountRows *c) {
     }
 }
 
+/* The sum of rows of 16 in ascending order, each times its weight, or 1. */
+static void add_weighted_rows(const float *restrict parts, index_t rows, const float *restrict weights, float *restrict total) {
+    fill(total, PANEL, 0.0f);
+    for (index_t q = 0; q < rows; q++) {
+        float weight = weights ? weights[q] : 1.0f;
+        for (int j = 0; j < PANEL; j++) total[j] = fused(parts[q * PANEL + j], weight, total[j]);
+    }
+}
+
 /* d_x_log_dispersion of one panel of columns (55): the rows of the target, as GRADIENT left them, in ascending order; zero where
  * a step would lead further out of the bounds. */
-static void dispersion_gradient(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient) {
-    float total[PANEL] = {0};
-    for (index_t r = 0; r < B; r++)
-        for (int j = 0; j < PANEL; j++) total[j] += slopes[r * PANEL + j];
+static void dispersion_gradient(const float *slopes, index_t rows, const float *weights, const float *x_log_dispersion,
+                                float *gradient) {
+    float total[PANEL];
+    add_weighted_rows(slopes, rows, weights, total);
     for (int j = 0; j < PANEL; j++) {
         float t = x_log_dispersion[j];
         int outward = (t <= LOWEST_LOG_DISPERSION && total[j] > 0.0f) || (t >= HIGHEST_LOG_DISPERSION && total[j] < 0.0f);

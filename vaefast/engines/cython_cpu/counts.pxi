@@ -134,13 +134,14 @@ cdef class Counts(Pixels):
     cdef int _counts_pass(
         self, int stage, float scale, index_t begin, index_t first, index_t last, index_t half
     ) except -1 nogil:
-        """A pass over rows first to last - 1, CHUNK_ROWS at most, of half of the columns.
+        """A pass over rows first to last - 1 of the decoder, CHUNK_ROWS at most, of half of the columns.
 
-        scale is what log p(x | z) counts for in the loss.
+        begin is the number of row 0 in the call. scale is what log p(x | z) counts for in the loss.
         """
         cdef CountRows rows
         cdef index_t other
-        rows.rows, rows.half, rows.pixels, rows.capacity = last - first, half, self.pixels, self.capacity
+        rows.rows, rows.first, rows.samples, rows.half = last - first, first, self.samples, half
+        rows.pixels, rows.capacity = self.pixels, self.capacity
         rows.stride, rows.twins, rows.scale = self.sample_stride, self.twins, scale
         rows.begin, rows.end = self._half_begin(self.top, half) // self.twins, self._half_end(self.top, half) // self.twins
         self._take_matrices(&rows, first)
@@ -170,12 +171,12 @@ cdef class Counts(Pixels):
 
     cdef int _take_lists(self, CountRows* rows, index_t first) except -1 nogil:
         """Where the lists of some rows stand, and what is known of them."""
-        cdef index_t entry = first * self.capacity
+        cdef index_t images = (first + rows.rows - 1) // self.samples + 1
         if CHECKED:
-            inside(entry, rows.rows * self.capacity, self.columns.shape[0])
-            inside(first, rows.rows, self.lengths.shape[0])
+            inside(0, images * self.capacity, self.columns.shape[0])
+            inside(0, images, self.lengths.shape[0])
             inside(first, rows.rows, self.maxima.shape[1])
-        rows.columns, rows.counts = &self.columns[entry], &self.counts[entry]
-        rows.lengths, rows.middles = &self.lengths[first], &self.middles[first]
-        rows.totals, rows.sizes, rows.constants = &self.totals[first], &self.sizes[first], &self.constants[first]
+        rows.columns, rows.counts = &self.columns[0], &self.counts[0]
+        rows.lengths, rows.middles = &self.lengths[0], &self.middles[0]
+        rows.totals, rows.sizes, rows.constants = &self.totals[0], &self.sizes[0], &self.constants[0]
         return 0

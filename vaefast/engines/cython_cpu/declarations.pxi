@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 import numpy as np
 
+from vaefast.engines import credit as _credit
 from vaefast.engines import plan as _plan
 
 
@@ -20,7 +21,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct Source:
         uint64_t seed, purpose, step
     ctypedef struct CountRows:
-        index_t rows, begin, end, half, pixels, capacity, stride, twins
+        index_t rows, first, samples, begin, end, half, pixels, capacity, stride, twins
         float scale
         float* outputs
         float* rates
@@ -50,7 +51,7 @@ cdef extern from "kernels.h" nogil:
         BLOCK_FIELDS
         COUNTED_COLUMNS
     ctypedef struct TableRows:
-        index_t rows, stride, columns, indicators, blocks, x_panels
+        index_t rows, samples, stride, deep, columns, indicators, blocks, x_panels
         const int64_t* block
         const int64_t* places
         const int64_t* variable
@@ -58,9 +59,21 @@ cdef extern from "kernels.h" nogil:
         float scale
         int gradient
         float* outputs
-        float* x
+        const float* x
+        float* own
         float* totals
         double* log_likelihood
+    ctypedef struct LatentPanel:
+        index_t rows, samples, real
+        int half, doubly
+        float scale
+        const float* scales
+        const float* weights
+        float* d_z
+        const float* z
+        const float* spread
+        const float* std
+        float* head
     ctypedef struct Kernels:
         const char* name
         index_t group, gradient_rows
@@ -77,36 +90,43 @@ cdef extern from "kernels.h" nogil:
         void (*update)(const float*, index_t, const float*, index_t, float*, float*, float*, index_t, index_t, index_t, index_t,
                     float*, const Adam*) noexcept nogil
         void (*adam)(const float*, float*, float*, float*, index_t, const Adam*) noexcept nogil
+        void (*gradient)(const float*, index_t, const float*, index_t, float*, index_t, index_t, index_t, index_t,
+                         float*) noexcept nogil
+        void (*scaled_adam)(const float*, float, float*, float*, float*, index_t, const Adam*) noexcept nogil
+        void (*add_squares)(const float*, index_t, double*) noexcept nogil
         void (*transpose)(const float*, index_t, float*, index_t) noexcept nogil
         void (*fold)(const float*, const float*, index_t, index_t, float*) noexcept nogil
         void (*activate)(float*, index_t, int) noexcept nogil
         void (*slope)(float*, const float*, index_t, int) noexcept nogil
         void (*words)(const Source*, uint64_t, index_t, uint32_t*) noexcept nogil
-        double (*sample)(const uint32_t*, float*, index_t, index_t, const float*, const float*, float*, float*,
-                         float*) noexcept nogil
-        void (*mean_gradient)(float*, const float*, index_t, float) noexcept nogil
-        void (*log_std_gradient)(float*, const float*, const float*, const float*, index_t, float) noexcept nogil
+        double (*spread_out)(index_t, index_t, const float*, const float*, float*, float*) noexcept nogil
+        void (*draw)(const uint32_t*, float*, index_t, index_t, index_t, const float*, const float*, float*,
+                     float*) noexcept nogil
+        double (*log_ratio)(const float*, index_t, index_t, index_t, const float*, const float*) noexcept nogil
+        double (*floor_latents)(const float*, index_t, index_t, index_t, double, float*) noexcept nogil
+        void (*weigh_rows)(float*, index_t, const float*) noexcept nogil
+        void (*closed_gradient)(const LatentPanel*) noexcept nogil
+        void (*weighted_gradient)(const LatentPanel*) noexcept nogil
         void (*bernoulli)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, float*, float*,
                           double*) noexcept nogil
         void (*gaussian)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, const float*, float*, float*,
                       double*) noexcept nogil
         void (*continuous_bernoulli)(float*, const float*, index_t, index_t, index_t, index_t, index_t, float, float*,
                                      double*) noexcept nogil
-        void (*x_log_std_gradient)(const float*, index_t, const float*, index_t, float*) noexcept nogil
+        void (*x_log_std_gradient)(const float*, index_t, const float*, float, const float*, index_t, float*) noexcept nogil
         void (*levels_of_bytes)(const uint8_t*, index_t, int, int, const uint32_t*, float*) noexcept nogil
         void (*levels_of_floats)(const float*, index_t, int, int, const uint32_t*, float*) noexcept nogil
         index_t (*list)(const float*, const uint16_t*, index_t, uint16_t*, float*) noexcept nogil
         void (*see_counts)(const float*, index_t, int, float*) noexcept nogil
         void (*tabulate)(const float*, float*, index_t, index_t) noexcept nogil
         void (*counts_pass)(int, const CountRows*) noexcept nogil
-        void (*dispersion_gradient)(const float*, index_t, const float*, float*) noexcept nogil
+        void (*dispersion_gradient)(const float*, index_t, const float*, const float*, float*) noexcept nogil
         void (*copy_columns)(const uint16_t*, const uint32_t*, index_t, uint32_t*) noexcept nogil
         void (*copy_counts)(const uint8_t*, const uint16_t*, const float*, index_t, float*) noexcept nogil
         index_t (*end_blocks)(const uint32_t*, index_t, index_t, index_t, int32_t*, index_t) noexcept nogil
         void (*place_table)(const TableRows*, const float*, float*, float*) noexcept nogil
         void (*block_rows)(const TableRows*) noexcept nogil
-        void (*own_gradient)(const float*, index_t, float*) noexcept nogil
-        double (*draw)(const uint32_t*, float*, index_t, index_t, const float*, const float*, float*) noexcept nogil
+        void (*own_gradient)(const float*, index_t, const float*, float*) noexcept nogil
         void (*expect_rows)(const TableRows*) noexcept nogil
         void (*add_means)(const TableRows*, const double*, double, double*) noexcept nogil
     ctypedef struct Bf16Weights:
@@ -123,6 +143,8 @@ cdef extern from "kernels.h" nogil:
         void (*round_transposed)(const float*, index_t, uint32_t*, uint32_t*, index_t) noexcept nogil
         void (*update)(const uint32_t*, index_t, const uint32_t*, index_t, const Bf16Weights*, index_t, index_t, index_t,
                        const Adam*) noexcept nogil
+        void (*gradient)(const uint32_t*, index_t, const uint32_t*, index_t, float*, index_t, index_t, index_t,
+                         index_t) noexcept nogil
     const Kernels* choose_kernels(const char*) noexcept
     const Bf16Kernels* choose_bf16_kernels(const char*) noexcept
 
@@ -183,21 +205,31 @@ cdef enum:
     WORTH_A_VISIT = 16
     # The entries of rows so far ahead are asked for.
     ROWS_AHEAD = 4
-    # Output panels whose gradient is transposed at a time; vaefast/engines/plan.py.
+    # Output panels whose gradient is transposed at a time, and panel rows of a gradient whose squares one worker adds;
+    # vaefast/engines/plan.py.
     TRANSPOSED_PANELS = 128
+    NORM_ROWS = 256
+    # Weightings of vaefast/engines/credit.py.
+    SAMPLED = 0
+    DREG = 2
+    # Where the number of a sample stands beside the purpose in the noise's counter.
+    SAMPLE_SHIFT = 16
 
 _COLUMNS = (
     SOURCE, OUTPUT, D_SOURCE, D_OUTPUT, WEIGHT, BIAS, INPUTS, OUTPUTS, OUTPUT_PANELS, SPLIT, SOURCE_SPLIT, ACTIVATION,
     SOURCE_ACTIVATION, ROWS, BLOCK_PIXELS, HALVES, KIND, FIRST_PANEL, PANELS, SCALE_PANEL, FREEDOM_PANEL, OWN, FIRST_VARIABLE,
-    LAST_VARIABLE, BLOCK_FIELDS,
+    LAST_VARIABLE, BLOCK_FIELDS, TRANSPOSED_PANELS, NORM_ROWS, SAMPLED, DREG,
 )
 if _COLUMNS != (
     _plan.SOURCE, _plan.OUTPUT, _plan.D_SOURCE, _plan.D_OUTPUT, _plan.WEIGHT, _plan.BIAS, _plan.INPUTS, _plan.OUTPUTS,
     _plan.OUTPUT_PANELS, _plan.SPLIT, _plan.SOURCE_SPLIT, _plan.ACTIVATION, _plan.SOURCE_ACTIVATION, _plan.ROWS,
     _plan.BLOCK_PIXELS, _plan.HALVES, _plan.KIND, _plan.FIRST_PANEL, _plan.PANELS, _plan.SCALE_PANEL, _plan.FREEDOM_PANEL, _plan.OWN,
-    _plan.FIRST_VARIABLE, _plan.LAST_VARIABLE, _plan.BLOCK_FIELDS,
+    _plan.FIRST_VARIABLE, _plan.LAST_VARIABLE, _plan.BLOCK_FIELDS, _plan.TRANSPOSED_PANELS, _plan.NORM_ROWS, _credit.SAMPLED,
+    _credit.DREG,
 ):
     raise ImportError("the extension was built from other sources than vaefast/engines/plan.py; build it again")
+
+cdef double SMALLEST_WEIGHT = _credit.SMALLEST_WEIGHT
 
 
 cdef inline index_t smaller(index_t a, index_t b) noexcept nogil:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.engines.contract import BoundTerms, ImportanceTerms, ImputationTerms, Pace, State
+from vaefast.engines.credit import bound_terms, make_terms, objective_of
 from vaefast.engines.cython_cpu.rounded import RoundedFactors, even, rounded_factors, rounded_weights
 from vaefast.engines.examples import Examples, as_they_are, in_training, of_a_set
 from vaefast.engines.images import (
@@ -34,6 +35,7 @@ from vaefast.engines.plan import (
     OUTPUTS,
     Plan,
     aligned,
+    chunk_sums,
     half_widths,
     make_plan,
     output_places,
@@ -48,7 +50,7 @@ from vaefast.models.conditions import parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.layout import OWN_PARAMETERS, PANEL, Layout, padded
 from vaefast.models.noise import Purpose
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
 # Slots of the counters that a group meets at; declarations.pxi.
 LINE = 8
@@ -96,9 +98,13 @@ class CythonEngine(InPanels):
         self._team = Team(threads)
         self._weights = [aligned(self.layout.panel_size) for _ in range(3)]
         self._in_bf16 = training.precision == "bf16"
-        plan, size = self._planned(training.batch_size)
+        plan, size = self._planned(training.batch_size, training.objective.samples)
         self._rounded = rounded_weights(plan, self.layout.panel_size) if self._in_bf16 else None
         self._plan, self._longest = plan, 0
+        self._objective, self._clipping = objective_of(training.objective, plan), None
+        if training.clip_norm is not None:
+            size_of_all = self.layout.panel_size
+            self._clipping = (aligned(size_of_all), chunk_sums(size_of_all), float(training.clip_norm))
         self._workers = self._train_workers(plan, aligned(size))
         self._tasks = {sparse: weight_tasks(plan, group, sparse) for sparse in (False, True)}
         self._forward_plan, self._forward_size = self._planned(FORWARD_ROWS)
@@ -130,9 +136,9 @@ class CythonEngine(InPanels):
         batch, adam = self.training.batch_size, self.training.adam
         steps = -(-len(order) // batch)
         t = self.step + 1 + np.arange(steps, dtype=np.float64)
-        rates = (pace or Pace.constant(adam.learning_rate, 1.0, steps)).learning_rates
-        corrections = np.stack((rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t)), axis=1)
-        log_likelihood, kl = np.empty((HALVES, len(order))), np.empty(len(order))
+        pace = pace or Pace.constant(adam.learning_rate, self.training.objective.beta, steps)
+        scalars = (pace.learning_rates / (1 - adam.beta1**t), 1 / (1 - adam.beta2**t), pace.kl_weights)
+        terms = make_terms(self._objective, len(order), steps)
         self._make_room(placed.longest)
         arguments = (
             np.zeros((1 + self.threads) * LINE + HALVES * steps, np.int64),
@@ -140,13 +146,12 @@ class CythonEngine(InPanels):
             self._tasks[placed.sparse],
             batch,
             (adam.beta1, adam.beta2, 1 - adam.beta1, 1 - adam.beta2, adam.epsilon),
-            corrections.astype(np.float32),
-            log_likelihood,
-            kl,
+            np.stack(scalars, axis=1).astype(np.float32),
+            terms,
         )
         self._run("train", self._workers, arguments)
         self.step += steps
-        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+        return bound_terms(self._objective, terms, pace.kl_weights, batch)
 
     def _make_room(self, longest: int) -> None:
         """Let the minibatch hold rows of so many entries."""
@@ -156,10 +161,10 @@ class CythonEngine(InPanels):
                 worker.take_lists(lists)
 
     def evaluate(self, placed: Placed, examples: NDArray[np.int64] | None = None) -> BoundTerms:
-        log_likelihood, kl = np.empty((HALVES, placed.size)), np.empty(placed.size)
+        terms = make_terms(objective_of(ObjectiveSettings(), self._forward_plan), placed.size, 0)
         all_of_them = of_a_set(placed, self.training, examples)
-        self._forward("evaluate", (all_of_them, log_likelihood, kl), placed.longest)
-        return BoundTerms.of_elbo(log_likelihood[0] + log_likelihood[1], kl)
+        self._forward("evaluate", (all_of_them, terms), placed.longest)
+        return BoundTerms.of_elbo(terms.log_likelihood[0] + terms.log_likelihood[1], terms.kl)
 
     def importance_sample(self, placed: Placed, samples: int, examples: NDArray[np.int64] | None = None) -> ImportanceTerms:
         result = ImportanceTerms(np.empty(placed.size), np.empty(placed.size))
@@ -219,9 +224,10 @@ class CythonEngine(InPanels):
         """Run a forward pass on every worker, each with a workspace of its own, for rows of so many counts."""
         plan, size = planned or (self._forward_plan, self._forward_size)
         part, rates = aligned(0), self.model.counts
+        plain = objective_of(ObjectiveSettings(), plan)
         workers = [
             self._worker(
-                w, plan, self._lists(plan, longest), aligned(size), part, 0, _forward_buffers(plan, rates),
+                w, plan, plain, None, self._lists(plan, longest), aligned(size), part, 0, _forward_buffers(plan, rates),
                 self._factors(size, training=False),
             )
             for w in range(self.threads)
@@ -232,27 +238,28 @@ class CythonEngine(InPanels):
         """Workers that share the lists of the rows and the workspace. The two of a group also share their partial sums."""
         lists, (rows, size, parts) = self._lists(plan, self._longest), shared_parts(plan, self.threads)
         rates, factors = self.model.counts, self._factors(len(workspace), training=True)
+        credit = (self._objective, self._clipping)
         return [
-            self._worker(w, plan, lists, workspace, part, size, _train_buffers(plan, rows, rates), factors)
+            self._worker(w, plan, *credit, lists, workspace, part, size, _train_buffers(plan, rows, rates), factors)
             for w, part in enumerate(parts)
         ]
 
-    def _planned(self, rows: int) -> tuple[Any, int]:
+    def _planned(self, rows: int, samples: int = 1) -> tuple[Any, int]:
         """A plan for so many rows, and the elements of its workspace. In bfloat16 two rows are rounded together."""
-        return make_plan(self.layout, even(rows) if self._in_bf16 else rows)
+        return make_plan(self.layout, even(rows) if self._in_bf16 else rows, samples)
 
     def _factors(self, size: int, training: bool) -> RoundedFactors | None:
         """Room for the rounded factors of a workspace, if there are any."""
         return rounded_factors(size, training) if self._in_bf16 else None
 
     def _worker(self, number: int, plan: Plan, *memory: Any) -> Any:
-        lists, workspace, partial, part, buffers, rounded = memory
+        objective, clipping, lists, workspace, partial, part, buffers, rounded = memory
         # Blocks of columns have theirs in the plan.
         tensor = self.layout.tensors.get(OWN_PARAMETERS.get(self.model.likelihood, ""))
         code = BLOCKS if self.model.in_blocks else LIKELIHOOD_CODES[self.model.likelihood]
         worker = self._kernels.Worker(
             number, self.threads, self._unit, plan, code,
-            tensor.panel_offset if tensor else 0, self._weights, lists, workspace, partial, part, buffers,
+            tensor.panel_offset if tensor else 0, objective, clipping, self._weights, lists, workspace, partial, part, buffers,
         )  # fmt: skip
         if self._rounded is not None:
             worker.take_bf16(self._unit, *(rounded or ()), *self._rounded)
@@ -303,6 +310,7 @@ def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, 
     """What `Memory.take_lists` wants of counts: so many entries a row, with the covariates that the encoder sees, and what the
     passes over a row leave to each other."""
     rows, tabled = plan.rows, padded(plan.pixels) if model.likelihood == "negative-binomial" else 0
+    decoded = rows * plan.samples
     told = model.encoder_inputs - model.pixels
     capacity, lengths = capacity + told, np.zeros(rows, np.int64)
     return (
@@ -317,22 +325,22 @@ def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, 
         np.zeros(rows, np.float32),
         np.zeros(rows, np.float32),
         np.zeros(rows),
-        np.zeros((HALVES, rows), np.float32),
-        np.zeros((HALVES, rows)),
-        np.zeros((HALVES, rows)),
+        np.zeros((HALVES, decoded), np.float32),
+        np.zeros((HALVES, decoded)),
+        np.zeros((HALVES, decoded)),
         aligned(tabled * TABLED),
     )
 
 
 def _row_buffers(plan: Plan, rates: bool) -> tuple[NDArray[Any], ...]:
-    """One padded row of pixels and of noise, and their random words; of counts the rates of some rows."""
+    """One padded row of pixels, of noise and of what latents count for, and random words; of counts the rates of some rows."""
     width, latent = padded(plan.pixels), padded(plan.latent)
     words = [np.zeros(-(-size // WORDS) * WORDS, np.uint32) for size in (width, latent)]
-    return aligned(width), aligned(latent), *words, aligned(CHUNK_ROWS * width if rates else 0)
+    return aligned(width), aligned(latent), aligned(latent), *words, aligned(CHUNK_ROWS * width if rates else 0)
 
 
 def _train_buffers(plan: Plan, rows: int, rates: bool) -> tuple[NDArray[Any], ...]:
-    ones = aligned(padded(plan.rows))
+    ones = aligned(padded(plan.rows * plan.samples))
     ones[:] = 1
     gradient = max(half_widths(plan) * (BLOCK_PIXELS + 1), GRADIENT_TILE) * PANEL
     return aligned(transposed_panels(plan) * PANEL * rows), aligned(gradient), aligned(PANEL), ones, *_row_buffers(plan, rates)

@@ -35,33 +35,31 @@ cdef class Worker(Importance):
     """One thread that works on a model; see `Memory` for the parameters."""
 
     def train(
-        self, int64_t[::1] counters, examples, tasks, index_t batch_size, adam, const float[:, ::1] corrections, log_likelihood,
-        kl,
+        self, int64_t[::1] counters, examples, tasks, index_t batch_size, adam, const float[:, ::1] pace, terms,
     ):
-        """Train on `examples` in minibatches; corrections is (steps, 2): Adam's step size and second-moment factor.
-
-        log_likelihood is (2, n), the halves of the pixels apart; kl (n,).
-        """
+        """Train on `examples` in minibatches; pace is (steps, 3): Adam's step size and second-moment factor, and the weight of the
+        KL divergence."""
         cdef index_t s, begin, end
         cdef uint64_t first_step = examples.randomness.step, mode
         cdef const int64_t[:, ::1] task_rows = tasks.rows
         cdef const int64_t[::1] starts = tasks.starts
         cdef Adam now
         cdef bint failed = 1
-        self._begin(counters, examples, log_likelihood, kl)
+        self._begin(counters, examples, terms)
         now.beta1, now.beta2, now.rest1, now.rest2, now.epsilon = adam
         with nogil:
             mode = flush_denormals()
             try:
-                for s in range(corrections.shape[0]):
+                for s in range(pace.shape[0]):
                     begin = s * batch_size
                     end = smaller(begin + batch_size, self.order.shape[0])
-                    now.size, now.correction = corrections[s, 0], corrections[s, 1]
+                    now.size, now.correction, self.kl_weight = pace[s, 0], pace[s, 1], pace[s, 2]
                     self.pixel_source.step = self.latent_source.step = first_step + <uint64_t>s
-                    self._rows_phase(begin, end - begin)
+                    self._rows_phase(s, begin, end - begin)
                     self._meet(MEETING, self.workers)
                     self._weights_phase(s, task_rows, starts, &now, end - begin)
                     self._meet(MEETING, self.workers)
+                    self._finish_step(&now)
                 failed = 0
             finally:
                 # The others leave their meeting, too.
@@ -69,11 +67,11 @@ cdef class Worker(Importance):
                     store_release(&self.counters[FAILED], 1)
                 restore_mode(mode)
 
-    def evaluate(self, int64_t[::1] counters, examples, log_likelihood, kl):
+    def evaluate(self, int64_t[::1] counters, examples, terms):
         """The ELBO terms of `examples` in blocks of as many rows as this worker's workspace holds."""
         cdef index_t begin, rows
         cdef uint64_t mode
-        self._begin(counters, examples, log_likelihood, kl)
+        self._begin(counters, examples, terms)
         with nogil:
             mode = flush_denormals()
             try:
@@ -95,7 +93,7 @@ cdef class Worker(Importance):
         """[mean | log_std] of each example, heads (n, 2 * padded Z)."""
         cdef index_t begin, rows
         cdef uint64_t mode
-        self._begin(counters, examples, None, None)
+        self._begin(counters, examples, None)
         with nogil:
             mode = flush_denormals()
             try:
@@ -128,19 +126,20 @@ cdef class Worker(Importance):
             finally:
                 restore_mode(mode)
 
-    def begin(self, examples, log_likelihood, kl):
+    def begin(self, examples, terms):
         """Take the arrays of `train` for the pieces of its steps."""
-        self._begin(np.zeros(2 * LINE, np.int64), examples, log_likelihood, kl)
+        self._begin(np.zeros(2 * LINE, np.int64), examples, terms)
 
     def piece(self, int name, index_t begin, index_t count, index_t i, index_t last, index_t s, adam, tasks):
-        """One piece of step s on examples[begin : begin + count], which a worker that is alone takes in the order of `train`.
+        """One piece of step s on examples[begin : begin + count], which a worker that is alone takes in the order of `train`, for
+        the ELBO of one sample.
 
         name is one of `PIECES`. i and last are: of a layer its number; of the likelihood of counts the first row and the one
         after the last, and one of its passes each, `counts 0` to `counts 3`; of `task` the number of a row of tasks. adam: its
         seven scalars.
         """
         cdef index_t half
-        cdef float scale = <float>(1.0 / <double>count)
+        cdef float scale = self._output_scale(count)
         cdef uint64_t mode
         cdef Adam now
         cdef const int64_t[:, ::1] rows = tasks
@@ -162,11 +161,14 @@ cdef class Worker(Importance):
                         if name == LAYER_PIECE:
                             self._layer(i, 0, count, half)
                         elif name == LIKELIHOOD_PIECE:
+                            self._place_pixels(0, count, half)
                             self._likelihood_rows(scale, begin, 0, count, half)
                         elif name == PARTIAL_PIECE:
                             self._partial_sources(i, i % 2, 0, count, half)
                         elif name == FOLD_PIECE and i == self.heads + 1:
-                            self._sampling_backward(i % 2, scale, 0, count, half)
+                            self.kl_weight = 1
+                            self._settle(s, begin, count, 0, count, 0, count, 0, HALVES, LINE)
+                            self._sampling_backward(i % 2, count, 0, count, half)
                         elif name == FOLD_PIECE:
                             self._fold_sources(i, i % 2, 0, count, half)
                         else:

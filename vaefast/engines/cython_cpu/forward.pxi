@@ -109,21 +109,55 @@ cdef class Forward(Rounded):
     # ---- the sample and the likelihood ----
 
     cdef int _sample_rows(self, index_t begin, index_t first, index_t last) except -1 nogil:
-        """z = mean + exp(log_std) * noise (2), and the KL of each row in nats (4)."""
-        cdef index_t r, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT], shift, stride = self.stride
-        cdef float* noise = self.buffer(self.noise, 0, panels * PANEL)
+        """For rows first to last - 1: std, the KL in nats (4), and z = mean + std * noise of each sample (2).
+
+        The samples of a row draw their noise under its example's key.
+        """
+        cdef index_t r, s, q, k = self.samples, panels = self.latent_panels, stride = self.stride, shift
+        cdef index_t heads = self.layers[self.heads, OUTPUT]
+        cdef uint64_t purpose = self.latent_source.purpose
+        cdef float* mean
+        cdef float* log_std
+        cdef float* std
+        cdef float* kl = NULL
         for r in range(first, last):
             shift = r * PANEL
-            self.kernels.words(&self.latent_source, self.keys[begin + r], panels * PANEL, &self.latent_words[0])
-            self.kl[begin + r] = self.kernels.sample(
-                &self.latent_words[0], noise, panels, stride, self.matrix(heads + shift, stride, panels, 1),
-                self.matrix(heads + panels * stride + shift, stride, panels, 1),
-                self.matrix(self.z + shift, stride, panels, 1), self.matrix(self.std + shift, stride, panels, 1),
-                self.matrix(self.spread + shift, stride, panels, 1),
-            )
-            # The draw fills whole panels, so the covariates come after it.
-            self._tell(self.order[begin + r], self.z, stride, r, self.latent)
-        return self._round_latents(first, last)
+            mean = self.matrix(heads + shift, stride, panels, 1)
+            log_std = self.matrix(heads + panels * stride + shift, stride, panels, 1)
+            std = self.matrix(self.std + shift, stride, panels, 1)
+            if self.floored:
+                kl = self.buffer(self.latent_kl, r * panels * PANEL, panels * PANEL)
+            self.kl[begin + r] = self.kernels.spread_out(panels, stride, mean, log_std, std, kl)
+            for s in range(k):
+                q = r * k + s
+                self.latent_source.purpose = purpose + (<uint64_t>s << SAMPLE_SHIFT)
+                self._draw(self.keys[begin + r], q, mean, std)
+                if self.weighted:
+                    self.ratio[begin * k + q] = self._log_ratio(q, log_std)
+                # The draw fills whole panels, and the ratio takes them, so the covariates come last.
+                self._tell(self.order[begin + r], self.z, self.sample_stride, q, self.latent)
+        self.latent_source.purpose = purpose
+        return self._round_latents(first * k, last * k)
+
+    cdef int _draw(self, uint64_t key, index_t q, const float* mean, const float* std) except -1 nogil:
+        """z of row q of the decoder (2)."""
+        cdef index_t panels = self.latent_panels, stride = self.sample_stride, shift = q * PANEL
+        if CHECKED:
+            inside(0, panels * PANEL, self.latent_words.shape[0])
+        self.kernels.words(&self.latent_source, key, panels * PANEL, &self.latent_words[0])
+        self.kernels.draw(
+            &self.latent_words[0], self.buffer(self.noise, 0, panels * PANEL), panels, self.stride, stride, mean, std,
+            self.matrix(self.z + shift, stride, panels, 1), self.matrix(self.spread + shift, stride, panels, 1),
+        )
+        return 0
+
+    cdef double _log_ratio(self, index_t q, const float* log_std) except? -1 nogil:
+        """log p(z) - log q(z | x) of the sample that was drawn last, to row q (30)."""
+        cdef index_t panels = self.latent_panels, stride = self.sample_stride
+        return self.kernels.log_ratio(
+            self.buffer(self.noise, 0, panels * PANEL), panels, self.stride, stride, log_std,
+            self.matrix(self.z + q * PANEL, stride, panels, 1),
+        )
 
     cdef int _score(self, index_t begin, index_t rows) except -1 nogil:
         """log p(x | z) of the first rows in nats; what becomes of the outputs is not said."""
@@ -139,11 +173,15 @@ cdef class Forward(Rounded):
                 first += CHUNK_ROWS
         else:
             for half in range(HALVES):
+                self._place_pixels(0, rows, half)
                 self._likelihood_rows(1.0, begin, 0, rows, half)
         return 0
 
     cdef int _likelihood_rows(self, float scale, index_t begin, index_t first, index_t last, index_t half) except -1 nogil:
-        """log p(x | z) of half of the pixels in nats; the decoder's outputs become their gradients; scale is 1 / B."""
+        """log p(x | z) of half of the pixels in nats of rows first to last - 1 of the decoder, whose outputs become their gradients.
+
+        begin is the number of row 0 in the call; scale is what log p(x | z) counts for in the loss.
+        """
         cdef index_t b = self._half_begin(self.top, half), e = self._half_end(self.top, half), rows = last - first, r
         cdef index_t stride = self.sample_stride, shift = first * PANEL, own = half * stride + shift
         cdef index_t panels = panels_of(self.pixels)
@@ -154,8 +192,6 @@ cdef class Forward(Rounded):
         cdef double* terms
         if rows <= 0:
             return 0
-        if self.sparse:
-            self._place_pixels(first, last, half)
         if CHECKED:
             inside(begin + first, rows, self.log_likelihood.shape[1])
         terms = &self.log_likelihood[half, begin + first]

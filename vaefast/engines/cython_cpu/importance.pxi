@@ -3,18 +3,11 @@
 #
 # The rows of the workspace are samples of one example, which is loaded into each of them once and encoded once.
 
-from libc.math cimport exp as exp_of_double, log as log_of_double
 
-cdef extern from "math.h" nogil:
-    double INFINITY
-    double NAN
-
-
-cdef class Importance(Weights):
+cdef class Importance(Clipping):
     """Examples one by one, their samples in chunks, sums kept relative to the largest weight so far."""
 
     cdef int64_t[::1] repeated_order, repeated_keys
-    cdef double[::1] ratio
 
     def importance(self, int64_t[::1] counters, examples, index_t samples, double[::1] log_likelihood, double[::1] effective):
         """log p(x) of each example from so many samples and how many of them count (26); both (n,)."""
@@ -79,37 +72,38 @@ cdef class Importance(Weights):
                 restore_mode(mode)
 
     cdef int _begin_chunks(self, int64_t[::1] counters, examples) except -1:
-        self._begin(counters, examples, np.zeros((HALVES, self.rows)), np.zeros(self.rows))
+        self._begin(counters, examples, (np.zeros((HALVES, self.rows)), np.zeros(self.rows), np.zeros(self.rows), np.zeros(0)))
         self.repeated_order, self.repeated_keys = np.zeros(self.rows, np.int64), np.zeros(self.rows, np.int64)
-        self.ratio = np.zeros(self.rows)
         self.order, self.keys = self.repeated_order, self.repeated_keys
         if self.likelihood == NEGATIVE_BINOMIAL:
             self._tabulate(0, 1)
         return 0
 
     cdef int _take_example(self, index_t example, index_t key) except -1 nogil:
-        """This example to every row, and the first row through the encoder."""
-        cdef index_t r
+        """This example to every row, and the first row through the encoder, up to std."""
+        cdef index_t r, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT]
         for r in range(self.rows):
             self.repeated_order[r], self.repeated_keys[r] = example, key
         self._load(0, 0, self.rows)
-        return self._encode(1)
+        self._encode(1)
+        self.kernels.spread_out(
+            panels, self.stride, self.matrix(heads, self.stride, panels, 1),
+            self.matrix(heads + panels * self.stride, self.stride, panels, 1), self.matrix(self.std, self.stride, panels, 1), NULL,
+        )
+        return 0
 
     cdef int _score_chunk(self, index_t example, index_t key, index_t begin, index_t count) except -1 nogil:
         """z of samples begin to begin + count - 1 (2), each with noise of its own number; log p(z) - log q(z | x) of each to
         `ratio`, log p(x | z) to `log_likelihood`."""
         cdef index_t s, panels = self.latent_panels, heads = self.layers[self.heads, OUTPUT]
-        cdef float* noise = self.buffer(self.noise, 0, panels * PANEL)
         cdef float* mean = self.matrix(heads, self.stride, panels, 1)
         cdef float* log_std = self.matrix(heads + panels * self.stride, self.stride, panels, 1)
+        cdef float* std = self.matrix(self.std, self.stride, panels, 1)
         for s in range(count):
             self.latent_source.step = <uint64_t>(begin + s)
-            self.kernels.words(&self.latent_source, <uint64_t>key, panels * PANEL, &self.latent_words[0])
-            self.ratio[s] = self.kernels.draw(
-                &self.latent_words[0], noise, panels, self.stride, mean, log_std,
-                self.matrix(self.z + s * PANEL, self.stride, panels, 1),
-            )
-            self._tell(example, self.z, self.stride, s, self.latent)
+            self._draw(<uint64_t>key, s, mean, std)
+            self.ratio[s] = self._log_ratio(s, log_std)
+            self._tell(example, self.z, self.sample_stride, s, self.latent)
         self._round_latents(0, count)
         self._decode(count)
         return self._score(0, count)

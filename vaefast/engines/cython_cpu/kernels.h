@@ -32,10 +32,13 @@ typedef struct {
     uint64_t seed, purpose, step;
 } Source;
 
-/* Some rows of counts and a half of their columns, as the passes of counts.h see them; pointers are to the first of the rows. A
- * matrix of B rows has one element a column, in panels, but for the outputs, of which a column may have two. */
+/* Some rows of counts and a half of their columns, as the passes of counts.h see them; pointers are to the first of the rows, those
+ * of images to the first of all images. A matrix of B rows has one element a column, in panels, but for the outputs, of which a
+ * column may have two. */
 typedef struct {
-    index_t rows;       /* B, CHUNK_ROWS at most */
+    index_t rows;       /* B, CHUNK_ROWS at most, of the decoder: k samples of an image lie together */
+    index_t first;      /* the number of the first of them, and k: row q is a sample of image (first + q) / k */
+    index_t samples;
     index_t begin, end; /* the panels of columns of this half: the first, and the one after the last */
     index_t half, pixels, capacity;
     index_t stride; /* from a panel of a matrix to the next */
@@ -44,13 +47,13 @@ typedef struct {
     float *outputs; /* of the decoder; after GRADIENT their gradients */
     float *rates;   /* exp(a - the largest output of the row), CHUNK_ROWS rows a panel */
     float *target;  /* x; after GRADIENT the gradient of x_log_dispersion for each row; NULL without a dispersion */
-    const uint32_t *columns;         /* (B * capacity,): the entries of row q from q * capacity */
-    const float *counts;             /* (B * capacity,) */
-    const int64_t *lengths;          /* (B,): how many entries */
-    const int64_t *middles;          /* (B,): how many of them belong to half 0 of the columns */
-    const float *totals;             /* (B,): the sum of a row's counts */
-    const float *sizes;              /* (B,): what its rates add up to */
-    const double *constants;         /* (B,): what of log p(x | z) does not depend on z, nats */
+    const uint32_t *columns;         /* (images * capacity,): the entries of image r from r * capacity */
+    const float *counts;             /* (images * capacity,) */
+    const int64_t *lengths;          /* (images,): how many entries */
+    const int64_t *middles;          /* (images,): how many of them belong to half 0 of the columns */
+    const float *totals;             /* (images,): the sum of an image's counts */
+    const float *sizes;              /* (images,): what its rates add up to */
+    const double *constants;         /* (images,): what of log p(x | z) does not depend on z, nats */
     float *maxima[2];                /* (B,) of each half: the largest output */
     double *sums[2];                 /* (B,) of each half: of exp(a - maximum) */
     double *slopes[2];               /* (B,) of each half: of g (53) */
@@ -61,8 +64,10 @@ typedef struct {
 
 /* Rows of a table in blocks of columns, as the functions of blocks.h see them; pointers are to the first of the rows. */
 typedef struct {
-    index_t rows;    /* B */
-    index_t stride;  /* from a panel of a matrix to the next */
+    index_t rows;    /* B, images */
+    index_t samples; /* k of each; outputs, own and totals have k rows an image */
+    index_t stride;  /* from a panel of a matrix of images to the next */
+    index_t deep;    /* the same of a matrix of samples */
     index_t columns; /* X */
     index_t indicators, blocks, x_panels;
     const int64_t *block;    /* (blocks, BLOCK_FIELDS) */
@@ -72,10 +77,27 @@ typedef struct {
     float scale;    /* what the gradient of log p(x | z) counts for in the loss */
     int gradient;   /* whether it is wanted */
     float *outputs; /* of the decoder; their gradients, if wanted */
-    float *x;       /* in panels, NaN where a value is missing; then what each row adds to the gradient of own parameters */
-    float *totals;  /* (B, 16) */
-    double *log_likelihood; /* (B,): nats */
+    const float *x; /* in panels, NaN where a value is missing */
+    float *own;     /* what each row adds to the gradient of own parameters, if wanted; for one sample the place of x */
+    float *totals;  /* (B k, 16) */
+    double *log_likelihood; /* (B k,): nats */
 } TableRows;
+
+/* A panel of latents of some images in the pass backward; k samples of each. */
+typedef struct {
+    index_t rows;    /* B, images */
+    index_t samples; /* k */
+    index_t real;    /* latents of the panel that are no padding */
+    int half;        /* 0: of the means, 1: of the log standard deviations */
+    int doubly;      /* whether the gradient is the doubly reparameterised one */
+    float scale;     /* 1 / B */
+    const float *scales;  /* (16,): what each latent's KL counts for in the loss */
+    const float *weights; /* (B k,): what each sample counts for */
+    float *d_z;           /* (B k, 16) */
+    const float *z, *spread; /* (B k, 16) */
+    const float *std;        /* (B, 16) */
+    float *head;             /* (B, 16); becomes its gradient */
+} LatentPanel;
 
 typedef struct {
     const char *name;
@@ -103,6 +125,14 @@ typedef struct {
     /* Adam on `count` contiguous panel rows. */
     void (*adam)(const float *gradient, float *parameters, float *first_moments, float *second_moments, index_t count,
                  const Adam *adam);
+    /* G, in panels as the weights are, = A^T @ D over B rows (8). */
+    void (*gradient)(const float *A, index_t a_panel, const float *D, index_t d_panel, float *G, index_t g_panel, index_t inputs,
+                     index_t B, index_t panels, float *scratch);
+    /* Adam with `scale` times the gradient (42). */
+    void (*scaled_adam)(const float *gradient, float scale, float *parameters, float *first_moments, float *second_moments,
+                        index_t count, const Adam *adam);
+    /* lanes, (16,) = the sums of the squares of `count` panel rows, lane by lane in ascending order. */
+    void (*add_squares)(const float *gradient, index_t count, double *lanes);
     /* A panel (rows, 16) to 16 rows of `out`, (16, rows) in panels; a ragged last panel is padded with zeros. */
     void (*transpose)(const float *source, index_t rows, float *out, index_t out_panel);
     /* (rows, 16) = the sum of P and Q, each (16, rows) in panels, transposed back. */
@@ -111,11 +141,23 @@ typedef struct {
     void (*slope)(float *d_h, const float *h, index_t size, int activation);
     /* Words 0 to count - 1 of an example, rounded up to whole vectors, for which `words` must have room. */
     void (*words)(const Source *source, uint64_t example, index_t count, uint32_t *words);
-    /* z = mean + exp(log_std) * noise of one row (2); returns its KL in nats (4). */
-    double (*sample)(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean,
-                     const float *log_std, float *z, float *std, float *spread);
-    void (*mean_gradient)(float *mean, const float *d_z, index_t size, float scale);
-    void (*log_std_gradient)(float *log_std, const float *d_z, const float *spread, const float *std, index_t size, float scale);
+    /* std = exp(c) of one image (43); returns its KL in nats (4), and leaves that of each latent in kl, (panels * 16,), unless it is
+     * NULL. */
+    double (*spread_out)(index_t panels, index_t stride, const float *mean, const float *log_std, float *std, float *kl);
+    /* z = mean + std * noise of a sample of an image (2), and its second term; z_stride is that of both. */
+    void (*draw)(const uint32_t *words, float *noise, index_t panels, index_t stride, index_t z_stride, const float *mean,
+                 const float *std, float *z, float *spread);
+    /* log p(z) - log q(z | x) of a sample in nats (30). */
+    double (*log_ratio)(const float *noise, index_t panels, index_t stride, index_t z_stride, const float *log_std,
+                        const float *z);
+    /* scales, (padded Z,) = 1 / B for a latent whose mean KL over B images is above its free nats, else 0 (29); returns the sum of
+     * what they count for. kl is (B, padded Z). */
+    double (*floor_latents)(const float *kl, index_t B, index_t latent, index_t panels, double free_nats, float *scales);
+    /* A panel of rows, each times its weight (33). */
+    void (*weigh_rows)(float *d_outputs, index_t rows, const float *weights);
+    /* d_mean (11) or d_log_std (12) where the KL is in closed form; (35) where it is that of the samples. */
+    void (*closed_gradient)(const LatentPanel *panel);
+    void (*weighted_gradient)(const LatentPanel *panel);
     /* log p(x | z) of rows of pixel panels begin to end - 1, nats; their logits become gradients. linear and product are
      * (rows, 16). */
     void (*bernoulli)(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
@@ -124,8 +166,10 @@ typedef struct {
                      float scale, const float *x_log_std, float *linear, float *precision, double *log_likelihood);
     void (*continuous_bernoulli)(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end,
                                  index_t pixels, float scale, float *linear, double *log_likelihood);
-    /* d_x_log_std of one panel with `real` pixels (20). */
-    void (*x_log_std_gradient)(const float *d_means, index_t B, const float *x_log_std, index_t real, float *gradient);
+    /* d_x_log_std of one panel with `real` pixels (20) from d_a of all rows. inverses, (rows,), is one over what each row counts
+     * for, NULL for 1; count is one over what a row of weight 1 counts for in the loss. */
+    void (*x_log_std_gradient)(const float *d_means, index_t rows, const float *inverses, float count, const float *x_log_std,
+                               index_t real, float *gradient);
     /* row[i] = what level i becomes; where `lists`, no level is zero. */
     void (*levels_of_bytes)(const uint8_t *levels, index_t size, int lists, int binarize, const uint32_t *words, float *row);
     void (*levels_of_floats)(const float *levels, index_t size, int lists, int binarize, const uint32_t *words, float *row);
@@ -138,8 +182,10 @@ typedef struct {
     void (*tabulate)(const float *x_log_dispersion, float *table, index_t first, index_t last);
     /* One pass over rows of counts: MAXIMUM to GRADIENT. */
     void (*counts_pass)(int stage, const CountRows *counts);
-    /* d_x_log_dispersion of one panel of columns (55) from what GRADIENT left in the target. */
-    void (*dispersion_gradient)(const float *slopes, index_t B, const float *x_log_dispersion, float *gradient);
+    /* d_x_log_dispersion of one panel of columns (55) from what GRADIENT left in the target; weights, (rows,), are what rows count
+     * for beside it, NULL for 1. */
+    void (*dispersion_gradient)(const float *slopes, index_t rows, const float *weights, const float *x_log_dispersion,
+                                float *gradient);
     /* Entries of a table of counts to the lists of a row: columns, counts; all arrays but one are NULL. */
     void (*copy_columns)(const uint16_t *narrow, const uint32_t *wide, index_t size, uint32_t *columns);
     void (*copy_counts)(const uint8_t *bytes, const uint16_t *shorts, const float *floats, index_t size, float *counts);
@@ -151,10 +197,7 @@ typedef struct {
     /* log p(x | z) of rows of a table. */
     void (*block_rows)(const TableRows *table);
     /* The sum of what the rows have left for a panel of own parameters. */
-    void (*own_gradient)(const float *parts, index_t B, float *gradient);
-    /* z of one more sample of a row (2); returns log p(z) - log q(z | x) in nats (30). */
-    double (*draw)(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean, const float *log_std,
-                   float *z);
+    void (*own_gradient)(const float *parts, index_t rows, const float *weights, float *gradient);
     /* The first outputs of rows of a table become the means of their columns. */
     void (*expect_rows)(const TableRows *table);
     /* means, (padded X,) = shrink times means and the sum of w times what `expect_rows` left. */
@@ -183,6 +226,9 @@ typedef struct {
     /* Adam on `panels` panels (at most a group) of a weight matrix, whose gradient is A^T @ D over B rows (75), both paired. */
     void (*update)(const uint32_t *A, index_t a_panel, const uint32_t *D, index_t d_panel, const Bf16Weights *W, index_t inputs,
                    index_t B, index_t panels, const Adam *adam);
+    /* The same gradient to G, in panels as the weights are. */
+    void (*gradient)(const uint32_t *A, index_t a_panel, const uint32_t *D, index_t d_panel, float *G, index_t g_panel,
+                     index_t inputs, index_t B, index_t panels);
 } Bf16Kernels;
 
 /* Columns of `Plan.blocks`, and kinds of columns; vaefast/engines/plan.py. */

@@ -99,16 +99,20 @@ static void gaussian(float *means, const float *x, index_t stride, index_t rows,
     add_lanes(linear, rows, log_likelihood);
 }
 
-/* From d_a = (a - x) / v / B (19) as the rows phase left it: the mean over the minibatch of (x - a)^2 / v is v B times the sum of
- * d_a^2, taken in ascending order of the rows. */
-static void x_log_std_gradient(const float *d_means, index_t B, const float *x_log_std, index_t real, float *gradient) {
+/* From d_a = w (a - x) / v (19) as the rows phase left it, in which w is what a row counts for: the sum of w (x - a)^2 / v is v
+ * times that of d_a^2 / w, taken in ascending order of the rows. */
+static void x_log_std_gradient(const float *d_means, index_t rows, const float *inverses, float count, const float *x_log_std,
+                               index_t real, float *gradient) {
     float squares[PANEL] = {0};
-    for (index_t r = 0; r < B; r++)
-        for (int j = 0; j < PANEL; j++) squares[j] = fused(d_means[r * PANEL + j], d_means[r * PANEL + j], squares[j]);
+    for (index_t r = 0; r < rows; r++) {
+        const float *d_a = d_means + r * PANEL;
+        float inverse = inverses ? inverses[r] : 1.0f;
+        for (int j = 0; j < PANEL; j++) squares[j] = fused(d_a[j] * inverse, d_a[j], squares[j]);
+    }
     for (int j = 0; j < PANEL; j++) {
         float v = variance(x_log_std[j]);
         float slope_of_log = exp_of(2.0f * x_log_std[j]) / v;
-        float value = slope_of_log * fused(-squares[j] * v, (float)B, 1.0f);
+        float value = slope_of_log * fused(-squares[j] * v, count, 1.0f);
         gradient[j] = j < real ? value : 0.0f;
     }
 }

@@ -18,6 +18,10 @@ cdef class Memory:
         0 Bernoulli, 1 Gaussian, 2 continuous Bernoulli, 3 Poisson or multinomial, 4 negative binomial, 5 blocks of columns.
     own
         Offset of the likelihood's own parameters: x_log_std of a Gaussian, x_log_dispersion of a negative binomial.
+    objective
+        One of vaefast/engines/credit.py.
+    clipping
+        None, or a gradient in panel form, float32, sums of its squares, (chunks, 16) float64, and the largest norm.
     weights
         Parameters and both moments in panel form, float32.
     lists
@@ -25,8 +29,8 @@ cdef class Memory:
     workspace, partial, part
         float32; the parts of d_source^T that a group adds, and the elements of one.
     buffers
-        Of this worker alone: transposed, gradient, zeros, ones, pixels and noise, float32; pixel words and latent words, uint32;
-        rates of counts, (CHUNK_ROWS, X) in panels, float32.
+        Of this worker alone: transposed, gradient, zeros, ones, pixels, noise and what each latent's KL counts for, float32; pixel
+        words and latent words, uint32; rates of counts, (CHUNK_ROWS, X) in panels, float32.
     """
 
     cdef const Kernels* kernels
@@ -41,7 +45,12 @@ cdef class Memory:
     cdef bint counted
     cdef index_t own, part, capacity
     cdef float[::1] parameters, first_moments, second_moments, workspace, partial
-    cdef float[::1] transposed, gradient, zeros, ones, levels, noise, rates
+    cdef float[::1] transposed, gradient, zeros, ones, levels, noise, kl_scales, rates
+    cdef bint weighted, floored, clipped
+    cdef int weighting
+    cdef double free_nats, clip_norm
+    cdef float[::1] latent_kl, sample_weights, sample_inverses, whole_gradient
+    cdef double[:, ::1] squares
     cdef uint32_t[::1] pixel_words, latent_words
     cdef uint16_t[::1] indices
     cdef float[::1] values
@@ -71,9 +80,12 @@ cdef class Memory:
     cdef uint32_t dropped_below
     cdef float dropout_scale
     cdef double[:, ::1] log_likelihood
-    cdef double[::1] kl
+    cdef double[::1] kl, ratio, floor
+    cdef float kl_weight
 
-    def __init__(self, number, workers, unit, plan, likelihood, own, weights, lists, workspace, partial, part, buffers):
+    def __init__(
+        self, number, workers, unit, plan, likelihood, own, objective, clipping, weights, lists, workspace, partial, part, buffers,
+    ):
         self.kernels = choose_kernels(unit.encode())
         if self.kernels == NULL:
             raise ValueError(f"no kernels for {unit!r} here")
@@ -94,8 +106,21 @@ cdef class Memory:
         self.parameters, self.first_moments, self.second_moments = weights
         self.take_lists(lists)
         self.workspace, self.partial = workspace, partial
-        self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise = buffers[:6]
-        self.pixel_words, self.latent_words, self.rates = buffers[6:]
+        self.transposed, self.gradient, self.zeros, self.ones, self.levels, self.noise, self.kl_scales = buffers[:7]
+        self.pixel_words, self.latent_words, self.rates = buffers[7:]
+        self._take_objective(objective)
+        self.clipped = clipping is not None
+        if self.clipped:
+            self.whole_gradient, self.squares, self.clip_norm = clipping
+
+    def _take_objective(self, objective):
+        self.floored, self.weighted = isinstance(objective, _credit.FreeBits), isinstance(objective, _credit.Weighted)
+        self.weighting = SAMPLED
+        if self.floored:
+            self.free_nats, self.latent_kl = objective.free_nats, objective.kl
+        if self.weighted:
+            self.weighting = objective.weighting
+            self.sample_weights, self.sample_inverses = objective.weights, objective.inverses
 
     def take_lists(self, lists):
         """Use these lists of the rows.

@@ -122,14 +122,29 @@ cdef class Pixels(Memory):
         return 0
 
     cdef int _place_pixels(self, index_t first, index_t last, index_t half) except -1 nogil:
-        """x, half of its columns, from the lists: what the likelihood compares the logits with."""
-        cdef index_t panel, r, i, p, start, stop, stride = self.sample_stride, size = (last - first) * PANEL
-        for panel in range(self._half_begin(self.top, half), self._half_end(self.top, half)):
-            self._zero(self.space(self.target + panel * stride + first * PANEL, size), size)
-        for r in range(first, last):
-            start = self.middles[r] if half == 1 else 0
-            stop = self.lengths[r] if half == 1 else self.middles[r]
-            for i in range(r * self.pixels + start, r * self.pixels + stop):
-                p = self.indices[i]
-                self.workspace[self.target + r * PANEL + (p >> 4) * stride + (p & 15)] = self.values[i]
+        """x of images first to last - 1, half of its columns, for each of their samples: what the likelihood compares the outputs
+        with."""
+        cdef index_t panel, q, k = self.samples, stride = self.sample_stride, size = (last - first) * k * PANEL, begin, end
+        begin, end = self._half_begin(self.top, half), self._half_end(self.top, half)
+        if self.sparse:
+            for panel in range(begin, end):
+                self._zero(self.space(self.target + panel * stride + first * k * PANEL, size), size)
+            for q in range(first * k, last * k):
+                self._place_list(q // k, q, half)
+        elif k > 1:
+            for panel in range(begin, end):
+                for q in range(first * k, last * k):
+                    self._copy(
+                        self.space(self.x + panel * self.stride + q // k * PANEL, PANEL),
+                        self.space(self.target + panel * stride + q * PANEL, PANEL),
+                    )
+        return 0
+
+    cdef int _place_list(self, index_t r, index_t q, index_t half) except -1 nogil:
+        """The list of image r to row q."""
+        cdef index_t i, p, stride = self.sample_stride, start = self.middles[r] if half == 1 else 0
+        cdef index_t stop = self.lengths[r] if half == 1 else self.middles[r]
+        for i in range(r * self.pixels + start, r * self.pixels + stop):
+            p = self.indices[i]
+            self.workspace[self.target + q * PANEL + (p >> 4) * stride + (p & 15)] = self.values[i]
         return 0

@@ -1,12 +1,12 @@
 # `Rows`: the first phase of a training step, from pixels to the gradients of all activations; here is its order, and the pass
-# backward. Dimensions: B rows of a minibatch, X pixels, Z latents; matrices are (B, width) in panels, and parts of
-# d_source^T (width, B).
+# backward. Dimensions: B rows of a minibatch, k samples of the latents of each, X pixels, Z latents; matrices of the encoder are
+# (B, width) in panels, those of the decoder (B k, width), and parts of d_source^T (width, B) or (width, B k).
 
-cdef class Rows(Forward):
+cdef class Rows(Objectives):
     """A worker's share of the rows of a minibatch, forward and backward."""
 
-    cdef int _rows_phase(self, index_t begin, index_t count) except -1 nogil:
-        """A worker's share of the rows, and of the columns, of the minibatch examples[begin : begin + count]."""
+    cdef int _rows_phase(self, index_t s, index_t begin, index_t count) except -1 nogil:
+        """A worker's share of the rows, and of the columns, of the minibatch examples[begin : begin + count], in step s of a call."""
         cdef index_t group = self.number // self.partners, place = self.number % self.partners
         cdef index_t first = self._group_begin(count, group), last = self._group_begin(count, group + 1)
         cdef index_t size = last - first, meeting = (1 + group) * LINE
@@ -14,8 +14,8 @@ cdef class Rows(Forward):
         cdef index_t own_first = first + self._own_begin(size, place), own_last = first + self._own_begin(size, place + 1)
         cdef index_t half_first = place if self.partners == HALVES else 0
         cdef index_t half_last = place + 1 if self.partners == HALVES else HALVES
-        cdef float scale = <float>(1.0 / <double>count)
-        cdef index_t i, half, turn
+        cdef float scale = self._output_scale(count)
+        cdef index_t i, half, turn, k = self.samples, each
         if self.likelihood == NEGATIVE_BINOMIAL:
             self._tabulate(self.number, self.workers)
             self._meet(MEETING, self.workers)
@@ -29,28 +29,30 @@ cdef class Rows(Forward):
         for i in range(self.heads + 1, self.top + 1):
             self._meet(meeting, self.partners)
             for half in range(half_first, half_last):
-                self._dense_layer(i, first, last, half)
+                self._dense_layer(i, first * k, last * k, half)
         if self.likelihood == BLOCKS:
             # A category may have levels in both halves, so each worker of a group takes whole rows.
             self._meet(meeting, self.partners)
             self._score_table(scale, 1, begin, own_first, own_last)
             self._meet(meeting, self.partners)
         elif self.counted:
-            self._counts_phase(scale, begin, first, last, half_first, half_last, meeting)
+            self._counts_phase(scale, begin * k, first * k, last * k, half_first, half_last, meeting)
         else:
             for half in range(half_first, half_last):
-                self._likelihood_rows(scale, begin, first, last, half)
+                self._place_pixels(first, last, half)
+                self._likelihood_rows(scale, begin * k, first * k, last * k, half)
+        self._settle(s, begin, count, first, last, own_first, own_last, half_first, half_last, meeting)
         for i in range(self.top, 0, -1):
             # A part may be overwritten when its readers have met again: two sets of parts, in turn.
-            turn = i % 2
+            turn, each = i % 2, k if i > self.heads else 1
             for half in range(half_first, half_last):
-                self._partial_sources(i, turn, first, last, half)
+                self._partial_sources(i, turn, first * each, last * each, half)
             self._meet(meeting, self.partners)
             for half in range(half_first, half_last):
                 if i == self.heads + 1:
-                    self._sampling_backward(turn, scale, first, last, half)
+                    self._sampling_backward(turn, count, first, last, half)
                 else:
-                    self._fold_sources(i, turn, first, last, half)
+                    self._fold_sources(i, turn, first * each, last * each, half)
         return 0
 
     cdef int _counts_phase(
@@ -82,31 +84,42 @@ cdef class Rows(Forward):
 
     # ---- backward ----
 
-    cdef int _sampling_backward(self, index_t turn, float scale, index_t first, index_t last, index_t half) except -1 nogil:
-        """d_mean (half 0) or d_log_std (half 1) from both parts of d_z; scale is 1 / B."""
-        cdef index_t panel, shift, own, size = (last - first) * PANEL, r, j
-        cdef index_t heads = self.layers[self.heads, OUTPUT] + half * self.latent_panels * self.stride
-        cdef float* d_z
+    cdef int _sampling_backward(self, index_t turn, index_t B, index_t first, index_t last, index_t half) except -1 nogil:
+        """d_mean (half 0) or d_log_std (half 1) of rows first to last - 1 from both parts of d_z of their samples."""
+        cdef index_t panel, k = self.samples, rows = last - first, size = rows * k * PANEL, shift
+        cdef index_t heads = self.layers[self.heads, OUTPUT] + half * self.latent_panels * self.stride + first * PANEL
+        cdef LatentPanel latents
         if size <= 0:
             return 0
+        latents.rows, latents.samples, latents.half, latents.doubly = rows, k, <int>half, self.weighting == DREG
+        latents.scale, latents.scales, latents.weights = <float>(1.0 / <double>B), NULL, NULL
+        if self.weighted:
+            latents.weights = self.buffer(self.sample_weights, first * k, rows * k)
         for panel in range(self.latent_panels):
-            shift = panel * self.stride + first * PANEL
-            own = self.d_z + half * self.latent_panels * self.stride + shift
-            self._fold_panel(turn, panel, self.z_panels, own, last - first)
-            d_z = self.space(own, size)
-            if self.told > 0 and panel == self.latent_panels - 1:
-                # What follows the last latent is the gradient of covariates, which nothing comes before.
-                for r in range(last - first):
-                    for j in range(self.latent - panel * PANEL, PANEL):
-                        d_z[r * PANEL + j] = 0
-            if half == 0:
-                self.kernels.mean_gradient(self.space(heads + shift, size), d_z, size, scale)
+            shift = panel * self.sample_stride + first * k * PANEL
+            latents.real = smaller(PANEL, self.latent - panel * PANEL)
+            latents.d_z = self._fold_d_z(turn, panel, first * k, last * k, half)
+            latents.z, latents.spread = self.space(self.z + shift, size), self.space(self.spread + shift, size)
+            latents.std = self.space(self.std + panel * self.stride + first * PANEL, rows * PANEL)
+            latents.head = self.space(heads + panel * self.stride, rows * PANEL)
+            if self.weighted:
+                self.kernels.weighted_gradient(&latents)
             else:
-                self.kernels.log_std_gradient(
-                    self.space(heads + shift, size), d_z, self.space(self.spread + shift, size),
-                    self.space(self.std + shift, size), size, scale,
-                )
+                latents.scales = self.buffer(self.kl_scales, panel * PANEL, PANEL)
+                self.kernels.closed_gradient(&latents)
         return 0
+
+    cdef float* _fold_d_z(self, index_t turn, index_t panel, index_t first, index_t last, index_t half) except NULL nogil:
+        """A panel of d_z of samples first to last - 1, (samples, 16): this half's own copy."""
+        cdef index_t own = self.d_z + (half * self.latent_panels + panel) * self.sample_stride + first * PANEL, q, j
+        cdef float* d_z = self.space(own, (last - first) * PANEL)
+        self._fold_panel(turn, panel, self.z_panels, own, last - first)
+        if self.told > 0 and panel == self.latent_panels - 1:
+            # What follows the last latent is the gradient of covariates, which nothing comes before.
+            for q in range(last - first):
+                for j in range(self.latent - panel * PANEL, PANEL):
+                    d_z[q * PANEL + j] = 0
+        return d_z
 
     cdef int _partial_sources(self, index_t i, index_t turn, index_t first, index_t last, index_t half) except -1 nogil:
         """This half's part of d_source^T = W @ d_output^T (8), the sum over its columns.

@@ -34,30 +34,33 @@ cdef class Tables(Counts):
     cdef int _score_table(
         self, float scale, int gradient, index_t begin, index_t first, index_t last
     ) except -1 nogil:
-        """log p(x | z) in nats of rows first to last - 1, as that of half 0; with a gradient the outputs become theirs."""
-        cdef index_t rows = last - first, r
+        """log p(x | z) in nats of the samples of rows first to last - 1, as that of half 0; with a gradient the outputs become
+        theirs."""
+        cdef index_t k = self.samples, rows = last - first, place = (begin + first) * k, q
         cdef TableRows table
         if rows <= 0:
             return 0
         self._describe(&table)
         if CHECKED:
-            inside(begin + first, rows, self.log_likelihood.shape[1])
+            inside(place, rows * k, self.log_likelihood.shape[1])
         table.rows, table.scale, table.gradient = rows, scale, gradient
         table.outputs = self.matrix(
-            self.layers[self.top, OUTPUT] + first * PANEL, self._stride(self.top), self.layers[self.top, OUTPUT_PANELS], rows
+            self.layers[self.top, OUTPUT] + first * k * PANEL, self.sample_stride, self.layers[self.top, OUTPUT_PANELS], rows * k
         )
         table.x = self.matrix(self.x + first * PANEL, self.stride, self.x_panels, rows)
-        table.totals = self.space(self.linear + first * PANEL, rows * PANEL)
-        table.log_likelihood = &self.log_likelihood[0, begin + first]
+        table.own = self.matrix(self.target + first * k * PANEL, self.sample_stride, self.x_panels, rows * k)
+        table.totals = self.space(self.linear + first * k * PANEL, rows * k * PANEL)
+        table.log_likelihood = &self.log_likelihood[0, place]
         self.kernels.block_rows(&table)
-        for r in range(first, last):
-            self.log_likelihood[1, begin + r] = 0
+        for q in range(place, place + rows * k):
+            self.log_likelihood[1, q] = 0
         return 0
 
     cdef int _describe(self, TableRows* table) except -1 nogil:
         """The columns of the table."""
         cdef index_t i
-        table.stride, table.columns, table.indicators = self.stride, self.pixels, self.indicators
+        table.stride, table.deep, table.samples = self.stride, self.sample_stride, self.samples
+        table.columns, table.indicators = self.pixels, self.indicators
         table.blocks, table.x_panels = self.blocks.shape[0], self.x_panels
         table.block, table.places, table.variable = &self.blocks[0, 0], &self.places[0], &self.variables[0, 0]
         table.parameters = &self.parameters[0]

@@ -142,6 +142,46 @@ static void update(const float *A, index_t a_panel, const float *D, index_t d_pa
         update_panels(1, A, a_panel, D, d_panel, parameters, first, second, w_panel, inputs, B, scratch, adam);
 }
 
+static void scaled_adam(const float *gradient, float scale, float *parameters, float *first, float *second, index_t count,
+                        const Adam *adam) {
+    for (index_t place = 0; place < count * PANEL; place += LANES)
+        adam_vector(parameters + place, first + place, second + place, load(gradient + place) * splat(scale), adam);
+}
+
+INLINE void gradient_panels(const int panels, const float *A, index_t a_panel, const float *D, index_t d_panel, float *G,
+                            index_t g_panel, index_t inputs, index_t B, float *scratch) {
+    for (index_t k = 0; k < inputs; k += PANEL) {
+        const float *a = A + k / PANEL * a_panel;
+        index_t height = smaller(PANEL, inputs - k), row = 0;
+        for (; row + GRADIENT_ROWS <= height; row += GRADIENT_ROWS)
+            gradient_tile(GRADIENT_ROWS, panels, a + row, D, d_panel, G + (k + row) * PANEL, g_panel, B);
+        if (row < height) {
+            gradient_tile(GRADIENT_ROWS, panels, a + row, D, d_panel, scratch, GRADIENT_ROWS * PANEL, B);
+            for (int q = 0; q < panels; q++)
+                memcpy(G + (k + row) * PANEL + q * g_panel, scratch + q * GRADIENT_ROWS * PANEL,
+                       (size_t)(height - row) * PANEL * sizeof(float));
+        }
+    }
+}
+
+static void gradient_of(const float *A, index_t a_panel, const float *D, index_t d_panel, float *G, index_t g_panel,
+                        index_t inputs, index_t B, index_t panels, float *scratch) {
+    if (panels == GROUP)
+        gradient_panels(GROUP, A, a_panel, D, d_panel, G, g_panel, inputs, B, scratch);
+    else
+        gradient_panels(1, A, a_panel, D, d_panel, G, g_panel, inputs, B, scratch);
+}
+
+/* A product of two float32 is exact in float64 (41). */
+static void add_squares(const float *restrict gradient, index_t count, double *restrict lanes) {
+    for (int j = 0; j < PANEL; j++) lanes[j] = 0.0;
+    for (index_t row = 0; row < count; row++)
+        for (int j = 0; j < PANEL; j++) {
+            double value = (double)gradient[row * PANEL + j];
+            lanes[j] += value * value;
+        }
+}
+
 /* ---- transposition ---- */
 
 static void transpose(const float *source, index_t rows, float *out, index_t out_panel) {
@@ -250,71 +290,7 @@ static void fill_normals(const uint32_t *restrict words, index_t size, float *re
     }
 }
 
-/* ---- the sample ---- */
-
-/* Of a head s: c (43), std = exp(c), and whether c moves with s. NaN stays NaN. */
-static inline float bounded(float s) {
-    float c = s < LOWEST_LOG_STD ? LOWEST_LOG_STD : s;
-    return s > HIGHEST_LOG_STD ? HIGHEST_LOG_STD : c;
-}
-
-static inline float deviation_of(float s) {
-    float std = s < LOWEST_LOG_STD ? NARROWEST : exp_of(s);
-    return s > HIGHEST_LOG_STD ? WIDEST : std;
-}
-
-static inline float moving(float std, float value) { return std == NARROWEST || std == WIDEST ? 0.0f : value; }
-
-static double sample(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean,
-                     const float *log_std, float *z, float *std, float *spread) {
-    float divergence[PANEL] = {0};
-    fill_normals(words, panels * PANEL, noise);
-    for (index_t panel = 0; panel < panels; panel++) {
-        index_t place = panel * stride;
-        for (int j = 0; j < PANEL; j++) {
-            float m = mean[place + j], s = log_std[place + j], deviation = deviation_of(s), c = bounded(s);
-            float shift = deviation * noise[panel * PANEL + j];
-            std[place + j] = deviation;
-            spread[place + j] = shift;
-            z[place + j] = m + shift;
-            divergence[j] += (fused(deviation, deviation, m * m) - 1.0f - 2.0f * c)
-                             + 2.0f * (s - c) * fused(deviation, deviation, -1.0f); /* its tangent beyond the bounds (44) */
-        }
-    }
-    double total = 0.0;
-    for (int j = 0; j < PANEL; j++) total += (double)divergence[j];
-    return 0.5 * total;
-}
-
-/* z = mean + exp(c) * noise (2) of one more sample; returns log p(z) - log q(z | x) = sum(0.5 * (noise^2 - z^2) + c) (30), nats. */
-static double draw(const uint32_t *words, float *noise, index_t panels, index_t stride, const float *mean, const float *log_std,
-                   float *z) {
-    float lanes[PANEL] = {0};
-    fill_normals(words, panels * PANEL, noise);
-    for (index_t panel = 0; panel < panels; panel++) {
-        index_t place = panel * stride;
-        for (int j = 0; j < PANEL; j++) {
-            float epsilon = noise[panel * PANEL + j], shift = deviation_of(log_std[place + j]) * epsilon;
-            float drawn = mean[place + j] + shift;
-            z[place + j] = drawn;
-            lanes[j] += fused(0.5f, fused(epsilon, epsilon, -(drawn * drawn)), bounded(log_std[place + j]));
-        }
-    }
-    double total = 0.0;
-    for (int j = 0; j < PANEL; j++) total += (double)lanes[j];
-    return total;
-}
-
-/* z = mean + exp(c) * noise (2); KL = 0.5 * sum(exp(2 c) + mean^2 - 1 - 2 c) (4), with its tangents beyond (44) */
-static void mean_gradient(float *restrict mean, const float *restrict d_z, index_t size, float scale) {
-    for (index_t j = 0; j < size; j++) mean[j] = fused(mean[j], scale, d_z[j]); /* d_mean (11), in place */
-}
-
-static void log_std_gradient(float *restrict log_std, const float *restrict d_z, const float *restrict spread,
-                             const float *restrict std, index_t size, float scale) {
-    for (index_t j = 0; j < size; j++) /* d_log_std (12), in place */
-        log_std[j] = fused(d_z[j], moving(std[j], spread[j]), fused(std[j], std[j], -1.0f) * scale);
-}
+#include "sampling.h"
 
 /* ---- likelihoods ---- */
 
@@ -373,9 +349,9 @@ static index_t list_pixels(const float *restrict row, const uint16_t *restrict p
 }
 
 const Kernels UNIT_KERNELS = {
-    UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, transpose,
-    fold, activate, slope, fill_words, sample, mean_gradient, log_std_gradient, bernoulli, gaussian, continuous_bernoulli,
-    x_log_std_gradient, levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient,
-    copy_columns, copy_counts, end_blocks, place_table, block_rows, own_gradient, draw,
-    expect_rows, add_means,
+    UNIT_NAME, GROUP, GRADIENT_ROWS, product, gather, gather_columns, scatter, scatter_columns, update, adam_rows, gradient_of,
+    scaled_adam, add_squares, transpose, fold, activate, slope, fill_words, spread_out, draw, log_ratio, floor_latents,
+    weigh_rows, closed_gradient, weighted_gradient, bernoulli, gaussian, continuous_bernoulli, x_log_std_gradient,
+    levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient, copy_columns,
+    copy_counts, end_blocks, place_table, block_rows, own_gradient, expect_rows, add_means,
 };

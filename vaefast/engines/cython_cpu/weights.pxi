@@ -1,5 +1,6 @@
 # `Weights`: the second phase of a training step, tasks that sum the gradients of some weights over all rows and let Adam change
-# them. Dimensions: B rows of a minibatch, X pixels, Z latents; W is (inputs, outputs) in panels, d_output (B, outputs).
+# them, or keep them where they are clipped. Dimensions: B rows of a minibatch, k samples of the latents of each, X pixels, Z latents;
+# W is (inputs, outputs) in panels, d_output (B, outputs), or (B k, outputs) in the decoder.
 
 cdef class Weights(Rows):
     """Gradients of weights, and Adam."""
@@ -25,7 +26,7 @@ cdef class Weights(Rows):
         cdef index_t panel
         if i == 0 and self.sparse:
             return self._update_pixels(half, first, last, adam, B)
-        self._update_panels(i, first, last, adam, B)
+        self._update_panels(i, first, last, adam, B * self.samples if i > self.heads else B)
         if i == self.top and self.likelihood == GAUSSIAN:
             for panel in range(first, last):
                 self._update_x_log_std(panel, adam, B)
@@ -44,16 +45,23 @@ cdef class Weights(Rows):
         cdef index_t inputs = self.layers[i, INPUTS], w_panel = inputs * PANEL, panels = last - first
         cdef index_t w = self.layers[i, WEIGHT] + first * w_panel, stride = self._stride(i)
         cdef index_t d_output = self.layers[i, D_OUTPUT] + first * stride
+        cdef const float* source = self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), B)
+        cdef const float* right = self.matrix(d_output, stride, panels, B)
+        cdef float* scratch = self.buffer(self.gradient, 0, panels * self.kernels.gradient_rows * PANEL)
         if self.bf16 and i > 0:
             self._rounded_update(i, first, last, adam, B)
             return self._update_bias(i, first, last, adam, B)
         self.weight(w, panels * w_panel)
-        self.kernels.update(
-            self.matrix(self.layers[i, SOURCE], stride, panels_of(inputs), B), stride,
-            self.matrix(d_output, stride, panels, B), stride, &self.parameters[w], &self.first_moments[w],
-            &self.second_moments[w], w_panel, inputs, B, panels,
-            self.buffer(self.gradient, 0, panels * self.kernels.gradient_rows * PANEL), adam,
-        )
+        if self.clipped:
+            self.kernels.gradient(
+                source, stride, right, stride, self.buffer(self.whole_gradient, w, panels * w_panel), w_panel, inputs, B, panels,
+                scratch,
+            )
+        else:
+            self.kernels.update(
+                source, stride, right, stride, &self.parameters[w], &self.first_moments[w], &self.second_moments[w], w_panel,
+                inputs, B, panels, scratch, adam,
+            )
         return self._update_bias(i, first, last, adam, B)
 
     cdef int _update_bias(self, index_t i, index_t first, index_t last, const Adam* adam, index_t B) except -1 nogil:
@@ -69,8 +77,13 @@ cdef class Weights(Rows):
         return 0
 
     cdef int _adam(self, const float* gradient, index_t w, index_t rows, const Adam* adam) except -1 nogil:
-        """Adam on contiguous panel rows."""
+        """Adam on contiguous panel rows, or their gradient to the whole one."""
+        cdef index_t row
         self.weight(w, rows * PANEL)
+        if self.clipped:
+            for row in range(rows):
+                self._copy(gradient + row * PANEL, self.buffer(self.whole_gradient, w + row * PANEL, PANEL))
+            return 0
         self.kernels.adam(gradient, &self.parameters[w], &self.first_moments[w], &self.second_moments[w], rows, adam)
         return 0
 
@@ -122,45 +135,51 @@ cdef class Weights(Rows):
 
     cdef int _update_x_log_std(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_std of one panel of pixels (20), and Adam on it."""
-        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride
+        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride, rows = B * self.samples
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
+        cdef const float* inverses = NULL
+        if self._by_importance():
+            inverses = self.buffer(self.sample_inverses, 0, rows)
         self.kernels.x_log_std_gradient(
-            self.matrix(self.layers[self.top, D_OUTPUT] + panel * stride, stride, 1, B), B, self.weight(place, PANEL),
+            self.matrix(self.layers[self.top, D_OUTPUT] + panel * stride, stride, 1, rows), rows, inverses,
+            <float>(B if self._by_importance() else rows), self.weight(place, PANEL),
             smaller(PANEL, self.pixels - panel * PANEL), gradient,
         )
         return self._adam(gradient, place, 1, adam)
 
     cdef int _update_own(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """What the block that has this panel of outputs learns of its columns (20), (55), and Adam on it."""
-        cdef index_t b, place, stride = self.sample_stride
+        cdef index_t b, place, stride = self.sample_stride, rows = B * self.samples
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         cdef const float* parts
+        cdef const float* weights = self._rows_weights(rows)
         for b in range(self.blocks.shape[0]):
             if self.blocks[b, OWN] < 0 or not 0 <= panel - self.blocks[b, FIRST_PANEL] < self.blocks[b, PANELS]:
                 continue
             place, parts = self.blocks[b, OWN] + (panel - self.blocks[b, FIRST_PANEL]) * PANEL, self.matrix(
-                self.target + panel * stride, stride, 1, B
+                self.target + panel * stride, stride, 1, rows
             )
             if self.blocks[b, KIND] == COUNTED_COLUMNS:
-                self.kernels.dispersion_gradient(parts, B, self.weight(place, PANEL), gradient)
+                self.kernels.dispersion_gradient(parts, rows, weights, self.weight(place, PANEL), gradient)
             else:
-                self.kernels.own_gradient(parts, B, gradient)
+                self.kernels.own_gradient(parts, rows, weights, gradient)
             self._adam(gradient, place, 1, adam)
         return 0
 
     cdef int _update_x_log_dispersion(self, index_t panel, const Adam* adam, index_t B) except -1 nogil:
         """d_x_log_dispersion of one panel of columns (55), and Adam on it."""
-        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride
+        cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride, rows = B * self.samples
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         self.kernels.dispersion_gradient(
-            self.matrix(self.target + panel * stride, stride, 1, B), B, self.weight(place, PANEL), gradient
+            self.matrix(self.target + panel * stride, stride, 1, rows), rows, self._rows_weights(rows), self.weight(place, PANEL),
+            gradient,
         )
         return self._adam(gradient, place, 1, adam)
 
     # ---- the arrays of a call ----
 
-    cdef int _begin(self, int64_t[::1] counters, examples, log_likelihood, kl) except -1:
-        """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py."""
+    cdef int _begin(self, int64_t[::1] counters, examples, terms) except -1:
+        """Take the arrays of a call; `examples` are those of vaefast/engines/examples.py, `terms` those of credit.py or None."""
         images, self.order, self.keys, self.binarize, self.sparse, randomness, dropout, self.covariates = examples
         self.dropped_below, self.dropout_scale = dropout
         self.counters = counters
@@ -172,8 +191,8 @@ cdef class Weights(Rows):
         self.pixel_source.seed = self.latent_source.seed = randomness.seed
         self.pixel_source.step = self.latent_source.step = randomness.step
         self.pixel_source.purpose, self.latent_source.purpose = randomness.pixels, randomness.latents
-        if kl is not None:
-            self.log_likelihood, self.kl = log_likelihood, kl
+        if terms is not None:
+            self.log_likelihood, self.kl, self.ratio, self.floor = terms
         return 0
 
     cdef int _take_table(self, table) except -1:
