@@ -9,7 +9,7 @@ import numpy as np
 from vaefast.models.columns import blocks_of
 from vaefast.models.conditions import Conditioned
 from vaefast.models.count_rows import CountRows
-from vaefast.models.settings import LIKELIHOODS, ModelSettings
+from vaefast.models.settings import LIKELIHOODS, ModelSettings, ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,25 @@ BF16_CASES = [
     or case in COVARIATE_CASES[1::3]
     or case in BLOCK_CASES[::3]
 ]
+
+# Objectives, and models whose shape or likelihood matters to their kernels: layers of odd sizes, what is learned of each
+# column by every likelihood that learns it, counts, tables in blocks, covariates.
+OBJECTIVES = [
+    ObjectiveSettings(samples=3),
+    ObjectiveSettings("elbo", 2, "sampled"),
+    ObjectiveSettings("beta", 2, beta=0.3),
+    ObjectiveSettings("free-bits", 2, free_nats=0.02),
+    ObjectiveSettings("iwae", 4),
+    ObjectiveSettings("iwae", 1),
+    ObjectiveSettings("dreg", 3),
+]
+OBJECTIVE_NAMES = [
+    "tanh", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian tanh", "gaussian odd sizes",
+    "continuous-bernoulli odd sizes", "zero-inflated negative-binomial odd sizes", "many rows and 2 covariates",
+    "negative-binomial tanh and 11 covariates", "gaussian odd sizes with holes", "student-t odd sizes with holes",
+    "all kinds with holes", "wide kinds", "multinomial tanh",
+]  # fmt: skip
+OBJECTIVE_CASES = [case for case in CASES if case.name in OBJECTIVE_NAMES]
 
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {

@@ -7,7 +7,17 @@ import sys
 
 import numpy as np
 import pytest
-from cases import BF16_CASES, BLOCK_CASES, CASES, COUNT_CASES, COVARIATE_CASES, TOLERANCES, Case
+from cases import (
+    BF16_CASES,
+    BLOCK_CASES,
+    CASES,
+    COUNT_CASES,
+    COVARIATE_CASES,
+    OBJECTIVE_CASES,
+    OBJECTIVES,
+    TOLERANCES,
+    Case,
+)
 
 from vaefast import engines
 from vaefast.engines.contract import Pace, State
@@ -27,31 +37,7 @@ SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
 SOME += BLOCK_CASES[::3]
 SOME += [case for case in COVARIATE_CASES if not case.model.counts or case.sized]
-# Objectives, each with and without clipping, and models whose shape or likelihood matters to their kernels: tall tiles, layers
-# of odd sizes, what is learned of each column by every likelihood that learns it, counts, tables in blocks, covariates.
-OBJECTIVES = [
-    (ObjectiveSettings(samples=3), None),
-    (ObjectiveSettings("elbo", 2, "sampled"), 0.3),
-    (ObjectiveSettings("beta", 2, beta=0.3), None),
-    (ObjectiveSettings("free-bits", 2, free_nats=0.02), 0.3),
-    (ObjectiveSettings("iwae", 4), None),
-    (ObjectiveSettings("iwae", 1), 0.3),
-    (ObjectiveSettings("dreg", 3), None),
-    (ObjectiveSettings(), 0.3),
-]
-OBJECTIVE_CASES = [
-    case
-    for case in CASES
-    if case.name in (
-        "report", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian odd sizes",
-        "continuous-bernoulli tanh", "negative-binomial odd sizes", "zero-inflated negative-binomial many rows",
-        "multinomial tanh", "poisson odd sizes", "many rows and 2 covariates", "negative-binomial tanh and 11 covariates",
-        "gaussian odd sizes with holes", "student-t odd sizes with holes", "all kinds with holes", "wide kinds",
-    )
-]  # fmt: skip
-by_objective = pytest.mark.parametrize(
-    ("objective", "clip_norm"), OBJECTIVES, ids=[f"{o.name} {o.samples} {o.kl} {clip}" for o, clip in OBJECTIVES]
-)
+by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
 by_objective_case = pytest.mark.parametrize("case", OBJECTIVE_CASES, ids=lambda case: case.name)
 WIDE = Case(
     "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"
@@ -116,13 +102,12 @@ def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
 @needs_extension
 @by_objective
 @by_objective_case
-def test_every_objective_has_the_bits_of_the_numba_engine(case, objective, clip_norm, unit_of_numba, monkeypatch):
+def test_every_objective_has_the_bits_of_the_numba_engine(case, objective, unit_of_numba, monkeypatch):
     """By the kernels as they are released, and by those with bounds checks on other numbers of threads."""
-    changes = {"objective": objective, "clip_norm": clip_norm}
-    theirs = everything(engine_of("numba", case, **changes), case)
-    found = [everything(engine_of("cython", case, **changes), case)]
+    theirs = everything(engine_of("numba", case, objective=objective), case)
+    found = [everything(engine_of("cython", case, objective=objective), case)]
     monkeypatch.setenv("VAEFAST_CHECKED", "1")
-    found += [everything(engine_of("cython", case, threads, **changes), case) for threads in (1, 2, 3)]
+    found += [everything(engine_of("cython", case, threads, objective=objective), case) for threads in (1, 2, 3)]
     for ours in found:
         for got, expected in zip(ours, theirs, strict=True):
             assert np.array_equal(got, expected)
@@ -142,21 +127,33 @@ def test_a_weight_of_the_kl_for_each_step_has_the_bits_of_the_numba_engine(unit_
 
 
 @needs_extension
+@pytest.mark.parametrize("objective", [ObjectiveSettings(), ObjectiveSettings("dreg", 3)], ids=lambda o: o.name)
+@pytest.mark.parametrize("case", [CASES[6], CASES[8], CASES[18]], ids=lambda case: case.name)
+def test_clipped_gradients_have_the_bits_of_the_numba_engine(case, objective, unit_of_numba, monkeypatch):
+    changes = {"objective": objective, "clip_norm": 0.3}
+    theirs = everything(engine_of("numba", case, **changes), case)
+    found = [everything(engine_of("cython", case, **changes), case)]
+    monkeypatch.setenv("VAEFAST_CHECKED", "1")
+    found += [everything(engine_of("cython", case, threads, **changes), case) for threads in (1, 3)]
+    for ours in found:
+        for got, expected in zip(ours, theirs, strict=True):
+            assert np.array_equal(got, expected)
+
+
+@needs_extension
 @by_objective
 @pytest.mark.parametrize("case", [CASES[6], CASES[13], BLOCK_CASES[0]], ids=lambda case: case.name)
-def test_instruction_sets_with_a_fused_multiply_add_give_the_same_bits_of_every_objective(
-    case, objective, clip_norm, monkeypatch
-):
-    results = []
+def test_every_objective_has_the_same_bits_on_instruction_sets_with_a_fused_multiply_add(case, objective, monkeypatch):
+    fused = []
     for name in units():
         monkeypatch.setenv("VAEFAST_VECTOR_UNIT", name)
-        found = everything(engine_of("cython", case, objective=objective, clip_norm=clip_norm), case)
-        if name == "base" and results:
-            assert np.allclose(found[3], results[0][3], rtol=0, atol=TOLERANCES["example_nats"])
-        else:
-            results.append(found)
-    for other in results[1:]:
-        for got, expected in zip(results[0], other, strict=True):
+        found = everything(engine_of("cython", case, objective=objective, clip_norm=0.3), case)
+        if name != "base":
+            fused.append(found)
+        elif fused:
+            assert np.allclose(found[3], fused[0][3], rtol=0, atol=TOLERANCES["example_nats"])
+    for other in fused[1:]:
+        for got, expected in zip(fused[0], other, strict=True):
             assert np.array_equal(got, expected)
 
 

@@ -7,7 +7,7 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import CASES, TOLERANCES
+from cases import CASES, OBJECTIVE_CASES, OBJECTIVES, TOLERANCES
 
 from vaefast import engines
 from vaefast.engines import objectives, reference
@@ -20,24 +20,8 @@ from vaefast.models.noise import Purpose
 from vaefast.models.settings import AdamSettings, ModelSettings, ObjectiveSettings, TrainingSettings
 from vaefast.training.schedules import pace
 
-OBJECTIVES = [
-    ObjectiveSettings(samples=3),
-    ObjectiveSettings("elbo", 2, "sampled"),
-    ObjectiveSettings("beta", 2, beta=0.3),
-    ObjectiveSettings("free-bits", 2, free_nats=0.02),
-    ObjectiveSettings("iwae", 4),
-    ObjectiveSettings("iwae", 1),
-    ObjectiveSettings("dreg", 3),
-]
-NAMES = [
-    "tanh", "odd sizes", "dense floats", "batch of one", "no hidden layer", "many rows", "gaussian tanh", "gaussian odd sizes",
-    "continuous-bernoulli odd sizes", "zero-inflated negative-binomial odd sizes", "many rows and 2 covariates",
-    "negative-binomial tanh and 11 covariates", "gaussian odd sizes with holes", "student-t odd sizes with holes",
-    "all kinds with holes",
-]  # fmt: skip
-SOME_CASES = [case for case in CASES if case.name in NAMES]
 by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
-by_case = pytest.mark.parametrize("case", SOME_CASES, ids=lambda case: case.name)
+by_case = pytest.mark.parametrize("case", OBJECTIVE_CASES, ids=lambda case: case.name)
 
 
 def able(name: str, objective: ObjectiveSettings) -> bool:
