@@ -37,8 +37,9 @@ SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
 SOME += BLOCK_CASES[::3]
 SOME += [case for case in COVARIATE_CASES if not case.model.counts or case.sized]
+BF16_ODD = next(case for case in BF16_CASES if case.name.endswith(" odd sizes"))
 by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
-by_objective_case = pytest.mark.parametrize("case", OBJECTIVE_CASES, ids=lambda case: case.name)
+by_objective_case = pytest.mark.parametrize("case", [*OBJECTIVE_CASES, BF16_ODD], ids=lambda case: case.name)
 WIDE = Case(
     "wide counts", ModelSettings(70_000, (4,), 2, likelihood="negative-binomial", encoder_input="log1p"), 4, 7, 1e-4, "none"
 )
@@ -128,7 +129,7 @@ def test_a_weight_of_the_kl_for_each_step_has_the_bits_of_the_numba_engine(unit_
 
 @needs_extension
 @pytest.mark.parametrize("objective", [ObjectiveSettings(), ObjectiveSettings("dreg", 3)], ids=lambda o: o.name)
-@pytest.mark.parametrize("case", [CASES[6], CASES[8], CASES[18]], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [CASES[6], CASES[8], CASES[18], BF16_ODD], ids=lambda case: case.name)
 def test_clipped_gradients_have_the_bits_of_the_numba_engine(case, objective, unit_of_numba, monkeypatch):
     changes = {"objective": objective, "clip_norm": 0.3}
     theirs = everything(engine_of("numba", case, **changes), case)
