@@ -344,6 +344,31 @@ def test_a_sheet_keeps_its_spelling(capfd):
     assert result[2] == f'{filled["species"]};{bill};{int(filled["flipper"])};2;FALSCH;"{filled["sex"]}";;\r\n'
 
 
+def test_cells_of_several_lines_are_cells(capfd):
+    rows = [
+        f'{at};"{"Oslo" if at % 2 else "Rome"}";"said {at % 3},\nand ""more"""\n'.replace("3;", ";", 1) for at in range(40)
+    ]
+    Path("x.csv").write_text('"size\n(cm)";town;note\n' + "".join(rows))
+    assert train(data="x.csv")[0] == 0
+    vae = load("run")
+    assert [*vae.feature_names_in_] == ["size\n(cm)", "town", "note"]
+    assert vae._inputs.schema.columns[2].levels == tuple(f'said {at},\nand "more"' for at in range(3))
+    assert called(impute.main, capfd, "run", "--data", "x.csv", "--out", "y.csv", "--samples", "20")[0] == 0
+    before, after = (pd.read_csv(name, sep=";") for name in ("x.csv", "y.csv"))
+    assert after.drop(columns=after.columns[0]).equals(before.drop(columns=before.columns[0]))
+    known = before.iloc[:, 0].notna()
+    assert (~known).sum() == 1
+    assert after.iloc[:, 0].notna().all()
+    assert after.iloc[:, 0][known].equals(before.iloc[:, 0][known].astype(after.iloc[:, 0].dtype))
+    # A message counts lines as an editor does.
+    Path("x.csv").write_text(Path("x.csv").read_text() + 'far;"Oslo";"said 1,\nand ""more"""\n')
+    code, _, err = train(data="x.csv", out="other")
+    assert (code, "line 83, column 1" in err) == (3, True)
+    Path("x.csv").write_text('a,b\n1,"x\n' + "".join(f"{at},y\n" for at in range(200)))
+    code, _, err = train(data="x.csv", out="other")
+    assert (code, "line 2 has an unmatched quote: close it, or remove it" in err) == (3, True)
+
+
 def test_figures_are_drawn(capfd):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     from vaefast import train as command
@@ -440,6 +465,28 @@ def test_names_with_quotes_and_tickets_that_are_mostly_numbers_are_text():
     assert code == 0
     assert "the first column, PassengerId, counts the rows: left out" in err
     assert "'Name' (text that is different in nearly every row), 'Ticket' (text that is different in nearly every row)" in err
+
+
+def test_columns_that_are_called_the_same(capfd):
+    lines = "".join(f"{at % 7}.5,{at % 3},{'yes' if at % 2 else 'no'}\n" for at in range(40))
+    Path("x.csv").write_text("a,a,said\n" + lines)
+    code, out, err = train(data="x.csv")
+    assert (code, out, err) == (3, "", "vaefast: x.csv: two columns are called 'a': give each a name of its own\n")
+    Path("x.csv").write_text("a,a,b\n" + lines.replace("yes", "1").replace("no", "0"))
+    assert train(data="x.csv")[0] == 0
+    assert load("run").likelihood_ == "gaussian"
+    assert train("--likelihood", "mixed", data="x.csv", out="other")[0] == 3
+
+
+def test_columns_without_name_and_values_are_left_out(capfd):
+    table = written().assign(x=None, y=None)
+    Path("x.csv").write_text(table.to_csv(index=False).replace(",x,y\n", ",,\n", 1))
+    code, _, err = train(data="x.csv")
+    assert (code, "x.csv: 2 columns without a name and without values: left out" in err) == (0, True)
+    assert [*load("run").feature_names_in_] == [*TABLE.columns]
+    assert called(impute.main, capfd, "run", "--data", "x.csv", "--out", "y.csv", "--samples", "20")[0] == 0
+    assert Path("y.csv").read_text().splitlines()[0].endswith(",note,,")
+    assert called(transform.main, capfd, "run", "--data", "x.csv", "--out", "z.npy")[0] == 0
 
 
 def test_pictures_and_sparse_tables_are_not_of_kinds():

@@ -19,12 +19,39 @@ LONGEST_LINE = 1 << 26
 # How many lines, and how many characters of long lines, serve to find the separator.
 SNIFFED = 20
 MOST_SNIFFED = 1 << 20
+# Lines over which one quoted field may go.
+MOST_JOINED = 100
 # What a comment before the rows begins with.
 COMMENT = "#"
 # What NumPy's reader takes for a missing value.
 NAN = "nan"
 # A comma between digits. Other commas of such a line are part of text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
+
+
+def records(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """Numbers of lines, from 1, and lines; those over which a quoted field goes on are one, with the first number."""
+    number, held = 1, list[str]()
+    for line in lines:
+        if not held and (line.count(QUOTE) % 2 == 0 or not _opens_a_field(line)):
+            yield number, line
+            number += 1
+            continue
+        held.append(line)
+        if len(held) > 1 and line.count(QUOTE) % 2:
+            yield number, "".join(held)
+            number, held = number + len(held), []
+        elif len(held) > MOST_JOINED or sum(map(len, held)) > LONGEST_LINE:
+            # Its quote is not closed, which the reader of its row refuses.
+            yield from enumerate(held, number)
+            number, held = number + len(held), []
+    yield from enumerate(held, number)
+
+
+def _opens_a_field(line: str) -> bool:
+    """Whether the last quote of a line with an odd number of them begins a field: the mark of an inch is none."""
+    before = line[: line.rindex(QUOTE)].rstrip(" ")
+    return not before or before[-1] in ",;\t|" or line[: line.rindex(QUOTE)].endswith(" ")
 
 
 class Lines:
@@ -49,7 +76,7 @@ class Lines:
         self.missing = frozenset[str]()  # what a field may say for NaN, in lower case: other than NumPy's reader knows
         self.texts = frozenset[int]()  # columns whose fields stay as they are
         self._most = float("inf")  # rows that this machine can hold
-        self._stored = self._not_blank(iter(partial(text.readline, LONGEST_LINE), ""))
+        self._stored = self._not_blank(records(iter(partial(text.readline, LONGEST_LINE), "")))
         self._pending = self._first_lines()
         own = EXCEL_SEPARATOR.fullmatch(self._pending[0][1]) if self._pending else None
         if own:
@@ -138,8 +165,8 @@ class Lines:
         quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields)
         return (separator or " ").join(quoted if QUOTE in line else fields) + "\n"
 
-    def _not_blank(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-        for number, line in enumerate(lines, 1):
+    def _not_blank(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        for number, line in lines:
             if not line.isspace():
                 yield number, line
 
@@ -159,6 +186,7 @@ class Lines:
 
     def _tidied(self, line: str) -> str:
         """A line with quotes in the form that NumPy reads: no field spans two lines, and no space precedes a quote."""
+        line = line.rstrip("\r\n").replace("\n", " ") + "\n"
         if line.count(QUOTE) % 2:
             raise DataError(f"{self.origin}: {self.places.row(self.row)} has an unmatched quote: close it, or remove it")
         separator = self.dialect.separator

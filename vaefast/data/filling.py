@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vaefast.data.arrow import opened as opened_arrow
 from vaefast.data.arrowkinds import filled_column
 from vaefast.data.csvfields import QUOTE
+from vaefast.data.csvlines import records
 from vaefast.data.csvtable import lines_of
 from vaefast.data.h5ad import chosen_matrix
 from vaefast.data.h5sparse import changed
@@ -117,7 +118,7 @@ def _text(path: Path, columns: Sequence[Filling]) -> bytes:
     encoding = _encoding(encoding, raw[:3])
     content = io.TextIOWrapper(io.BytesIO(raw), encoding=encoding, errors="surrogateescape", newline="")
     result = io.StringIO(newline="")
-    for number, line in enumerate(content, 1):
+    for number, line in records(iter(content)):
         row = rows.get(number)
         if row is None:
             result.write(line)

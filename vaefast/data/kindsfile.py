@@ -109,7 +109,19 @@ def _read(
             _check_text(table, at, field, decimal, origin)
     found = [of_texts((names[at] if names else "") or given, columns[at], _cell_of(table, at), origin, at)
              for given, at in zip(told, told_at, strict=True)]  # fmt: skip
-    return without_index(replace(table, told=tuple(found)), origin, lacks_a_name, chosen | ({0} & (as_text | categories)))
+    table = without_index(replace(table, told=tuple(found)), origin, lacks_a_name, chosen | ({0} & (as_text | categories)))
+    return _without_nothing(table)
+
+
+def _without_nothing(table: Table) -> Table:
+    """The table without its columns that have neither a name nor a value, as spreadsheets leave them behind the others."""
+    assert table.fields is not None
+    empty = [
+        at for at, field in enumerate(table.fields.columns) if table.names and not table.names[at] and field.missing.all()
+    ]
+    one = len(empty) == 1
+    note = f"{len(empty)} column{'' if one else 's'} without a name and without values: left out" if empty else ""
+    return table.without(empty).noted(note)
 
 
 def _cell_of(table: Table, at: int) -> Callable[[int], str]:

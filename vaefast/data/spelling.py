@@ -40,7 +40,7 @@ class Spelling:
         if isinstance(value, (int, float)):
             return repr(value).replace(".", decimal)
         text = str(value)
-        breaks = QUOTE in text or (separator or " ") in text or text != text.strip()
+        breaks = QUOTE in text or (separator or " ") in text or "\n" in text or text != text.strip()
         return QUOTE + text.replace(QUOTE, 2 * QUOTE) + QUOTE if self._quoted or breaks else text
 
     def _truth(self, value: bool) -> str:

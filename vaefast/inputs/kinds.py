@@ -18,7 +18,7 @@ from vaefast.data.wording import shortened, shown
 from vaefast.errors import DataError, SettingsError
 from vaefast.models.columns import KINDS
 from vaefast.models.count_rows import CountRows
-from vaefast.models.fields import LABELS, Field, Fields
+from vaefast.models.fields import LABELS, UNUSABLE, Field, Fields
 from vaefast.tables import checking
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.choosing import Found
@@ -90,8 +90,28 @@ def find(
         )
     if fields is None and (likelihood == "mixed" or asked):
         fields = named_columns(X, names, called)
+    if fields is not None and _has_twice(fields, likelihood == "auto" and not asked, called):
+        fields = None
     types = _by_column(asked, fields, at) if asked and fields is not None else None
     return choosing.find(X if fields is None else fields, likelihood, scaling, types, rows, called)
+
+
+def _has_twice(fields: Fields, may_be_numbers: bool, called: str) -> bool:
+    """Whether two columns have the same name, so that they are taken as numbers.
+
+    Raises
+    ------
+    DataError
+        They do, and are not all numbers, or are not to be taken so.
+    """
+    names = [field.name for field in fields.columns]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is None:
+        return False
+    if may_be_numbers and not any(field.family in (LABELS, UNUSABLE) for field in fields.columns):
+        return True
+    called_so = f"are called {shown(repr(twice))}" if twice else "have no name"
+    raise DataError(f"{called}: two columns {called_so}: give each a name of its own")
 
 
 def named_columns(X: NDArray[Any], names: Sequence[str], called: str) -> Fields:
