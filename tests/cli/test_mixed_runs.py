@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests import mpi
 from tests.faults import runs
 from vaefast import VAE, engines, evaluate, impute, load, transform
 from vaefast.data.split import split_rows
@@ -251,6 +252,17 @@ def test_a_run_starts_from_another_whatever_the_order_of_the_columns():
     assert np.array_equal(first.parameters, run.parameters)
     code, _, err = train("--start-from", "first", "--likelihood", "gaussian", out="other")
     assert (code, "has likelihood mixed, but this run gaussian" in err) == (2, True)
+
+
+@mpi.with_mpi
+def test_two_ranks_train_on_such_a_table():
+    flags = ("--data", "birds.csv", *SETTINGS, "--engine", "numba", "--out", "together")
+    code, _, err = mpi.train(2, *flags)
+    assert code == 0, err
+    assert train(engine="numba")[0] == 0
+    alone, together = load("run"), load("together")
+    assert together.column_types_ == alone.column_types_
+    assert np.allclose(alone._network.state.parameters, together._network.state.parameters, atol=1e-4)
 
 
 # --- What is made of a run
