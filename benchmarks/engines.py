@@ -12,21 +12,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaefast import engines
 from vaefast.data import load
 from vaefast.engines.contract import State
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import Layout
-from vaefast.models.settings import ModelSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 
 NAMES = ("numba", "cython")
 
 
-def rounds(batch_size: int, threads: int, count: int, data_dir: Path | None) -> list[list[float]]:
+def rounds(training: TrainingSettings, threads: int, count: int, values: NDArray[np.uint8]) -> list[list[float]]:
     """Seconds of an epoch of each engine, in each round."""
-    model, training = ModelSettings(), TrainingSettings(batch_size=batch_size)
-    values = load("mnist", data_dir).train.values
+    model = ModelSettings()
     start = State.initial(initial_parameters(Layout(model), "glorot", 0))
     teams = []
     for name in NAMES:
@@ -54,11 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[200, 20])
+    parser.add_argument("--images", type=int, help="of an epoch (default all)")
+    parser.add_argument("--objective", default="elbo")
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--clip-norm", type=float)
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
+    values = load("mnist", options.data_dir).train.values[: options.images]
+    objective = ObjectiveSettings(options.objective, options.samples)
     for batch_size in options.batch_sizes:
+        training = TrainingSettings(batch_size=batch_size, objective=objective, clip_norm=options.clip_norm)
         for threads in (1, 2):
-            seconds = rounds(batch_size, threads, options.rounds, options.data_dir)
+            seconds = rounds(training, threads, options.rounds, values)
             numba, cython = (statistics.median(taken[i] for taken in seconds) for i in range(2))
             ratio = statistics.median(taken[1] / taken[0] for taken in seconds)
             print(f"batch {batch_size}, {threads} threads: numba {numba:.3f} s, cython {cython:.3f} s, {ratio:.3f} times")

@@ -92,9 +92,10 @@ def _best(needed: Collection[str]) -> str:
     """What `auto` stands for: the engine whose run ends first, short or long.
 
     Cython wherever its extension was built, whatever the length: an epoch takes as long as Numba's, in paired rounds of MNIST
-    on two cores of an Intel Xeon 1.00 and 0.99 of it at batch 200 and 0.99 and 0.99 at batch 20 (one thread, two), so no run
-    is long enough for Numba to earn back its start, of 15 s with cold kernels and 1.5 s with warm ones. Both give the same
-    bits. A GPU is taken only by name: its last bits are others, it has not been timed against them, and it may be in use.
+    on two cores of an Intel Xeon 1.00 and 0.99 of it at batch 200 and 0.99 and 0.99 at batch 20 (one thread, two), and with
+    several samples and with clipping no longer (docs/performance.md). So no run is long enough for Numba to earn back its
+    start, of 15 s with cold kernels and 1.5 s with warm ones. Both give the same bits. A GPU is taken only by name: its last
+    bits are others, it has not been timed against them, and it may be in use.
     """
     if "precision tf32" in needed:
         raise EngineUnavailable("precision tf32 is for a GPU's tensor cores: choose engine cuda")
