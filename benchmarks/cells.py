@@ -61,7 +61,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "batch and dropout": {**PLAIN, "use_batch_norm": "both", "dropout_rate": 0.1},
     "layer and dropout": {**PLAIN, "use_layer_norm": "both", "dropout_rate": 0.1},
 }
-ALIKE: dict[str, Any] = {"hidden_layer_sizes": (128,), "batch_size": 128, "learning_rate": 1e-3}
+ALIKE: dict[str, Any] = {"hidden_layer_sizes": (128,), "batch_size": 128, "learning_rate": 1e-3, "input_dropout": 0.0}
 # The share of inputs that Liang et al. (2018) drop, who have no other regularisation; and others beside it.
 DROPPED, SHARES = 0.5, (0.0, 0.1, 0.3, 0.5)
 
@@ -176,11 +176,11 @@ def trainings(cells: Cells, options: argparse.Namespace, seed: int, folder: Path
         for share in SHARES:
             yield (
                 f"vaefast, {share:.0%} of inputs dropped",
-                ours(cells, options, seed, **ALIKE, epochs=epochs, input_dropout=share),
+                ours(cells, options, seed, **{**ALIKE, "input_dropout": share}, epochs=epochs),
             )
         return
     yield "vaefast, like for like", ours(cells, options, seed, **ALIKE, epochs=epochs)
-    yield "vaefast, input dropout", ours(cells, options, seed, **ALIKE, epochs=epochs, input_dropout=DROPPED)
+    yield "vaefast, input dropout", ours(cells, options, seed, **{**ALIKE, "input_dropout": DROPPED}, epochs=epochs)
     yield "vaefast, early stopping", ours(cells, options, seed, **ALIKE, epochs=epochs, early_stopping=True)
     yield "vaefast, defaults", ours(cells, options, seed)
 

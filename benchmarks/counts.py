@@ -92,6 +92,7 @@ class Ours:
         self.vae = VAE(
             options.latent, hidden_layer_sizes=(options.hidden,), likelihood="negative-binomial", learning_rate=1e-3, epochs=1,
             batch_size=options.batch_size, n_jobs=options.threads, random_state=0, zero_inflation=options.zero_inflation,
+            input_dropout=0.0,
         )  # fmt: skip
         self.vae.fit(table)
         rows = CountRows.of(table)

@@ -32,7 +32,7 @@ def main() -> None:
     epochs = settings["epochs"] if settings["likelihood"] == "multinomial" else 1
     vae = VAE(
         settings["latent"], hidden_layer_sizes=(settings["hidden"],), epochs=epochs, batch_size=settings["batch_size"],
-        n_jobs=settings["threads"], random_state=0, **MODELS[settings["likelihood"]],
+        n_jobs=settings["threads"], random_state=0, input_dropout=0.0, **MODELS[settings["likelihood"]],
     )  # fmt: skip
     start = time.process_time()
     vae.fit(table)

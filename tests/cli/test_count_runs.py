@@ -62,6 +62,19 @@ def test_both_doors_train_the_same_bits(counts, name, flags, parameters):
     assert [line["train_elbo"] for line in lines] == vae.history_["train_elbo"]
 
 
+@pytest.mark.parametrize(("flag", "share"), [((), 0.5), (("--input-dropout", "auto"), 0.5), (("--input-dropout", "0"), 0.0)])
+def test_wide_counts_are_trained_with_dropout_by_both_doors(tmp_path, monkeypatch, flag, share):
+    monkeypatch.chdir(tmp_path)
+    table = sparse.csr_array(np.random.default_rng(0).poisson(0.1, (60, 500)))
+    sparse.save_npz("cells.npz", table)
+    trained("--data", "cells.npz", *flag, "--out", "run")
+    given = {"input_dropout": share} if flag else {}
+    vae = VAE(3, hidden_layer_sizes=(12,), epochs=3, random_state=5, n_jobs=1, **given).fit(table)
+    loaded = vaefast.load("run")
+    assert loaded.input_dropout == share
+    assert np.array_equal(loaded._network.state.parameters, vae._network.state.parameters)
+
+
 def test_a_run_of_an_older_version_says_why_it_draws_no_rows(counts):
     trained("--data", "cells.npz", "--out", "run")
     vae = vaefast.load("run")
@@ -212,3 +225,11 @@ def test_an_x_of_logarithms_is_said_to_have_counts_beside_it(counts):
     assert "likelihood gaussian" in out
     _, err = trained("--data", "cells.npz", "--layer", "umi", "--out", "other", code=3)
     assert "cells.npz is no .h5ad file, and so has no layer 'umi': leave out --layer" in err
+
+
+@pytest.mark.parametrize("likelihood", ["negative-binomial", "poisson", "multinomial"])
+def test_pictures_are_no_counts(tmp_path, monkeypatch, likelihood):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = runs.command("--data", "digits", "--likelihood", likelihood, "--epochs", "1", "--out", "run")
+    message = f"vaefast: likelihood {likelihood} is for tables, and digits holds pictures: choose another likelihood\n"
+    assert (code, out, err) == (2, "", message)

@@ -406,3 +406,11 @@ def test_nothing_is_written_before_the_data_are_known_to_be_good(text, flags, wo
     assert words in err
     assert "internal error" not in err
     assert not Path("run").exists()
+
+
+def test_the_locations_of_a_student_t_on_pictures_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ("--data", "digits", "--likelihood", "student-t", "--epochs", "1", "--hidden", "8", "--latent", "2")
+    code, _, err = runs.command(*flags, "--engine", "cython", "--out", "run")
+    assert code == 0, err
+    assert Path("run/figures/reconstructions.png").is_file()

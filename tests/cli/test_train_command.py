@@ -61,7 +61,7 @@ FLAGS = {
     "--binarize", "--batch-size", "--epochs", "--learning-rate", "--beta1", "--beta2", "--epsilon", "--clip-norm", "--seed",
     "--learning-rate-schedule", "--learning-rate-steps", "--final-learning-rate",
     "--label", "--all-columns", "--color", "--scaling", "--test-fraction", "--encoder-input", "--zero-inflation",
-    "--input-dropout", "--layer", "--covariates", "--encode-covariates", "--size-factors", "--missing", "--missing-indicator",
+    "--input-dropout", "--layer", "--covariates", "--encode-covariates", "--size-factors", "--missing", "--missing-indicator", "--column-types",
     "--initial-second-moments", "--validation", "--patience", "--min-improvement",
     "--distributed", "--deterministic-reduction",
     "--threads", "--out", "--checkpoint-every", "--resume", "--start-from", "--tensorboard", "--debug", "--version",

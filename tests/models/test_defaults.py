@@ -12,7 +12,7 @@ from sklearn.base import clone
 from tests.faults import runs
 from vaefast import VAE, load, train
 from vaefast.cli import options
-from vaefast.models.defaults import Length, usual_length
+from vaefast.models.defaults import Length, usual_input_dropout, usual_length
 
 QUICK = ("--hidden", "6", "--latent", "2", "--engine", "reference", "--threads", "1")
 
@@ -21,6 +21,21 @@ QUICK = ("--hidden", "6", "--latent", "2", "--engine", "reference", "--threads",
 @pytest.mark.parametrize("binarize", ["dynamic", "threshold", "none"])
 def test_data_of_the_size_of_mnist_have_the_values_of_the_report(rows, binarize):
     assert usual_length(rows, binarize) == (200, 30)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "columns", "share"),
+    [
+        ("negative-binomial", 499, 0.0),
+        ("negative-binomial", 500, 0.5),
+        ("poisson", 20_000, 0.5),
+        ("multinomial", 500, 0.5),
+        ("gaussian", 20_000, 0.0),
+        ("bernoulli", 784, 0.0),
+    ],
+)
+def test_the_encoder_misses_half_of_the_entries_of_wide_counts(likelihood, columns, share):
+    assert usual_input_dropout(likelihood, columns) == share
 
 
 @pytest.mark.parametrize(
@@ -74,14 +89,15 @@ def test_auto_is_the_same_as_no_wish(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     wishes = {
         "flags": "",
-        "file": 'epochs = "auto"\nbatch-size = "auto"\nlearning_rate = "auto"',
+        "file": 'epochs = "auto"\nbatch-size = "auto"\nlearning_rate = "auto"\ninput-dropout = "auto"',
         "flags over file": "epochs = 3",
     }
     (tmp_path / "mine.toml").write_text(wishes[source] + "\n")
-    flags = () if source == "file" else ("--epochs", "auto", "--batch-size", "auto", "--learning-rate", "auto")
+    wished = ("--epochs", "--batch-size", "--learning-rate", "--input-dropout")
+    flags = () if source == "file" else [part for flag in wished for part in (flag, "auto")]
     found = options.parse(["--config", "mine.toml", *flags])
     assert found == options.parse([])
-    assert found.automatic == {"epochs", "batch_size", "learning_rate"}
+    assert found.automatic == {"epochs", "batch_size", "learning_rate", "input_dropout"}
 
 
 def test_what_is_given_is_kept_and_said(tmp_path, monkeypatch):

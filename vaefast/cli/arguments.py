@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
 from vaefast.models.columns import KINDS
-from vaefast.models.defaults import WIDEST_AT_FULL_RATE
+from vaefast.models.defaults import DROPPED_OF_COUNTS, WIDE_COUNTS, WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
     AUTO,
@@ -110,8 +110,9 @@ def _add_model(add: Add) -> None:
         "other counts)")  # fmt: skip
     add("--encode-covariates", action="store_true", help="the encoder, too, sees the --covariates")
     add("--missing-indicator", action="store_true", help="the encoder also sees which values of a row are missing")
-    add("--input-dropout", metavar="P", type=float, help="for counts: probability that the encoder misses an entry of a row "
-        f"in a step of training; 0.5 is usual for clicks (default: {training.input_dropout:g})")  # fmt: skip
+    add("--input-dropout", metavar="P", type=_number_or_auto, help="for counts: probability that the encoder misses an entry "
+        f"of a row in a step of training (default: auto, which is {DROPPED_OF_COUNTS:g} for {WIDE_COUNTS} columns or more, "
+        "else 0)")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, help=f"activation function of the hidden layers (default: {model.activation})")
     add("--init", choices=INITIALIZATIONS, help=f"initialisation of the weights (default: {training.initialization})")
 

@@ -15,7 +15,14 @@ from typing import Any
 from vaefast.cli.arguments import build_parser
 from vaefast.cli.parser import ABSENT, Parser, meant
 from vaefast.errors import SettingsError
-from vaefast.models.defaults import usual_binarization, usual_encoder_input, usual_learning_rate, usual_length, usual_samples
+from vaefast.models.defaults import (
+    usual_binarization,
+    usual_encoder_input,
+    usual_input_dropout,
+    usual_learning_rate,
+    usual_length,
+    usual_samples,
+)
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import (
     AUTO,
@@ -32,7 +39,7 @@ from vaefast.models.settings import (
 from vaefast.runs.checkpoint_policy import Schedule
 
 # Settings that depend on the data if they are not given, or given as `auto`.
-AUTOMATIC = ("batch_size", "epochs", "learning_rate")
+AUTOMATIC = ("batch_size", "epochs", "learning_rate", "input_dropout")
 # Bytes of a configuration file: far more than any needs, and still quick to read.
 LARGEST_CONFIG = 1 << 20
 
@@ -186,6 +193,8 @@ def suited(
         training = replace(training, batch_size=length.batch_size)
     if "epochs" in options.automatic:
         training = replace(training, epochs=length.epochs)
+    if "input_dropout" in options.automatic:
+        training = replace(training, input_dropout=usual_input_dropout(likelihood, columns))
     if "learning_rate" in options.automatic:
         training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
     seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input

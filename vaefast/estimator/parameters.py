@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from vaefast.engines.threads import granted_cores, thread_count
 from vaefast.errors import DataError, SettingsError, VaefastError
-from vaefast.models.defaults import usual_encoder_input, usual_learning_rate, usual_samples
+from vaefast.models.defaults import usual_encoder_input, usual_input_dropout, usual_learning_rate, usual_samples
 from vaefast.models.settings import (
     AdamSettings,
     ModelSettings,
@@ -51,11 +51,12 @@ def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, T
     )  # fmt: skip
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
     adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
+    dropped = usual_input_dropout(vae.likelihood_, columns) if vae.input_dropout == "auto" else real(vae.input_dropout)
     steps = _rate_steps(vae)
     schedule = RateSchedule(vae.learning_rate_schedule, steps, real(vae.final_learning_rate))
     training = TrainingSettings(
         vae.batch_size_, vae.epochs_, vae.binarize_, vae.init, vae.seed_, adam, _objective(vae), rate_schedule=schedule,
-        clip_norm=None if vae.clip_norm is None else real(vae.clip_norm), input_dropout=real(vae.input_dropout),
+        clip_norm=None if vae.clip_norm is None else real(vae.clip_norm), input_dropout=dropped,
         precision=vae.precision,
     )  # fmt: skip
     check_input_dropout(model.likelihood, training.input_dropout)

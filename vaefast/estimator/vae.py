@@ -110,9 +110,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     missing_indicator : bool, default=False
         Whether the encoder also sees which values of a row are missing: one more input for each feature, 1 where its value is
         missing. It helps where a value that is missing says something by that.
-    input_dropout : float, default=0.0
+    input_dropout : float or 'auto', default='auto'
         For counts: the probability that the encoder misses an entry of a row in a step of training. It sees those that are
-        left over 1 - input_dropout, and the likelihood sees all. 0.5 is usual for clicks (Liang et al., 2018).
+        left over 1 - input_dropout, and the likelihood sees all. `auto` is 0.5 for rows of 500 counts or
+        more, as in Liang et al. (2018), else 0.
     activation : {'relu', 'tanh'}, default='relu'
         Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
@@ -243,7 +244,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         encoder_input: str = "auto",
         encode_covariates: bool = False,
         missing_indicator: bool = False,
-        input_dropout: float = 0.0,
+        input_dropout: float | str = "auto",
         activation: str = "relu",
         scaling: str | None = "auto",
         binarize: str = "auto",

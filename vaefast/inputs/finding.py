@@ -34,6 +34,7 @@ from vaefast.inputs.source import NAMES, PICTURES, TABLE, TEST_FRACTION, Source
 from vaefast.inputs.told import ToldColumns
 from vaefast.models.count_rows import CountRows
 from vaefast.models.fields import Fields
+from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.counting import counted, looks_counted
 from vaefast.tables.mixed.schema import Schema
 
@@ -188,9 +189,11 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
         found = read_any(source.data, source.data_dir, how)
         if is_known and not isinstance(found, Numbers):
             found = _table_of_pictures(found)
-    if source.is_mixed and isinstance(found, (Rows, Dataset)):
+    wanted = "mixed" if source.is_mixed else source.likelihood
+    if wanted in ("mixed", *COUNT_LIKELIHOODS) and isinstance(found, (Rows, Dataset)):
         raise SettingsError(
-            f"likelihood mixed is for tables, and {shown(source.data or NAMES[0])} holds pictures: choose another likelihood"
+            f"likelihood {wanted} is for tables, and {shown(source.data or NAMES[0])} holds pictures: choose another "
+            "likelihood"
         )
     if isinstance(found, Table):
         return found if len(found.test) else _split(found, source.test_fraction)

@@ -42,12 +42,15 @@ def continuous_bernoulli_mean(a: Array) -> Array:
 def expectation(likelihood: str, outputs: Array, zero_inflation: bool = False) -> Array:
     """The mean of p(x | z) of each pixel: a probability, a mean, a mean grey level; of counts that of a row of size 1.
 
-    In the shape of the outputs, which with zero inflation are (N, 2 X), the zero_logits behind the logits: then (N, X).
+    In the shape of the outputs, but (N, X) where they are more: with zero inflation (N, 2 X), the zero_logits behind the
+    logits, and of a Student-t (N, 3 X).
     """
     if likelihood in COUNT_LIKELIHOODS:
         return mean_shares(outputs, zero_inflation)
     if likelihood == "bernoulli":
         return sigmoid(outputs)
+    if likelihood == "student-t":
+        return outputs[:, : outputs.shape[1] // 3]  # behind the locations come scales and degrees of freedom
     return outputs if likelihood == "gaussian" else continuous_bernoulli_mean(outputs)
 
 
