@@ -3,7 +3,8 @@
 Each peer lives in a process of its own and idles while another computes; they take turns, one epoch each, for several
 rounds. Ratios are taken within a round, where the machine was the same for all, and their median is what is printed. A round
 in which other programs took more than 2 % of the machine is done again. The machine's matrix-product rate is measured in every
-round too. All peers start from the same weights and must reach the same ELBO, or the comparison is void.
+round too. All peers start from the same weights and must reach the same ELBO, or the comparison is void. With `--precision
+bf16` vaefast and compiled PyTorch run in bfloat16, too, and ratios are those to vaefast in bfloat16.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import OtherPrograms, sgemm_rate, step_flop
-from benchmarks.peers import PEERS
+from benchmarks.peers import BF16_PEERS, PEERS
 from benchmarks.peers.process import Process
 from vaefast.data import load
 from vaefast.engines.threads import granted_cores
@@ -176,11 +177,14 @@ def _quiet_rounds(running: list[Peer], rounds: int, steps: int, threads: int) ->
 
 
 def _levels(values: np.ndarray, dense: bool) -> np.ndarray:
-    """float32 in [0, 1]; `dense` fills the black background with a grey that no two images share."""
+    """float32 in [0, 1]."""
+    return filled(values) if dense else values.astype(np.float32) / 255
+
+
+def filled(values: np.ndarray) -> np.ndarray:
+    """Bytes as float32 in [0, 1], the black background filled with a grey that no two images share."""
     x = values.astype(np.float32) / 255
-    if dense:
-        x = 0.1 + 0.8 * x + 0.1 * np.random.default_rng(0).random(x.shape, dtype=np.float32)
-    return x
+    return 0.1 + 0.8 * x + 0.1 * np.random.default_rng(0).random(x.shape, dtype=np.float32)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -224,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="default: all")
     parser.add_argument("--peer", action="append", choices=PEERS[1:], help="default: all, but autograd only at batch 200")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the peers and vaefast")
     parser.add_argument("--data-dir", type=Path)
@@ -235,7 +240,8 @@ def main() -> None:
     for name in options.scenario or SCENARIOS:
         scenario = SCENARIOS[name]
         peers = options.peer or [peer for peer in PEERS[1:] if scenario.with_slow_peers or peer not in SLOW_PEERS]
-        result = compare(scenario, ["ours", *peers], options.rounds, options.python, options.data_dir)
+        ours = ["ours"] if options.precision == "float32" else [*BF16_PEERS, "ours"]
+        result = compare(scenario, [*ours, *peers], options.rounds, options.python, options.data_dir)
         results.append(result)
         print(table(result), flush=True)
     if options.json:

@@ -19,7 +19,7 @@ from benchmarks.peers.process import Process
 from vaefast.engines.threads import thread_count
 from vaefast.runs.run_folder import cpu_name
 
-PEERS = ("ours", "PyTorch", "PyTorch compiled")
+PEERS = ("ours", "ours in bf16", "PyTorch", "PyTorch compiled")
 # Two runs of the estimator differ by their samples alone: by so many standard errors of the difference of two block means, the
 # error of an image being sqrt(1 / effective samples - 1 / samples) (delta method; its tails are heavier than a normal's).
 STANDARD_ERRORS = 6.0

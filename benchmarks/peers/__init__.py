@@ -30,6 +30,8 @@ import os
 from dataclasses import dataclass
 
 PEERS = ("ours", "torch_eager", "torch_compiled", "jax_scan", "autograd_report")
+# With the factors of products in bfloat16; the loss, the parameters and Adam are float32.
+BF16_PEERS = ("ours_bf16", "torch_compiled_bf16")
 # On one GPU; `python -m benchmarks.gpu` drives them. JAX takes a GPU by itself where its build has one.
 GPU_PEERS = ("torch_gpu_eager", "torch_gpu_graph", "torch_gpu_compiled", "jax_scan")
 BINARIZATIONS = ("dynamic", "none")

@@ -24,7 +24,7 @@ Scorer = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 TORCH_ROWS = 2500
 
 
-def ours(path: Path, threads: int) -> Scorer:
+def ours(path: Path, threads: int, precision: str = "float32") -> Scorer:
     """vaefast's Numba engine."""
     from vaefast.engines import create
     from vaefast.engines.contract import State
@@ -33,7 +33,7 @@ def ours(path: Path, threads: int) -> Scorer:
     from vaefast.models.settings import TrainingSettings
 
     saved = model_file.read(path)
-    engine = create("numba", saved.model, TrainingSettings(binarize="threshold"), threads)
+    engine = create("numba", saved.model, TrainingSettings(binarize="threshold", precision=precision), threads)
     engine.load_state(State.initial(saved.parameters))
 
     def score(images: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def pytorch(path: Path, threads: int, compiled: bool = False) -> Scorer:
 def main() -> None:
     """Score on demand until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("ours", "PyTorch", "PyTorch compiled"))
+    parser.add_argument("name", choices=("ours", "ours in bf16", "PyTorch", "PyTorch compiled"))
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--samples", type=int, required=True)
@@ -102,8 +102,8 @@ def main() -> None:
     from vaefast.data import load
 
     images = load("mnist", None).test.values
-    if options.name == "ours":
-        score = ours(options.model, options.threads)
+    if options.name.startswith("ours"):
+        score = ours(options.model, options.threads, "bf16" if options.name == "ours in bf16" else "float32")
     else:
         score = pytorch(options.model, options.threads, compiled=options.name == "PyTorch compiled")
     start = time.perf_counter()

@@ -25,10 +25,14 @@ def version() -> str:
 class Trainer:
     """See `benchmarks.peers`."""
 
+    precision = "float32"
+
     def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
         hidden = tuple(w.shape[1] for name, w in weights.items() if name.startswith("encoder.") and w.ndim == 2)
         model = ModelSettings(images.shape[1], hidden, len(weights["mean.bias"]), settings.activation)
-        training = TrainingSettings(batch_size=settings.batch_size, binarize=settings.binarize, seed=settings.seed)
+        training = TrainingSettings(
+            batch_size=settings.batch_size, binarize=settings.binarize, seed=settings.seed, precision=self.precision
+        )
         layout = Layout(model)
         self._engine = NumbaEngine(model, training, settings.threads)
         self._engine.load_state(State.initial(layout.flatten(weights, np.float32)))

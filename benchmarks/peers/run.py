@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_type_hints
 
-from benchmarks.peers import GPU_PEERS, PEERS, Settings, limit_threads
+from benchmarks.peers import BF16_PEERS, GPU_PEERS, PEERS, Settings, limit_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ def peak_rss_mb() -> float:
 
 def _parse() -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.peers.run", description="Train one peer in a process of its own.")
-    parser.add_argument("peer", choices=sorted({*PEERS, *GPU_PEERS}))
+    parser.add_argument("peer", choices=sorted({*PEERS, *BF16_PEERS, *GPU_PEERS}))
     parser.add_argument("--settings", type=Path, required=True, help="JSON: " + ", ".join(SETTINGS))
     parser.add_argument("--data", type=Path, required=True, help="npz: train_images, test_images, float32 in [0, 1]")
     parser.add_argument("--weights", type=Path, required=True, help="npz: the weights to start from")

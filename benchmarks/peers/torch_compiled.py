@@ -27,10 +27,17 @@ def version() -> str:
 
 
 def negative_elbo(
-    parameters: list[torch.Tensor], depth: int, activation: str, x: torch.Tensor, noise: torch.Tensor
+    parameters: list[torch.Tensor],
+    depth: int,
+    activation: str,
+    x: torch.Tensor,
+    noise: torch.Tensor,
+    products: torch.dtype | None,
 ) -> torch.Tensor:
     """-ELBO in nats, mean over the rows of x; elementwise, so that the compiler can fuse it."""
-    mean, log_std, std, logits = network(parameters, depth, activation, x, noise)
+    with torch.autocast("cpu", products, enabled=products is not None):
+        outputs = network(parameters, depth, activation, x, noise)
+    mean, log_std, std, logits = (output.float() for output in outputs)
     log_likelihood = x * logits - F.softplus(logits)
     kl = 0.5 * (std * std + mean * mean - 1 - 2 * log_std)
     return (kl.sum() - log_likelihood.sum()) / len(x)
@@ -38,6 +45,8 @@ def negative_elbo(
 
 class Trainer:
     """See the package."""
+
+    products: torch.dtype | None = None  # what the factors of the products are rounded to
 
     def __init__(self, images: np.ndarray, weights: dict[str, np.ndarray], settings: Settings) -> None:
         self.generator = configure(settings.threads, settings.seed)
@@ -96,7 +105,9 @@ class Trainer:
         x = images[rows]
         if self.binarize == "dynamic":
             x = (uniform < x).float()
-        gradients, loss = torch.func.grad_and_value(negative_elbo)(self.parameters, self.depth, self.activation, x, noise)
+        gradients, loss = torch.func.grad_and_value(negative_elbo)(
+            self.parameters, self.depth, self.activation, x, noise, self.products
+        )
         for parameter, m, v, gradient in zip(self.parameters, self.first_moments, self.second_moments, gradients, strict=True):
             m.lerp_(gradient, 1 - BETA1)
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
