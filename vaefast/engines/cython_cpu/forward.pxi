@@ -174,13 +174,14 @@ cdef class Forward(Rounded):
         else:
             for half in range(HALVES):
                 self._place_pixels(0, rows, half)
-                self._likelihood_rows(1.0, begin, 0, rows, half)
+                self._likelihood_rows(0.0, begin, 0, rows, half)
         return 0
 
     cdef int _likelihood_rows(self, float scale, index_t begin, index_t first, index_t last, index_t half) except -1 nogil:
         """log p(x | z) of half of the pixels in nats of rows first to last - 1 of the decoder, whose outputs become their gradients.
 
-        begin is the number of row 0 in the call; scale is what log p(x | z) counts for in the loss.
+        begin is the number of row 0 in the call; scale is what log p(x | z) counts for in the loss, 0 where no
+        gradient is wanted.
         """
         cdef index_t b = self._half_begin(self.top, half), e = self._half_end(self.top, half), rows = last - first, r
         cdef index_t stride = self.sample_stride, shift = first * PANEL, own = half * stride + shift

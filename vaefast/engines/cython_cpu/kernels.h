@@ -158,8 +158,8 @@ typedef struct {
     /* d_mean (11) or d_log_std (12) where the KL is in closed form; (35) where it is that of the samples. */
     void (*closed_gradient)(const LatentPanel *panel);
     void (*weighted_gradient)(const LatentPanel *panel);
-    /* log p(x | z) of rows of pixel panels begin to end - 1, nats; their logits become gradients. linear and product are
-     * (rows, 16). */
+    /* log p(x | z) of rows of pixel panels begin to end - 1, nats; their logits become gradients, but where scale is 0,
+     * as nobody wants them. linear and product are (rows, 16). */
     void (*bernoulli)(float *logits, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,
                       float scale, float *linear, float *product, double *log_likelihood);
     void (*gaussian)(float *means, const float *x, index_t stride, index_t rows, index_t begin, index_t end, index_t pixels,

@@ -22,8 +22,8 @@ static void add_lanes(const float *linear, index_t rows, double *log_likelihood)
     }
 }
 
-static void bernoulli_panel(float *restrict a, const float *restrict x, index_t size, float *restrict linear,
-                            float *restrict product, float scale) {
+INLINE void bernoulli_panel_of(const int gradient, float *restrict a, const float *restrict x, index_t size,
+                               float *restrict linear, float *restrict product, float scale) {
     for (index_t j = 0; j < size; j++) {
         float logit = a[j];
         float e = exp_of_negative(-__builtin_fabsf(logit));
@@ -31,10 +31,18 @@ static void bernoulli_panel(float *restrict a, const float *restrict x, index_t 
         float positive = logit < 0.0f ? 0.0f : logit;
         linear[j] += fused(x[j], logit, -positive);
         product[j] *= factor;
+        if (!gradient) continue;
         float sigmoid = (logit < 0.0f ? e : 1.0f) / factor;
         /* log p(x | z) = sum(x * a - softplus(a)) (3) */
         a[j] = (sigmoid - x[j]) * scale; /* d_logits (7), in place */
     }
+}
+
+static void bernoulli_panel(float *a, const float *x, index_t size, float *linear, float *product, float scale) {
+    if (scale == 0.0f)
+        bernoulli_panel_of(0, a, x, size, linear, product, scale);
+    else
+        bernoulli_panel_of(1, a, x, size, linear, product, scale);
 }
 
 /* softplus(a) = max(a, 0) + log(1 + exp(-|a|)). The factors are multiplied over up to 64 panels, then over eight lanes in
