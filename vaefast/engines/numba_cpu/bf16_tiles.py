@@ -142,6 +142,9 @@ def make_update_tile(rows: int, panels: int):
 
     The gradient never leaves the registers. The new weights go to `weights.parameters`, in float32 from w, and rounded to
     bfloat16 from `plain` and from `paired`. Where `weights` takes the gradient instead, nothing is rounded.
+
+    Adam spread over the products of the next tile was tried, to hide its roots and divisions, and gained nothing: 200 x 784
+    weights of 200 rows took 340 us either way, of which the products are 275.
     """
 
     @intrinsic
