@@ -233,3 +233,12 @@ def test_pictures_are_no_counts(tmp_path, monkeypatch, likelihood):
     code, out, err = runs.command("--data", "digits", "--likelihood", likelihood, "--epochs", "1", "--out", "run")
     message = f"vaefast: likelihood {likelihood} is for tables, and digits holds pictures: choose another likelihood\n"
     assert (code, out, err) == (2, "", message)
+
+
+def test_shards_of_fractions_are_no_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        np.save(f"shard{number}.npy", np.random.default_rng(number).random((30, 20), np.float32))
+    code, out, err = runs.command("--data", "shard*.npy", "--likelihood", "poisson", "--epochs", "1", "--out", "run")
+    message = "vaefast: likelihood poisson is for whole counts, and shard*.npy holds float32: save them as uint8\n"
+    assert (code, out, err) == (2, "", message)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -293,12 +294,29 @@ def test_a_lock_ends_with_the_compilation_though_a_forked_process_has_its_file_o
 
 def test_nobody_waits_long_for_a_process_that_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_kernels, "PATIENCE", 0.05)
+    monkeypatch.setattr(kept_kernels, "LOADING", 0.02)
     waits = []
     with (
         kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None),
         kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: waits.append(1)),
     ):
         assert waits == [1]
+
+
+def test_a_wait_for_a_process_that_only_loads_is_not_told(tmp_path):
+    released = threading.Event()
+
+    def load():
+        with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None):
+            released.set()
+            time.sleep(kept_kernels.LOADING / 4)
+
+    other = threading.Thread(target=load)
+    other.start()
+    assert released.wait(10)
+    with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: pytest.fail("says that it waits")):
+        pass
+    other.join()
 
 
 def test_without_a_lock_each_compiles(tmp_path, monkeypatch):

@@ -30,6 +30,8 @@ except ImportError:  # Windows: each process compiles
 # Seconds to wait for another process that compiles the same kernel, and between two looks. One that was stopped must not
 # stop the others.
 PATIENCE, LOOK = 120.0, 0.02
+# Seconds within which another process that only loads the kernel is done: it takes some hundredths.
+LOADING = 1.0
 
 
 def key_of(sources: Iterable[Path], *facts: object) -> str:
@@ -61,8 +63,9 @@ def folder_of(key: str) -> Path | None:
 def one_at_a_time(folder: Path | None, kernel: str, on_wait: Callable[[], None]) -> Iterator[None]:
     """Of the processes that need the same kernel, one compiles it, and the others wait to load it.
 
-    The lock ends with the process that holds it, however that ends. It is no more than thrift: where there can be no lock, or
-    it takes too long, a process compiles for itself.
+    `on_wait` is called once, if the wait is longer than it takes to load a kernel. The lock ends with the process that holds
+    it, however that ends. It is no more than thrift: where there can be no lock, or it takes too long, a process compiles
+    for itself.
     """
     file = _lock_file(folder, kernel)
     if file is None:
@@ -70,11 +73,11 @@ def one_at_a_time(folder: Path | None, kernel: str, on_wait: Callable[[], None])
         return
     path, descriptor = file
     try:
-        deadline, waited = time.monotonic() + PATIENCE, False
-        while not _locked(descriptor) and time.monotonic() < deadline:
-            if not waited:
+        start, waited = time.monotonic(), False
+        while not _locked(descriptor) and time.monotonic() < start + PATIENCE:
+            if not waited and time.monotonic() > start + LOADING:
                 on_wait()
-            waited = True
+                waited = True
             time.sleep(LOOK)
         yield
     finally:

@@ -25,6 +25,7 @@ from vaefast.data import (
     split,
     unsplit,
 )
+from vaefast.data.shards import WILDCARDS
 from vaefast.data.split import split_rows
 from vaefast.data.values import cell_of_array
 from vaefast.data.wording import noticed, shown
@@ -189,12 +190,7 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
         found = read_any(source.data, source.data_dir, how)
         if is_known and not isinstance(found, Numbers):
             found = _table_of_pictures(found)
-    wanted = "mixed" if source.is_mixed else source.likelihood
-    if wanted in ("mixed", *COUNT_LIKELIHOODS) and isinstance(found, (Rows, Dataset)):
-        raise SettingsError(
-            f"likelihood {wanted} is for tables, and {shown(source.data or NAMES[0])} holds pictures: choose another "
-            "likelihood"
-        )
+    _refuse_pictures(source, found)
     if isinstance(found, Table):
         return found if len(found.test) else _split(found, source.test_fraction)
     if isinstance(found, Numbers):
@@ -204,6 +200,27 @@ def find(source: Source, *, in_memory: bool = True) -> Dataset | Table:
     if source.test_fraction == 0:
         raise SettingsError(ALL_TRAINED)
     return split(found, source.test_fraction)
+
+
+def _refuse_pictures(source: Source, found: Any) -> None:
+    """Refuse pictures under a likelihood that is not theirs. Shards of bytes may be counts.
+
+    Raises
+    ------
+    SettingsError
+        The data are pictures, and the likelihood is one of tables.
+    """
+    wanted = "mixed" if source.is_mixed else source.likelihood
+    if not isinstance(found, (Rows, Dataset)) or wanted not in ("mixed", *COUNT_LIKELIHOODS):
+        return
+    name = source.data or NAMES[0]
+    if wanted in COUNT_LIKELIHOODS and isinstance(found, Dataset) and any(mark in name for mark in WILDCARDS):
+        if found.train.values.dtype != np.uint8:
+            raise SettingsError(
+                f"likelihood {wanted} is for whole counts, and {shown(name)} holds float32: save them as uint8"
+            )
+        return
+    raise SettingsError(f"likelihood {wanted} is for tables, and {shown(name)} holds pictures: choose another likelihood")
 
 
 def _file(name: str | None) -> Path | None:
