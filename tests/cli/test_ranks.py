@@ -57,7 +57,7 @@ def check_agreement(*flags):
     """Two ranks and one process train the same model, up to rounding, and score the same."""
     text, _ = together(*SETTINGS, *flags, out="two")
     assert "2 ranks with 1 thread each" in text
-    code, _, err = runs.command(*SETTINGS, *flags, "--engine", "numba", "--out", "one")
+    code, _, err = runs.command(*SETTINGS, *flags, "--out", "one")
     assert code == 0, err
     one, two = (model_file.read(Path(name) / "model.safetensors") for name in ("one", "two"))
     assert one.model == two.model
