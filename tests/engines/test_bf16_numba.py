@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import BF16_CASES, TOLERANCES
+from cases import BF16_CASES, OBJECTIVES, TOLERANCES
 
 from vaefast.engines.contract import State
 from vaefast.engines.numba_cpu import NumbaEngine
@@ -23,16 +23,8 @@ from vaefast.engines.reference import ReferenceEngine
 from vaefast.models.bfloat16 import rounded
 from vaefast.models.initial_parameters import initial_parameters
 from vaefast.models.layout import PANEL, Layout
-from vaefast.models.settings import ModelSettings, ObjectiveSettings, TrainingSettings
+from vaefast.models.settings import ModelSettings, TrainingSettings
 
-OBJECTIVES = [
-    ObjectiveSettings(samples=3),
-    ObjectiveSettings("elbo", 2, "sampled"),
-    ObjectiveSettings("beta", 2, beta=0.3),
-    ObjectiveSettings("free-bits", 1, free_nats=0.02),
-    ObjectiveSettings("iwae", 5),
-    ObjectiveSettings("dreg", 3),
-]
 by_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name} {o.samples} {o.kl}")
 # Rows that are no whole number of pairs for a worker, an image or a minibatch.
 SOME = [case for case in BF16_CASES if case.name in ("bf16 tanh", "bf16 odd sizes")]
