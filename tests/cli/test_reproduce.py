@@ -257,7 +257,33 @@ def test_another_table_is_unknown(capfd):
     assert "iwae-table1" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [("--seed", "1"), ("--variant", "code"), ("--beta1", "0.95"), ("--kl", "sampled")])
+def test_products_in_bfloat16(command):
+    assert small(command, stages="1")[0] == 0
+    code, out, err = small(command, "--precision", "bf16", stages="1", out="rounded")
+    assert (code, err) == (0, "")
+    assert "- products are in bf16, in training and in evaluation" in out
+    plain, rounded = stages_of()["1"], stages_of(out="rounded")["1"]
+    assert rounded["nll"] != plain["nll"]
+    assert rounded["nll"] == pytest.approx(plain["nll"], rel=0.01)
+    assert json.loads(Path("rounded/results.json").read_text())["settings"]["precision"] == "bf16"
+
+
+def test_results_from_before_precisions_are_of_float32(command):
+    assert small(command, stages="1")[0] == 0
+    results = json.loads(Path("t/results.json").read_text())
+    del results["settings"]["precision"]
+    Path("t/results.json").write_text(json.dumps(results))
+    assert small(command, stages="2")[0] == 0
+    assert list(stages_of()) == ["1", "2"]
+    code, _, err = small(command, "--precision", "bf16", stages="2")
+    assert code == 4
+    assert "precision was float32, is now bf16" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--seed", "1"), ("--variant", "code"), ("--beta1", "0.95"), ("--kl", "sampled"), ("--precision", "bf16")],
+)
 def test_other_settings_are_another_reproduction(command, flags):
     assert small(command, stages="1")[0] == 0
     code, _, err = small(command, *flags, stages="1")
