@@ -6,9 +6,12 @@ missing. `VAEFAST_NATIVE=1` compiles for this machine's CPU alone.
 
 from __future__ import annotations
 
+import copy
 import os
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 FOLDER = "vaefast/engines/cython_cpu"
 UNITS = (
@@ -38,6 +41,23 @@ def extension(name: str) -> Extension:
     )
 
 
+class BuildKernels(build_ext):
+    """Compile the C sources that both builds have in common once, for both."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """One of the two builds, of its own source and of the objects of the others."""
+        common = sorted(source for source in ext.sources if source.endswith(UNITS))
+        objects = self.compiler.object_filenames(common, output_dir=self.build_temp)
+        parts = [*common, *ext.depends]
+        if self.force or any(newer_group(parts, each, "newer") for each in objects):
+            flags = ext.extra_compile_args
+            self.compiler.compile(common, self.build_temp, include_dirs=ext.include_dirs, extra_postargs=flags)
+        rest = copy.copy(ext)
+        rest.sources = [source for source in ext.sources if source not in common]
+        rest.extra_objects, rest.depends = objects, parts
+        super().build_extension(rest)
+
+
 def extensions() -> list[Extension]:
     """What can be translated to C here."""
     try:
@@ -51,4 +71,4 @@ def extensions() -> list[Extension]:
     return translated
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
