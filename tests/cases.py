@@ -263,6 +263,34 @@ OBJECTIVE_NAMES = [
 ]  # fmt: skip
 OBJECTIVE_CASES = [case for case in CASES if case.name in OBJECTIVE_NAMES]
 
+# What the Numba engine takes of both lists. It compiles its kernels once more for each likelihood beside each precision and
+# each kind of objective, and most of these meet nowhere in its sources. The Cython engine, which compiles nothing in a test,
+# takes all.
+
+
+def _under(likelihood: str, case: Case) -> bool:
+    """Whether its kernels are those of pictures under this likelihood."""
+    return case.model.likelihood == likelihood and not case.model.in_blocks
+
+
+# Products of bfloat16 know no more of a likelihood than the type of its plan, and whether rows are pixels or counts.
+BF16_IN_NUMBA = [case for case in BF16_CASES if _under("bernoulli", case) or case.model.zero_inflation or case.model.in_blocks]
+
+
+def numba_compiles(case: Case, objective: ObjectiveSettings) -> bool:
+    """Whether the Numba engine tries an objective on a case.
+
+    An average of several samples has the type of the bound of one. Free bits meet no likelihood. Weights of samples come to
+    outputs, and to what is learned of a column: of a Gaussian one, of counts, of a table in blocks.
+    """
+    if objective.name == "free-bits":
+        return _under("bernoulli", case)
+    if objective.importance_weighted or objective.kl == "sampled":
+        pictures = _under("bernoulli", case) or _under("gaussian", case)
+        return pictures or case.model.zero_inflation or case.model.in_blocks
+    return True
+
+
 # float32 has a unit round-off of 6e-8. Sums of K terms, each rounded once, wander by about sqrt(K) of it, and by K at worst.
 TOLERANCES = {
     # Terms of one example, about 500 nats at initialisation, over 784 pixels: 500 * 6e-8 * sqrt(784) = 8e-4.

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import BF16_CASES, TOLERANCES
+from cases import BF16_CASES, BF16_IN_NUMBA, TOLERANCES
 
 from vaefast import engines
 from vaefast.engines import images
@@ -26,6 +26,21 @@ ENGINES = [
     if "precision bf16" not in engines.LACKING[name]
 ]
 by_engine = pytest.mark.parametrize("name", ENGINES)
+
+
+def by_engine_and(cases):
+    """Each engine on its cases among these."""
+    return pytest.mark.parametrize(
+        ("name", "case"),
+        [
+            pytest.param(*engine.values, case, marks=engine.marks, id=f"{case.name}-{engine.values[0]}")
+            for engine in ENGINES
+            for case in cases
+            if engine.values[0] != "numba" or case in BF16_IN_NUMBA
+        ],
+    )
+
+
 by_case = pytest.mark.parametrize("case", BF16_CASES, ids=lambda case: case.name)
 SOME = [
     case for case in BF16_CASES if case.name.endswith((" report", " odd sizes", " tanh", " wide", " all kinds", "covariates"))
@@ -95,8 +110,7 @@ def tensors(case):
     return {name: slice(int(places.min()), int(places.max()) + 1) for name, places in numbers.items()}
 
 
-@by_engine
-@by_case
+@by_engine_and(BF16_CASES)
 def test_bounds_and_gradients_are_near_the_reference(name, case):
     engine = engine_at_start(name, case)
     got = results(engine, case)
@@ -120,8 +134,7 @@ def test_the_check_of_nearness_notices_products_that_are_not_rounded(name):
     assert all(share(got[GRADIENT], case, GRADIENT, part) > 0.9 for part in tensors(case).values())
 
 
-@by_engine
-@by_case
+@by_engine_and(BF16_CASES)
 def test_the_first_product_of_the_decoder_is_exact_but_for_its_sum(name, case):
     """Its factors z are the same in both engines, so none of them goes another way: with no hidden layer that is the whole
     decoder. With some, a flip moves an output by no more than (77) allows."""
@@ -136,8 +149,7 @@ def test_the_first_product_of_the_decoder_is_exact_but_for_its_sum(name, case):
     assert np.max(np.abs(got - wanted)) < 2**-6 * np.max(np.abs(wanted))
 
 
-@by_engine
-@by_case
+@by_engine_and(BF16_CASES)
 def test_any_number_of_threads_gives_the_same_bits(name, case):
     values, order, found = case.values(), np.random.default_rng(1).permutation(case.examples), []
     for threads in (1, 2, 3, 4):
@@ -152,8 +164,7 @@ def test_any_number_of_threads_gives_the_same_bits(name, case):
             assert np.array_equal(first, array)
 
 
-@by_engine
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+@by_engine_and(SOME)
 def test_a_run_cut_into_calls_and_moved_to_another_engine_is_the_same_run(name, case):
     """Weights are rounded anew where they are loaded, and nothing else is carried over."""
     values, order = case.values(), np.random.default_rng(2).permutation(case.examples)
@@ -170,8 +181,7 @@ def test_a_run_cut_into_calls_and_moved_to_another_engine_is_the_same_run(name, 
         engine.close()
 
 
-@by_engine
-@by_case
+@by_engine_and(BF16_CASES)
 def test_a_rows_result_does_not_depend_on_the_rows_beside_it(name, case):
     engine = engine_at_start(name, case, threads=1)
     x = np.random.default_rng(5).random((131, case.model.pixels)).astype(np.float32)
@@ -230,7 +240,7 @@ def units():
 
 
 @needs_cython
-@pytest.mark.parametrize("case", BF16_CASES, ids=lambda case: case.name)
+@by_case
 def test_instruction_sets_with_fused_multiply_add_give_the_same_bits(case, monkeypatch):
     """vdpbf16ps, on the CPU that this was written on, is what the other sets do: first the odd factors, then the even ones."""
     found = []

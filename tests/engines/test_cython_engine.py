@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import (
     BF16_CASES,
+    BF16_IN_NUMBA,
     BLOCK_CASES,
     CASES,
     COUNT_CASES,
@@ -17,6 +18,7 @@ from cases import (
     OBJECTIVES,
     TOLERANCES,
     Case,
+    numba_compiles,
 )
 
 from vaefast import engines
@@ -32,6 +34,7 @@ needs_extension = pytest.mark.skipif(engines.why_not("cython") is not None, reas
 # What the engine can do.
 OWN_CASES = [case for case in CASES + BF16_CASES if f"likelihood {case.model.likelihood}" not in engines.LACKING["cython"]]
 by_case = pytest.mark.parametrize("case", OWN_CASES, ids=lambda case: case.name)
+SHARED = [case for case in OWN_CASES if case not in BF16_CASES or case in BF16_IN_NUMBA]
 # Wide enough for every tile, small, grey and of odd sizes; each likelihood, of counts without the longest.
 SOME = [CASES[i] for i in (0, 1, 3, 6, 12, 13, 24, 30)]
 SOME += [case for case in COUNT_CASES if case.name.endswith((" tanh", " odd sizes"))]
@@ -92,7 +95,7 @@ def unit_of_numba(monkeypatch):
 
 
 @needs_extension
-@by_case
+@pytest.mark.parametrize("case", SHARED, ids=lambda case: case.name)
 def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
     """Two compilers, one order of operations."""
     ours, theirs = everything(engine_of("cython", case), case), everything(engine_of("numba", case), case)
@@ -104,13 +107,14 @@ def test_the_numba_engine_gives_the_same_bits(case, unit_of_numba):
 @by_objective
 @by_objective_case
 def test_every_objective_has_the_bits_of_the_numba_engine(case, objective, unit_of_numba, monkeypatch):
-    """By the kernels as they are released, and by those with bounds checks on other numbers of threads."""
-    theirs = everything(engine_of("numba", case, objective=objective), case)
-    found = [everything(engine_of("cython", case, objective=objective), case)]
+    """By the kernels as they are released, and by those with bounds checks on other numbers of threads, which have the same
+    bits where the Numba engine does not compile an objective, too."""
+    released = everything(engine_of("cython", case, objective=objective), case)
+    found = [everything(engine_of("numba", case, objective=objective), case)] if numba_compiles(case, objective) else []
     monkeypatch.setenv("VAEFAST_CHECKED", "1")
     found += [everything(engine_of("cython", case, threads, objective=objective), case) for threads in (1, 2, 3)]
-    for ours in found:
-        for got, expected in zip(ours, theirs, strict=True):
+    for others in found:
+        for got, expected in zip(released, others, strict=True):
             assert np.array_equal(got, expected)
 
 
@@ -131,13 +135,14 @@ def test_a_weight_of_the_kl_for_each_step_has_the_bits_of_the_numba_engine(unit_
 @pytest.mark.parametrize("objective", [ObjectiveSettings(), ObjectiveSettings("dreg", 3)], ids=lambda o: o.name)
 @pytest.mark.parametrize("case", [CASES[6], CASES[8], CASES[18], BF16_ODD], ids=lambda case: case.name)
 def test_clipped_gradients_have_the_bits_of_the_numba_engine(case, objective, unit_of_numba, monkeypatch):
+    """Where a gradient is kept before its step, Numba's sources do not see the objective: one model has both there."""
     changes = {"objective": objective, "clip_norm": 0.3}
-    theirs = everything(engine_of("numba", case, **changes), case)
-    found = [everything(engine_of("cython", case, **changes), case)]
+    released, both = everything(engine_of("cython", case, **changes), case), case in (CASES[6], CASES[8])
+    found = [everything(engine_of("numba", case, **changes), case)] if both or objective.name == "elbo" else []
     monkeypatch.setenv("VAEFAST_CHECKED", "1")
     found += [everything(engine_of("cython", case, threads, **changes), case) for threads in (1, 3)]
-    for ours in found:
-        for got, expected in zip(ours, theirs, strict=True):
+    for others in found:
+        for got, expected in zip(released, others, strict=True):
             assert np.array_equal(got, expected)
 
 
@@ -159,7 +164,7 @@ def test_every_objective_has_the_same_bits_on_instruction_sets_with_a_fused_mult
 
 
 @needs_extension
-@pytest.mark.parametrize("case", SOME + BF16_CASES[::3], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", SOME + BF16_IN_NUMBA[::3], ids=lambda case: case.name)
 def test_samples_of_a_row_have_the_bits_of_the_numba_engine(case, unit_of_numba):
     """log p(x), and the weights and means of what is missing: whole chunks of samples, a part of one, and other numbers."""
     found = []
