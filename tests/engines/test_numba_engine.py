@@ -123,7 +123,8 @@ sys.path.insert(0, "tests")
 from cases import CASES
 from llvmlite.binding import Linkage
 from vaefast.engines.numba_cpu import (
-    NumbaEngine, barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
+    NumbaEngine, barrier, bf16_layers, bf16_weights, elementwise, layers, likelihoods, noise, pixels, products, sampling,
+    steps, weights
 )
 from vaefast.models.settings import TrainingSettings
 
@@ -136,15 +137,18 @@ for values in (case.values(), case.values() / np.float32(255), np.asfortranarray
     engine.evaluate(placed)
 engine.place(np.eye(64, dtype=np.uint8))
 logits = engine.decode(engine.encode(np.ones((3, 64)))[0])
-counts = {}
+counts, own = {}, {}
 modules = barrier, elementwise, layers, likelihoods, noise, pixels, products, sampling, steps, weights
+modules += bf16_layers, bf16_weights
 for module in modules:
     for name, function in vars(module).items():
         if hasattr(function, "signatures"):
             counts[f"{module.__name__}.{name}"] = len(function.signatures)
+            if function.__module__ == module.__name__:
+                own[f"{module.__name__}.{name}"] = len(function.signatures)
 parts = engine.state().parameters, engine.state().second_moments, logits
 digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
-print(json.dumps({"counts": counts, "digest": digest}))
+print(json.dumps({"counts": counts, "own": own, "digest": digest}))
 """
 
 
@@ -160,6 +164,16 @@ def test_each_kernel_is_compiled_once(compiled):
     _, report, _ = compiled
     assert len(report["counts"]) > 40
     assert {name: count for name, count in report["counts"].items() if count > 1} == {}
+
+
+def test_a_model_in_float32_compiles_nothing_of_bfloat16(compiled):
+    _, report, _ = compiled
+    of_layers, of_bfloat16 = (
+        [count for name, count in report["own"].items() if place in name] for place in (".layers.", ".bf16_")
+    )
+    assert sum(of_layers) > 5
+    assert len(of_bfloat16) > 5
+    assert sum(of_bfloat16) == 0
 
 
 def test_kernels_are_kept_on_disk_and_damaged_files_are_replaced(compiled):
