@@ -48,9 +48,10 @@ QUICK: dict[str, list[str]] = {
 # Files that take more than half a minute of a core, the longest first: where two processes share the suite, none of them
 # may be left with one when the other is done.
 LONGEST = (
-    "engines/test_cuda_engine.py", "engines/test_engines.py", "engines/test_objectives.py", "test_packaging.py",
-    "engines/test_distributed.py", "test_examples.py", "cli/test_ranks.py", "test_estimator.py", "cli/test_table_runs.py",
-    "tables/test_any_numbers.py", "cli/test_train_command.py", "engines/test_cython_engine.py",
+    "engines/test_distributed.py", "engines/test_cuda_engine.py", "engines/test_engines.py", "engines/test_objectives.py",
+    "engines/test_bf16_engines.py", "test_packaging.py", "engines/test_bf16_numba.py", "engines/test_numba_engine.py",
+    "test_examples.py", "cli/test_ranks.py", "test_estimator.py", "cli/test_table_runs.py", "tables/test_any_numbers.py",
+    "cli/test_train_command.py", "engines/test_cython_engine.py",
 )  # fmt: skip
 
 

@@ -59,7 +59,8 @@ needs_standin = pytest.mark.skipif(NO_STANDIN is not None, reason=str(NO_STANDIN
 
 # The engine on a GPU that is none: its own tests, and of those that all engines take what ends soon.
 SHORT = ("tests/gpu/executed.py", "tests/engines/test_cuda_gpu.py", "tests/engines/test_engines.py")
-SOON = "executed or (cuda and not report and not fifty and not rows and not threads)"
+# Chains and their bits are tried on toys, too: of the larger models on one.
+SOON = "executed or (cuda and not report and not fifty and not rows and not threads and (not all_chains or odd))"
 # What runs in a Python of its own, the longest first. The command finds the kernels that the engine's tests compiled.
 SIMULATOR, ENGINE, CHECKER, COMMAND = "simulator", "engine", "checker", "command"
 PROGRAMS = {
