@@ -36,6 +36,21 @@ def test_panels_and_back_is_the_identity_and_padding_is_zero(case):
     assert not np.isnan(panels).any()
 
 
+@pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.name)
+def test_either_form_may_have_another_precision_or_be_read_only(case):
+    layout = Layout(case.model)
+    vector = np.arange(1, layout.size + 1, dtype=np.float64)
+    vector.flags.writeable = False
+    panels = np.full(layout.panel_size, np.nan, np.float32)
+    layout.to_panels(vector, panels)
+    assert np.count_nonzero(panels) == layout.size
+    panels.flags.writeable = False
+    for dtype in (np.float32, np.float64):
+        plain = np.zeros(layout.size, dtype)
+        assert layout.from_panels(panels, plain) is plain
+        assert np.array_equal(plain, vector)
+
+
 def test_a_panel_holds_sixteen_columns_row_after_row_and_heads_are_one_matrix():
     layout = Layout(ModelSettings(3, (20,), 5))
     arrays = {name: np.random.default_rng(1).random(tensor.shape) for name, tensor in layout.tensors.items()}

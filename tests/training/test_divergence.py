@@ -225,6 +225,34 @@ def test_the_last_good_checkpoint_is_kept_and_resumes_to_the_same_end(tmp_path, 
     assert not Path("run/model.safetensors").exists()
 
 
+@by_engine
+@pytest.mark.parametrize("largest_kept", [divergence.LARGEST_KEPT, 0])
+def test_a_state_that_is_kept_is_not_overwritten_and_its_memory_comes_back(name, largest_kept, monkeypatch):
+    monkeypatch.setattr(divergence, "LARGEST_KEPT", largest_kept)
+    engine = engine_at_start(name)
+    placed, order = engine.place(CASE.values()), np.arange(CASE.batch_size)
+    guard, best, memory = divergence.Guard(engine, placed, CASE.batch_size), None, set()
+    for epoch in range(1, 7):
+        guard.trained(epoch, 0, order, engine.train(placed, order))
+        before = engine.state()
+        if epoch % 3:
+            best = guard.keep(best)
+            assert guard.keep(best) is best  # nothing was trained meanwhile
+            memory.add(id(best))
+            kept = before
+        else:
+            guard.verified()
+        for ours, right in zip(best.vectors, kept.vectors, strict=True):
+            assert np.array_equal(ours, right)
+        assert best.step == kept.step
+    assert len(memory) <= 2
+    unknown = State.zeros(engine.layout.size, np.float16)
+    guard.trained(7, 0, order, engine.train(placed, order))
+    assert guard.keep(unknown) is not unknown
+    guard.trained(8, 0, order, engine.train(placed, order))
+    assert all(np.array_equal(*pair) for pair in zip(guard.verified().vectors, engine.state().vectors, strict=True))
+
+
 def test_looking_at_the_state_takes_no_more_than_its_share(monkeypatch):
     """A state that takes long to look at is looked at less often."""
     now = [0.0]

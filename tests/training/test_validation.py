@@ -66,11 +66,16 @@ def line(epoch: int, bound: float) -> EpochMetrics:
 def test_when_to_stop_and_what_is_kept(values, patience, tolerance, best, end):
     stopping, ended = Stopping(patience, tolerance), None
     history = [line(epoch, value) for epoch, value in enumerate(values, 1)]
-    state = State.zeros(1)  # overwritten from epoch to epoch, as the guard's is
+    taken_back = []
+
+    def keep(old: State | None) -> State:
+        taken_back.append(old)
+        return State(np.full(1, metrics.epoch), np.zeros(1), np.zeros(1), metrics.epoch)
+
     for metrics in history:
-        state.step = metrics.epoch
-        state.parameters[:] = metrics.epoch
-        stopping.after(metrics, lambda: state)
+        before = stopping.best
+        stopping.after(metrics, keep)
+        assert (taken_back and taken_back[-1] is before) or stopping.best is before
         if stopping.is_over:
             ended = metrics.epoch
             break

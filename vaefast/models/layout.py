@@ -16,7 +16,7 @@ of the two take turns, so that half of the panels is both outputs of half of the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +69,20 @@ class Tensor:
         strides = (self.panel_step * size, PANEL * size, size)
         return np.lib.stride_tricks.as_strided(ends, (panels, self.inputs, PANEL), strides, writeable=vector.flags.writeable)
 
-    def in_both(self, vector: NDArray[Any], panels: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Of each panel its columns in a plain vector, (inputs, columns), and in one in panel form, (inputs, PANEL): views."""
+    def in_both(self, vector: NDArray[Any], panels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The rows of its full panels in a plain vector and in one in panel form, (panels, inputs) each: views.
+
+        A row of a panel is one element, of no type, because NumPy copies 16 numbers much slower than one of their size.
+        """
+        size, full = vector.itemsize, self.outputs // PANEL
+        shape, row = (full, self.inputs), f"V{PANEL * size}"
+        plain = np.ndarray(shape, row, vector, self.offset * size, (PANEL * size, self.outputs * size))
+        return plain, np.ndarray(shape, row, panels, self.panel_offset * size, (self.panel_step * size, PANEL * size))
+
+    def rest_in_both(self, vector: NDArray[Any], panels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The columns behind its full panels in a plain vector, (inputs, columns), and their panel, (inputs, PANEL): views."""
         matrix = vector[self.offset : self.offset + self.size].reshape(self.inputs, self.outputs)
-        for number, panel in enumerate(self.in_panels(panels)):
-            yield matrix[:, number * PANEL : (number + 1) * PANEL], panel
+        return matrix[:, self.outputs // PANEL * PANEL :], self.in_panels(panels)[-1]
 
 
 class Layout:
@@ -127,17 +136,25 @@ class Layout:
 
     def to_panels(self, vector: NDArray[Any], out: NDArray[Any]) -> None:
         """Write a plain vector, (size,), into `out`, (panel_size,), with zeros in the padding."""
+        vector = np.ascontiguousarray(vector, out.dtype)
         for tensor in self.tensors.values():
-            for columns, panel in tensor.in_both(vector, out):
-                panel[:, : columns.shape[1]] = columns
-                panel[:, columns.shape[1] :] = 0
+            plain, full = tensor.in_both(vector, out)
+            full[...] = plain
+            if rest := tensor.outputs % PANEL:
+                columns, panel = tensor.rest_in_both(vector, out)
+                panel[:, :rest] = columns
+                panel[:, rest:] = 0
 
     def from_panels(self, panels: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The plain vector, (size,), of a vector in panel form, (panel_size,): `out`, if it is given."""
         vector = np.empty(self.size, panels.dtype) if out is None else out
+        panels = np.ascontiguousarray(panels, vector.dtype)
         for tensor in self.tensors.values():
-            for columns, panel in tensor.in_both(vector, panels):
-                columns[...] = panel[:, : columns.shape[1]]
+            plain, full = tensor.in_both(vector, panels)
+            plain[...] = full
+            if rest := tensor.outputs % PANEL:
+                columns, panel = tensor.rest_in_both(vector, panels)
+                columns[...] = panel[:, :rest]
         return vector
 
 

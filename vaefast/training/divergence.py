@@ -42,6 +42,9 @@ class Guard:
         self._since: list[tuple[int, int, NDArray[np.int64], Pace | None]] = []
         self._interval = STATE_SECONDS
         self._state = engine.state() if _state_bytes(engine) <= LARGEST_KEPT else None
+        # The next look goes there: to the same memory, but where somebody keeps the state.
+        self._next: State | None = self._state
+        self._given: State | None = None
         self._looked = time.monotonic()
         if not engine.is_finite():
             wrong = self._not_finite(engine.state(self._state))
@@ -75,7 +78,7 @@ class Guard:
         if not self._engine.is_finite():
             self._name()
         if self._state is not None:
-            self._state = self._engine.state(self._state)
+            self._state = self._next = self._engine.state(self._next)
         self._since, self._looked = [], time.monotonic()
         self._interval = max(STATE_SECONDS, STATE_SHARE * (self._looked - start))
 
@@ -89,6 +92,26 @@ class Guard:
         """
         self.verify()
         return self._engine.state() if self._state is None else self._state
+
+    def keep(self, old: State | None = None) -> State:
+        """What `verified` gives, for the caller to keep: no look overwrites it.
+
+        `old` is what the caller kept until now. The next look goes to its memory, so that there are still two states, and
+        nothing is copied.
+
+        Raises
+        ------
+        DivergenceError
+            As `verified`.
+        """
+        self.verify()
+        # A state from elsewhere may have another precision.
+        spare = old if old is self._given else None
+        if self._state is None:
+            self._given = self._engine.state(spare)
+        elif self._given is not self._state:
+            self._next, self._given = spare, self._state
+        return self._given
 
     def evaluated(self, epoch: int, terms: BoundTerms, part: str = "test", *, any_values: bool = False) -> None:
         """Check the terms of the test set, or of another part of the data, after this epoch.
@@ -129,8 +152,7 @@ class Guard:
                 step = first // size
                 one = None if pace is None else Pace(*(values[step : step + 1] for values in pace))
                 terms = engine.train(self._placed, order[first : first + size], one)
-                # What was kept is not needed any more, so its memory takes the state that is looked at.
-                wrong = [] if engine.is_finite() else self._not_finite(engine.state(self._state))
+                wrong = [] if engine.is_finite() else self._not_finite(engine.state(self._next))
                 if wrong or not _are_finite(terms):
                     place = _place(epoch, (begin + first) // size + 1, engine.step)
                     raise DivergenceError(_message(place, terms, wrong))

@@ -58,12 +58,10 @@ class Stopping:
         """Whether it is time to stop."""
         return self._waited >= self.patience
 
-    def after(self, metrics: Any, state: Callable[[], State]) -> None:
-        """An epoch has ended with these metrics, and with the engine in this state: copied if it is the best."""
+    def after(self, metrics: Any, keep: Callable[[State | None], State]) -> None:
+        """An epoch has ended with these metrics. If it is the best, `keep` gives its state and takes back the one before."""
         if self._improves(metrics):
-            found = state()
-            self.best = None  # so that two of them are never held
-            self.best = found.copy()
+            self.best = keep(self.best)
 
     def replay(self, history: Iterable[Any], best: State | None) -> None:
         """Restore the state after these epochs. `best` is the model of the best of them."""

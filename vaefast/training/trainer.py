@@ -180,7 +180,7 @@ def train(
         if going_on:
             position.end_epoch(_metrics(engine, position, test, validation, guard, log_volumes, volume, measure))
             if position.stopping is not None:
-                position.stopping.after(position.history[-1], guard.verified)
+                position.stopping.after(position.history[-1], guard.keep)
             yield position.history[-1]
             going_on = on_pause(position, guard.verified)
     guard.verify()
