@@ -51,17 +51,31 @@ def top_columns(scores: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArra
     taken = min(k, width)
     if not rows or not taken:
         return ids, best
-    # Of the columns that share the lowest score that is still among the best, the first ones.
     lowest = np.partition(scores, width - taken, axis=1)[:, width - taken, None]
-    above, equal = scores > lowest, scores == lowest
-    chosen = above | (equal & (np.cumsum(equal, axis=1) <= taken - above.sum(axis=1, keepdims=True)))
-    columns = np.nonzero(chosen)[1].reshape(rows, taken)
+    chosen = scores >= lowest
+    tied = np.flatnonzero(np.count_nonzero(chosen, axis=1) > taken)
+    if tied.size:
+        # Of the columns that share the lowest score that is still among the best, the first ones.
+        above, equal = scores[tied] > lowest[tied], scores[tied] == lowest[tied]
+        chosen[tied] = above | (equal & (np.cumsum(equal, axis=1) <= taken - above.sum(axis=1, keepdims=True)))
+    columns = np.flatnonzero(chosen).reshape(rows, taken) - width * np.arange(rows)[:, None]
     found = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
+    order = _falling(found)
     best[:, :taken] = np.take_along_axis(found, order, axis=1)
     ids[:, :taken] = np.take_along_axis(columns, order, axis=1)
     ids[np.isneginf(best)] = NO_COLUMN
     return ids, best
+
+
+def _falling(scores: NDArray[Any]) -> NDArray[np.int64]:
+    """The order of each row by falling score, equal ones in their order."""
+    order = np.argsort(-scores, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
+    tied = np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1))
+    if tied.size:
+        # A sort that keeps the order of equal scores takes several times as long.
+        order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
+    return order
 
 
 def recommend(
