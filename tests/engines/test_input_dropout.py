@@ -148,6 +148,18 @@ def test_numba_and_cython_give_the_same_bits(case):
     assert np.array_equal(*states)
 
 
+@pytest.mark.skipif(engines.why_not("cython") is not None, reason="the extension is not built")
+@by_case
+def test_no_index_leaves_its_array_in_the_checked_build(case, monkeypatch):
+    values, order, results = case.values(), np.random.default_rng(1).permutation(case.examples), []
+    for checked, threads in (("0", 1), ("1", 1), ("1", 2)):
+        monkeypatch.setenv("VAEFAST_CHECKED", checked)
+        engine = at_start("cython", case, threads)
+        results.append((engine.train(engine.place(values), order).elbo.tobytes(), engine.state().parameters.tobytes()))
+        engine.close()
+    assert results[0] == results[1] == results[2]
+
+
 @by_engine
 def test_a_run_cut_into_calls_and_moved_to_another_engine_is_the_same_run(name):
     values, order = SMALL.values(), np.random.default_rng(2).permutation(SMALL.examples)

@@ -368,15 +368,28 @@ static void copy_counts(const uint8_t *restrict bytes, const uint16_t *restrict 
         memcpy(counts, floats, (size_t)size * sizeof(float));
 }
 
-/* How many entries of a row, and `more` that are covariates, lie in each block of columns and those before it; returns how many
- * of the first have a column below `boundary`. */
-static index_t end_blocks(const uint32_t *restrict columns, index_t size, index_t more, index_t boundary, int32_t *restrict ends,
-                          index_t blocks) {
-    int32_t middle = 0, last = (int32_t)boundary;
-    for (index_t i = 0; i < size; i++) middle += (int32_t)columns[i] < last;
+/* No branch: each is written, and overwritten by the next unless it is kept. No value moves to the place of a later one. */
+static index_t keep_entries(const uint32_t *restrict columns, const uint32_t *restrict words, index_t size, uint32_t below,
+                            float scale, uint32_t *restrict kept, float *values) {
+    index_t count = 0;
+    for (index_t i = 0; i < size; i++) {
+        kept[count] = columns[i];
+        values[count] = values[i] * scale;
+        count += words[i] >= below;
+    }
+    return count;
+}
+
+static index_t count_below(const uint32_t *columns, index_t size, index_t boundary) {
+    int32_t count = 0, last = (int32_t)boundary;
+    for (index_t i = 0; i < size; i++) count += (int32_t)columns[i] < last;
+    return count;
+}
+
+/* How many entries of a row lie in each block of columns and those before it. */
+static void end_blocks(const uint32_t *restrict columns, index_t size, int32_t *restrict ends, index_t blocks) {
     memset(ends, 0, (size_t)blocks * sizeof(int32_t));
-    for (index_t i = 0; i < size + more; i++) ends[columns[i] / BLOCK_PIXELS] = (int32_t)(i + 1);
+    for (index_t i = 0; i < size; i++) ends[columns[i] / BLOCK_PIXELS] = (int32_t)(i + 1);
     for (index_t block = 1; block < blocks; block++)
         ends[block] = ends[block] > ends[block - 1] ? ends[block] : ends[block - 1];
-    return middle;
 }

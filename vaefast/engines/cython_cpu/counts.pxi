@@ -13,21 +13,34 @@ cdef class Counts(Pixels):
             if r + AHEAD < last:
                 self._prefetch_counts(self.order[begin + r + AHEAD])
             self._load_counts(self.order[begin + r], r)
-            if self.dropped_below > 0 and self.lengths[r] > 0:
-                self._drop_entries(self.keys[begin + r], r)
+            self._see_counts(self.order[begin + r], self.keys[begin + r], r)
         return 0
 
-    cdef int _drop_entries(self, uint64_t key, index_t r) except -1 nogil:
-        """What row r is seen as in a step of training: some entries as zero, the others larger (57)."""
-        cdef index_t i, place = r * self.capacity, size = self.lengths[r]
-        cdef uint32_t* words = &self.pixel_words[0]
-        cdef float* values = &self.values[place]
+    cdef int _see_counts(self, index_t example, uint64_t key, index_t r) except -1 nogil:
+        """What the encoder sees of row r: in a step of training only some entries, and these larger (57), and covariates.
+
+        The other entries would be zeros. Without them the first layer has as many sums less, forward and backward.
+        """
+        cdef index_t place = r * self.capacity, size = self.lengths[r], i
         if CHECKED:
-            inside(0, size, self.pixel_words.shape[0])
             inside(place, size, self.values.shape[0])
-        self.kernels.words(&self.pixel_source, key, size, words)
-        for i in range(size):
-            values[i] = values[i] * self.dropout_scale if words[i] >= self.dropped_below else 0
+            inside(place, size, self.seen_columns.shape[0])
+        if size > 0:
+            self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
+            if self.dropped_below > 0:
+                if CHECKED:
+                    inside(0, size, self.pixel_words.shape[0])
+                self.kernels.words(&self.pixel_source, key, size, &self.pixel_words[0])
+                size = self.kernels.keep_entries(
+                    &self.columns[place], &self.pixel_words[0], size, self.dropped_below, self.dropout_scale,
+                    &self.seen_columns[place], &self.values[place],
+                )
+        size += self._append_covariates(example, place + size)
+        if CHECKED:
+            for i in range(size):
+                inside(self.seen_columns[place + i] // BLOCK_PIXELS, 1, self.ends.shape[1])
+        self.seen_lengths[r] = size
+        self.kernels.end_blocks(&self.seen_columns[place], size, &self.ends[r, 0], self.ends.shape[1])
         return 0
 
     cdef int _prefetch_counts(self, index_t example) except -1 nogil:
@@ -48,26 +61,20 @@ cdef class Counts(Pixels):
         return 0
 
     cdef int _load_counts(self, index_t example, index_t r) except -1 nogil:
-        """Row r: the counts of an example, what the encoder sees of them, and what is known of the whole row."""
+        """Row r: the counts of an example, and what is known of the whole row."""
         cdef index_t start = self.image_starts[example], size = self.image_starts[example + 1] - start
-        cdef index_t place = r * self.capacity, more, i
+        cdef index_t place = r * self.capacity
         if CHECKED:
             inside(0, size, self.capacity)
             inside(place, self.capacity, self.columns.shape[0])
         if size > 0:
             self._copy_columns(start, size, &self.columns[place])
             self._copy_counts(start, size, &self.counts[place])
-            self.kernels.see_counts(&self.counts[place], size, self.encoder_input, &self.values[place])
         self.totals[r], self.sizes[r] = self.row_totals[example], self.row_sizes[example]
         self.constants[r] = self.row_constants[example]
-        more = self._append_covariates(example, place + size)
-        if CHECKED:
-            for i in range(size + more):
-                inside(self.columns[place + i] // BLOCK_PIXELS, 1, self.ends.shape[1])
-        self.lengths[r], self.seen_lengths[r] = size, size + more
-        self.middles[r] = self.kernels.end_blocks(
-            &self.columns[place], size, more, self.layers[self.top, SPLIT] // self.twins * PANEL, &self.ends[r, 0],
-            self.ends.shape[1],
+        self.lengths[r] = size
+        self.middles[r] = self.kernels.count_below(
+            &self.columns[place], size, self.layers[self.top, SPLIT] // self.twins * PANEL
         )
         return 0
 
@@ -75,10 +82,10 @@ cdef class Counts(Pixels):
         """The covariates that the encoder sees, as entries from `place` on in columns of their own; how many there are."""
         cdef index_t c, more = self.layers[0, INPUTS] - self.pixels
         if CHECKED and more > 0:
-            inside(place, more, self.columns.shape[0])
+            inside(place, more, self.seen_columns.shape[0])
             inside(example * self.told, more, self.covariates.shape[0])
         for c in range(more):
-            self.columns[place + c] = <uint32_t>(self.pixels + c)
+            self.seen_columns[place + c] = <uint32_t>(self.pixels + c)
             self.values[place + c] = self.covariates[example * self.told + c]
         return more
 
@@ -117,7 +124,7 @@ cdef class Counts(Pixels):
     cdef inline void _prefetch_entries(self, index_t r, index_t block) noexcept nogil:
         """Ask for the first entries of row r in a block of columns."""
         cdef index_t entry = r * self.capacity + (self.ends[r, block - 1] if block > 0 else 0)
-        prefetch_near(&self.columns[entry], 64)
+        prefetch_near(&self.seen_columns[entry], 64)
         prefetch_near(&self.values[entry], 64)
 
     # ---- the likelihood ----

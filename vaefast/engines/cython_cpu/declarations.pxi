@@ -123,7 +123,9 @@ cdef extern from "kernels.h" nogil:
         void (*dispersion_gradient)(const float*, index_t, const float*, const float*, float*) noexcept nogil
         void (*copy_columns)(const uint16_t*, const uint32_t*, index_t, uint32_t*) noexcept nogil
         void (*copy_counts)(const uint8_t*, const uint16_t*, const float*, index_t, float*) noexcept nogil
-        index_t (*end_blocks)(const uint32_t*, index_t, index_t, index_t, int32_t*, index_t) noexcept nogil
+        index_t (*keep_entries)(const uint32_t*, const uint32_t*, index_t, uint32_t, float, uint32_t*, float*) noexcept nogil
+        index_t (*count_below)(const uint32_t*, index_t, index_t) noexcept nogil
+        void (*end_blocks)(const uint32_t*, index_t, int32_t*, index_t) noexcept nogil
         void (*place_table)(const TableRows*, const float*, float*, float*) noexcept nogil
         void (*block_rows)(const TableRows*) noexcept nogil
         void (*own_gradient)(const float*, index_t, const float*, float*) noexcept nogil

@@ -267,7 +267,9 @@ class CythonEngine(InPanels):
 
     def _lists(self, plan: Plan, longest: int) -> tuple[Any, ...]:
         """The lists of the rows, those of counts with room for so many entries each."""
-        return _count_lists(plan, max(1, longest), self.model) if self.model.counts else _pixel_lists(plan)
+        if not self.model.counts:
+            return _pixel_lists(plan)
+        return _count_lists(plan, max(1, longest), self.model, self.training.input_dropout > 0)
 
     def _held_as_lists(self, whole: Images, size: int) -> Images:
         """The same images, of which there are `size`, as lists of their non-zero pixels."""
@@ -306,19 +308,21 @@ def _pixel_lists(plan: Plan) -> tuple[NDArray[Any], ...]:
     )
 
 
-def _count_lists(plan: Plan, capacity: int, model: ModelSettings) -> tuple[Any, ...]:
+def _count_lists(plan: Plan, capacity: int, model: ModelSettings, drops: bool) -> tuple[Any, ...]:
     """What `Memory.take_lists` wants of counts: so many entries a row, with the covariates that the encoder sees, and what the
-    passes over a row leave to each other."""
+    passes over a row leave to each other; `drops` says whether the encoder misses entries."""
     rows, tabled = plan.rows, padded(plan.pixels) if model.likelihood == "negative-binomial" else 0
     decoded = rows * plan.samples
     told = model.encoder_inputs - model.pixels
     capacity, lengths = capacity + told, np.zeros(rows, np.int64)
+    columns = np.empty(rows * capacity, np.uint32)
     return (
         capacity,
-        np.empty(rows * capacity, np.uint32),
+        columns,
+        np.empty_like(columns) if drops else columns,
         np.empty(rows * capacity, np.float32),
         lengths,
-        np.zeros(rows, np.int64) if told else lengths,
+        np.zeros(rows, np.int64) if told or drops else lengths,
         np.zeros(rows, np.int64),
         np.zeros((rows, pixel_blocks(model.encoder_inputs)), np.int32),
         np.empty(rows * capacity, np.float32),

@@ -85,7 +85,7 @@ cdef class Forward(Rounded):
                 if width < blocks and r + ROWS_AHEAD < last:
                     self._prefetch_entries(r + ROWS_AHEAD, block)
                 self.kernels.gather_columns(
-                    W, w_panel, &self.columns[r * self.capacity + entry], &self.values[r * self.capacity + entry],
+                    W, w_panel, &self.seen_columns[r * self.capacity + entry], &self.values[r * self.capacity + entry],
                     stop - entry, start, s_panel, out, self.stride, panels,
                 )
             block += width

@@ -189,9 +189,14 @@ typedef struct {
     /* Entries of a table of counts to the lists of a row: columns, counts; all arrays but one are NULL. */
     void (*copy_columns)(const uint16_t *narrow, const uint32_t *wide, index_t size, uint32_t *columns);
     void (*copy_counts)(const uint8_t *bytes, const uint16_t *shorts, const float *floats, index_t size, float *counts);
-    /* ends[k] = the entries of a row, and `more` that are covariates, in blocks 0 to k of BLOCK_PIXELS; returns how many of the
-     * first have a column below `boundary`. */
-    index_t (*end_blocks)(const uint32_t *columns, index_t size, index_t more, index_t boundary, int32_t *ends, index_t blocks);
+    /* The entries of a row whose word is not below a number: their columns to `kept`, and in values, which holds those of all
+     * entries, `scale` times theirs; returns how many. */
+    index_t (*keep_entries)(const uint32_t *columns, const uint32_t *words, index_t size, uint32_t below, float scale,
+                            uint32_t *kept, float *values);
+    /* How many entries of a row have a column below `boundary`. */
+    index_t (*count_below)(const uint32_t *columns, index_t size, index_t boundary);
+    /* ends[k] = the entries of a row in blocks 0 to k of BLOCK_PIXELS. */
+    void (*end_blocks)(const uint32_t *columns, index_t size, int32_t *ends, index_t blocks);
     /* The values of a row of a table, (X,), to row x of x and to row `seen` of what the encoder sees. */
     void (*place_table)(const TableRows *table, const float *values, float *x, float *seen);
     /* log p(x | z) of rows of a table. */

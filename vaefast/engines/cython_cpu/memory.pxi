@@ -56,7 +56,7 @@ cdef class Memory:
     cdef float[::1] values
     cdef int64_t[::1] lengths, seen_lengths, middles
     cdef int32_t[:, ::1] ends
-    cdef uint32_t[::1] columns
+    cdef uint32_t[::1] columns, kept_columns, seen_columns
     cdef float[::1] counts, totals, sizes, table
     cdef double[::1] constants
     cdef float[:, ::1] maxima
@@ -125,14 +125,17 @@ cdef class Memory:
     def take_lists(self, lists):
         """Use these lists of the rows.
 
-        Of images: numbers of the non-zero pixels and their values, (B * X,); lengths and middles, (B,); ends, (B, blocks). Of
-        counts: the entries that a row may have; the same lists, (B * capacity,) where they were (B * X,), the values as the
-        encoder sees them, and behind the lengths those with the covariates that it sees; then counts, (B * capacity,); totals, sizes and constants, (B,); maxima, sums and slopes, (2, B);
-        table, (X * 32,), empty without a dispersion. kernels.h says what they are.
+        Of images: numbers of the non-zero pixels and their values, (B * X,); lengths and middles, (B,); ends, (B, blocks).
+
+        Of counts: the entries that a row may have; the columns of these entries, (B * capacity,); where the encoder misses some,
+        those that it sees, else any array; values as it sees them; how many entries a row has, (B,), and how many the encoder sees,
+        with its covariates; middles of the first, ends of the second; then counts, (B * capacity,); totals, sizes and constants,
+        (B,); maxima, sums and slopes, (2, B); table, (X * 32,), empty without a dispersion. kernels.h says what they are.
         """
         if self.counted:
-            self.capacity, self.columns, self.values, self.lengths, self.seen_lengths, self.middles, self.ends = lists[:7]
-            self.counts, self.totals, self.sizes, self.constants, self.maxima, self.sums, self.slopes, self.table = lists[7:]
+            self.capacity, self.columns, self.kept_columns, self.values = lists[:4]
+            self.lengths, self.seen_lengths, self.middles, self.ends = lists[4:8]
+            self.counts, self.totals, self.sizes, self.constants, self.maxima, self.sums, self.slopes, self.table = lists[8:]
         else:
             self.indices, self.values, self.lengths, self.middles, self.ends = lists
             self.seen_lengths = self.lengths

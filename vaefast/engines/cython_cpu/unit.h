@@ -353,5 +353,5 @@ const Kernels UNIT_KERNELS = {
     scaled_adam, add_squares, transpose, fold, activate, slope, fill_words, spread_out, draw, log_ratio, floor_latents,
     weigh_rows, closed_gradient, weighted_gradient, bernoulli, gaussian, continuous_bernoulli, x_log_std_gradient,
     levels_of_bytes, levels_of_floats, list_pixels, see_counts, tabulate, counts_pass, dispersion_gradient, copy_columns,
-    copy_counts, end_blocks, place_table, block_rows, own_gradient, expect_rows, add_means,
+    copy_counts, keep_entries, count_below, end_blocks, place_table, block_rows, own_gradient, expect_rows, add_means,
 };

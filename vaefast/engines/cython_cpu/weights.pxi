@@ -122,8 +122,8 @@ cdef class Weights(Rows):
                     self._prefetch_entries(b + ROWS_AHEAD, block)
                 entry = b * self.capacity + start
                 self.kernels.scatter_columns(
-                    d_output + b * PANEL, self.stride, &self.columns[entry], &self.values[entry], count, k, gradient, g_panel,
-                    panels,
+                    d_output + b * PANEL, self.stride, &self.seen_columns[entry], &self.values[entry], count, k, gradient,
+                    g_panel, panels,
                 )
             else:
                 entry = b * self.pixels + start
@@ -185,6 +185,7 @@ cdef class Weights(Rows):
         self.counters = counters
         self.image_bytes, self.image_floats, self.image_starts = images[:3]
         if self.counted:
+            self.seen_columns = self.kept_columns if self.dropped_below > 0 else self.columns
             self._take_table(images)
         else:
             self.image_pixels = images[3]
