@@ -5,8 +5,9 @@
 SETTINGS holds `train`, `seen`, `held_out` and `test` (.npz of scipy.sparse: users to train on; what is seen of the users to
 validate on, and what is held out of them; what is seen of other users), `scores` (a .npy to write), `hidden`, `latent`,
 `dropout`, `batch_size`, `learning_rate`, `beta`, `warm_up_epochs`, `epochs`, `k`, `seed` and `threads`. One line of JSON
-answers: the seconds of each epoch, of training alone; its NDCG@k on the users to validate on; and the best epoch, whose model
-wrote the scores of the other users, log shares with what is seen of them at -inf.
+answers: the seconds of each epoch, of training alone, and from the end of each epoch to the end of the next; its NDCG@k on the
+users to validate on; and the best epoch, whose model wrote the scores of the other users, log shares with what is seen of them
+at -inf.
 
 As the authors have it: I-600-200-600-I with tanh; x over its norm, then dropout, into the encoder; a multinomial likelihood;
 the weight of the KL divergence rises from 0 to beta with the steps; Adam; Glorot's normal weights.
@@ -80,7 +81,7 @@ def main() -> None:
     adam = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
     batch = settings["batch_size"]
     rise, step, best = settings["warm_up_epochs"] * -(-train.shape[0] // batch), 0, None
-    seconds, measured = [], []
+    seconds, ends, measured = [], [], []
     for _ in range(settings["epochs"]):
         start, order = time.perf_counter(), shuffled.permutation(train.shape[0])
         for first in range(0, len(order), batch):
@@ -96,10 +97,12 @@ def main() -> None:
         measured.append(ndcg(scores_of(model, seen), held_out, settings["k"]))
         if measured[-1] > max(measured[:-1], default=-1.0):
             best = copy.deepcopy(model.state_dict())
+        ends.append(time.perf_counter())
     model.load_state_dict(best)
     np.save(settings["scores"], scores_of(model, test))
     best_epoch = int(np.argmax(measured)) + 1
-    print(json.dumps({"seconds": seconds, "ndcg": measured, "best_epoch": best_epoch, "torch": torch.__version__}))
+    answer = {"seconds": seconds, "whole": np.diff(ends).tolist(), "ndcg": measured, "best_epoch": best_epoch}
+    print(json.dumps({**answer, "torch": torch.__version__}))
 
 
 if __name__ == "__main__":
