@@ -11,9 +11,9 @@ cdef class Rounded(Tables):
     cdef const Bf16Kernels* rounding
     cdef bint bf16
     cdef uint32_t[::1] plain, paired, plain_weights, paired_weights
-    cdef const int64_t[::1] places
+    cdef const int64_t[::1] paired_begins
 
-    def take_bf16(self, unit, plain, paired, plain_weights, paired_weights, places):
+    def take_bf16(self, unit, plain, paired, plain_weights, paired_weights, paired_begins):
         """Round factors from now on.
 
         Parameters
@@ -22,12 +22,12 @@ cdef class Rounded(Tables):
             uint32, half as many as the workspace has elements; paired is empty for passes forward alone.
         plain_weights, paired_weights
             uint32; what is in them is written by `round_weights`, and kept by training.
-        places
-            Of each layer: where its weights begin in the last.
+        paired_begins
+            Of each layer: where its weights begin in `paired_weights`.
         """
         self.rounding, self.bf16 = choose_bf16_kernels(unit.encode()), 1
         self.plain, self.paired, self.plain_weights, self.paired_weights = plain, paired, plain_weights, paired_weights
-        self.places = places
+        self.paired_begins = paired_begins
 
     def round_weights(self):
         """Both forms of the weights, after they have been set."""
@@ -35,14 +35,14 @@ cdef class Rounded(Tables):
 
     cdef int _round_share(self, index_t worker, index_t workers) except -1 nogil:
         """A worker's share of both forms of the weights."""
-        cdef index_t i, panel, w, inputs
+        cdef index_t i, panel, w, inputs, paired_panel
         for i in range(1, self.top + 1):
-            inputs, panel = self.layers[i, INPUTS], worker
+            inputs, paired_panel, panel = self.layers[i, INPUTS], self._paired_panel(i), worker
             while panel < self.layers[i, OUTPUT_PANELS]:
                 w = self.layers[i, WEIGHT] + panel * inputs * PANEL
                 self.rounding.round(
                     self.weight(w, inputs * PANEL), inputs, self._words(self.plain_weights, w // 2, inputs * PANEL // 2),
-                    self._words(self.paired_weights, self.places[i] + panel * self._paired_panel(i), self._paired_panel(i)),
+                    self._words(self.paired_weights, self.paired_begins[i] + panel * paired_panel, paired_panel),
                 )
                 panel += workers
         return 0
@@ -78,7 +78,7 @@ cdef class Rounded(Tables):
         cdef index_t stride = self._stride(i), rows = last * PANEL // 2
         self.rounding.product(
             self._words(self.plain, self.layers[i, SOURCE] // 2, (panels_of(inputs) - 1) * stride // 2 + rows), stride // 2,
-            self._words(self.paired_weights, self.places[i] + begin * w_panel, panels * w_panel), w_panel,
+            self._words(self.paired_weights, self.paired_begins[i] + begin * w_panel, panels * w_panel), w_panel,
             self.weight(self.layers[i, BIAS] + begin * PANEL, panels * PANEL), PANEL,
             self.matrix(self.layers[i, OUTPUT] + begin * stride, stride, panels, last), stride, inputs, first, last, panels,
         )
@@ -126,6 +126,6 @@ cdef class Rounded(Tables):
         W.first, W.second = &self.first_moments[w], &self.second_moments[w]
         W.w_panel, W.paired_panel = w_panel, self._paired_panel(i)
         W.plain = self._words(self.plain_weights, w // 2, panels * w_panel // 2)
-        W.paired = self._words(self.paired_weights, self.places[i] + first * W.paired_panel, panels * W.paired_panel)
+        W.paired = self._words(self.paired_weights, self.paired_begins[i] + first * W.paired_panel, panels * W.paired_panel)
         self.rounding.update(source, stride // 2, right, stride // 2, &W, inputs, B, panels, adam)
         return 0

@@ -16,7 +16,7 @@ class RoundedWeights(NamedTuple):
 
     plain: NDArray[np.uint32]  # (panel_size / 2,): an element of the parameters at half its offset
     paired: NDArray[np.uint32]
-    places: NDArray[np.int64]  # (layers,): where those of each layer begin in `paired`
+    paired_begins: NDArray[np.int64]  # (layers,): where those of each layer begin in `paired`
 
 
 class RoundedFactors(NamedTuple):
