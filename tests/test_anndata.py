@@ -232,3 +232,30 @@ def test_covariates_that_are_not_there():
     with pytest.raises(DataError, match=r"row 0 \(counted from 0\) of 'lane' is missing"):
         embed(adata, batch_key=["kind", "lane"], **SMALL)
     assert not adata.obsm
+
+
+@pytest.mark.parametrize("no", ["False", None, np.nan, 2], ids=str)
+def test_what_is_no_truth_value_chooses_no_gene(no):
+    adata = cells()
+    adata.var["highly_variable"] = np.array([True] * 24 + [no], dtype=object)
+    with pytest.raises(DataError, match=r"of gene 24 \(counted from 0\) is .*, which is no truth value: give True or False"):
+        embed(adata, **SMALL)
+
+
+@pytest.mark.parametrize("dtype", [int, float, object, "boolean"])
+def test_truth_values_of_any_type_choose_genes(dtype):
+    adata = cells()
+    adata.var["highly_variable"] = pd.Series(VARIABLE, adata.var_names).astype(dtype)
+    embed(adata, **SMALL)
+    np.testing.assert_array_equal(adata.obsm["X_vae"], latents_of(COUNTS[:, VARIABLE]))
+
+
+def test_what_is_no_anndata_object_or_an_empty_one_is_refused():
+    for held in (COUNTS, pd.DataFrame(COUNTS), sparse.csr_matrix(COUNTS)):
+        with pytest.raises(DataError, match=r"adata is of type .*, and embed takes an AnnData object: give anndata"):
+            embed(held, **SMALL)
+    for form in (np.asarray, sparse.csr_matrix):
+        with pytest.raises(DataError, match="adata has no cells"):
+            embed(cells(form(COUNTS))[:0].copy(), **SMALL)
+        with pytest.raises(DataError, match="adata has no genes"):
+            embed(cells(form(COUNTS))[:, :0].copy(), **SMALL)

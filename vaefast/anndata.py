@@ -23,6 +23,9 @@ from vaefast.version import __version__
 COUNTS, HIGHLY_VARIABLE = "counts", "highly_variable"
 # Values of a matrix that are read at once.
 BLOCK = 1 << 20
+# What `embed` reads and writes of an AnnData object, and the types of truth values, also as 0 and 1.
+PARTS = ("X", "layers", "raw", "obs", "var", "obsm", "uns")
+TRUTH = (bool, int, float, np.bool_, np.number)
 REMEDY = 'keep them before you normalise, with adata.layers["counts"] = adata.X.copy(), or name their layer with layer='
 
 log = logging.getLogger(__name__)
@@ -73,8 +76,8 @@ def embed(
     Raises
     ------
     DataError
-        There are no counts, no such layer, no column of highly variable genes, no column of `batch_key`, or a value is missing
-        in it.
+        It is no AnnData object, or has no cells or no genes. There are no counts, no such layer, no column of highly variable
+        genes, no column of `batch_key`, or a value is missing in one of these columns.
     SettingsError
         A parameter of the model is out of its range.
 
@@ -88,6 +91,7 @@ def embed(
     >>> vae = embed(adata, layer="counts", random_state=0)  # doctest: +SKIP
     >>> scanpy.pp.neighbors(adata, use_rep="X_vae")  # doctest: +SKIP
     """
+    _check(adata)
     if settings.get("likelihood", "auto") == "auto":
         settings["likelihood"] = "negative-binomial"
     vae = VAE(n_components, **settings)
@@ -108,6 +112,16 @@ def embed(
         "settings": _plain(vae),
     }
     return vae
+
+
+def _check(adata: Any) -> None:
+    """Refuse what is no AnnData object, and one without cells or genes."""
+    if not all(hasattr(adata, part) for part in PARTS):
+        remedy = "give anndata.AnnData(X), or fit vaefast.VAE to the counts themselves"
+        raise DataError(f"adata is of type {type(adata).__name__}, and embed takes an AnnData object: {remedy}")
+    for part, what in (("obs", "cells"), ("var", "genes")):
+        if not len(getattr(adata, part)):
+            raise DataError(f"adata has no {what}: look at what was filtered out before")
 
 
 def _values(adata: Any, layer: str | None, genes: NDArray[np.bool_] | None, *, counts: bool) -> tuple[Any, str]:
@@ -145,7 +159,14 @@ def _genes(adata: Any, use: bool | None) -> NDArray[np.bool_] | None:
         raise DataError(
             'adata.var has no column "highly_variable": run scanpy.pp.highly_variable_genes, or leave out use_highly_variable'
         )
-    genes = np.asarray(adata.var[HIGHLY_VARIABLE], dtype=bool)
+    values = np.asarray(adata.var[HIGHLY_VARIABLE], dtype=object)
+    # Text such as "False" and a missing value would both count as true.
+    wrong = next((at for at, value in enumerate(values) if not (isinstance(value, TRUTH) and value in (0, 1))), None)
+    if wrong is not None:
+        found = f"gene {wrong} (counted from 0) is {values[wrong]!r}"
+        remedy = "give True or False for each gene, or use_highly_variable=False"
+        raise DataError(f'adata.var["highly_variable"] of {found}, which is no truth value: {remedy}')
+    genes = values.astype(bool)
     if not genes.any():
         remedy = "run scanpy.pp.highly_variable_genes, or give use_highly_variable=False"
         raise DataError(f'adata.var["highly_variable"] chooses no gene: {remedy}')
