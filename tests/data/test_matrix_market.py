@@ -150,7 +150,7 @@ def test_a_folder_of_tenx(tmp_path, features, whole):
     chosen = read_numbers(str(path), 3, known)
     np.testing.assert_array_equal(dense(chosen), COUNTS[:, [3, 4, 1]])
     assert chosen.names == tuple(known)
-    assert "2 columns that the model does not know are left out" in str(chosen.notice)
+    assert "2 columns that the model does not know take no part" in str(chosen.notice)
     with pytest.raises(DataError, match="lacks the column 'Cd4'"):
         read_numbers(str(path), 1, ["Cd4"])
 
@@ -190,6 +190,34 @@ def test_a_plain_matrix_lies_as_the_names_of_its_cells_say(tmp_path):
     assert table.row_names == tuple(CELLS)
     (tmp_path / "barcodes.tsv").write_text("a\nb\n")
     refused(path, "has 7 rows and 5 columns, but barcodes.tsv names 2 cells")
+
+
+def test_a_folder_without_the_names_of_its_cells_lies_as_its_genes_say(tmp_path):
+    folder = folder_of_tenx(tmp_path / "a")
+    (folder / "barcodes.tsv.gz").unlink()
+    table = read_any(str(folder))
+    assert isinstance(table, Numbers)
+    np.testing.assert_array_equal(dense(table), COUNTS)
+    assert (len(table.names), table.row_names) == (5, ())
+    assert table.notes == ("its 5 rows are the genes of features.tsv.gz: transposed to 7 cells x 5 genes",)
+    (folder / "features.tsv.gz").write_bytes(gzip.compress(b"ENSG0\tActb\tGene Expression\n"))
+    refused(folder / "matrix.mtx.gz", "has 5 rows and 7 columns, but features.tsv.gz names 1 features: put the files of")
+
+
+def test_features_alone_beside_a_matrix_of_another_name_say_nothing(tmp_path):
+    (tmp_path / "features.tsv").write_text("weight\nheight\n")
+    scipy.io.mmwrite(tmp_path / "counts.mtx", scipy.sparse.coo_matrix(COUNTS))
+    np.testing.assert_array_equal(dense(table_in(tmp_path / "counts.mtx")), COUNTS)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n"])
+def test_a_packed_file_that_is_no_matrix(tmp_path, content):
+    folder = folder_of_tenx(tmp_path / "a")
+    (folder / "matrix.mtx.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(
+        DataError, match=r"matrix\.mtx\.gz is no Matrix Market file, which begins with %%MatrixMarket: fetch it"
+    ):
+        read_any(str(folder))
 
 
 def test_files_beside_a_matrix_that_are_damaged(tmp_path):

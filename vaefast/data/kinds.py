@@ -21,6 +21,8 @@ ARROW_MAGIC = b"ARROW1"
 MATRIX_MARKET = b"%%matrixmarket"
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+# One of them is in the name of an IDX file, such as train-images-idx3-ubyte.gz.
+IDX_WORDS = ("idx", "ubyte")
 FIRST = 4096
 
 AS_CSV = "export it as CSV, and give that"
@@ -85,7 +87,9 @@ def kind_of_file(path: Path) -> Kind:
     _refuse_foreign(path, start, ending)
     if ending in TEXT_ENDINGS or looks_like_table(start):
         return "text"
-    if packed:  # by its content it may be a damaged IDX file
+    if ending == ".mtx":
+        raise DataError(f"{shown(path)} is no Matrix Market file, which begins with %%MatrixMarket: fetch it again")
+    if packed and any(word in path.name.lower() for word in IDX_WORDS):  # a damaged one
         return "idx"
     raise DataError(f"{shown(path)} has an unknown format: {KNOWN}")
 

@@ -104,13 +104,19 @@ def _turned(held: Any, beside: Companions, origin: str) -> tuple[Any, tuple[str,
         It has as many rows and columns as the files beside it name in neither way.
     """
     rows, columns = held.shape
-    cells, genes = len(beside.barcodes), None if beside.features is None else len(beside.features.names)
-    if cells == columns and genes in (None, rows):
-        said = f"its {columns:,} columns are the cells of {beside.barcodes_file}: transposed to {columns:,} cells x {rows:,}"
-        return held.T, (f"{said} {'genes' if genes else 'columns'}",)
-    if cells == rows and genes in (None, columns):
+    cells = len(beside.barcodes) if beside.barcodes_file else None
+    genes, file = (None, "") if beside.features is None else (len(beside.features.names), beside.features.file)
+    if cells in (None, columns) and genes in (None, rows):
+        lies = (
+            f"{rows:,} rows are the genes of {file}"
+            if cells is None
+            else f"{columns:,} columns are the cells of {beside.barcodes_file}"
+        )
+        return held.T, (f"its {lies}: transposed to {columns:,} cells x {rows:,} {'genes' if genes else 'columns'}",)
+    if cells in (None, rows) and genes in (None, columns):
         return held, ()
-    named = f"{beside.barcodes_file} names {cells:,} cells" + (
-        "" if beside.features is None else f" and {beside.features.file} {genes:,} features"
+    named = [] if cells is None else [f"{beside.barcodes_file} names {cells:,} cells"]
+    named += [] if genes is None else [f"{file} {'' if named else 'names '}{genes:,} features"]
+    raise DataError(
+        f"{origin} has {rows:,} rows and {columns:,} columns, but {' and '.join(named)}: put the files of one matrix together"
     )
-    raise DataError(f"{origin} has {rows:,} rows and {columns:,} columns, but {named}: put the files of one matrix together")

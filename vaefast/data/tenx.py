@@ -57,7 +57,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Companions:
-    """The files beside a matrix: names of cells and, if there, of features."""
+    """The files beside a matrix: names of cells, of features, or of both. Without names of cells `barcodes_file` is empty."""
 
     barcodes: tuple[str, ...]
     barcodes_file: str
@@ -70,7 +70,7 @@ def matrix_in(folder: Path) -> Path | None:
 
 
 def companions_of(path: Path) -> Companions | None:
-    """The files beside a matrix; None where no file names its cells.
+    """The files beside a matrix; None where none names its cells, nor the features of what 10x Genomics calls a matrix.
 
     Files of one sample among others share what stands before `matrix.mtx`, `barcodes.tsv` and so on.
 
@@ -81,12 +81,12 @@ def companions_of(path: Path) -> Companions | None:
     """
     prefix = path.name.partition(MATRIX)[0] if MATRIX in path.name else ""
     barcodes = _beside(path, prefix, (BARCODES,))
-    if barcodes is None:
+    # Beside a matrix of another name, a file of features alone may have nothing to do with it.
+    features = _beside(path, prefix, FEATURES) if barcodes is not None or MATRIX in path.name else None
+    if barcodes is None and features is None:
         return None
-    features = _beside(path, prefix, FEATURES)
-    return Companions(
-        tuple(fields[0] for fields in _fields(barcodes)), barcodes.name, None if features is None else _features(features)
-    )
+    cells = () if barcodes is None else tuple(fields[0] for fields in _fields(barcodes))
+    return Companions(cells, "" if barcodes is None else barcodes.name, None if features is None else _features(features))
 
 
 def _beside(path: Path, prefix: str, names: Sequence[str]) -> Path | None:
