@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -19,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import vaefast
 from vaefast import VAE, engines, load
 from vaefast.engines import threads
-from vaefast.errors import DataError, DivergenceError, OutputError, SettingsError
+from vaefast.errors import DataError, DataWarning, DivergenceError, OutputError, SettingsError
 from vaefast.models.settings import LIKELIHOODS
 from vaefast.tables.row_order import row_order
 
@@ -478,3 +479,22 @@ def test_a_model_is_loaded_onto_an_engine_and_threads_of_choice(tmp_path):
         load(tmp_path / "vae.safetensors", engine="abacus")
     with pytest.raises(SettingsError, match="n_jobs is '0': give a whole number from 1"):
         load(tmp_path / "vae.safetensors", n_jobs=0)
+
+
+@pytest.mark.parametrize("name", ["early_stopping", "encode_covariates", "missing_indicator", "zero_inflation"])
+@pytest.mark.parametrize("value", ["no", "False", 2, None])
+def test_a_truth_value_is_no_text(digits, name, value):
+    with pytest.raises(SettingsError, match=f"{name} is {value!r}: give True or False"):
+        VAE(2, **QUICK, **{name: value}).fit(digits)
+
+
+def test_columns_with_the_same_name_are_refused_in_one_line(digits):
+    table = pd.DataFrame(digits[:, :3], columns=["a", "b", "a"])
+    with pytest.raises(DataError, match=r"X: two columns are called 'a': give each a name of its own$"):
+        VAE(2, **QUICK).fit(table)
+
+
+def test_a_warning_names_the_line_of_the_caller():
+    with pytest.warns(DataWarning) as caught:
+        VAE(2, **QUICK).fit(np.array([[1.0, np.nan], [2.0, np.nan]]))
+    assert {warning.filename for warning in caught} == {__file__}

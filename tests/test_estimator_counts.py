@@ -1,12 +1,14 @@
 """`VAE` on tables of counts: sparse and dense, their scores against what they must be, and everything that is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vaefast import VAE, load
-from vaefast.errors import DataError, SettingsError
+from vaefast.errors import DataError, DataWarning, SettingsError
 
 KINDS = [
     {"likelihood": "negative-binomial"},
@@ -199,3 +201,21 @@ def test_a_row_of_zeros_a_column_never_seen_and_one_huge_count():
     unseen[:, 7] = 4  # odd, and possible
     assert np.isfinite(model.score_samples(unseen)).all()
     assert (model.score_samples(unseen) < model.score_samples(X[:3])).all()
+
+
+@pytest.mark.parametrize("value", [-1, 0.5])
+def test_a_few_values_that_are_no_counts_are_named(value):
+    X = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (60, 20)).astype(np.float64))
+    X.data[3] = value
+    with pytest.warns(DataWarning, match=rf"row 0, column .* is {value}, and so .* only 1 of its [\d,]+ values is no count"):
+        assert vae(epochs=1).fit(X).likelihood_ == "gaussian"
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "gaussian"])
+def test_rates_and_an_asked_for_likelihood_need_no_such_warning(likelihood):
+    X = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (60, 20)).astype(np.float64))
+    X.data[3 if likelihood == "gaussian" else slice(None)] += 0.5
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        vae(epochs=1, likelihood=likelihood).fit(X)
+    assert not [warning for warning in caught if "count" in str(warning.message)]

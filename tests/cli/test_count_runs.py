@@ -242,3 +242,13 @@ def test_shards_of_fractions_are_no_counts(tmp_path, monkeypatch):
     code, out, err = runs.command("--data", "shard*.npy", "--likelihood", "poisson", "--epochs", "1", "--out", "run")
     message = "vaefast: likelihood poisson is for whole counts, and shard*.npy holds float32: save them as uint8\n"
     assert (code, out, err) == (2, "", message)
+
+
+def test_a_value_that_is_no_count_among_counts_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (60, 20)).astype(np.float64))
+    X.data[3] = -1
+    sparse.save_npz("x.npz", X)
+    err = trained("--data", "x.npz", "--out", "auto")[1]
+    assert "is -1, and so the table is taken for one of real numbers, though only 1 of its " in err
+    assert "no count" not in trained("--data", "x.npz", "--likelihood", "gaussian", "--out", "asked")[1]

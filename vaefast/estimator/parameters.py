@@ -34,12 +34,17 @@ PARAMETERS = {
     "initial_second_moments": "second_moments",
 }  # fmt: skip
 
+# Parameters that are true or false.
+FLAGS = ("early_stopping", "encode_covariates", "missing_indicator", "zero_inflation")
+
 
 def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, TrainingSettings]:
     """Settings of a model of so many columns and of its training, from the current parameters.
 
     `missing` says whether values are missing in training.
     """
+    for name in FLAGS:
+        flag(name, getattr(vae, name))
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
@@ -172,6 +177,19 @@ def count(name: str, value: Any, smallest: int) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < smallest:
         raise SettingsError(f"{name} is {value!r}: give a whole number from {smallest}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """A truth value, also as 0 and 1.
+
+    Raises
+    ------
+    SettingsError
+        The value is another, such as the text "no", which Python takes for true.
+    """
+    if not (isinstance(value, (bool, np.bool_)) or whole(value) in (0, 1)):
+        raise SettingsError(f"{name} is {value!r}: give True or False")
+    return bool(value)
 
 
 def real(value: Any) -> Any:

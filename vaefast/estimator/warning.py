@@ -15,4 +15,4 @@ def warn(text: str | None) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("vaefast."):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, DataWarning, stacklevel=level - 1)
+    warnings.warn(text, DataWarning, stacklevel=level)

@@ -36,7 +36,7 @@ from vaefast.inputs.told import ToldColumns
 from vaefast.models.count_rows import CountRows
 from vaefast.models.fields import Fields
 from vaefast.models.settings import COUNT_LIKELIHOODS
-from vaefast.tables.counting import counted, looks_counted
+from vaefast.tables.counting import counted, looks_counted, nearly_counted
 from vaefast.tables.mixed.schema import Schema
 
 ALL_TRAINED = "--test-fraction 0 leaves no test pictures, which the figures need: give a share above 0"
@@ -76,6 +76,8 @@ class Table:
         The notice where columns are taken as they are.
     at
         Place of each column in the file, from 0; empty where they are all of its columns.
+    slip
+        The warning where a few values alone keep a sparse table from being one of counts.
     """
 
     source: str | Path
@@ -93,6 +95,7 @@ class Table:
     schema: Schema | None = None
     kinds_notice: str | None = None
     at: tuple[int, ...] = ()
+    slip: str | None = None
 
     @property
     def name(self) -> str:
@@ -274,7 +277,9 @@ def _table(numbers: Numbers, covariates: int = 0) -> Table:
     stays_sparse = numbers.is_sparse and looks_counted(numbers.values)
     X: Any = counted(numbers.values).packed() if stays_sparse else numbers.dense().values
     told = ToldColumns.of(numbers.told, covariates, shown(numbers.source))
-    return Table(
+    table = Table(
         numbers.source, X, np.arange(len(numbers)), np.empty(0, np.int64), *about, told, numbers.fields,
         kinds_notice=noticed(numbers.source, *numbers.notes), at=numbers.at,
     )  # fmt: skip
+    names = np.array(numbers.names, dtype=object) if numbers.names else None
+    return replace(table, slip=nearly_counted(numbers.values, names, shown(table.name)))

@@ -270,7 +270,8 @@ def for_table(
         rows = chosen_rows(table, inputs.method, None, found.train)[0]
         prepared = Prepared(table, inputs, rows, missing=int(count_gaps(parted(table)[0], rows).sum()))
     strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
-    strays = None if strays is None else in_file(strays, found.cell, X.shape[1], names)
+    strays, slip = (text and in_file(text, found.cell, X.shape[1], names) for text in (strays, found.slip))
+    slip = slip if source.likelihood == source.method == "auto" and not continued else None
     chosen, held, missing = prepared.inputs, None, prepared.missing > 0
     sizes = size_quantiles(prepared.row_sizes()[found.train]) if chosen.are_counts else ()
     if validation.held_out:
@@ -291,7 +292,7 @@ def for_table(
         shape=found.shape,
         names=found.names,
         classes=found.classes,
-        notices=tuple(line for line in (found.notice, left_out, strays, advice.of_unseen(chosen, called)) if line),
+        notices=tuple(line for line in (found.notice, left_out, strays, advice.of_unseen(chosen, called), slip) if line),
         train=values,
         test=test,
         validation=held,

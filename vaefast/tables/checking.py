@@ -6,7 +6,7 @@ Errors are one line with row, column and remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,7 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     _check_shape(X, called)
     names = None
     if hasattr(X, "dtypes") and hasattr(X, "columns"):
+        check_unique([*X.columns], called)
         names = np.asarray(X.columns, dtype=object)
         X = _with_nan(X, _check_columns(X, names, called))
     try:
@@ -94,6 +95,15 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
         raise DataError(_first_text(np.asarray(X, dtype=object), names, called)) from error
     _check_finite(values, names, called)
     return values
+
+
+def check_unique(names: Sequence[Any], called: str) -> None:
+    """Refuse columns with the same name."""
+    seen = set[Any]()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{called}: two columns are called {name!r}: give each a name of its own")
+        seen.add(name)
 
 
 def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:

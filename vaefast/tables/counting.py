@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
-from vaefast.models.count_rows import CountRows, first_wrong
+from vaefast.models.count_rows import LARGEST_COUNT, CountRows, first_wrong
 from vaefast.tables.checking import place
 from vaefast.tables.pieces import pieces
 
@@ -20,6 +20,8 @@ AnyTable: TypeAlias = "NDArray[Any] | CountRows"
 MOSTLY_ZERO = 2 / 3
 # The largest level of a grey picture: a table whose largest number it is may be one of pictures.
 WHITE = 255
+# If no more of the values of a sparse table are no counts, they are a mistake: of rates and logarithms nearly all are none.
+FEW = 1 / 100
 
 
 def counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> CountRows:
@@ -101,6 +103,24 @@ def looks_counted(X: Any, rows: NDArray[np.int64] | None = None) -> bool:
         zeros, size = zeros + int(np.count_nonzero(block == 0)), size + block.size
         largest = max(largest, float(block.max(initial=0)))
     return largest > 1 and largest != WHITE and zeros >= MOSTLY_ZERO * size
+
+
+def nearly_counted(X: Any, names: NDArray[Any] | None = None, called: str = "X") -> str | None:
+    """The warning on a sparse table that is none of counts because of a few values; None for any other table."""
+    if not is_sparse(X):
+        return None
+    X = X.tocsr()
+    wrong = first_wrong(X.data)
+    if wrong is None:
+        return None
+    others = int(np.count_nonzero(~((X.data >= 0) & (X.data <= LARGEST_COUNT) & (X.data == np.floor(X.data)))))
+    if others > FEW * X.data.size:
+        return None
+    held = f"{others:,} of its {X.data.size:,} values {'is no count' if others == 1 else 'are no counts'}"
+    return (
+        f"{called}: {place(*_cell(X, wrong), names)} is {X.data[wrong]:g}, and so the table is taken for one of real "
+        f"numbers, though only {held}: mend what is wrong, or leave its row out"
+    )
 
 
 def _cell(X: Any, place_in_values: tuple[Any, ...]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from vaefast.models.conditions import Conditioned, parted
 from vaefast.models.count_rows import CountRows
 from vaefast.models.settings import COUNT_LIKELIHOODS
 from vaefast.tables.columns import Stray
-from vaefast.tables.counting import AnyTable, counted, dense, looks_counted
+from vaefast.tables.counting import AnyTable, counted, dense, looks_counted, nearly_counted
 from vaefast.tables.gaps import count_gaps
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema
@@ -46,6 +46,8 @@ class Prepared:
         The columns that few values dominate.
     missing
         How many values of these rows are missing.
+    slip
+        The warning on a table that a few values keep from being one of counts.
     """
 
     X: Any
@@ -54,6 +56,7 @@ class Prepared:
     weights: NDArray[np.float64] | None = None
     strays: list[Stray] = field(default_factory=list)
     missing: int = 0
+    slip: str | None = None
 
     def row_sizes(self) -> NDArray[np.float64]:
         """Of rows of counts: what the rates of each add up to, (N,)."""
@@ -127,7 +130,9 @@ def prepare(
     DataError
         A number is no count under a likelihood of counts; or every value is missing.
     """
-    natural = likelihood == "auto" and scaling == "auto" and schema is None and looks_counted(X, subset)
+    free = likelihood == "auto" and scaling == "auto" and schema is None
+    natural = free and looks_counted(X, subset)
+    slip = nearly_counted(X, names, called) if free and not natural else None
     chosen = "negative-binomial" if natural else likelihood
     X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
     if sizes is not None:
@@ -140,7 +145,7 @@ def prepare(
     missing = int(count_gaps(X, rows).sum())
     if missing and missing == X.shape[1] * (len(X) if rows is None else len(rows)):
         raise DataError(f"{called}: every value is missing: give some to learn from")
-    return Prepared(told, inputs, rows, weights, strays, missing)
+    return Prepared(told, inputs, rows, weights, strays, missing, slip)
 
 
 def chosen_rows(

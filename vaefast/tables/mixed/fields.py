@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vaefast.errors import DataError
 from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Fields, Name
+from vaefast.tables.checking import check_unique
 
 
 def is_frame(X: Any) -> bool:
@@ -38,9 +39,7 @@ def fields_of(X: Any, called: str = "X") -> Fields:
     if not is_frame(X):
         return _of_array(X, called)
     names = [_name(name, called) for name in X.columns]
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        raise DataError(f"{called}: two columns are called {twice!r}: give each a name of its own")
+    check_unique(names, called)
     columns = tuple(_of_series(X.iloc[:, at], name) for at, name in enumerate(names))
     return _checked(Fields(columns, len(X), True, X.index), called)
 

@@ -94,8 +94,18 @@ def _numeric_labels(about: Column, field: Field, observed: NDArray[Any], asked: 
     """A category of numbers that is to be taken as numbers; its type becomes that of the numbers."""
     if not all(isinstance(value, (int, float)) for value in observed):
         text = next(value for value in observed if not isinstance(value, (int, float)))
-        raise DataError(f"column {field.name!r} holds the text {text!r}, and cannot be {asked}: choose categorical")
+        cure = "turn it into numbers (pandas.to_numeric), or " if all(map(_is_numeric, observed)) else ""
+        raise DataError(f"column {field.name!r} holds the text {text!r}, and cannot be {asked}: {cure}choose categorical")
     dtype = field.categories_dtype or "float64"
     return replace(
         about, kind=asked, dtype=dtype, categories_dtype="", ordered=False, whole=dtype.lower().startswith(("int", "uint"))
     )
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a level is a number, or text that float() reads."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
