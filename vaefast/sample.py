@@ -117,9 +117,10 @@ def _covariates(vae: VAE, given: list[str]) -> dict[str, Any] | None:
             choices = f"its covariates are {', '.join(known)}" if known else "the model was trained without: leave them out"
             raise SettingsError(f"covariates has {text!r}, which is no NAME=VALUE of this model: {choices}")
         said[name] = value
-    absent = next((name for name in known if name not in said), None)
-    if absent is not None:
-        raise SettingsError(f"the model was told {', '.join(known)} of each row: give --covariates {absent}=VALUE, too")
+    absent = [name for name in known if name not in said]
+    if absent:
+        remedy = " ".join(f"{name}=VALUE" for name in absent)
+        raise SettingsError(f"the model was told {', '.join(known)} of each row: give --covariates {remedy}, too")
     if not known:
         return None
     row: dict[str, Any] = {}

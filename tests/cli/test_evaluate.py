@@ -218,7 +218,7 @@ def test_a_model_that_the_estimator_saved(command, tmp_path, monkeypatch):
     ("flags", "words"),
     [
         (("--samples", "0"), "samples is 0"),
-        (("--samples", "many"), "invalid int value"),
+        (("--samples", "many"), "'many' is no whole number"),
         (("--limit", "0"), "limit is 0"),
         (("--engine", "fast"), "engine is 'fast'"),
         (("--threads", "0"), "threads is '0'"),

@@ -138,7 +138,7 @@ def test_covariates_are_given_for_all_rows(capsys):
     row = pd.DataFrame({"batch": ["two"], "age": [30.0]})
     assert np.array_equal(pd.read_csv("new.csv"), vae.sample(20, random_state=0, noise_in_x=True, covariates=row))
     for flags, code, words in (
-        ((), 2, "the model was told batch, age of each row: give --covariates batch=VALUE, too"),
+        ((), 2, "the model was told batch, age of each row: give --covariates batch=VALUE age=VALUE, too"),
         (("--covariates", "batch=two"), 2, "give --covariates age=VALUE, too"),
         (("--covariates", "batch=two", "age=old"), 2, "age is a number: give one"),
         (("--covariates", "town=Rome"), 2, "covariates has 'town=Rome', which is no NAME=VALUE of this model: its"),

@@ -186,7 +186,7 @@ def test_columns_are_found_by_their_names(command, table):
     mixed.to_csv("x.csv", index=False)
     code, _, err = command("table.safetensors", "--data", "x.csv", "--out", "z.csv")
     assert code == 0
-    assert err.endswith("x.csv: columns that the model does not know are left out: kind, y\n")
+    assert err.endswith("x.csv: columns that the model does not know take no part: kind, y\n")
     assert latents("z.csv").tobytes() == table.transform(frame).tobytes()
     frame.rename(columns={"d": "D"}).to_csv("x.csv", index=False)
     words = "lacks the column 'd', which the model was trained on"

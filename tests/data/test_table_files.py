@@ -244,7 +244,7 @@ def test_labels_of_h5ad(tmp_path, values):
     assert numbered.labels is not None
     assert numbered.labels.tolist() == [*range(12)]
     refused(path, "row 1 (counted from 0), column 'm' of obs: a label is missing", label="m")
-    refused(path, "no column 'celltype' in obs: it has", "cell_type", label="celltype")
+    refused(path, "no column 'celltype' in obs: did you mean 'cell_type'? It has", "cell_type", label="celltype")
     refused(path, "column 'depth' of obs holds real numbers, not labels", label="depth")
 
 

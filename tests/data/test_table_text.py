@@ -309,7 +309,7 @@ def test_text_in_columns_that_a_model_does_not_know_is_left_out(tmp_path):
     frame.insert(2, "species", SPECIES)
     frame.to_csv(tmp_path / "a.csv", index=False)
     found = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
-    holds(found, "columns that the model does not know are left out: species")
+    holds(found, "columns that the model does not know take no part: species")
     with pytest.raises(DataError, match="column 3 'species' holds text"):
         read_numbers(str(tmp_path / "a.csv"), 5, [*NAMES, "size"])
 
@@ -392,7 +392,7 @@ def test_columns_of_a_model_by_name(tmp_path):
     FRAME[["e", "age", "höhe", "c, d"]].assign(label=1).to_csv(tmp_path / "a.csv", sep=";", decimal=",")
     table = read_numbers(str(tmp_path / "a.csv"), 4, NAMES)
     np.testing.assert_array_equal(table.values, VALUES)
-    assert table.notes[-1] == "columns that the model does not know are left out: label"
+    assert table.notes[-1] == "columns that the model does not know take no part: label"
     assert read_numbers(str(tmp_path / "a.csv"), 4).values.shape == (30, 4)
     with pytest.raises(DataError, match="lacks the column 'weight'"):
         read_numbers(str(tmp_path / "a.csv"), 4, ["weight"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
@@ -106,6 +107,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"invalid (int|float) value: (.*)", _no_number, message)
         known = {flag for action in self._actions for flag in action.option_strings}
         strange = [word for word in self._given if word.startswith("-") and word.split("=")[0] not in known]
         hint = self._dashed(message, strange)
@@ -210,6 +212,12 @@ def add_help(parser: argparse.ArgumentParser) -> None:
     add("-h", "--help", action="help", help="show this help")
     add("--version", action="version", version=f"vaefast {__version__}", help="show the version")
     add("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _no_number(found: re.Match[str]) -> str:
+    """What argparse calls an invalid value, in plain words."""
+    what = "number" if found[1] == "float" else "whole number"
+    return f"{found[2]} is no {what}" + (": leave the comma out, and put a space between numbers" if "," in found[2] else "")
 
 
 def _hint(flag: str, known: Collection[str]) -> str:

@@ -198,4 +198,7 @@ class Lines:
 
 def disagreement(origin: str, named: int, held: int) -> DataError:
     """The error for a header that does not fit the rows."""
-    return DataError(f"{origin}: the header names {named} columns, the first row has {held}: make them agree")
+    return DataError(
+        f"{origin}: the header names {named} columns, the first row has {held}: make them agree, and remove what stands "
+        "above the header"
+    )

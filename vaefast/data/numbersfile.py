@@ -124,7 +124,7 @@ def model_columns(table: Table, path: Path, columns: int, known: Sequence[str], 
     order = order_of(table.names, known, origin)
     if order is not None:
         others = ", ".join(shown(name) for i, name in enumerate(table.names) if i not in order)
-        note = f"columns that the model does not know are left out: {others}" if others else ""
+        note = f"columns that the model does not know take no part: {others}" if others else ""
         table = table.only(order).noted(note)
     elif table.values.shape[1] > columns:
         table = split_labels(table, origin)
@@ -235,7 +235,7 @@ def _known_columns(numbers: Numbers, known: Sequence[str]) -> Numbers:
     if order is None or order == [*range(len(numbers.names))]:
         return numbers
     others = len(numbers.names) - len(order)
-    note = f"{others:,} columns that the model does not know are left out" if others else ""
+    note = f"{others:,} columns that the model does not know take no part" if others else ""
     return replace(numbers.only(order), notes=(*numbers.notes, *filter(None, (note,))), at=tuple(order))
 
 

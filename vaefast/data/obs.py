@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,13 @@ def _column(file: Any, name: str, path: Path, wanted: str = "") -> Any:
     # A record array is what anndata wrote before 0.7.
     names = [held for held in (obs.dtype.names if hasattr(obs, "dtype") else obs) if not held.startswith("__")]
     if name not in names:
-        has = f"it has {shortened(shown(', '.join(names)))}" if names else "it has none"
-        raise DataError(f"{shown(path)} has no column {shown(repr(name))} in obs{wanted}: {has}")
+        names = [held for held in names if held != obs.attrs.get("_index")]
+        near = get_close_matches(name, names, n=1)
+        meant = f"did you mean {shown(repr(near[0]))}? It" if near else "it"
+        raise DataError(
+            f"{shown(path)} has no column {shown(repr(name))} in obs{wanted}: {meant} has "
+            f"{shortened(shown(', '.join(names))) if names else 'none'}"
+        )
     return obs[name]
 
 

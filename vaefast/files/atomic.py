@@ -68,7 +68,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -90,7 +90,7 @@ def append(path: Path, line: bytes) -> None:
                 file.truncate(end)
                 raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def make_folder(path: Path) -> None:
@@ -142,7 +142,8 @@ def cannot_make(folder: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot make the folder {folder}: {error.strerror or error}; {_remedy(error)}")
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error for a file that cannot be written."""
     return OutputError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}")
 
 

@@ -8,7 +8,8 @@ import os
 import platform
 from pathlib import Path
 
-from vaefast.errors import OutputError, SettingsError
+from vaefast.errors import SettingsError
+from vaefast.files.atomic import cannot_write
 
 try:
     import fcntl
@@ -45,8 +46,7 @@ class FolderLock:
             os.write(self._file, f"process {os.getpid()} on {platform.node()}\n".encode())
         except OSError as error:
             self.release()
-            reason = error.strerror or error
-            raise OutputError(f"cannot write {self.path}: {reason}; choose another --out") from error
+            raise cannot_write(self.path, error) from error
 
     def release(self) -> None:
         """Release the lock. The file is removed first, while no other process can have the lock."""
