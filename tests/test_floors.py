@@ -89,7 +89,8 @@ FLOORS: dict[str, set[str]] = {
         "cli", "data", "engines", "errors", "estimator", "evaluate", "files", "runs", "transform",
     },
     "reproduce": {
-        "cli", "data", "engines", "errors", "evaluation", "files", "plots", "runs", "train", "training", "version",
+        "cli", "data", "engines", "errors", "evaluation", "files", "models.settings", "plots", "runs", "train",
+        "training", "version",
     },
 }  # fmt: skip
 

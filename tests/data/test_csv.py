@@ -324,7 +324,8 @@ def test_gzipped_text_that_is_damaged(tmp_path):
     refused(written(tmp_path, whole[: len(whole) // 2], "a.csv.gz"), "cannot be read", "damaged")
     refused(written(tmp_path, whole[:-3] + b"xyz", "a.csv.gz"), "cannot be read", "damaged")
     refused(written(tmp_path, gzip.compress(b"hello"), "a.csv.gz"), "no numbers")
-    refused(written(tmp_path, gzip.compress(b"hello"), "a.gz"), "not an IDX file")
+    refused(written(tmp_path, gzip.compress(b"hello"), "a.gz"), "unknown format")
+    refused(written(tmp_path, gzip.compress(b"hello"), "train-images-idx3-ubyte.gz"), "not an IDX file")
 
 
 def test_text_is_known_by_its_first_bytes():
