@@ -63,7 +63,7 @@ IDX = idx_bytes(GREY.reshape(5, 3, 4))
     ],
 )
 def test_idx_refusals(tmp_path: Path, content: bytes, word: str) -> None:
-    path = tmp_path / "images"
+    path = tmp_path / "images-idx3-ubyte"
     path.write_bytes(content)
     refused(path, str(path), word)
 
