@@ -47,7 +47,7 @@ def rising_of(counts_, thetas):
     logarithms, slopes = np.empty((len(counts_), len(thetas))), np.empty((len(counts_), len(thetas)))
     for i, x in enumerate(counts_):
         for j, log_theta in enumerate(t[: len(thetas)]):
-            place = rising.place_in_table(j, min(x, rising.TABLED))
+            place = j // PANEL * rising.PANEL_OF_TABLE + (min(x, rising.TABLED) - 1) * PANEL + j % PANEL
             more = rising.beyond_table(float(x), float(rising.dispersion(log_theta))) if x > rising.TABLED else (0.0, 0.0)
             logarithms[i, j], slopes[i, j] = table[place] + more[0], table[place + rising.SLOPES] + more[1]
     return logarithms, slopes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vaefast.engines.numba_cpu import elementwise
+from vaefast.engines.numba_cpu import elementwise, rising
 from vaefast.engines.numba_cpu.compiler import kernel
 
 
@@ -23,6 +23,18 @@ def apply_exp_of_negative(x, out):
 def apply_log(x, out):
     for i in range(x.size):
         out[i] = elementwise.log(x[i])
+
+
+@kernel
+def apply_log_of_one_and(x, out):
+    for i in range(x.size):
+        out[i] = elementwise.log_of_one_and(x[i])
+
+
+@kernel
+def apply_log_of_one_and_double(x, out):
+    for i in range(x.size):
+        out[i] = rising.log_of_one_and_double(x[i])
 
 
 @kernel
@@ -84,6 +96,19 @@ def test_log_over_the_uniforms_and_beyond():
     assert relative(values(apply_log, x), np.log(x.astype(np.float64))) < 2e-7
 
 
+def test_log_of_one_and_over_its_range_keeps_nothing_and_nan():
+    r = every_nth_float(1e-38, 2.0**125, 997)
+    assert relative(values(apply_log_of_one_and, r), np.log1p(r.astype(np.float64))) < 3e-7
+    assert np.array_equal(values(apply_log_of_one_and, np.array([0, np.nan], np.float32)), [0, np.nan], equal_nan=True)
+
+
+def test_log_of_one_and_in_float64():
+    r = np.concatenate([[0.0], np.exp(np.random.default_rng(0).uniform(-80, 80, 1_000_000))])
+    got = values(apply_log_of_one_and_double, r)
+    assert got[0] == 0
+    assert relative(got[1:], np.log1p(r[1:])) < 6e-16  # 4e-16, and what NumPy's own is off by
+
+
 @pytest.mark.parametrize(("loop", "function"), [(apply_cosine, np.cos), (apply_sine, np.sin)])
 def test_sine_and_cosine_of_a_turn(loop, function):
     x = np.linspace(0, 1, 1_000_003, dtype=np.float32)
@@ -98,7 +123,7 @@ def test_tanh_over_its_range_is_odd_saturates_and_keeps_nan():
     assert np.array_equal(special, [1, -1, 0, np.nan], equal_nan=True)
 
 
-@pytest.mark.parametrize("loop", [apply_exp, apply_exp_of_negative, apply_log, apply_tanh, apply_cosine])
+@pytest.mark.parametrize("loop", [apply_exp, apply_exp_of_negative, apply_log, apply_log_of_one_and, apply_tanh, apply_cosine])
 def test_the_loop_is_vector_code_without_calls(loop):
     values(loop, np.ones(4, np.float32))
     assembly = next(iter(loop.inspect_asm().values()))

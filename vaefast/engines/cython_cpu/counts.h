@@ -137,21 +137,25 @@ static void share_density(const CountRows *c) {
 
 /* ---- counts with a dispersion a column: the negative binomial, with zero inflation or without ---- */
 
-/* x of these rows, a half of its columns, to the target. */
-static void place_counts(const CountRows *c) {
-    for (index_t panel = c->begin; panel < c->end; panel++)
-        fill(c->target + panel * c->stride, c->rows * PANEL, 0.0f);
-    for (index_t q = 0; q < c->rows; q++) {
-        Entries entries = entries_of(c, image_of(c, q));
-        for (index_t i = entries.begin; i < entries.end; i++) c->target[place_of(c, q, c->columns[i])] = c->counts[i];
-    }
-}
+/* Panels of columns whose counts are written out together: 64 columns, in which a row of cells has some 17 counts. */
+#define WRITTEN_PANELS 4
+/* 1 + exp(-|h|) is at most 2, so a float32 holds the product of this many panels' factors. */
+#define FACTORS 64
 
-/* What is written out for the lanes of a chunk, and the sums over its columns. */
+/* What is written out for the lanes of a chunk, and the sums and products over its columns. */
 typedef struct {
     float total[CHUNK_LANES], slope[CHUNK_LANES], factor[CHUNK_LANES], shift[CHUNK_LANES];
-    float theta[CHUNK_LANES], inverse_theta[CHUNK_LANES];
+    float theta[CHUNK_LANES], inverse_theta[CHUNK_LANES], above[CHUNK_LANES], below[CHUNK_LANES];
+    float more[CHUNK_LANES], e_gap[CHUNK_LANES], e_b[CHUNK_LANES];
 } Lanes;
+
+/* The counts of some panels: x, S (55), and those above TABLED as a list, in float64 of what the table leaves out. */
+typedef struct {
+    float x[WRITTEN_PANELS * CHUNK_LANES], rising[WRITTEN_PANELS * CHUNK_LANES];
+    double large[WRITTEN_PANELS * CHUNK_LANES], theta[WRITTEN_PANELS * CHUNK_LANES];
+    float log_theta[WRITTEN_PANELS * CHUNK_LANES];
+    int32_t place[WRITTEN_PANELS * CHUNK_LANES];
+} Written;
 
 /* mu = e * factor, and log mu = a + shift (45); a row of zeros has no rates, and nothing to multiply their logarithms by. */
 static void write_rates(const CountRows *c, Lanes *lanes) {
@@ -173,126 +177,181 @@ static void write_dispersions(const float *t, index_t rows, Lanes *lanes) {
     }
 }
 
+/* R and S of counts above TABLED: what they have beyond the table. */
+static void add_large(Written *restrict written, index_t size, double *restrict values) {
+    for (index_t i = 0; i < size; i++) written->theta[i] = (double)dispersion(written->log_theta[i]);
+    for (index_t i = 0; i < size; i++) {
+        Rising more = beyond_table(written->large[i], written->theta[i]);
+        written->large[i] = more.logarithm;
+        written->theta[i] = more.slope;
+    }
+    for (index_t i = 0; i < size; i++) {
+        values[written->place[i] % CHUNK_LANES / PANEL] += written->large[i];
+        written->rising[written->place[i]] += (float)written->theta[i];
+    }
+}
+
+/* x and S of panels first to last - 1, from entry next[q] of each row on; R (48) is added to the row's value. A panel of the table
+ * is as long as one of a chunk. */
+static void write_counts(const CountRows *c, index_t first, index_t last, const index_t *ends, index_t *next,
+                         Written *restrict written, double *restrict values) {
+    const uint32_t *restrict columns = c->columns, begin = (uint32_t)(first * PANEL), end = (uint32_t)(last * PANEL);
+    const float *restrict counts = c->counts, *restrict table = c->table + first * PANEL_OF_TABLE - PANEL;
+    const float *restrict log_theta = c->x_log_dispersion + first * PANEL;
+    index_t large = 0;
+    for (index_t panel = 0; panel < last - first; panel++) {
+        fill(written->x + panel * CHUNK_LANES, c->rows * PANEL, 0.0f);
+        fill(written->rising + panel * CHUNK_LANES, c->rows * PANEL, 0.0f);
+    }
+    for (index_t q = 0; q < c->rows; q++) {
+        float *restrict x = written->x + q * PANEL, *restrict rising = written->rising + q * PANEL;
+        double value = values[q];
+        index_t i = next[q], stop = ends[q];
+        for (; i < stop && columns[i] < end; i++) {
+            uint32_t column = columns[i] - begin, place = column + column / PANEL * (CHUNK_LANES - PANEL);
+            float count = counts[i];
+            int32_t whole = (int32_t)count;
+            if (whole > TABLED) {
+                written->large[large] = (double)count;
+                written->log_theta[large] = log_theta[column];
+                written->place[large++] = (int32_t)(place + q * PANEL);
+                whole = TABLED;
+            }
+            const float *entry = table + place + whole * PANEL;
+            x[place] = count;
+            rising[place] = entry[SLOPES];
+            value += (double)entry[0];
+        }
+        values[q] = value;
+        next[q] = i;
+    }
+    add_large(written, large, values);
+}
+
+/* log(1 + mu / theta), which costs most, in a loop of its own: a processor looks some hundred operations ahead, and the more rows
+ * these are of, the less it waits for results. */
+static void write_logarithms(const float *restrict e, index_t size, Lanes *restrict lanes) {
+    for (index_t j = 0; j < size; j++)
+        lanes->more[j] = log_of_one_and(e[j] * lanes->factor[j] * lanes->inverse_theta[j]);
+}
+
 /* log p = x (log mu - log(1 + mu / theta)) - theta log(1 + mu / theta) + R (48). */
-static void negative_binomial(float *restrict a, float *restrict x, const float *restrict e, index_t size,
-                              Lanes *restrict lanes) {
+static void negative_binomial(float *restrict a, const float *restrict x, const float *restrict s, const float *restrict e,
+                              index_t size, float scale, Lanes *restrict lanes, float *restrict target) {
     for (index_t j = 0; j < size; j++) {
-        float mu = e[j] * lanes->factor[j];
-        float ratio = mu * lanes->inverse_theta[j];
-        float u = 1.0f + ratio;
-        float inverse = 1.0f / u;
-        float more = log_of_one_more(ratio, u, inverse);
+        float mu = e[j] * lanes->factor[j], more = lanes->more[j];
         float zero = lanes->theta[j] * more;
-        float g = (x[j] - mu) * inverse; /* (53) */
+        float g = (x[j] - mu) / (1.0f + mu * lanes->inverse_theta[j]); /* (53) */
         lanes->total[j] += fused(x[j], (a[j] + lanes->shift[j]) - more, -zero);
         lanes->slope[j] += g;
         a[j] = g;
-        x[j] = -zero - g; /* (55), without S */
+        target[j] = ((zero + g) - s[j]) * scale; /* (55) */
     }
+}
+
+/* exp(-|u - h|) and exp(-|h|). */
+static void write_exponentials(const float *restrict h, index_t size, Lanes *restrict lanes) {
+    for (index_t j = 0; j < size; j++)
+        lanes->e_gap[j] = exp_of_negative(-__builtin_fabsf(lanes->theta[j] * lanes->more[j] + h[j]));
+    for (index_t j = 0; j < size; j++) lanes->e_b[j] = exp_of_negative(-__builtin_fabsf(h[j]));
 }
 
 /* With u = -theta log(1 + mu / theta): log p(0) = softplus(u - h) - softplus(-h), and log p(x) loses softplus(h) (49).
  *
- * softplus(b) = max(b, 0) + log(1 + exp(-|b|)), and the two logarithms of a zero are one of a quotient. */
-static void zero_inflated(float *restrict a, float *restrict h, float *restrict x, const float *restrict e, index_t size,
-                          Lanes *restrict lanes) {
+ * softplus(b) = max(b, 0) + log(1 + exp(-|b|)). The factors 1 + exp(-|b|) are multiplied over many panels, so that one logarithm
+ * serves them all. u is never above zero, so of a zero's maxima max(u, min(h, 0)) is left. One quotient serves the three sigmoids:
+ * the two factors beside u + 1 are at most 2. */
+static void zero_inflated(float *restrict a, float *restrict h, const float *restrict x, const float *restrict s,
+                          const float *restrict e, index_t size, float scale, Lanes *restrict lanes, float *restrict target) {
     for (index_t j = 0; j < size; j++) {
-        float mu = e[j] * lanes->factor[j];
-        float ratio = mu * lanes->inverse_theta[j];
-        float u = 1.0f + ratio;
-        float inverse = 1.0f / u;
-        float more = log_of_one_more(ratio, u, inverse);
+        float mu = e[j] * lanes->factor[j], b = h[j], count = x[j], more = lanes->more[j];
         float zero = lanes->theta[j] * more;
-        float g = (x[j] - mu) * inverse; /* (53) */
-        int is_zero = x[j] == 0.0f;
-        float gap = -zero - h[j], b = h[j];
-        float e_gap = exp_of_negative(-__builtin_fabsf(gap)), e_b = exp_of_negative(-__builtin_fabsf(b));
-        float one_gap = 1.0f + e_gap, one_b = 1.0f + e_b;
-        float of_zero = (gap >= 0.0f ? 1.0f : e_gap) / one_gap;
-        float w = is_zero ? of_zero : 1.0f;                   /* sigmoid(u - h) */
-        float not_zero = (b <= 0.0f ? 1.0f : e_b) / one_b;    /* sigmoid(-h) */
-        float logarithm = log_of((is_zero ? one_gap : 1.0f) / one_b);
-        float above_gap = gap > 0.0f ? gap : 0.0f;
-        float below_b = b < 0.0f ? -b : 0.0f;
-        float above_b = b > 0.0f ? b : 0.0f;
-        float at_zero = above_gap - below_b;
-        float positive = fused(x[j], (a[j] + lanes->shift[j]) - more, -zero) - above_b;
-        lanes->total[j] += logarithm + (is_zero ? at_zero : positive);
-        g = w * g;
+        float e_gap = lanes->e_gap[j], e_b = lanes->e_b[j];
+        float one_gap = 1.0f + e_gap, one_b = 1.0f + e_b, one_ratio = 1.0f + mu * lanes->inverse_theta[j];
+        float both = one_gap * one_b;
+        float quotient = 1.0f / (both * one_ratio);
+        float of_factors = quotient * one_ratio;
+        int is_zero = count == 0.0f;
+        float own = (zero + b <= 0.0f ? 1.0f : e_gap) * (of_factors * one_b);
+        float w = is_zero ? own : 1.0f;                                     /* sigmoid(u - h) */
+        float not_zero = (b <= 0.0f ? 1.0f : e_b) * (of_factors * one_gap); /* sigmoid(-h) */
+        float g = w * ((count - mu) * (quotient * both));                   /* (53) */
+        float below = b > 0.0f ? 0.0f : b, above = b < 0.0f ? 0.0f : b;
+        float at_zero = below < -zero ? -zero : below;
+        float positive = fused(count, (a[j] + lanes->shift[j]) - more, -zero) - above;
+        lanes->total[j] += is_zero ? at_zero : positive;
+        lanes->above[j] *= is_zero ? one_gap : 1.0f;
+        lanes->below[j] *= one_b;
         lanes->slope[j] += g;
         a[j] = g;
-        x[j] = w * -zero - g; /* (55), without S */
-        h[j] = not_zero - w;  /* (56) */
+        target[j] = (fused(w, zero, g) - s[j]) * scale; /* (55) */
+        h[j] = (w - not_zero) * scale;                  /* (56) */
     }
 }
 
-/* What of log p(x | z) (48), (49) and of its slopes (53), (55), (56) has the same form for every count: the outputs become g, or
- * with zero inflation w g, the target the gradient of x_log_dispersion but for the rising factorial's, the zero_logits their
- * slope. */
+/* The logarithms of the factors' quotients, to the totals. */
+static void take_logarithms(index_t size, Lanes *restrict lanes) {
+    for (index_t j = 0; j < size; j++) lanes->total[j] += log_of(lanes->above[j] / lanes->below[j]);
+    fill(lanes->above, size, 1.0f);
+    fill(lanes->below, size, 1.0f);
+}
+
+/* log p(x | z) (48), (49) and its slopes (53), (55), (56): the outputs become g, or with zero inflation w g, the target the gradient
+ * of x_log_dispersion for each row, the zero_logits theirs. */
 static void dispersed_density(const CountRows *c) {
     Lanes lanes;
-    fill(lanes.total, c->rows * PANEL, 0.0f);
-    fill(lanes.slope, c->rows * PANEL, 0.0f);
+    Written written;
+    index_t next[CHUNK_ROWS], ends[CHUNK_ROWS], size = c->rows * PANEL;
+    double values[CHUNK_ROWS];
+    fill(lanes.total, size, 0.0f);
+    fill(lanes.slope, size, 0.0f);
+    fill(lanes.above, size, 1.0f);
+    fill(lanes.below, size, 1.0f);
     write_rates(c, &lanes);
-    for (index_t panel = c->begin; panel < c->end; panel++) {
-        index_t place = panel * c->stride;
-        float *a = outputs_of(c, panel), *x = c->target + place;
-        write_dispersions(c->x_log_dispersion + panel * PANEL, c->rows, &lanes);
-        if (c->twins == 1)
-            negative_binomial(a, x, rates_of(c, panel), c->rows * PANEL, &lanes);
-        else
-            zero_inflated(a, a + c->stride, x, rates_of(c, panel), c->rows * PANEL, &lanes);
+    for (index_t q = 0; q < c->rows; q++) {
+        Entries entries = entries_of(c, image_of(c, q));
+        next[q] = entries.begin;
+        ends[q] = entries.end;
+        values[q] = 0.0;
     }
+    for (index_t first = c->begin; first < c->end; first += WRITTEN_PANELS) {
+        index_t last = smaller(first + WRITTEN_PANELS, c->end);
+        write_counts(c, first, last, ends, next, &written, values);
+        for (index_t panel = first; panel < last; panel++) {
+            float *a = outputs_of(c, panel), *target = c->target + panel * c->stride;
+            const float *x = written.x + (panel - first) * CHUNK_LANES, *s = written.rising + (panel - first) * CHUNK_LANES;
+            write_dispersions(c->x_log_dispersion + panel * PANEL, c->rows, &lanes);
+            write_logarithms(rates_of(c, panel), size, &lanes);
+            if (c->twins == 1) {
+                negative_binomial(a, x, s, rates_of(c, panel), size, c->scale, &lanes, target);
+            } else {
+                write_exponentials(a + c->stride, size, &lanes);
+                zero_inflated(a, a + c->stride, x, s, rates_of(c, panel), size, c->scale, &lanes, target);
+            }
+        }
+        if (c->twins > 1 && (last - c->begin) % FACTORS == 0) take_logarithms(size, &lanes);
+    }
+    if (c->twins > 1) take_logarithms(size, &lanes);
     for (index_t q = 0; q < c->rows; q++) {
         double value = c->half == 0 ? c->constants[image_of(c, q)] : 0.0;
         for (int j = 0; j < PANEL; j++) value += (double)lanes.total[q * PANEL + j];
-        c->log_likelihood[q] = value;
+        c->log_likelihood[q] = value + values[q];
     }
     add_up(lanes.slope, c->rows, c->slopes[c->half]);
-}
-
-/* R of every non-zero count to log p(x | z) (48), and S to the gradient of its dispersion (55). */
-static void add_rising(const CountRows *c) {
-    for (index_t q = 0; q < c->rows; q++) {
-        Entries entries = entries_of(c, image_of(c, q));
-        double value = 0.0;
-        for (index_t i = entries.begin; i < entries.end; i++) {
-            uint32_t column = c->columns[i];
-            float x = c->counts[i];
-            const float *entry = c->table + place_in_table(column, smaller((index_t)x, TABLED));
-            float slope = entry[SLOPES];
-            value += (double)entry[0];
-            if (x > TABLED) {
-                Rising more = beyond_table((double)x, (double)dispersion(c->x_log_dispersion[column]));
-                value += more.logarithm;
-                slope += (float)more.slope;
-            }
-            c->target[place_of(c, q, column)] += slope;
-        }
-        c->log_likelihood[q] += value;
-    }
-}
-
-static inline void scale_lanes(float *restrict values, index_t size, float factor) {
-    for (index_t j = 0; j < size; j++) values[j] *= factor;
 }
 
 static inline void share_out(float *restrict a, const float *restrict e, const float *restrict factor, index_t size, float scale) {
     for (index_t j = 0; j < size; j++) a[j] = fused(e[j], factor[j], -a[j]) * scale;
 }
 
-/* The outputs become d_a = (s sum(g) - g) scale (54); the target and the zero_logits are scaled in the same way. */
+/* The outputs become d_a = (s sum(g) - g) scale (54). */
 static void dispersed_gradient(const CountRows *c) {
     float factor[CHUNK_LANES];
     for (index_t q = 0; q < c->rows; q++) {
         fill(factor + q * PANEL, PANEL, (float)((c->slopes[0][q] + c->slopes[1][q]) / sum_of(c, q)));
     }
     for (index_t panel = c->begin; panel < c->end; panel++) {
-        index_t place = panel * c->stride;
-        float *a = outputs_of(c, panel);
-        share_out(a, rates_of(c, panel), factor, c->rows * PANEL, c->scale);
-        scale_lanes(c->target + place, c->rows * PANEL, -c->scale);
-        if (c->twins > 1) scale_lanes(a + c->stride, c->rows * PANEL, -c->scale);
+        share_out(outputs_of(c, panel), rates_of(c, panel), factor, c->rows * PANEL, c->scale);
     }
 }
 
@@ -306,9 +365,7 @@ static void counts_pass(int stage, const CountRows *c) {
     } else if (stage == DENSITY && !c->x_log_dispersion) {
         share_density(c);
     } else if (stage == DENSITY) {
-        place_counts(c);
         dispersed_density(c);
-        add_rising(c);
     } else if (c->x_log_dispersion) {
         dispersed_gradient(c);
     }

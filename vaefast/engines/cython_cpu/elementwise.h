@@ -97,6 +97,24 @@ static inline float log_of(float x) {
     return fused(n, LN2_HIGH, fused(n, LN2_LOW, mantissa));
 }
 
+/* log(1 + r) for 0 <= r < 2^126, relative error under 3e-7, without a division: with 2^n near 1 + r it is n log(2) + log(1 + f),
+ * where f = (1 + r) / 2^n - 1 is rounded once; f + f^2 q(f), f in [sqrt(1/2) - 1, sqrt(2) - 1]. NaN stays NaN. */
+static inline float log_of_one_and(float r) {
+    int32_t n = (bits_of(1.0f + r) - SQRT_HALF_BITS) >> 23;
+    float scale = float_of((int32_t)(0x3F800000u - ((uint32_t)n << 23)));
+    float f = fused(r, scale, scale - 1.0f);
+    float q = fused(0.08734838664531708f, f, -0.14307935535907745f);
+    q = fused(q, f, 0.14918147027492523f);
+    q = fused(q, f, -0.1657046526670456f);
+    q = fused(q, f, 0.19962053000926971f);
+    q = fused(q, f, -0.25001755356788635f);
+    q = fused(q, f, 0.33333951234817505f);
+    q = fused(q, f, -0.49999991059303284f);
+    float mantissa = fused(f * f, q, f);
+    float whole = (float)n;
+    return fused(whole, LN2_HIGH, fused(whole, LN2_LOW, mantissa));
+}
+
 /* sin(2 pi (u + quarter / 4)) for u in [0, 1], absolute error under 1.2e-7: the nearest quarter turn picks sine or cosine of
  * the rest, and the sign. */
 static inline float sine_of_turns(float u, int32_t quarter) {

@@ -8,6 +8,13 @@
 
 /* Where S begins among the elements of the table for a panel of columns. */
 #define SLOPES (TABLED * PANEL)
+/* Of float64: the bits of sqrt(1/2), of 1 and of 2^52, whose low bits hold an integer, and log(2) in two parts, of which the first
+ * has 20 trailing zero bits. */
+#define SQRT_HALF_BITS_DOUBLE 0x3FE6A09E667F3BCD
+#define ONE_BITS_DOUBLE 0x3FF0000000000000
+#define WHOLE_BITS_DOUBLE 0x4330000000000000
+#define LN2_HIGH_DOUBLE 6.93147180369123816490e-01
+#define LN2_LOW_DOUBLE 1.90821492927058770002e-10
 /* LOG_DISPERSION_BOUNDS of settings.py; a test holds them equal. */
 #define LOWEST_LOG_DISPERSION -9.21f
 #define HIGHEST_LOG_DISPERSION 13.81f
@@ -61,25 +68,48 @@ static inline double digamma_rest(double inverse) {
     return -0.5 * inverse - square * (1.0 / 12 - square * (1.0 / 120 - square * (1.0 / 252)));
 }
 
-/* Where R of a count from 1 to TABLED stands in the table; S stands SLOPES behind it. */
-static inline index_t place_in_table(uint32_t column, index_t x) {
-    return (index_t)(column / PANEL) * PANEL_OF_TABLE + (x - 1) * PANEL + column % PANEL;
-}
-
 typedef struct {
     double logarithm, slope;
 } Rising;
+
+/* log(1 + r) for 0 <= r < 2^1022 in float64, relative error under 4e-16, without a call, so that a loop becomes vector code.
+ *
+ * With 2^n near 1 + r and f = (1 + r) / 2^n - 1, rounded once, log(1 + f) = 2 s + 2 s^3 / 3 + 2 s^5 / 5 ... and s = f / (2 + f),
+ * at most 0.172: the first term left out is under 3e-17 of the sum. */
+static inline double log_of_one_and_double(double r) {
+    double u = 1.0 + r;
+    int64_t bits;
+    memcpy(&bits, &u, 8);
+    int64_t n = (int64_t)((uint64_t)(bits - SQRT_HALF_BITS_DOUBLE) >> 52);
+    int64_t scale_bits = ONE_BITS_DOUBLE - (int64_t)((uint64_t)n << 52), whole_bits = n + WHOLE_BITS_DOUBLE;
+    double scale, whole;
+    memcpy(&scale, &scale_bits, 8);
+    memcpy(&whole, &whole_bits, 8);
+    whole -= 0x1p52;
+    double f = r * scale + (scale - 1.0), s = f / (2.0 + f), z = s * s;
+    double q = z * (2.0 / 19) + 2.0 / 17;
+    q = z * q + 2.0 / 15;
+    q = z * q + 2.0 / 13;
+    q = z * q + 2.0 / 11;
+    q = z * q + 2.0 / 9;
+    q = z * q + 2.0 / 7;
+    q = z * q + 2.0 / 5;
+    q = z * q + 2.0 / 3;
+    /* 2 s = f - s f, in which f is exact. */
+    double mantissa = f - s * (f - z * q);
+    return whole * LN2_HIGH_DOUBLE + (whole * LN2_LOW_DOUBLE + mantissa);
+}
 
 /* What R and S of a count above TABLED have beyond those of TABLED.
  *
  * With z = theta + TABLED and d = x - TABLED, R grows by log Gamma(z + d) - log Gamma(z) - d log theta, and S by theta times
  * digamma(z + d) - digamma(z). Both are differences of Stirling series, whose leading terms share one logarithm; z is at least
  * 16, where the first terms left out are under 1e-11. */
-static Rising beyond_table(double x, double theta) {
+static inline Rising beyond_table(double x, double theta) {
     double z = theta + TABLED, d = x - TABLED;
-    double end = z + d, growth = log1p(d / z);
+    double end = z + d, growth = log_of_one_and_double(d / z);
     double inverse = 1.0 / z, inverse_end = 1.0 / end;
     double raised = (end - 0.5) * growth - d + stirling_rest(inverse_end) - stirling_rest(inverse);
     double slope = theta * (growth + digamma_rest(inverse_end) - digamma_rest(inverse));
-    return (Rising){raised + d * log1p(TABLED / theta), slope};
+    return (Rising){raised + d * log_of_one_and_double(TABLED / theta), slope};
 }

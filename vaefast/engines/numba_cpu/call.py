@@ -35,6 +35,9 @@ class Row(NamedTuple):
     columns: NDArray[np.float32]  # nine panels: lanes of a row of a block of columns, and what is written out for them
     kl_scales: NDArray[np.float32]  # (padded Z,): what each latent's KL counts for in the loss
     rates: NDArray[np.float32]  # of counts, (CHUNK_ROWS, X) in panels: exp(a - the largest output of the row); else empty
+    chunk: NDArray[np.float32]  # what is written out for the lanes of a chunk of counts with a dispersion; else empty
+    large: NDArray[np.float64]  # of its large counts; what stands where in these three says count_dispersions.py
+    places: NDArray[np.int64]
 
 
 class Buffers(NamedTuple):

@@ -17,7 +17,7 @@ from vaefast.models.layout import PANEL
 
 CHUNK = CHUNK_ROWS * PANEL  # from a panel of their rates to the next
 # Arrays that are written out for the lanes of a chunk.
-WRITTEN_OUT = 6
+WRITTEN_OUT = 2
 SMALLEST = np.float32(-3e38)
 
 

@@ -23,7 +23,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from vaefast.engines.numba_cpu.compiler import AS_KERNELS, kernel
-from vaefast.engines.numba_cpu.count_dispersions import add_rising, dispersed_density, dispersed_gradient, place_counts
+from vaefast.engines.numba_cpu.count_dispersions import dispersed_density, dispersed_gradient
 from vaefast.engines.numba_cpu.count_shares import share_density, write_maxima, write_sums
 from vaefast.engines.numba_cpu.rising import tabulate
 from vaefast.models.layout import PANEL
@@ -111,8 +111,7 @@ def counts_pass(stage, offset, plan, parameters, buffers, scale, log_likelihood,
         if offset < 0:
             share_density(plan, workspace, counts, rates, scale, log_likelihood, start, stop, half)
         else:
-            place_counts(plan, workspace, counts, start, stop, half)
-            dispersed_density(offset, plan, parameters, workspace, counts, rates, log_likelihood, start, stop, half)
-            add_rising(offset, plan, parameters, workspace, counts, log_likelihood, start, stop, half)
+            row = buffers.row
+            dispersed_density(offset, plan, parameters, workspace, counts, row, scale, log_likelihood, start, stop, half)
     elif offset >= 0:
         dispersed_gradient(plan, workspace, counts, rates, scale, start, stop, half)

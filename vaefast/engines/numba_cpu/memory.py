@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vaefast.engines.numba_cpu.call import Buffers, Row
+from vaefast.engines.numba_cpu.count_dispersions import CHUNK_ELEMENTS, LARGE_ELEMENTS, PLACES
 from vaefast.engines.numba_cpu.count_shares import WRITTEN_OUT
 from vaefast.engines.numba_cpu.counts import Counts
 from vaefast.engines.numba_cpu.layers import Backward
@@ -80,6 +81,7 @@ def buffers_of(plan: Plan, size: int, model: ModelSettings, longest: int) -> Buf
 def row_of(plan: Plan, model: ModelSettings) -> Row:
     """Buffers of one row, or of a few, of one worker."""
     width, latent = padded(plan.pixels), padded(plan.latent)
+    dispersed = model.counts and model.likelihood == "negative-binomial"
     return Row(
         pixel_words=np.zeros(whole_vectors(width), np.uint32),
         pixels=aligned(width),
@@ -89,6 +91,9 @@ def row_of(plan: Plan, model: ModelSettings) -> Row:
         columns=aligned(9 * PANEL),
         kl_scales=aligned(latent),
         rates=aligned(CHUNK_ROWS * width if model.counts else 0),
+        chunk=aligned(CHUNK_ELEMENTS if dispersed else 0),
+        large=np.zeros(LARGE_ELEMENTS if dispersed else 0),
+        places=np.zeros(PLACES if dispersed else 0, np.int64),
     )
 
 
