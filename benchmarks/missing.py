@@ -134,11 +134,12 @@ def main() -> None:
     parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with torch, for MIWAE")
     parser.add_argument("--epochs", type=int, default=2000, help="of vaefast and of MIWAE (default: %(default)s)")
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--init", default="glorot", help="initial weights of vaefast in the set-up (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="*", choices=[*SETS], default=[*SETS])
     parser.add_argument("--json", type=Path, help="where to keep all that was measured")
     options = parser.parse_args()
-    setup = {**SETUP, "epochs": options.epochs, "engine": options.engine}
+    setup = {**SETUP, "epochs": options.epochs, "engine": options.engine, "init": options.init}
     methods: dict[str, Method] = {
         "mean": imputer(lambda seed: SimpleImputer()),
         "KNNImputer": imputer(lambda seed: KNNImputer()),
