@@ -325,6 +325,7 @@ def test_gzipped_text_that_is_damaged(tmp_path):
     refused(written(tmp_path, whole[:-3] + b"xyz", "a.csv.gz"), "cannot be read", "damaged")
     refused(written(tmp_path, gzip.compress(b"hello"), "a.csv.gz"), "no numbers")
     refused(written(tmp_path, gzip.compress(b"hello"), "a.gz"), "unknown format")
+    refused(written(tmp_path, gzip.compress(b""), "a.gz"), "is empty once it is unpacked")
     refused(written(tmp_path, gzip.compress(b"hello"), "train-images-idx3-ubyte.gz"), "not an IDX file")
 
 

@@ -91,6 +91,8 @@ def kind_of_file(path: Path) -> Kind:
         raise DataError(f"{shown(path)} is no Matrix Market file, which begins with %%MatrixMarket: fetch it again")
     if packed and any(word in path.name.lower() for word in IDX_WORDS):  # a damaged one
         return "idx"
+    if packed and not start:
+        raise DataError(f"{shown(path)} is empty once it is unpacked: fetch it again")
     raise DataError(f"{shown(path)} has an unknown format: {KNOWN}")
 
 
