@@ -112,7 +112,7 @@ def test_more_epochs_continue_a_finished_run(command, whole):
     code, out, err = command("--resume", "run", "--epochs", "3")
     assert (code, err) == (0, "")
     assert "from checkpoint 2: 2 of 3 epochs" in out
-    assert "epochs 3 to 3 in" in out
+    assert "| epoch 3 in" in out
     runs.check_same(whole, Path("run"), "made longer")
     assert json.loads(Path("run/settings.json").read_text())["training"]["epochs"] == 3
 

@@ -74,7 +74,8 @@ def nothing_to_do(path: Path, position: Position, epochs: int) -> str:
     """Why nothing was trained: the run is complete."""
     if position.is_over:
         return f"nothing to do: {path} has stopped early, after epoch {position.epoch - 1}"
-    return f"nothing to do: all {epochs} epochs of {path} are trained; --epochs makes the run longer"
+    done = f"the epoch of {path} is" if epochs == 1 else f"all {epochs} epochs of {path} are"
+    return f"nothing to do: {done} trained; --epochs makes the run longer"
 
 
 def stopped(stopping: Stopping, position: Position) -> str:
@@ -110,11 +111,10 @@ def summary(
     part = "test" if is_tested(last) else "train"
     elbo, log_likelihood, kl = (getattr(last, f"{part}_{term}") for term in ("elbo", "log_likelihood", "kl"))
     rate = size * len(metrics) / seconds
-    epochs = (
-        f"{len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"
-        if resumed_at is None
-        else f"epochs {resumed_at + 1} to {last.epoch}"
-    )
+    epochs = f"{len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"
+    if resumed_at is not None:
+        first = resumed_at + 1
+        epochs = f"epoch {first}" if first == last.epoch else f"epochs {first} to {last.epoch}"
     return (
         f"{name}: {part} ELBO {elbo:.2f} nats (log-likelihood {log_likelihood:.2f}, KL {kl:.2f}) | {epochs} in {wall:.1f} s, "
         f"{seconds:.1f} s of it training, {rate:,.0f} {unit}s/s | {computing} | {path}"
