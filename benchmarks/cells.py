@@ -20,8 +20,12 @@ Printed are means over the seeds and their standard deviations of
   no constant and no term of the total is left out or added, so the numbers are of one quantity;
 - the adjusted Rand index (ARI) of k-means on the latents of all cells, with as many clusters as there are types;
 - the share of cells whose type most of their 5 nearest neighbours have (5-NN), the cell itself not among them;
+- the best held-out ELBO of all epochs;
 - seconds of training until the held-out ELBO is that of the best epoch of scvi-tools as its users run it, with `--parts` that
   of its own best epoch.
+
+Worm neurons take hours. `--results FILE` keeps each training in a file: the same command goes on where it was stopped, and
+commands with other seeds (`--first-seed`) may fill the same file side by side. One with all seeds then prints the table.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ import json
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,35 +169,55 @@ def theirs(cells: Cells, options: argparse.Namespace, seed: int, changes: dict[s
     return Result(np.load(settings["latents"]), answer["log_p"], answer["seconds"], answer["elbos"])
 
 
-def trainings(cells: Cells, options: argparse.Namespace, seed: int, folder: Path) -> Iterator[tuple[str, Result]]:
-    """All programs and settings, one after the other."""
-    epochs = 0
-    for name, changes in (PARTS if options.parts else THEIRS).items():
-        found = theirs(cells, options, seed, changes, folder)
-        epochs = epochs or len(found.seconds)
-        yield name, found
+def programs(cells: Cells, options: argparse.Namespace, folder: Path) -> dict[str, Callable[[int, int], Result]]:
+    """All programs and settings, in order, as functions of the seed and of how many epochs the first of them took."""
+
+    def peer(changes: dict[str, Any]) -> Callable[[int, int], Result]:
+        return lambda seed, epochs: theirs(cells, options, seed, changes, folder)
+
+    def alike(**changes: Any) -> Callable[[int, int], Result]:
+        return lambda seed, epochs: ours(cells, options, seed, **{**ALIKE, **changes}, epochs=epochs)
+
     if options.parts:
-        for share in SHARES:
-            yield (
-                f"vaefast, {share:.0%} of inputs dropped",
-                ours(cells, options, seed, **{**ALIKE, "input_dropout": share}, epochs=epochs),
-            )
-        return
-    yield "vaefast, like for like", ours(cells, options, seed, **ALIKE, epochs=epochs)
-    yield "vaefast, input dropout", ours(cells, options, seed, **{**ALIKE, "input_dropout": DROPPED}, epochs=epochs)
-    yield "vaefast, early stopping", ours(cells, options, seed, **ALIKE, epochs=epochs, early_stopping=True)
-    yield "vaefast, defaults", ours(cells, options, seed)
+        shares = {f"vaefast, {share:.0%} of inputs dropped": alike(input_dropout=share) for share in SHARES}
+        return {**{name: peer(changes) for name, changes in PARTS.items()}, **shares}
+    return {
+        **{name: peer(changes) for name, changes in THEIRS.items()},
+        "vaefast, like for like": alike(),
+        "vaefast, input dropout": alike(input_dropout=DROPPED),
+        "vaefast, early stopping": alike(early_stopping=True),
+        "vaefast, defaults": lambda seed, epochs: ours(cells, options, seed),
+    }
 
 
-def measures(cells: Cells, result: Result, best: float) -> dict[str, float]:
-    """What is printed of one training; `best`: the held-out ELBO to reach."""
+class Kept:
+    """Measures of trainings in a file of JSON lines, by all that they depend on; several processes may add to one file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def find(self, training: dict[str, Any]) -> dict[str, float] | None:
+        """What was kept of this training, if anything."""
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        return next((held["measures"] for held in map(json.loads, lines) if held["training"] == training), None)
+
+    def add(self, training: dict[str, Any], measured: dict[str, float]) -> None:
+        """Keep a training."""
+        if self.path:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"training": training, "measures": measured}) + "\n")
+
+
+def measures(cells: Cells, result: Result, bound: float | None) -> dict[str, float]:
+    """What is printed of one training; `bound`: the held-out ELBO to reach, by default its own best one."""
+    best = max(result.elbos)
     clusters = KMeans(len(np.unique(cells.types)), n_init=10, random_state=0).fit_predict(result.latents)
     near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(result.latents).kneighbors(return_distance=False)
     votes = np.stack([(cells.types[near] == kind).sum(axis=1) for kind in np.unique(cells.types)], axis=1)
     agreed = np.unique(cells.types)[votes.argmax(axis=1)] == cells.types
     return {
         "log p(x)": result.log_p, "ARI": adjusted_rand_score(cells.types, clusters), "5-NN": float(agreed.mean()),
-        "epochs": float(len(result.seconds)), "seconds": result.until(best),
+        "epochs": float(len(result.seconds)), "best ELBO": best, "seconds": result.until(best if bound is None else bound),
     }  # fmt: skip
 
 
@@ -202,7 +226,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scvi", metavar="PYTHON", required=True, help="an interpreter with scvi-tools")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="keep each training here, and do none twice")
     parser.add_argument("--samples", type=int, default=1000, help="of log p(x) of a held-out cell")
     parser.add_argument("--threads", type=int, default=granted_cores())
     parser.add_argument("--only", choices=("bladder", "worm", "pbmc"), help="one set alone")
@@ -223,16 +249,27 @@ def _compare(cells: Cells, options: argparse.Namespace, folder: Path) -> None:
     rows, genes = cells.counts.shape
     share = cells.counts.nnz / (rows * genes)
     print(f"\n{cells.name}: {rows:,} cells, {genes:,} genes, {share:.1%} non-zero, {len(np.unique(cells.types))} types")
+    kept = Kept(options.results)
+    common = {
+        "set": cells.name,
+        "threads": options.threads,
+        "samples": options.samples,
+        "parts": options.parts,
+        "cpu": cpu_name(),
+    }
     found: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
-        best = float("-inf")
-        for name, result in trainings(cells, options, seed, folder):
-            best = max(result.elbos) if name == USERS or options.parts else best
-            found.setdefault(name, []).append(measures(cells, result, best))
-            print(
-                f"  seed {seed} {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[name][-1].items()),
-                flush=True,
-            )
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        epochs, bound = 0, None
+        for name, train in programs(cells, options, folder).items():
+            training = {**common, "seed": seed, "program": name}
+            measured = kept.find(training)
+            if measured is None:
+                measured = measures(cells, train(seed, epochs), bound)
+                kept.add(training, measured)
+            epochs = epochs or int(measured["epochs"])
+            bound = measured["best ELBO"] if name == USERS else bound
+            found.setdefault(name, []).append(measured)
+            print(f"  seed {seed} {name}: " + ", ".join(f"{what} {value:.4g}" for what, value in measured.items()), flush=True)
     for name, held in found.items():
         columns = []
         for key in held[0]:
