@@ -18,6 +18,7 @@ from vaefast import VAE, engines, evaluate, impute, load, transform
 from vaefast.data.split import split_rows
 from vaefast.engines import threads
 from vaefast.files import model_file
+from vaefast.runs.interruption import EXIT_CODES
 
 ENGINES = [name for name in ("cython", "numba") if engines.why_not(name) is None] or ["reference"]
 ENGINE = ENGINES[0]
@@ -382,7 +383,7 @@ def test_cells_of_several_lines_are_cells(capfd):
 
 
 def test_figures_are_drawn(capfd):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     from vaefast import train as command
 
     try:

@@ -24,6 +24,7 @@ from vaefast.engines.contract import State
 from vaefast.engines.reference import adam_step
 from vaefast.evaluation import iwae_table1, measures
 from vaefast.models.settings import AdamSettings
+from vaefast.runs.interruption import EXIT_CODES
 from vaefast.training.schedules import pace
 
 Command = Callable[..., tuple[int, str, str]]
@@ -41,7 +42,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     runs.tiny_images(tmp_path / "grey.npy", 60, 12)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
         out, err = io.StringIO(), io.StringIO()
         try:
             with runs.plain_figures(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -19,6 +19,7 @@ from vaefast.data.split import split_rows
 from vaefast.engines import threads
 from vaefast.files import model_file
 from vaefast.plots import run_figures
+from vaefast.runs.interruption import EXIT_CODES
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -325,7 +326,7 @@ def test_a_run_transforms_rows_and_is_exported(capfd):
 
 @pytest.mark.parametrize("name", ["real.csv", "bits.csv"])
 def test_figures_are_those_of_a_table(name):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     from vaefast import train as command
 
     try:
@@ -340,7 +341,7 @@ def test_figures_are_those_of_a_table(name):
 def test_colour_is_kept_where_it_is_asked_for(capfd):
     pictures = RNG.integers(0, 256, (30, 4, 5, 3)).astype(np.uint8)
     np.save("rgb.npy", pictures)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     from vaefast import train as command
 
     try:

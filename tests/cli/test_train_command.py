@@ -41,6 +41,7 @@ from vaefast.models.layout import Layout
 from vaefast.models.settings import ModelSettings, TrainingSettings
 from vaefast.plots import run_figures
 from vaefast.runs import folder_lock
+from vaefast.runs.interruption import EXIT_CODES
 from vaefast.runs.run_folder import RunFolder
 from vaefast.training import trainer
 
@@ -124,7 +125,7 @@ def command(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_figures, "draw", lambda *arguments, **settings: None)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
 
     def call(*arguments: str) -> Result:
         capfd.readouterr()
@@ -771,7 +772,7 @@ def test_divergence_in_the_last_minibatch_is_seen_in_the_test_set(command, tmp_p
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_end_a_run_at_once_and_cleanly(digits_run, tmp_path, number, code):
     data = images(tmp_path / "grey.npy", 3000, 40)
     arguments = ("--data", data, *SMALL, "--batch-size", "3", "--epochs", "100000", "--out", "run")
@@ -883,6 +884,38 @@ def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
         code = process.wait(timeout=10)
     os.close(own)
     return code, shown.decode()
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["as it is", "under nohup"])
+def test_a_closed_terminal_leaves_a_checkpoint_and_is_outlived_under_nohup(digits_run, tmp_path, ignored):
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    data, metrics = images(tmp_path / "grey.npy", 3000, 40), tmp_path / "run" / "metrics.jsonl"
+    epochs = 60 if ignored else 100_000
+    own, its = pty.openpty()
+
+    def take_the_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    arguments = ("--data", data, *SMALL, "--batch-size", "3", "--epochs", str(epochs), "--out", "run")
+    streams = {"stdin": its, "stdout": its, "stderr": its}
+    with started(tmp_path, *arguments, **streams, start_new_session=True, preexec_fn=take_the_terminal) as process:
+        os.close(its)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2):
+            assert time.monotonic() < deadline
+            if select.select([own], [], [], 0.01)[0]:
+                os.read(own, 65536)
+        os.close(own)
+        code = process.wait(timeout=60)
+    trained = len(metrics_of(tmp_path / "run"))
+    assert (tmp_path / "run" / "model.safetensors").exists() == ignored
+    assert (code, trained == epochs) == ((0, True) if ignored else (129, False))
+    if not ignored:
+        assert trained >= 2
+        more = finished(tmp_path, "--resume", "run", "--epochs", str(trained + 1))
+        assert more.code == 0
+        assert f"epoch {trained + 1}" in more.out
 
 
 def test_a_terminal_shows_a_bar_with_the_bound(digits_run, tmp_path):

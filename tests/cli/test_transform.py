@@ -18,6 +18,7 @@ from vaefast import VAE, engines, estimator, load, transform
 from vaefast.engines import threads
 from vaefast.errors import EngineUnavailable
 from vaefast.files import atomic
+from vaefast.runs.interruption import EXIT_CODES
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = ("--hidden", "12", "--latent", "2", "--batch-size", "7", "--seed", "5", "--engine", "reference")
@@ -314,7 +315,7 @@ def test_a_signal_leaves_nothing_half_written(command, run, monkeypatch):
     def interrupted(vae: VAE, X: np.ndarray, **about: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     monkeypatch.setattr(estimator.VAE, "score_samples", interrupted)
     try:
         refused(command, 130, ("run", "--data", "grey.npy", "--out", "z.csv"), "stopped by SIGINT")

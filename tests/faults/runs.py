@@ -20,6 +20,7 @@ from tests.faults import Failed
 from vaefast import train
 from vaefast.files import atomic
 from vaefast.plots import run_figures
+from vaefast.runs.interruption import EXIT_CODES
 
 # Of a line of metrics: what a clock says differs from run to run.
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
@@ -71,7 +72,7 @@ def tiny_images(path: Path, count: int = 40, pixels: int = 9) -> str:
 
 def command(*arguments: str) -> tuple[int, str, str]:
     """`python -m vaefast.train` in this process: exit code, stdout, stderr. Figures are drawn as a few bytes each."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     out, err = io.StringIO(), io.StringIO()
     try:
         with plain_figures(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -40,7 +40,7 @@ def build_parser() -> Parser:
         "[--data WHAT] [--epochs N] [--out FOLDER]",
         "Train a variational auto-encoder. Its model, metrics, checkpoints and figures go to a run folder.",
         epilog="Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 data, 4 checkpoint, 5 diverged, 6 input or "
-        "output, 130 and 143 after SIGINT and SIGTERM.",
+        "output, 129, 130 and 143 after SIGHUP, SIGINT and SIGTERM.",
         argument_default=argparse.SUPPRESS,
     )
     for title, add_flags in (
@@ -187,7 +187,7 @@ def _add_run(add: Add) -> None:
         "result as without the stop; auto continues the run in --out, or the newest one in runs/, or starts a new "
         "one")  # fmt: skip
     add("--checkpoint-every", metavar="WHEN", help="when to write a checkpoint: 5 is every 5 epochs, 10m every 10 minutes; "
-        "never is only at the start, at the end, and after SIGINT or SIGTERM (default: auto, which is twice a minute, or "
+        "never is only at the start, at the end, and after a signal (default: auto, which is twice a minute, or "
         "less often if that takes more than 1/200 of the time)")  # fmt: skip
     add("--start-from", metavar="FILE", help="start with the weights of this model.safetensors or run folder, which must have "
         "the same model settings; Adam starts anew")  # fmt: skip

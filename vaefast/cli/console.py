@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,7 +51,7 @@ def command(
     job: Job | None = None,
 ) -> int:
     """Parse the arguments, by default those of this process, run the command, and return the exit code: 0 done, 1 internal
-    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 130 SIGINT, 143 SIGTERM.
+    error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.
 
     A command without a job is for a single process. It ends with code 2 if a launcher has started several.
     """
@@ -127,13 +129,19 @@ def complain(message: str, job: Job | None = None) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line on stdout. If its reader has gone (`| head`), the run continues without it."""
+    """Print a line on stdout. If its reader has gone (`| head`, a closed terminal), the run continues without it."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and _is_device(sys.stdout.fileno())):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error
+
+
+def _is_device(descriptor: int) -> bool:
+    """Whether this is a character device. A terminal that has closed is still one, but `isatty` denies it."""
+    return stat.S_ISCHR(os.fstat(descriptor).st_mode)
 
 
 def _report(error: BaseException, message: str, debug: bool, job: Job) -> None:

@@ -1,15 +1,17 @@
-"""SIGINT and SIGTERM: they end the process at once if nothing is lost, and after the next checkpoint during training."""
+"""SIGINT, SIGTERM, and SIGHUP from a terminal that closes: they end the process at once if nothing is lost, and after the next
+checkpoint during training."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none.
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, **({} if HANGUP is None else {HANGUP: 129})}
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM; no `except Exception` may swallow it."""
+    """One of these signals; no `except Exception` may swallow it."""
 
     def __init__(self, number: int, remedy: str = "what it had written is whole") -> None:
         self.signal = signal.Signals(number)
@@ -17,7 +19,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Listens to both signals. A second one ends the process at once, whatever it does."""
+    """Listens to these signals. A second SIGINT or SIGTERM ends the process at once, whatever it does."""
 
     def __init__(self) -> None:
         self.requested: int | None = None
@@ -25,10 +27,12 @@ class Interruption:
 
     def listen(self) -> None:
         for number in EXIT_CODES:
-            signal.signal(number, self._handle)
+            # `nohup` has SIGHUP ignored, and that is what its user wants.
+            if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def ignore(self) -> None:
-        """Ignore both signals, because another process of the same job listens."""
+        """Ignore these signals, because another process of the same job listens."""
         for number in EXIT_CODES:
             signal.signal(number, signal.SIG_IGN)
 
@@ -44,7 +48,8 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         for each in EXIT_CODES:
-            signal.signal(each, signal.SIG_DFL)
+            # A closing terminal may send SIGHUP twice, from the kernel and from its shell: only the first one counts.
+            signal.signal(each, signal.SIG_IGN if each == HANGUP else signal.SIG_DFL)
         if not self._deferred:
             raise Interrupted(number)
         self.requested = number
