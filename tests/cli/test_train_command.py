@@ -243,7 +243,7 @@ def test_the_model_has_names_shapes_and_metadata(digits_run):
 def test_each_epoch_is_a_plain_line_and_the_last_line_sums_up(digits_run):
     folder, result = digits_run
     first, *epochs, last = result.out.splitlines()
-    chosen = "batch size 20, 2 epochs (by the number of examples; --batch-size changes it), learning rate 0.001, seed 0"
+    chosen = "batch size 20 (by the number of examples; --batch-size changes it), 2 epochs, learning rate 0.001, seed 0"
     assert first.startswith(f"digits 8x8: 1,617 training examples of 64 values | {chosen} | engine {engines.choose('auto')}, ")
     assert len(epochs) == 2
     for line in epochs:

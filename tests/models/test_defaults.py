@@ -105,7 +105,7 @@ def test_what_is_given_is_kept_and_said(tmp_path, monkeypatch):
     data = runs.tiny_images(tmp_path / "grey.npy", 40, 4)
     code, out, _ = runs.command("--data", data, *QUICK, "--epochs", "2", "--out", "run")
     assert code == 0
-    assert "| batch size 20, 2 epochs (by the number of examples; --batch-size changes it), " in out.splitlines()[0]
+    assert "| batch size 20 (by the number of examples; --batch-size changes it), 2 epochs, " in out.splitlines()[0]
     code, out, _ = runs.command("--data", data, *QUICK, "--epochs", "1", "--batch-size", "9", "--out", "other")
     assert "| batch size 9, 1 epoch, learning rate 0.001" in out.splitlines()[0]
     assert settings_in(tmp_path / "other")["batch_size"] == 9

@@ -27,12 +27,15 @@ def plan(data: str, rows: int, width: str, options: Options, engine: Any) -> str
 
 def _length(settings: TrainingSettings, automatic: frozenset[str]) -> str:
     """Batch size and epochs, and which of them were chosen by the number of examples."""
-    chosen = [name for name in ("batch_size", "epochs") if name in automatic]
-    text = f"batch size {settings.batch_size}, {settings.epochs} epoch{'' if settings.epochs == 1 else 's'}"
-    if not chosen:
-        return text
-    flags = " and ".join("--" + name.replace("_", "-") for name in chosen)
-    return f"{text} (by the number of examples; {flags} {'changes it' if len(chosen) == 1 else 'change them'})"
+    batch_size = f"batch size {settings.batch_size}"
+    epochs = f"{settings.epochs} epoch{'' if settings.epochs == 1 else 's'}"
+    if {"batch_size", "epochs"} <= automatic:
+        return f"{batch_size}, {epochs} (by the number of examples; --batch-size and --epochs change them)"
+    if "batch_size" in automatic:
+        batch_size += " (by the number of examples; --batch-size changes it)"
+    if "epochs" in automatic:
+        epochs += " (by the number of examples; --epochs changes it)"
+    return f"{batch_size}, {epochs}"
 
 
 def team(engine: Any) -> str:

@@ -44,7 +44,7 @@ def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, T
     `missing` says whether values are missing in training.
     """
     for name in FLAGS:
-        flag(name, getattr(vae, name))
+        check_flag(name, getattr(vae, name))
     sizes = vae.hidden_layer_sizes
     hidden = tuple(whole(size) for size in (sizes if isinstance(sizes, Iterable) else (sizes,)))
     seen = usual_encoder_input(vae.likelihood_) if vae.encoder_input == "auto" else vae.encoder_input
@@ -179,8 +179,8 @@ def count(name: str, value: Any, smallest: int) -> int:
     return number
 
 
-def flag(name: str, value: Any) -> bool:
-    """A truth value, also as 0 and 1.
+def check_flag(name: str, value: Any) -> None:
+    """Check that this is a truth value, which 0 and 1 are as well.
 
     Raises
     ------
@@ -189,7 +189,6 @@ def flag(name: str, value: Any) -> bool:
     """
     if not (isinstance(value, (bool, np.bool_)) or whole(value) in (0, 1)):
         raise SettingsError(f"{name} is {value!r}: give True or False")
-    return bool(value)
 
 
 def real(value: Any) -> Any:
