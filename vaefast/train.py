@@ -61,7 +61,7 @@ def run(options: Options, interruption: Interruption, job: Job | None = None) ->
 
 
 def _run(options: Options, resumed: Resumed | None, interruption: Interruption, job: Job) -> None:
-    from vaefast.engines import compiled_copy
+    from vaefast.engines import bfloat16_unit, compiled_copy
     from vaefast.engines.partly_observed import for_any_rows
     from vaefast.runs.run_folder import environment
 
@@ -91,6 +91,8 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         "settings": _settings(options, data), "environment": surroundings, "source": source.record(data.kind, data.name),
     }  # fmt: skip
     engine = job.engine(engine_name, options.model, options)
+    if options.training.precision == "bf16" and (advice := bfloat16_unit.advice(engine_name)):
+        complain(advice)
     if data.has_gaps:
         engine = for_any_rows(engine, options.model, options.training, lambda name, model: job.engine(name, model, options))
     try:

@@ -9,7 +9,7 @@ import pytest
 from faults import runs
 
 import vaefast
-from vaefast import VAE, VAEDetector, evaluate
+from vaefast import VAE, VAEDetector, engines, evaluate
 from vaefast.errors import SettingsError
 from vaefast.evaluation import measures
 from vaefast.files import model_file
@@ -47,6 +47,28 @@ def test_both_doors_train_the_same_bits_which_are_not_those_of_float32(table):
     assert not np.array_equal(parameters("run"), parameters("plain"))
     assert np.allclose(parameters("run"), parameters("plain"), atol=0.02)
     assert json.loads(Path("run/settings.json").read_text())["training"]["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_a_cpu_without_instructions_for_it_is_said_to_be_slow(table, monkeypatch, has_it):
+    from vaefast.engines.numba_cpu import bf16_vectors  # noqa: F401  It must see the CPU as it is.
+
+    slow = "vaefast: precision bf16 is slower than float32 here: this CPU has no AVX512-BF16\n"
+    monkeypatch.setattr("vaefast.engines.numba_cpu.target.BF16_PAIRS", has_it)
+    assert (slow in trained("--precision", "bf16", "--engine", "numba", "--out", "numba")[1]) != has_it
+    assert slow not in trained("--precision", "bf16", "--engine", "reference", "--out", "reference")[1]
+    assert slow not in trained("--engine", "numba", "--out", "plain")[1]
+
+
+@pytest.mark.skipif(engines.why_not("cython") is not None, reason="the extension is not built")
+def test_an_extension_kept_from_its_instructions_for_bf16_is_said_to_be_slow(table, monkeypatch):
+    from vaefast.engines.cython_cpu import kernels
+
+    slow = "precision bf16 is slower than float32 here"
+    _, said = trained("--precision", "bf16", "--engine", "cython", "--out", "as it is")
+    assert (slow not in said) == (kernels.unit("")[0] == "AVX512-BF16")
+    monkeypatch.setenv("VAEFAST_VECTOR_UNIT", "base")
+    assert slow in trained("--precision", "bf16", "--engine", "cython", "--out", "base")[1]
 
 
 def test_a_file_keeps_the_precision_and_with_it_every_result(table):
