@@ -228,6 +228,9 @@ def main() -> None:
     parser.add_argument("--scvi", metavar="PYTHON", required=True, help="an interpreter with scvi-tools")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--first-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument(
+        "--programs", nargs="+", default=[], metavar="NAME", help="the first and these alone, as the table names them"
+    )
     parser.add_argument("--results", type=Path, metavar="FILE", help="keep each training here, and do none twice")
     parser.add_argument("--samples", type=int, default=1000, help="of log p(x) of a held-out cell")
     parser.add_argument("--threads", type=int, default=granted_cores())
@@ -249,7 +252,9 @@ def _compare(cells: Cells, options: argparse.Namespace, folder: Path) -> None:
     rows, genes = cells.counts.shape
     share = cells.counts.nnz / (rows * genes)
     print(f"\n{cells.name}: {rows:,} cells, {genes:,} genes, {share:.1%} non-zero, {len(np.unique(cells.types))} types")
-    kept = Kept(options.results)
+    kept, everything = Kept(options.results), programs(cells, options, folder)
+    for unknown in set(options.programs) - set(everything):
+        raise SystemExit(f"--programs has {unknown!r}: choose from {', '.join(map(repr, everything))}")
     common = {
         "set": cells.name,
         "threads": options.threads,
@@ -260,7 +265,9 @@ def _compare(cells: Cells, options: argparse.Namespace, folder: Path) -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         epochs, bound = 0, None
-        for name, train in programs(cells, options, folder).items():
+        for number, (name, train) in enumerate(everything.items()):
+            if number and options.programs and name not in options.programs:
+                continue
             training = {**common, "seed": seed, "program": name}
             measured = kept.find(training)
             if measured is None:
