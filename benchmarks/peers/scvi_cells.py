@@ -6,8 +6,8 @@
 `train`: SETTINGS holds `train`, `rest` and `cells` (.npz files of scipy.sparse: cells to train on, held-out ones, all),
 `latents` (where to write theirs), `threads`, `hidden`, `latent`, `batch_size`, `samples`, `seed` and `changes`, arguments of
 the model: without any it is as its users run it, with zero inflation, batch normalisation and dropout. The answer is a line of
-JSON: seconds of each epoch, the ELBO a held-out cell after each, log p(x) of a held-out cell by `samples` samples at the end.
-The library of a cell is its observed total, so no term of it is in either number.
+JSON: seconds of the processor of each epoch, the ELBO a held-out cell after each, log p(x) of a held-out cell by `samples`
+samples at the end. The library of a cell is its observed total, so no term of it is in either number.
 
 `pbmc`: write the counts and the cell types of 700 blood cells that come with scanpy.
 """
@@ -67,13 +67,13 @@ def train(path: str) -> None:
     elbos: list[float] = []
 
     class Scores(Callback):
-        """The seconds of each epoch without the scoring, and the held-out ELBO after it."""
+        """The processor's seconds of each epoch without the scoring, and the held-out ELBO after it."""
 
         def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            self.start = time.perf_counter()
+            self.start = time.process_time()
 
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-            seconds.append(time.perf_counter() - self.start)
+            seconds.append(time.process_time() - self.start)
             module.module.eval()
             with torch.inference_mode():
                 elbos.append(float(model.get_elbo(dataloader=held_out)))
