@@ -52,7 +52,7 @@ def embed(
     Parameters
     ----------
     adata : AnnData
-        Cells by genes, sparse or dense, in memory or backed. A view becomes a copy, of which anndata warns.
+        Cells by genes, sparse or dense, in memory or backed. A view in memory becomes a copy, of which anndata warns.
     layer : str or None, default=None
         Name of the layer that holds the counts.
     key_added : str, default='X_vae'
@@ -76,8 +76,8 @@ def embed(
     Raises
     ------
     DataError
-        It is no AnnData object, or has no cells or no genes. There are no counts, no such layer, no column of highly variable
-        genes, no column of `batch_key`, or a value is missing in one of these columns.
+        It is no AnnData object, has no cells or no genes, or is a view of a backed one. There are no counts, no such layer, no
+        column of highly variable genes, no column of `batch_key`, or a value is missing in one of these columns.
     SettingsError
         A parameter of the model is out of its range.
 
@@ -122,6 +122,8 @@ def _check(adata: Any) -> None:
     for part, what in (("obs", "cells"), ("var", "genes")):
         if not len(getattr(adata, part)):
             raise DataError(f"adata has no {what}: look at what was filtered out before")
+    if getattr(adata, "is_view", False) and getattr(adata, "isbacked", False):
+        raise DataError("adata is a part of a backed object, which nothing can be written into: give adata.to_memory()")
 
 
 def _values(adata: Any, layer: str | None, genes: NDArray[np.bool_] | None, *, counts: bool) -> tuple[Any, str]:

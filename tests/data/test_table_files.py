@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaefast.data import Numbers, Reading, Rows, may_be_table, read, read_any, read_numbers
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
+from vaefast.data.kindsfile import Kinds
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
 
@@ -354,3 +355,35 @@ def test_without_a_model_labels_are_asked_for(tmp_path):
     assert read_numbers(str(path), how=Reading(all_columns=True)).values.shape == (12, 4)
     assert read_numbers(str(path), 4).values.shape == (12, 4)
     assert read_numbers(str(path), 3).values.shape == (12, 3)
+
+
+@pytest.mark.parametrize("gap", [None, 5])
+def test_whole_numbers_beyond_what_float64_holds_exactly(path, gap):
+    ids = pd.Series([1_234_567_890_123_456_789 + i for i in range(20)], dtype="Int64")
+    if gap is not None:
+        ids[gap] = pd.NA
+    frame = pd.DataFrame({"x": np.linspace(0.5, 2, 20), "tweet": ids, "word": ["a", "b"] * 10})
+    assert table_in(write(frame[["x", "tweet"]], path)).values.shape == (20, 2)
+    found = table_in(write(frame, path), kinds=Kinds())
+    np.testing.assert_allclose(found.values[0, 1], 1.234567890123456789e18)
+    assert [field.name for field in found.fields.columns] == ["x", "tweet", "word"]
+
+
+@pytest.mark.parametrize("token", ["-999.9", "-99.99", "1e20"])
+def test_numbers_for_missing_values_are_found_in_float32(tmp_path, path, token):
+    values = RNG.normal(size=(30, 3)).astype(np.float32)
+    values[3, 1] = values[7, 2] = np.float32(token)
+    np.save(tmp_path / "a.npy", values)
+    expected = np.zeros(values.shape, bool)
+    expected[3, 1] = expected[7, 2] = True
+    assert np.array_equal(np.isnan(read_numbers(tmp_path / "a.npy", how=Reading(missing=(token,))).values), expected)
+    # Beside another type of number, and beside text.
+    frame = pd.DataFrame(values, columns=["a", "b", "c"])
+    for other in ({"d": np.arange(30.0)}, {"d": ["u", "v", "w"] * 10}):
+        found = table_in(write(frame.assign(**other), path), missing=(token,), kinds=Kinds())
+        assert np.array_equal(np.isnan(found.values[:, :3].astype(float)), expected)
+        assert np.array_equal([field.missing for field in found.fields.columns[:3]], expected.T)
+    # What is too large for the type is not infinity, which stays an error.
+    np.save(tmp_path / "b.npy", np.where(expected, np.float32(np.inf), values))
+    with pytest.raises(DataError, match="inf"):
+        read_numbers(tmp_path / "b.npy", how=Reading(missing=("1e300",)))

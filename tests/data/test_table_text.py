@@ -15,6 +15,7 @@ import pytest
 
 from vaefast.data import Dataset, Numbers, Reading, Rows, read_any, read_numbers
 from vaefast.data.dialect import Dialect, dialect_of, encoding_of
+from vaefast.data.kindsfile import Kinds
 from vaefast.errors import DataError
 
 RNG = np.random.default_rng(3)
@@ -396,3 +397,42 @@ def test_columns_of_a_model_by_name(tmp_path):
     assert read_numbers(str(tmp_path / "a.csv"), 4).values.shape == (30, 4)
     with pytest.raises(DataError, match="lacks the column 'weight'"):
         read_numbers(str(tmp_path / "a.csv"), 4, ["weight"])
+
+
+# --- Numbers that another program or country writes otherwise
+
+
+def kinds_in(path: Path) -> Numbers:
+    return table_in(path, kinds=Kinds())
+
+
+def test_rising_years_beside_one_name_are_a_header(tmp_path):
+    rows = "".join(f"land{i},{i}.5,{i + 1},{i + 2}.25\n" for i in range(30))
+    path = written(tmp_path, "Country,1990,2000,2010\n" + rows)
+    assert kinds_in(path).names == ("1990", "2000", "2010")
+    unnamed = written(tmp_path, ",1990,2000\n" + "".join(f"{i},{i}.5,7\n" for i in range(30)), "b.csv")
+    assert len(table_in(unnamed).values) == 30
+    # Years of birth and of death are data.
+    lives = written(tmp_path, "".join(f"name{i},{1900 + i},{1950 + i}\n" for i in range(30)), "c.csv")
+    assert len(kinds_in(lives).values) == 30
+    assert kinds_in(lives).names == ()
+
+
+@pytest.mark.parametrize("odd", ["1.234", "-12.345.678"])
+def test_a_point_that_separates_thousands_beside_decimal_commas_is_refused(tmp_path, odd):
+    rows = "".join(f"{950 + i};3,{i}\n" for i in range(40))
+    path = written(tmp_path, f"Umsatz;Preis\n{rows}{odd};4,5\n")
+    refused(path, "line 42, column 1", repr(odd), "without thousands separators")
+    # Elsewhere, and as a part of text, it is what it was.
+    assert table_in(written(tmp_path, f"Umsatz;Preis\n{rows}1.5;4,5\n", "b.csv")).values[-1, 0] == 1.5
+    dates = "".join(f"{i};3,5;01.{i:02d}.2024\n" for i in range(1, 10))
+    assert kinds_in(written(tmp_path, "a;b;c\n" + dates, "c.csv")).values.shape[0] == 9
+
+
+@pytest.mark.parametrize("thousand", ["1 234,50", "1\u00a0234,50", "1\u202f234", "1'234.50", "1\u2019234"])
+def test_spaces_and_apostrophes_between_thousands_are_refused(tmp_path, thousand):
+    rows = "".join(f"{i};{thousand}\n" for i in range(30))
+    for text, name in ((rows, "a.csv"), (rows + "99;on request\n", "b.csv")):
+        refused(
+            written(tmp_path, "ville;prix\n" + text, name), "column 2 'prix'", "without thousands separators", kinds=Kinds()
+        )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vaefast.data.arrowkinds import field_of, new_array_of, pandas_metadata, pandas_types
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
+from vaefast.data.missing_numbers import numbers_among, with_nan
 from vaefast.data.reading import new_array, reading
 from vaefast.data.table import Places, Table
 from vaefast.data.told import WANTED, ToldColumn, of_categories, of_numbers
@@ -38,6 +39,7 @@ def read_arrow(
     known: Sequence[str] = (),
     told: Sequence[str] = (),
     kinds: bool = False,
+    missing: Sequence[str] = (),
 ) -> Table:
     """All columns of numbers of a `.parquet` or `.feather` file, as one array of a type that holds them all.
 
@@ -53,6 +55,8 @@ def read_arrow(
         As for `read_table`.
     kinds
         Whether columns may hold anything: the table has their `fields`, and its values are NaN where they are no numbers.
+    missing
+        What may stand for a missing value. Its numbers become NaN in `values`.
 
     Raises
     ------
@@ -62,10 +66,18 @@ def read_arrow(
     origin = shown(path)
     with opened(path) as reader:
         held = reader.parquet.read_table(path) if kind == "parquet" else reader.feather.read_table(path)
-        return _table(held, label, known, told, origin, kinds)
+        return _table(held, label, known, told, origin, kinds, numbers_among(missing))
 
 
-def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequence[str], origin: str, kinds: bool) -> Table:
+def _table(
+    held: pa.Table,
+    label: str | None,
+    known: Sequence[str],
+    told: Sequence[str],
+    origin: str,
+    kinds: bool,
+    gaps: Sequence[float],
+) -> Table:
     """The columns without an index."""
     names, indexes = [str(name) for name in held.column_names], _indexes(held)
     told_at = [column_of(name, names, len(names), origin, WANTED) for name in told]
@@ -84,7 +96,8 @@ def _table(held: pa.Table, label: str | None, known: Sequence[str], told: Sequen
     for new, old in enumerate(kept):
         if new in watched:
             texts[new] = _texts(held.column(old))
-        columns.append(_numbers(held.column(old), table, new, origin, kinds))
+        # Before the columns have one type: a float32 that is as wide as a float64 beside it is another number.
+        columns.append(with_nan(_numbers(held.column(old), table, new, origin, kinds), gaps))
     row_names = [str(name) for index in indexes[:1] for name in held.column(index).to_pylist()]
     table = table.with_values(_joined(columns, origin), tuple(row_names))
     if kinds:
@@ -115,7 +128,7 @@ def _told(column: pa.ChunkedArray, name: str, at: int, origin: str) -> ToldColum
         return f"{places.row(row)}, {places.column(at, name)}"
 
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return of_numbers(name, column.cast(pa.float64()).to_numpy().astype(np.float64), cell, origin, at)
+        return of_numbers(name, column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64), cell, origin, at)
     held = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_nested(held) or pa.types.is_binary(held):
         raise DataError(f"{origin}: {places.column(at, name)} holds values of type {shown(kind)}: give text or numbers")
@@ -206,7 +219,7 @@ def _numbers(column: pa.ChunkedArray, table: Table, at: int, origin: str, kinds:
     kind, called = column.type, table.called(at)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = pa.types.is_decimal(kind) or (column.null_count and not pa.types.is_floating(kind))
-        return (column.cast(pa.float64()) if floats else column).to_numpy()
+        return (column.cast(pa.float64(), safe=False) if floats else column).to_numpy()
     if kinds or at in table.texts or pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     if pa.types.is_temporal(kind):

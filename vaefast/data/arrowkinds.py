@@ -62,7 +62,8 @@ def field_of(column: pa.ChunkedArray, name: str, own_type: str = "") -> Field:
 def _floats(column: pa.ChunkedArray) -> Any:
     import pyarrow as pa
 
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    # Whole numbers beyond 2^53, such as ids, are rounded.
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _objects(values: list[Any]) -> Any:
@@ -99,7 +100,7 @@ def filled_column(
     kind, types = old.type, arrow.types
     if values.dtype == np.float64 and not isinstance(value(int(np.argmax(gaps))), int):
         floating = types.is_floating(kind)
-        whole = old.cast(kind if floating else arrow.float64()).to_numpy().copy()
+        whole = old.cast(kind if floating else arrow.float64(), safe=False).to_numpy().copy()
         whole[gaps] = values[gaps]
         return arrow.chunked_array([arrow.array(whole)])
     held = old.to_pylist()

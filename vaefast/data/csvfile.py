@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefast.data.csvfields import counted
+from vaefast.data.csvfields import are_years, counted
 from vaefast.data.csvtable import check_no_gaps, read_table
 from vaefast.data.images import Images, Rows, guessed_shape
 from vaefast.data.indexes import UNNAMED
@@ -86,7 +86,7 @@ def are_pictures(table: Table) -> bool:
 def are_pixels(names: Sequence[str]) -> bool:
     """Whether columns are named like pixels, labels aside."""
     others = [name for name in names if name.lower() not in LABELS and not UNNAMED.fullmatch(name)]
-    return bool(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
+    return bool(others) and not are_years(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
 
 
 def _without_digit(table: Table, origin: str) -> Table:

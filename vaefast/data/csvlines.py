@@ -9,7 +9,7 @@ from itertools import chain, takewhile
 from typing import TextIO
 
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_header, is_number
-from vaefast.data.dialect import EXCEL_SEPARATOR, Dialect, dialect_of
+from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
 from vaefast.errors import DataError
@@ -149,9 +149,24 @@ class Lines:
             if self.row >= self._most or len(line) == LONGEST_LINE:
                 raise self._excess()
             if has_decimal_commas:
+                if "." in line:
+                    self._check_points(line)
                 line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
             line = self._with_nan(line) if self.missing else line
             yield self._tidied(line) if QUOTE in line else line
+
+    def _check_points(self, line: str) -> None:
+        """Refuse 1.234 in a file with decimal commas, where it means 1234.
+
+        Raises
+        ------
+        DataError
+            A field is such a number.
+        """
+        for at, field in enumerate(fields_of(line, self.dialect.separator)):
+            if at not in self.texts and POINT_THOUSANDS.fullmatch(field):
+                cell = f"{self.places.row(self.row)}, {self.places.column(at)} is {field!r}"
+                raise DataError(f"{self.origin}: {cell}, beside decimal commas: write numbers without thousands separators")
 
     def _with_nan(self, line: str) -> str:
         """A line with `nan` in the place of each field that says that a value is missing."""

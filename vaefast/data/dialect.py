@@ -15,7 +15,13 @@ SEPARATORS = ("\t", ";", ",", "|")
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 # May be a thousands separator as well as a decimal sign: 1,234 and 12,345,678.
-THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?|[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+|[-+]?[1-9]\d{0,2}(\.\d{3}){2,}")
+# Spaces, also narrow and unbreakable ones, and apostrophes separate nothing else: 1 234,5 and 1'234.5.
+THOUSANDS = re.compile(
+    r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?|[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+|[-+]?[1-9]\d{0,2}(\.\d{3}){2,}"
+    r"|[-+]?[1-9]\d{0,2}([ \u00a0\u2009\u202f'\u2019]\d{3})+([.,]\d*)?"
+)
+# The same with points alone. Beside decimal commas 1.234 is no fraction.
+POINT_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 # In this many first bytes of UTF-16 text of numbers, nearly every second one is zero.
 SNIFFED = 4096
 

@@ -157,7 +157,8 @@ def spans(line: str, separator: str | None) -> list[tuple[int, int]]:
         return [match.span() for match in WORD.finditer(body)]
     found, start, quoted = [], 0, False
     for at, letter in enumerate(body):
-        quoted ^= letter == QUOTE
+        # Only one that begins a field opens quotes; others in plain text are letters, as in 3",5".
+        quoted ^= letter == QUOTE and (quoted or not body[start:at].strip())
         if letter == separator and not quoted:
             found.append((start, at))
             start = at + 1
@@ -202,8 +203,15 @@ def _array(path: Path, columns: Sequence[Filling]) -> bytes:
 
 
 def _fill_matrix(held: Any, columns: Sequence[Filling]) -> None:
-    """Fill the matrix of an open file."""
-    whole = held[()]
-    for column in columns:
-        whole[column.gaps, column.at] = column.values[column.gaps].astype(np.float64)
-    held[...] = whole
+    """Fill the matrix of an open file. One of whole numbers becomes one of float64 where a fraction is filled in."""
+    whole, fills = held[()], [column.values[column.gaps].astype(np.float64) for column in columns]
+    grows = whole.dtype.kind != "f" and any((fill != np.rint(fill)).any() for fill in fills)
+    whole = whole.astype(np.float64) if grows else whole
+    for column, fill in zip(columns, fills, strict=True):
+        whole[column.gaps, column.at] = fill
+    if not grows:
+        held[...] = whole
+        return
+    parent, name, attributes = held.parent, held.name, dict(held.attrs)
+    del parent[name]
+    parent.create_dataset(name, data=whole).attrs.update(attributes)

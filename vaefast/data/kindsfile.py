@@ -14,6 +14,7 @@ from vaefast.data.csvfaults import ragged, remedy_of
 from vaefast.data.csvfields import MISSING, TRUTHS, counted, fields_of, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
+from vaefast.data.dialect import DECIMAL_COMMA
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.table import Table
@@ -107,7 +108,8 @@ def _read(
     for at, field in enumerate(fields):
         if field.family == LABELS and at not in watched | as_text | categories and not (at == 0 and named_rows):
             _check_text(table, at, field, decimal, origin)
-    found = [of_texts((names[at] if names else "") or given, columns[at], _cell_of(table, at), origin, at)
+    said = {at: _with_points(columns[at], decimal) for at in told_at}
+    found = [of_texts((names[at] if names else "") or given, said[at], _cell_of(table, at), origin, at)
              for given, at in zip(told, told_at, strict=True)]  # fmt: skip
     table = without_index(replace(table, told=tuple(found)), origin, lacks_a_name, chosen | ({0} & (as_text | categories)))
     return _without_nothing(table)
@@ -177,6 +179,13 @@ def _field(name: str | int, texts: list[str], missing: Collection[str], decimal:
     return Field(name, LABELS, labels, "object")
 
 
+def _with_points(texts: list[str], decimal: str) -> list[str]:
+    """Texts whose numbers have decimal points."""
+    if decimal == ".":
+        return texts
+    return [text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text for text in texts]
+
+
 def _number(text: str, decimal: str) -> float:
     return number_in(text.replace(",", ".") if decimal == "," else text)
 
@@ -193,8 +202,9 @@ def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) 
     words = [row for row in rows.tolist() if np.isnan(_number(field.values[row], decimal))]
     numbers = len(rows) - len(words)
     first, cell = field.values[words[0]], table.cell(words[0], at)
-    remedies = {remedy_of(field.values[row], decimal) for row in words}
-    if "" not in remedies:
+    odd = [row for row in words if remedy_of(field.values[row], decimal)]
+    if len(words) - len(odd) <= len(odd) / ROWS_A_SLIP:
+        first, cell = field.values[odd[0]], table.cell(odd[0], at)
         raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: {remedy_of(first, decimal)}")
     if len(words) * ROWS_A_SLIP <= numbers:
         name = table.names[at] if table.names and table.names[at] else at + 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaefast.data.arrow import read_arrow
 from vaefast.data.csvfaults import missing_values
-from vaefast.data.csvfields import counted, is_number, number_in
+from vaefast.data.csvfields import counted
 from vaefast.data.csvtable import HoldsText, read_table
 from vaefast.data.h5ad import read_h5ad
 from vaefast.data.images import Dataset, Rows
@@ -19,6 +19,7 @@ from vaefast.data.kindsfile import Kinds, read_kinds, with_fields
 from vaefast.data.labels import LABELS as LABEL_NAMES
 from vaefast.data.labels import ask_for_labels, choose_label, refuse_text, split_labels
 from vaefast.data.matrixmarket import read_matrix_market
+from vaefast.data.missing_numbers import gaps_in, numbers_among, with_nan
 from vaefast.data.numbers import Numbers
 from vaefast.data.numpyfile import read_numbers_npy, read_numbers_npz
 from vaefast.data.sparse import read_sparse
@@ -52,7 +53,7 @@ def read_columns(
     if kind == "text":
         table = _of_text(path, label, known, told, missing, kinds)
     else:
-        table = read_arrow(path, kind, label, known, told, kinds is not None)
+        table = read_arrow(path, kind, label, known, told, kinds is not None, missing)
     fields = None if table.fields is None else fields_with_gaps(table.fields, missing)
     return replace(table, values=with_gaps(table.values, missing, shown(path)), fields=fields)
 
@@ -191,7 +192,7 @@ def with_gaps(values: Any, missing: Sequence[str], origin: str) -> Any:
     DataError
         The table is sparse, and such a number is in it.
     """
-    numbers = [number_in(text) for text in missing if is_number(text)]
+    numbers = numbers_among(missing)
     if not numbers:
         return values
     if not isinstance(values, np.ndarray):
@@ -200,19 +201,16 @@ def with_gaps(values: Any, missing: Sequence[str], origin: str) -> Any:
         if found is not None:
             raise DataError(f"{origin} is sparse, and {found:g} in it stands for a missing value: give a dense table")
         return values
-    gaps = np.isin(values, numbers)
-    if not gaps.any():
-        return values
-    return np.where(gaps, np.nan, values.astype(values.dtype if values.dtype.kind == "f" else np.float64, copy=False))
+    return with_nan(values, numbers)
 
 
 def fields_with_gaps(fields: Fields, missing: Sequence[str]) -> Fields:
     """The same with nothing in the place of what stands for a missing value, and of the type that such a column then has."""
-    numbers, words = [number_in(text) for text in missing if is_number(text)], {text.lower() for text in missing}
+    numbers, words = numbers_among(missing), {text.lower() for text in missing}
     columns = []
     for field in fields.columns:
         if field.values.dtype == np.float64:
-            gaps = np.isin(field.values, numbers)
+            gaps = gaps_in(field.values, numbers, field.dtype.lower())
             kept = (NUMBERS, "float64") if field.family == WHOLE and field.dtype == "int64" else (field.family, field.dtype)
             values = np.where(gaps, np.nan, field.values)
         else:
@@ -258,7 +256,7 @@ def numbers_of(found: Rows | Dataset, known: Sequence[str] = ()) -> Numbers:
 
 
 def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[int] | None:
-    """The places of the columns that a model knows; None without names.
+    """The places of the columns that a model knows; None without names. Of columns with one name each has its turn.
 
     Raises
     ------
@@ -267,14 +265,16 @@ def order_of(names: Sequence[str], known: Sequence[str], origin: str) -> list[in
     """
     if not known or not names or counted([*names]):
         return None
-    held = {*names}
-    missing = [name for name in known if name not in held]
-    if missing:
-        raise DataError(
-            f"{origin} lacks the column {shown(repr(missing[0]))}, which the model was trained on: add it, or name it so"
-        )
-    places = {name: at for at, name in reversed([*enumerate(names)])}
-    return [places[name] for name in known]
+    places: dict[str, list[int]] = {}
+    for at, name in reversed([*enumerate(names)]):
+        places.setdefault(name, []).append(at)
+    order = []
+    for name in known:
+        if not places.get(name):
+            which = f"column {shown(repr(name))}" if name not in names else f"second column {shown(repr(name))}"
+            raise DataError(f"{origin} lacks the {which}, which the model was trained on: add it, or name it so")
+        order.append(places[name].pop())
+    return order
 
 
 def check_finite(numbers: Numbers) -> Numbers:

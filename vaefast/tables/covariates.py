@@ -147,7 +147,7 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
     if hasattr(table, "columns") and hasattr(table, "dtypes"):
         columns = [(str(name), _values(table.iloc[:, at])) for at, name in enumerate(table.columns)]
     elif isinstance(table, Mapping):
-        columns = [(str(name), np.asarray(values)) for name, values in table.items()]
+        columns = _of_one_length({str(name): _listed(values) for name, values in table.items()})
     elif hasattr(table, "dtype") and hasattr(table, "name"):
         columns = [(called if table.name is None else str(table.name), _values(table))]
     else:
@@ -162,6 +162,19 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
     if given not in (1, rows):
         raise DataError(f"{called} have {given} rows, but X has {rows}: give a row for each, or one row for all")
     return columns
+
+
+def _listed(values: Any) -> NDArray[Any]:
+    """A column of a dict: an array, a list, a Series, or one value."""
+    if hasattr(values, "dtype") and hasattr(values, "to_numpy"):
+        return _values(values)
+    return np.atleast_1d(np.asarray(values))
+
+
+def _of_one_length(columns: dict[str, NDArray[Any]]) -> list[tuple[str, NDArray[Any]]]:
+    """Columns, those of one value as long as the longest."""
+    longest = max((len(values) for values in columns.values()), default=1)
+    return [(name, np.repeat(values, longest) if len(values) == 1 else values) for name, values in columns.items()]
 
 
 def _array(table: Any) -> NDArray[Any]:
