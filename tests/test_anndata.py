@@ -178,6 +178,17 @@ def test_backed_cells_are_read_in_blocks(tmp_path, monkeypatch, form, expected):
     adata.file.close()
 
 
+def test_a_part_of_a_backed_object_is_refused_before_training(tmp_path):
+    cells(COUNTS).write_h5ad(tmp_path / "a.h5ad")
+    adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(DataError, match=r"part of a backed object.*to_memory\(\)"):
+        embed(adata[10:70], **{**SMALL, "callbacks": [lambda vae, metrics: pytest.fail("it trains")]})
+    part = adata[10:70].to_memory()
+    embed(part, **SMALL)
+    np.testing.assert_array_equal(part.obsm["X_vae"], latents_of(COUNTS[10:70]))
+    adata.file.close()
+
+
 def test_other_refusals():
     adata = cells(COUNTS, spliced=COUNTS)
     with pytest.raises(DataError, match=r"no layer 'splice': did you mean 'spliced'\? It has spliced"):

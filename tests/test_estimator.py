@@ -356,6 +356,28 @@ def test_partial_fit_continues_where_it_was(digits):
     assert parts.n_iter_ == 4
 
 
+def test_what_partial_fit_does_not_measure_is_nan_and_no_callback_sees_it(digits, tmp_path):
+    seen = []
+    vae = VAE(4, **QUICK).fit(digits, validation_data=digits[:20])
+    vae.set_params(callbacks=[lambda vae, metrics: seen.append(metrics)]).partial_fit(digits)
+    lengths = {name: len(column) for name, column in vae.history_.items()}
+    assert {*lengths.values()} == {4}
+    assert np.isnan(vae.history_["validation_elbo"][-1])
+    assert "train_elbo" in seen[0]
+    assert not any(name.startswith("validation") for name in seen[0])
+    vae.save(tmp_path / "a.safetensors")
+    loaded = load(tmp_path / "a.safetensors").history_
+    assert {name: np.array(column).tobytes() for name, column in loaded.items()} == {
+        name: np.array(column).tobytes() for name, column in vae.history_.items()
+    }
+
+
+def test_the_best_epoch_is_that_of_the_last_fit_alone(digits):
+    vae = VAE(4, **QUICK, early_stopping=True).fit(digits)
+    assert vae.best_epoch_ >= 1
+    assert not hasattr(vae.set_params(early_stopping=False).fit(digits), "best_epoch_")
+
+
 def test_epochs_zero_is_the_initial_model(digits):
     vae = VAE(4, **{**QUICK, "epochs": 0}).fit(digits)
     assert vae.n_iter_ == 0

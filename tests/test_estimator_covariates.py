@@ -46,6 +46,17 @@ def test_latents_need_not_carry_what_the_decoder_is_told(encoded):
     assert told(z, types) > 0.95
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_fit_transform_is_fit_and_transform(encoded):
+    X, known, _, _ = cells(100)
+    expected = vae(epochs=1, encode_covariates=encoded).fit(X, covariates=known)
+    expected = expected.transform(X, covariates=known if encoded else None)
+    assert np.array_equal(vae(epochs=1, encode_covariates=encoded).fit_transform(X, covariates=known), expected)
+    framed = vae(epochs=1, encode_covariates=encoded).set_output(transform="pandas").fit_transform(X, covariates=known)
+    assert [*framed] == ["vae0", "vae1", "vae2", "vae3"]
+    assert np.array_equal(framed.to_numpy(), expected)
+
+
 def test_the_decoder_can_be_asked_for_any_batch():
     X, known, _, batches = cells()
     model = vae().fit(X, covariates=known)
@@ -99,6 +110,21 @@ def test_every_kind_of_table_is_understood():
     numbered = pd.Series((batch == "first").astype(float)).astype("category")
     model = vae(epochs=1).fit(X, covariates=numbered)
     assert model.score_samples(X, covariates=numbered.astype(int).astype(str)).shape == (100,)
+
+
+def test_columns_of_a_dict_are_those_of_a_frame_and_one_value_stands_for_all():
+    X, known, _, _ = cells(100)
+    numbered = known["batch"].map({name: at for at, name in enumerate(known["batch"].unique())})
+    frame = known.assign(batch=numbered.astype("category"))
+    model = vae(epochs=1).fit(X, covariates=frame)
+    other = vae(epochs=1).fit(X, covariates={name: frame[name] for name in frame})
+    assert np.array_equal(model.transform(X), other.transform(X))
+    latents, ages = np.zeros((3, 4)), [30.0, 40.0, 50.0]
+    expected = model.inverse_transform(latents, covariates=pd.DataFrame({"batch": ["1"] * 3, "age": ages}))
+    for batch in (["1"], "1"):
+        assert np.array_equal(model.inverse_transform(latents, covariates={"batch": batch, "age": ages}), expected)
+    one = model.inverse_transform(latents, covariates={"batch": "1", "age": 40.0})
+    assert np.array_equal(one[0], expected[1])
 
 
 def test_columns_are_matched_by_name():

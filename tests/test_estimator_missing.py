@@ -233,3 +233,18 @@ def test_real_data_with_half_of_it_missing_are_learned():
     missing = np.isnan(H)
     assert np.mean((filled - scaled)[missing] ** 2) < 0.5
     assert np.mean(scaled[missing] ** 2) > 0.9
+
+
+def test_grey_levels_are_filled_with_grey_levels():
+    levels = np.clip(np.rint(whole(200, 8) * 3 + 150), 0, 255)
+    gaps = np.isnan(holed(levels, 0.1))
+    filled = [
+        VAE(2, **QUICK, likelihood="bernoulli", binarize="none", scaling=scaling).fit(X).impute(np.where(gaps, NAN, X))
+        for scaling, X in (("grey", levels), (None, levels / 255))
+    ]
+    assert np.array_equal(filled[0][~gaps], levels[~gaps])
+    assert np.allclose(filled[0], 255 * filled[1], atol=2)
+    assert filled[0][gaps].min() > 2
+    several = VAE(2, **QUICK, likelihood="bernoulli", binarize="none", scaling="grey").fit(levels)
+    drawn = np.array(several.impute(np.where(gaps, NAN, levels), multiple=3, random_state=0))[:, gaps]
+    assert {*np.unique(drawn)} <= {0.0, 255.0}

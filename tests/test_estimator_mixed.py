@@ -491,3 +491,40 @@ def test_what_is_for_other_likelihoods_is_refused(fitted, people, tmp_path):
         VAE(2, **QUICK).fit(np.array([[1.0, "a"], [2.0, "b"]], dtype=object))
     with pytest.raises(SettingsError, match="binarize"):
         VAE(2, binarize="dynamic", **QUICK).fit(people)
+
+
+# --- Columns that come in another type than they were trained in
+
+
+@pytest.mark.parametrize("order", [["Rome", "Oslo"], ["Oslo", "Rome"]])
+@pytest.mark.parametrize("trained", ["text", "category"])
+def test_categories_are_filled_in_whatever_categories_a_frame_has(people, trained, order):
+    vae = VAE(2, **QUICK).fit(people.assign(town=people["town"].astype("category")) if trained == "category" else people)
+    rows = people[people["town"] != "Lima"].head(40).copy()
+    rows["town"] = pd.Categorical(rows["town"], order)
+    rows.iloc[3, 6] = rows.iloc[9, 6] = None
+    whole = vae.impute(rows)
+    text = vae.impute(rows.assign(town=rows["town"].astype(object).where(rows["town"].notna(), None)))
+    assert whole["town"].tolist() == text["town"].tolist()
+    assert [*whole["town"].cat.categories][:2] == order
+    assert not whole.isna().any().any()
+    ordered = rows.assign(size=pd.Categorical(rows["size"].astype(str), ["L", "M", "S"], ordered=True))
+    ordered.iloc[5, 7] = None
+    assert vae.impute(ordered)["size"].notna().all()
+
+
+def test_a_type_of_whole_numbers_takes_fractions_where_training_had_them(people):
+    vae = VAE(2, **QUICK).fit(people)
+    rows = people.head(20).assign(income=pd.array([None, *range(1000, 1019)], dtype="Int64"))
+    whole = vae.impute(rows)
+    assert whole["income"].dtype == "Float64"
+    assert whole["income"].iloc[1:].tolist() == [*range(1000, 1019)]
+    assert whole["income"].iloc[0] > 0
+
+
+def test_lists_without_gaps_keep_their_types():
+    rows = [[word, 0.5 * at] for at, word in enumerate("abc" * 30)]
+    vae = VAE(1, hidden_layer_sizes=(4,), epochs=1, random_state=0).fit(rows)
+    assert vae.likelihood_ == "mixed"
+    assert vae.impute(rows).tolist() == rows
+    assert type(vae.impute(rows)[0, 1]) is float

@@ -119,6 +119,16 @@ def test_hold_out_splits_the_entries_of_each_row(share):
         hold_out(X, 1)
 
 
+def test_hold_out_leaves_the_table_as_it_was():
+    table = sparse.csr_array((np.array([2.0, 0.0, 1.0, 4.0]), np.array([3, 0, 3, 1]), np.array([0, 3, 4])), shape=(2, 5))
+    before = [part.copy() for part in (table.data, table.indices, table.indptr)]
+    for part in (table.data, table.indices, table.indptr):
+        part.flags.writeable = False
+    seen, out = hold_out(table, 0.5, 0)
+    assert np.array_equal((seen + out).toarray(), [[0, 0, 0, 3, 0], [0, 4, 0, 0, 0]])
+    assert all(np.array_equal(*pair) for pair in zip(before, (table.data, table.indices, table.indptr), strict=True))
+
+
 def test_every_entry_is_held_out_as_often_as_the_others():
     X, times = np.ones((1, 20)), np.zeros(20)
     for seed in range(400):

@@ -130,7 +130,7 @@ def hold_out(X: Any, share: float = 0.2, random_state: int | np.random.RandomSta
 
     if not 0 < share < 1:
         raise SettingsError(f"share is {share!r}: give a number between 0 and 1, such as 0.2")
-    table = sparse.csr_array(X)
+    table = sparse.csr_array(X, copy=True)
     table.sum_duplicates()
     table.eliminate_zeros()
     lengths = np.diff(table.indptr)

@@ -381,3 +381,14 @@ def test_models_of_python_are_scored_where_their_columns_have_names(cells, capsy
         err = capsys.readouterr().err
         assert "use vaefast.load in Python" in err
         assert err.count("\n") == 1
+
+
+def test_covariates_with_decimal_commas_are_numbers_beside_text_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(["fink", "meise"][i % 2], 12.5 + i / 7, 40.25 + i) for i in range(40)]
+    text = "".join(f"{kind};{size:.3f};{age:.2f}\n".replace(".", ",") for kind, size, age in rows)
+    Path("birds.csv").write_text("art;laenge;alter\n" + text)
+    out, _ = trained("--data", "birds.csv", "--covariates", "alter", "--likelihood", "mixed", "--out", "run")
+    assert "alter (a number)" in out or "1 covariate" in out.splitlines()[0], out
+    told = vaefast.load("run")._told
+    assert [column.categories for column in told.covariates.columns] == [None]

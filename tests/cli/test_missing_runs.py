@@ -229,6 +229,16 @@ def test_whole_numbers_with_gaps_become_fractions(model):
     assert not after.isna().any().any()
 
 
+def test_a_matrix_of_whole_numbers_takes_fractions(model):
+    anndata = pytest.importorskip("anndata")
+    whole = np.rint(FRAME.fillna(-1.0).to_numpy() / [1, 1e4, 0.1, 1]).astype(np.int64)
+    anndata.AnnData(whole, var=pd.DataFrame(index=FRAME.columns)).write_h5ad("whole.h5ad")
+    held = anndata.read_h5ad(filled(model, "whole.h5ad", "--missing", "-1"))
+    expected = load(model).impute(pd.DataFrame(np.where(whole == -1, NAN, whole), columns=FRAME.columns), 20)
+    assert (expected.to_numpy() % 1 > 0).any()
+    np.testing.assert_array_equal(held.X, expected.to_numpy())
+
+
 def test_a_complete_file_is_said_to_be_complete(model, capsys):
     text = FRAME.fillna(1.0).to_csv(index=False)
     Path("whole.csv").write_text(text)

@@ -6,6 +6,7 @@ import errno
 import gzip
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -322,3 +323,30 @@ def test_a_signal_leaves_nothing_half_written(command, run, monkeypatch):
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+# --- Names that come twice
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("kind", ["csv", "h5ad"])
+def test_of_two_columns_with_one_name_each_is_read_in_its_turn(command, kind):
+    counts = RNG.poisson(1.0, (60, 4)) * (RNG.random((60, 4)) < 0.6)
+    if kind == "csv":
+        # pandas would write `a.1`.
+        Path("twice.csv").write_text("a,b,a,c\n" + "".join(",".join(map(str, row)) + "\n" for row in counts.tolist()))
+        name = "twice.csv"
+    else:
+        anndata = pytest.importorskip("anndata")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            held = anndata.AnnData(counts.astype(float), var=pd.DataFrame(index=["a", "b", "a", "c"]))
+            held.write_h5ad("twice.h5ad")
+        name = "twice.h5ad"
+    flags = ("--likelihood", "negative-binomial", "--test-fraction", "0", "--latent", "2", "--hidden", "8", "--epochs", "2")
+    assert runs.command("--data", name, *flags, "--out", "twice")[0] == 0
+    code, _, err = command("twice", "--data", name, "--out", "z.csv")
+    assert code == 0, err
+    assert latents("z.csv").tobytes() == load("twice").transform(counts).tobytes()
+    Path("once.csv").write_text("c,a,b\n" + "".join(f"{c},{a},{b}\n" for a, b, _, c in counts.tolist()))
+    refused(command, 3, ("twice", "--data", "once.csv", "--out", "y.csv"), "lacks the second column 'a'")

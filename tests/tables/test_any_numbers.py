@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -363,7 +364,7 @@ def test_a_later_chunk_far_outside_is_named(factors):
 
 def test_a_failed_refit_leaves_the_old_model(factors):
     vae = VAE(3, **QUICK).fit(factors)
-    scores, latents, history = vae.score_samples(factors), vae.transform(factors), dict(vae.history_)
+    scores, latents, history = vae.score_samples(factors), vae.transform(factors), copy.deepcopy(vae.history_)
     for change, error in (
         ({"learning_rate": 1e6}, DivergenceError),
         ({"n_components": 0}, SettingsError),

@@ -107,6 +107,7 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
             vae.set_params(random_state=self.random_state)
         self.vae_ = vae.fit(X, **fit_parameters)
         self.n_features_in_ = vae.n_features_in_
+        self.__dict__.pop("feature_names_in_", None)
         if hasattr(vae, "feature_names_in_"):
             self.feature_names_in_ = vae.feature_names_in_
         told = {name: value for name, value in fit_parameters.items() if name in ("covariates", "size_factors")}

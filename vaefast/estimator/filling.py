@@ -62,12 +62,26 @@ def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64],
             whole[here, schema.columns.index(column)] = found[here]
             continue
         at = [*X.columns].index(column.name) if schema.named else schema.columns.index(column)
-        held = X.iloc[:, at].copy()
-        if str(held.dtype) == "category" != column.dtype:
-            held = held.astype("float64")
-        held[here] = typed(column, found)[here]
-        whole.isetitem(at, held)
+        whole.isetitem(at, _filled_series(X.iloc[:, at], here, typed(column, found)[here]))
     return whole
+
+
+def _filled_series(held: Any, here: NDArray[np.bool_], new: Any) -> Any:
+    """A column of pandas with new values in its gaps, in a type that holds both: its own, if it can."""
+    if str(held.dtype) == "category" and held.cat.categories.dtype.kind in "iuf" and getattr(new.dtype, "kind", "O") in "iuf":
+        held = held.astype("float64")
+    elif str(held.dtype) == "category":
+        values = new.tolist()
+        known = {*held.cat.categories}
+        held = held.cat.add_categories([*dict.fromkeys(value for value in values if value not in known)])
+        held[here] = values
+        return held
+    elif getattr(held.dtype, "kind", "O") in "biu" and getattr(new.dtype, "kind", "O") == "f":
+        # A type of pandas for whole numbers or truth values, in which a fraction has no room.
+        held = held.astype("Float64")
+    held = held.copy()
+    held[here] = new
+    return held
 
 
 def _array(X: Any) -> NDArray[Any]:

@@ -33,7 +33,8 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
         "parameters": {key: value for key, value in vae.get_params(deep=False).items() if _is_json(value)},
         **saved_inputs.description(inputs, names),
         "n_iter": vae.n_iter_,
-        "history": vae.history_,
+        # What `partial_fit` did not measure is NaN, which JSON lacks.
+        "history": {name: [None if value != value else value for value in column] for name, column in vae.history_.items()},
         "step": state.step,
         **({"size_quantiles": vae.size_quantiles_} if inputs.are_counts else {}),
         **vae._told.as_json(),
@@ -120,7 +121,7 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     vae.batch_size_, vae.epochs_ = training.batch_size, training.epochs
     vae.seed_, vae.learning_rate_ = training.seed, training.adam.learning_rate
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
-    vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), dict(about.get("history", {}))
+    vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), _history(about.get("history", {}))
     schema = vae._inputs.schema
     vae.n_features_in_ = model.pixels if schema is None else len(schema.columns)
     if schema is not None:
@@ -145,3 +146,8 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _history(saved: dict[str, list[float | None]]) -> dict[str, list[float]]:
+    """The metrics of a file, in which None is NaN."""
+    return {name: [float("nan") if value is None else value for value in column] for name, column in saved.items()}

@@ -562,7 +562,9 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """What fills in the gaps, (N, X), of a table as `_table` has it: tables, (N, X), with the values there."""
         entered, each = self._inputs.enter(table), []
         rows, values = impute(self._network, entered, n_samples, self._exact_rows(table), draws=draws, seed=seed)
-        for part in self._inputs.leave(values)[None] if draws == 0 else self._inputs.leave(values):
+        # Grey levels leave as numbers in [0, 1], and stand beside levels from 0 to 255.
+        left = self._inputs.leave(values) * (255.0 if self._inputs.are_levels(parted(table)[0]) else 1.0)
+        for part in left[None] if draws == 0 else left:
             whole = np.zeros(gaps.shape)
             whole[rows] = part
             each.append(whole)
@@ -571,7 +573,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def _complete(self, X: Any, draws: int) -> Any:
         """X as it came, which misses nothing, as often as it was asked for."""
         if not hasattr(X, "tocsr") and not hasattr(X, "isetitem"):
-            X = np.asarray(X)
+            X = np.asarray(X, dtype=object if self._inputs.schema is not None and not hasattr(X, "dtype") else None)
         if draws == 0:
             return X.copy()
         each = [X.copy() for _ in range(draws)]

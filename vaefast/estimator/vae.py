@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,31 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self._fit(given, schema, validation, weights, (validation_covariates, validation_size_factors))
         return self
 
+    def fit_transform(self, X: ArrayLike, y: Any = None, **fit_parameters: Any) -> NDArray[np.float32]:
+        """Train on the rows of X, and encode them: `fit(X).transform(X)`, with the covariates if the encoder sees them.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, X)
+            Rows.
+        y : ignored
+            Part of scikit-learn's interface.
+        **fit_parameters
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (N, Z), float32
+            The latents.
+
+        Raises
+        ------
+        DataError, SettingsError, DivergenceError
+            As for `fit`.
+        """
+        covariates = fit_parameters.get("covariates") if self.encode_covariates else None
+        return self.fit(X, y, **fit_parameters).transform(X, covariates=covariates)
+
     def _found(self, X: Any, sample_weight: ArrayLike | None = None) -> tuple[Any, Schema | None]:
         """X, read if its columns are of different kinds, and its schema then."""
         if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
@@ -483,6 +509,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """On failure, restore the estimator to its earlier state, trained or not. Errors name parameters."""
         # Training takes a new network, so the old one stays as it is.
         before = self.__dict__.copy()
+        if "history_" in before:
+            before["history_"] = {name: [*column] for name, column in before["history_"].items()}
         try:
             with parameters.in_parameters():
                 yield
@@ -501,6 +529,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self._inputs = prepared.inputs
         self.likelihood_, self.scaling_ = self._inputs.likelihood, self._inputs.method
         self.__dict__.pop("column_types_", None)
+        self.__dict__.pop("best_epoch_", None)
         if schema is not None:
             self.column_types_ = schema.kinds
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
@@ -659,7 +688,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     def _called_back(self) -> bool:
         """Call every callback. Return whether one of them asks to stop."""
-        metrics = {key: column[-1] for key, column in self.history_.items()}
+        metrics = {key: column[-1] for key, column in self.history_.items() if not math.isnan(column[-1])}
         wishes = [bool(callback(self, metrics)) for callback in parameters.callbacks(self.callbacks)]
         return any(wishes)
 
@@ -671,6 +700,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 continue
             name = key.replace("test_", "validation_").replace("validation_metric", f"validation_{self.validation_metric}")
             self.history_.setdefault(name, []).append(value)
+        for column in self.history_.values():
+            if len(column) < len(self.history_["epoch"]):
+                column.append(float("nan"))  # measured by `fit`, which had rows to validate on, and not by `partial_fit`
 
     # --- Files
 

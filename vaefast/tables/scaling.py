@@ -155,9 +155,9 @@ class Inputs:
             counts = counted(X, self.names, called)
             return counts if order is None else counts[order]
         X = dense(X, called)
-        if self.shift is None and self._are_levels(X) and _are_bytes(X):
+        if self.shift is None and self.are_levels(X) and _are_bytes(X):
             return np.ascontiguousarray(X if order is None else X[order], np.uint8)
-        unchanged = self.shift is None and not self._are_levels(X)
+        unchanged = self.shift is None and not self.are_levels(X)
         if unchanged and order is None and X.dtype == np.float32 and X.flags.c_contiguous:
             for rows in blocks(X):
                 self._check(X[rows], X, np.arange(rows.start, rows.stop), training, called)
@@ -223,11 +223,11 @@ class Inputs:
                 worst, where = float(distance.max()), (rows.start + row, column, float(distance.max() * self.cut[column]))
         return where
 
-    def _are_levels(self, X: NDArray[Any]) -> bool:
+    def are_levels(self, X: NDArray[Any]) -> bool:
         return self.method == "grey" or (self.bytes_are_grey and X.dtype == np.uint8)
 
     def _scaled(self, block: NDArray[Any]) -> NDArray[Any]:
-        if self._are_levels(block):
+        if self.are_levels(block):
             block = block / WHITE
         if self.shift is None or self.scale is None:
             return block
