@@ -524,7 +524,6 @@ def test_a_type_of_whole_numbers_takes_fractions_where_training_had_them(people)
 
 def test_lists_without_gaps_keep_their_types():
     rows = [[word, 0.5 * at] for at, word in enumerate("abc" * 30)]
-    vae = VAE(1, hidden_layer_sizes=(4,), epochs=1, random_state=0).fit(rows)
-    assert vae.likelihood_ == "mixed"
+    vae = VAE(1, hidden_layer_sizes=(4,), epochs=1, random_state=0, likelihood="mixed").fit(rows)
     assert vae.impute(rows).tolist() == rows
     assert type(vae.impute(rows)[0, 1]) is float
