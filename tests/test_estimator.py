@@ -372,6 +372,16 @@ def test_what_partial_fit_does_not_measure_is_nan_and_no_callback_sees_it(digits
     }
 
 
+def test_partial_fit_takes_another_binarization(digits):
+    parts = VAE(4, **QUICK, likelihood="bernoulli").partial_fit(digits)
+    assert parts.binarize_ == "dynamic"
+    other = pickle.loads(pickle.dumps(parts)).set_params(binarize="none").partial_fit(digits)
+    assert other.binarize_ == "none"
+    assert not np.array_equal(other.transform(digits), parts.partial_fit(digits).transform(digits))
+    with pytest.raises(SettingsError, match="binarize"):
+        parts.set_params(binarize="twice").partial_fit(digits)
+
+
 def test_the_best_epoch_is_that_of_the_last_fit_alone(digits):
     vae = VAE(4, **QUICK, early_stopping=True).fit(digits)
     assert vae.best_epoch_ >= 1

@@ -57,6 +57,25 @@ def test_fit_transform_is_fit_and_transform(encoded):
     assert np.array_equal(framed.to_numpy(), expected)
 
 
+def test_rows_that_count_several_times_are_those_rows_for_covariates_and_sizes_as_well():
+    X, known, _, _ = cells(120)
+    weights = np.random.default_rng(0).integers(1, 4, 120)
+    weights[:20] = 0
+    sizes = np.random.default_rng(1).uniform(0.5, 4, 120)
+    again = np.repeat(np.arange(120), weights)
+    weighted = vae(epochs=1).fit(X, covariates=known, size_factors=sizes, sample_weight=weights)
+    repeated = vae(epochs=1).fit(X[again], covariates=known.iloc[again], size_factors=sizes[again])
+    for one, other in zip(weighted._told.covariates.columns, repeated._told.covariates.columns, strict=True):
+        assert (one.name, one.categories) == (other.name, other.categories)
+        np.testing.assert_allclose((one.mean, one.scale), (other.mean, other.scale), rtol=1e-12)
+    assert weighted._told.size_scale == pytest.approx(repeated._told.size_scale, rel=1e-12)
+    # Without interpolation between two rows.
+    rows = np.sort(sizes[weights > 0] * weighted._told.size_scale)
+    places = [np.abs(rows - each).argmin() for each in weighted.size_quantiles_]
+    np.testing.assert_allclose(weighted.size_quantiles_, rows[places], rtol=1e-12)
+    np.testing.assert_allclose(weighted.size_quantiles_, repeated.size_quantiles_, atol=2 * np.diff(rows).max())
+
+
 def test_the_decoder_can_be_asked_for_any_batch():
     X, known, _, batches = cells()
     model = vae().fit(X, covariates=known)

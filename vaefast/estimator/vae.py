@@ -386,7 +386,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             values = self._read(X, schema, reset=True)
             validation = validating.given(self, validation_data, metric, lambda rows, called: self._read(rows, schema, called))
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)
-            self._told, given = Told.learned(values, covariates, size_factors)
+            self._told, given = Told.learned(values, covariates, size_factors, weights=weights)
             self._fit(given, schema, validation, weights, (validation_covariates, validation_size_factors))
         return self
 
@@ -535,7 +535,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self.binarize_ = usual_binarization(self.likelihood_) if self.binarize == "auto" else self.binarize
         check_binarization(self.likelihood_, self.binarize_)
         if self._inputs.are_counts:
-            self.size_quantiles_ = [*size_quantiles(prepared.row_sizes())]
+            self.size_quantiles_ = [*size_quantiles(prepared.row_sizes(), sample_weight)]
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
         self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
@@ -572,6 +572,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             A parameter of the model has changed.
         """
         old = self._network
+        if self.binarize != "auto":
+            check_binarization(self.likelihood_, self.binarize)
+            self.binarize_ = self.binarize
         network = self._new_network(X.shape[1], old.model.missing or rows_with_gaps(X) is not None)
         for field, parameter in MODEL_PARAMETERS.items():
             was, now = getattr(old.model, field), getattr(network.model, field)

@@ -155,7 +155,7 @@ def _terms(model: Network, block: Any, samples: int, moments: _Moments, exact_ro
         about = engine, model.model, model.training, placed
         bounds = in_float64.evaluate(*about, keys, exact_rows)
         importance = in_float64.importance_sample(*about, samples, keys, exact_rows)
-    if exact_rows is not None and model.model.likelihood in REAL_LIKELIHOODS:
+    if exact_rows is not None and model.model.likelihood in (*REAL_LIKELIHOODS, "mixed"):
         moments.add(*model.posterior(block, exact_rows))
     else:
         moments.add(*engine.encode(block if model.model.counts else drawn(block, model.training, keys)))

@@ -67,7 +67,14 @@ class Covariates:
         return ", ".join(repr(column.name) for column in self.columns)
 
     @classmethod
-    def of(cls, table: Any, rows: int, called: str = "covariates", subset: NDArray[np.int64] | None = None) -> Covariates:
+    def of(
+        cls,
+        table: Any,
+        rows: int,
+        called: str = "covariates",
+        subset: NDArray[np.int64] | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> Covariates:
         """The covariates of a table, (N, columns): text, booleans and pandas categories are categories, the rest are numbers.
 
         Parameters
@@ -77,6 +84,8 @@ class Covariates:
             categories.
         subset
             The rows to look at, as if there were no others; all without it.
+        weights
+            What each row counts for in the mean and standard deviation of a number, (N,).
 
         Raises
         ------
@@ -86,7 +95,7 @@ class Covariates:
         columns = _columns(table, rows, called)
         if subset is not None:
             columns = [(name, values[subset]) for name, values in columns]
-        return cls(tuple(_learned(name, values, called) for name, values in columns))
+        return cls(tuple(_learned(name, values, called, weights) for name, values in columns))
 
     def encoded(self, table: Any, rows: int, called: str = "covariates") -> NDArray[np.float32]:
         """A table as the networks see it, (N, C); one row stands for all N.
@@ -196,12 +205,16 @@ def _values(column: Any) -> NDArray[Any]:
     return _as_numbers(np.asarray(column, dtype=object)) if str(column.dtype) == "object" else np.asarray(column, dtype=object)
 
 
-def _learned(name: str, values: NDArray[Any], called: str) -> Covariate:
+def _learned(name: str, values: NDArray[Any], called: str, weights: NDArray[np.float64] | None = None) -> Covariate:
     if _is_category(values):
         return Covariate(name, tuple(sorted(set(_labels(name, values, called)))))
     numbers = _numbers(name, values, called)
-    scale = float(numbers.std())
-    return Covariate(name, None, float(numbers.mean()), scale if scale > 0 else 1.0)
+    if weights is None or len(numbers) == 1:
+        mean, scale = float(numbers.mean()), float(numbers.std())
+    else:
+        mean = float(np.average(numbers, weights=weights))
+        scale = math.sqrt(np.average((numbers - mean) ** 2, weights=weights))
+    return Covariate(name, None, mean, scale if scale > 0 else 1.0)
 
 
 def _encoded(column: Covariate, values: NDArray[Any], called: str) -> NDArray[np.float32]:

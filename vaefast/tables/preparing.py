@@ -176,9 +176,17 @@ def chosen_rows(
     return order, sample_weight[order]
 
 
-def size_quantiles(sizes: NDArray[np.float64]) -> tuple[float, ...]:
-    """Quantiles of the sizes of rows of counts, (N,), at equal steps from the smallest to the largest."""
-    return tuple(np.quantile(sizes, np.linspace(0, 1, SIZES)).tolist())
+def size_quantiles(sizes: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> tuple[float, ...]:
+    """Quantiles of the sizes of rows of counts, (N,), at equal steps from the smallest to the largest; `weights`, (N,), are
+    what each row counts for."""
+    steps = np.linspace(0, 1, SIZES)
+    if weights is None:
+        return tuple(np.quantile(sizes, steps).tolist())
+    seen = np.flatnonzero(weights > 0)
+    ascending = seen[np.argsort(sizes[seen], kind="stable")]
+    below = np.cumsum(weights[ascending])
+    at = np.searchsorted(below, steps * below[-1])
+    return tuple(sizes[ascending[np.minimum(at, len(ascending) - 1)]].tolist())
 
 
 def why(likelihood: str, scaling: str | None, inputs: Inputs) -> str:

@@ -48,7 +48,12 @@ class Told:
 
     @classmethod
     def learned(
-        cls, X: Any, covariates: Any, size_factors: ArrayLike | None, subset: NDArray[np.int64] | None = None
+        cls,
+        X: Any,
+        covariates: Any,
+        size_factors: ArrayLike | None,
+        subset: NDArray[np.int64] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> tuple[Told, Given]:
         """What the rows of X, (N, X), a checked table, are told in training.
 
@@ -56,6 +61,8 @@ class Told:
         ----------
         subset
             The rows to learn from, as if there were no others; all without it. All rows are told.
+        weights
+            What each row counts for, (N,).
 
         Raises
         ------
@@ -63,15 +70,15 @@ class Told:
             A covariate is missing or not finite, a size factor is not above 0, or there are not as many as rows.
         """
         rows = X.shape[0]
-        known = None if covariates is None else Covariates.of(covariates, rows, subset=subset)
+        known = None if covariates is None else Covariates.of(covariates, rows, subset=subset, weights=weights)
         encoded = None if known is None else known.encoded(covariates, rows)
         if size_factors is None:
             return cls(known), Given(X, encoded)
         factors = _factors(size_factors, rows, "size_factors")
         totals = X.totals() if isinstance(X, CountRows) else np.asarray(X.sum(axis=1, dtype=np.float64)).reshape(-1)
         seen = slice(None) if subset is None else subset
-        total = float(totals[seen].sum())
-        scale = total / float(factors[seen].sum()) if total > 0 else 1.0
+        total, exposure = (float(values[seen].sum() if weights is None else values @ weights) for values in (totals, factors))
+        scale = total / exposure if total > 0 else 1.0
         name = getattr(size_factors, "name", None)
         return cls(known, scale, None if name is None else str(name)), Given(X, encoded, factors * scale)
 
