@@ -33,7 +33,7 @@ def gaps_in(values: NDArray[Any], numbers: Sequence[float], dtype: Any = None) -
 
 def with_nan(values: NDArray[Any], numbers: Sequence[float]) -> NDArray[Any]:
     """Values with NaN in the place of these numbers; whole ones become float64 where there are any."""
-    gaps = gaps_in(values, numbers)
+    gaps = gaps_in(values, numbers) if numbers else np.zeros(0, bool)
     if not gaps.any():
         return values
     return np.where(gaps, np.nan, values.astype(values.dtype if values.dtype.kind == "f" else np.float64, copy=False))
