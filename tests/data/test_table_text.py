@@ -80,6 +80,26 @@ def test_decimal_commas_as_european_excel_writes_them(tmp_path, separator):
     holds(table_in(tmp_path / "a.csv", label="kind"), "column 5 'kind' holds labels (3 different): not trained on")
 
 
+@pytest.mark.parametrize("separator", [";", "\t", " "])
+@pytest.mark.parametrize("rows", [19, 20, 21, 5_000])
+def test_the_first_decimal_comma_may_come_late(tmp_path, separator, rows):
+    whole = "".join(f"{row}{separator}{row + 1}\n" for row in range(rows))
+    table = table_in(written(tmp_path, f"a{separator}b\n{whole}1,5{separator}2\n-2,25{separator}7\n"))
+    assert table.values.shape == (rows + 2, 2)
+    assert table.values[-2:].tolist() == [[1.5, 2], [-2.25, 7]]
+    points = table_in(written(tmp_path, f"a{separator}b\n{whole}1.5{separator}2\n-2.25{separator}7\n"))
+    assert np.array_equal(points.values, table.values)
+
+
+def test_no_more_lines_are_read_than_the_decimal_sign_needs():
+    later = iter(["3;4", "5;6", "1,5;2", "7;8"])
+    assert dialect_of(["a;b", "1;2"], later=later) == Dialect(";", ",")
+    assert [*later] == ["7;8"]
+    later = iter(["3;4"])
+    assert dialect_of(["a;b", "1,5;2"], later=later) == Dialect(";", ",")
+    assert [*later] == ["3;4"]
+
+
 def test_commas_in_labels_stay_where_decimals_have_commas(tmp_path):
     table = table_in(written(tmp_path, 'a;kind\n1,5;"big, red"\n-2,25;"small, red"\n'), label="kind")
     assert table.values.tolist() == [[1.5], [-2.25]]

@@ -83,7 +83,8 @@ class Lines:
             del self._pending[0]
         comments = [*takewhile(lambda held: held[1].lstrip().startswith(COMMENT), self._pending)]
         del self._pending[: len(comments)]
-        self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None)
+        self._looked_at = list[tuple[int, str]]()  # lines after these, read to find a decimal sign
+        self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None, self._later_lines())
         if comments:
             self._name_columns(*comments[-1])
 
@@ -96,6 +97,16 @@ class Lines:
             if len(held) > SNIFFED or (length > MOST_SNIFFED and len(held) > 1):
                 break
         return held
+
+    def _later_lines(self) -> Iterator[str]:
+        """Lines after the first ones, as far as memory allows."""
+        length = 0
+        for number, line in self._stored:
+            self._looked_at.append((number, line))
+            yield line
+            length += len(line)
+            if length > MOST_SNIFFED:
+                return
 
     def _name_columns(self, number: int, comment: str) -> None:
         """Take a comment before the rows as the header, as `numpy.savetxt` writes it, if it has as many fields as a row."""
@@ -140,7 +151,7 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         expected = 0  # number of the next line, if no blank one stands before it
         has_decimal_commas = self.dialect.decimal == ","
-        for number, line in chain(self._pending, self._stored):
+        for number, line in chain(self._pending, self._looked_at, self._stored):
             self.row += 1
             self.raw, self.number = line, number
             if number != expected:

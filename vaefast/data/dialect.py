@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vaefast.data.csvfields import MISSING, fields_of, is_number
@@ -49,18 +50,19 @@ class Dialect:
         )
 
 
-def dialect_of(lines: list[str], separator: str | None = None) -> Dialect:
+def dialect_of(lines: list[str], separator: str | None = None, later: Iterable[str] = ()) -> Dialect:
     """The dialect that fits the first lines of a file best, none of them blank. `separator` is that which the file names.
 
     A separator fits if it cuts all lines into the same number of fields, at least two. If several fit, the one whose fields
-    are numbers is taken; if none fits, commas are.
+    are numbers is taken; if none fits, commas are. If no number of these lines has a decimal sign, that of the first of the
+    `later` lines is taken that has one, and no more lines are read.
     """
     if separator is None:
         fitting = [mark for mark in SEPARATORS if _fits(lines, mark)]
         if not fitting and _fits(lines, None):
-            return Dialect(None, _decimal(lines, None))
+            return Dialect(None, _decimal(lines, None, later))
         separator = max(fitting, key=lambda mark: _numbers(lines, mark)) if fitting else _commonest(lines)
-    return Dialect(separator, _decimal(lines, separator))
+    return Dialect(separator, _decimal(lines, separator, later))
 
 
 def encoding_of(start: bytes) -> str:
@@ -98,15 +100,22 @@ def _numbers(lines: list[str], separator: str) -> float:
     return fitting / len(fields)
 
 
-def _decimal(lines: list[str], separator: str | None) -> str:
+def _decimal(lines: list[str], separator: str | None, later: Iterable[str]) -> str:
     """A comma where fields hold numbers with one, and none holds a number with a point.
 
     Three digits behind every comma may be thousands as well: beside semicolons they are decimals, as Excel writes them.
     """
     if separator == ",":
         return "."
-    fields = [field for line in lines for field in fields_of(line, separator)]
+    found = _sign_in(lines, separator)
+    signs = found or next(filter(None, (_sign_in([line], separator) for line in later)), set())
+    return "," if signs == {","} else "."
+
+
+def _sign_in(lines: list[str], separator: str | None) -> set[str]:
+    """The decimal signs of the numbers in these lines."""
+    fields = [field for line in lines if "," in line or "." in line for field in fields_of(line, separator)]
     commas = [field for field in fields if DECIMAL_COMMA.fullmatch(field)]
-    if not commas or any("." in field and is_number(field) for field in fields):
-        return "."
-    return "," if separator == ";" or not all(THOUSANDS.fullmatch(field) for field in commas) else "."
+    signs = {"."} if any("." in field and is_number(field) for field in fields) else set[str]()
+    are_decimal = separator == ";" or not all(THOUSANDS.fullmatch(field) for field in commas)
+    return signs | {","} if commas and are_decimal else signs
