@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -254,7 +255,11 @@ def test_settings_that_do_not_go_together_are_one_line(digits):
         "init": ({"init": "random"}, {"init": None}),
         "activation": ({"activation": "gelu"}, {"activation": 3}),
         "validation_fraction": ({"early_stopping": True, "validation_fraction": 1.0},),
-        "n_iter_no_change": ({"early_stopping": True, "n_iter_no_change": 0},),
+        "n_iter_no_change": (
+            {"early_stopping": True, "n_iter_no_change": 0},
+            {"early_stopping": True, "n_iter_no_change": "few"},
+        ),
+        "epsilon": ({"epsilon": "small"}, {"epsilon": 0.0}),
         "engine": ({"engine": "abacus"},),
         "n_jobs": ({"n_jobs": 0}, {"n_jobs": "two"}),
         "random_state": ({"random_state": -1}, {"random_state": "abc"}, {"random_state": 2.5}),
@@ -304,6 +309,15 @@ def test_early_stopping_keeps_the_best_model(digits):
     assert max(bounds) > bounds[-1]
 
 
+@pytest.mark.parametrize(("batch_size", "waited"), [(90, 250), (9, 25), (2, 10)])
+def test_early_stopping_waits_for_five_hundred_steps(digits, batch_size, waited):
+    """Of 200 rows 180 are trained on; nothing improves by a million nats, so the wait begins with the second epoch."""
+    vae = VAE(
+        2, **{**QUICK, "epochs": 300, "hidden_layer_sizes": (5,), "batch_size": batch_size}, early_stopping=True, tol=1e6
+    )
+    assert vae.fit(digits[:200]).n_iter_ == waited + 1
+
+
 def test_callbacks_see_the_model_and_can_stop_it(digits):
     seen = []
 
@@ -315,6 +329,25 @@ def test_callbacks_see_the_model_and_can_stop_it(digits):
     assert [epoch for epoch, _ in seen] == [1, 2] == vae.history_["epoch"]
     assert not np.array_equal(seen[0][1], seen[1][1])
     assert np.array_equal(seen[1][1], vae.transform(digits[:2]))
+
+
+@pytest.mark.parametrize("train", [VAE.fit, VAE.partial_fit])
+def test_ctrl_c_leaves_the_estimator_as_it_was(digits, train):
+    def interrupt(vae, metrics):
+        raise KeyboardInterrupt
+
+    new = VAE(3, **QUICK, callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        train(new, digits)
+    assert not hasattr(new, "history_")
+    with pytest.raises(NotFittedError):
+        new.transform(digits)
+    old = VAE(3, **QUICK).fit(digits)
+    latents, epochs = old.transform(digits), old.n_iter_
+    with pytest.raises(KeyboardInterrupt):
+        train(old.set_params(callbacks=[interrupt], learning_rate=0.1), digits)
+    assert np.array_equal(old.transform(digits), latents)
+    assert (old.n_iter_, old.history_["epoch"]) == (epochs, [*range(1, epochs + 1)])
 
 
 @pytest.mark.parametrize(

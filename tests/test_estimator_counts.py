@@ -9,6 +9,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vaefast import VAE, load
 from vaefast.errors import DataError, DataWarning, SettingsError
+from vaefast.tables.preparing import prepare
+from vaefast.training.early_stopping import held_out
 
 KINDS = [
     {"likelihood": "negative-binomial"},
@@ -129,6 +131,62 @@ def test_early_stopping_and_validation_data_take_sparse_rows():
     assert given.history_["validation_elbo"][-1] == pytest.approx(given.score_samples(X[300:], n_samples=1).mean(), abs=1e-3)
     doubled = vae().fit(X, sample_weight=np.full(len(X), 2.0))
     assert np.array_equal(doubled.transform(X), vae().fit(np.vstack([X, X])).transform(X))
+
+
+def with_huge_rows():
+    """Rows of which each fifth is 1,000 times as large as the others."""
+    X = counted(200) + 1
+    X[::5] *= 1000
+    return X
+
+
+@pytest.mark.parametrize("weights", [None, np.full(200, 0.5)])
+def test_no_huge_row_decides_when_to_stop(weights):
+    X = with_huge_rows()
+    prepared = prepare(X, "negative-binomial", None, sample_weight=weights)
+    kept, out = held_out(200, 0.5, 0)
+    rest, rows = prepared.held_out(kept, out, 0)
+    is_huge = np.arange(200) % 5 == 0
+    assert not is_huge[rows].any()
+    assert is_huge[rest.rows].sum() == 40
+    assert len(rows) == len(rest.rows) == 100
+    if weights is None:
+        assert set(rows) | set(rest.rows) == set(range(200))
+        assert set(rows) >= set(prepared.rows[out]) - set(np.flatnonzero(is_huge))
+    of_any, rows = prepared.held_out(kept, out, 0, of_any_size=True)
+    assert is_huge[rows].sum() + is_huge[of_any.rows].sum() >= 40
+    assert is_huge[rows].any()
+
+
+def test_rows_of_usual_sizes_are_held_out_as_they_were_drawn():
+    prepared, (kept, out) = prepare(counted(200) + 1, "poisson", None), held_out(200, 0.1, 3)
+    rest, rows = prepared.held_out(kept, out, 3)
+    assert np.array_equal(rows, prepared.rows[out])
+    assert np.array_equal(rest.rows, prepared.rows[kept])
+    assert np.array_equal(rows, prepared.held_out(kept, out, 3, of_any_size=True)[1])
+
+
+def test_a_metric_of_recommendations_counts_huge_rows_like_others():
+    X, seen = with_huge_rows(), []
+
+    def watch(model, metrics):
+        seen.append(model.validation_rows.max())
+
+    class Watched(VAE):
+        def _train(self, values, validation, *others):
+            self.validation_rows = validation.rows.dense().sum(axis=1)
+            super()._train(values, validation, *others)
+
+    given = {
+        **vae().get_params(),
+        "likelihood": "multinomial",
+        "early_stopping": True,
+        "validation_fraction": 0.5,
+        "epochs": 1,
+    }
+    for metric in ("elbo", "ndcg@5"):
+        Watched(**{**given, "validation_metric": metric, "callbacks": [watch]}).fit(X)
+    assert seen[0] < 1000 < seen[1]
 
 
 def test_auto_takes_counts_for_whole_numbers_that_are_mostly_zero_and_says_so(capfd):

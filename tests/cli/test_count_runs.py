@@ -75,6 +75,48 @@ def test_wide_counts_are_trained_with_dropout_by_both_doors(tmp_path, monkeypatc
     assert np.array_equal(loaded._network.state.parameters, vae._network.state.parameters)
 
 
+@pytest.mark.parametrize(
+    ("flags", "given", "epsilon"),
+    [
+        ((), {}, 1e-2),
+        (("--epsilon", "auto"), {"epsilon": "auto"}, 1e-2),
+        (("--epsilon", "1e-8"), {"epsilon": 1e-8}, 1e-8),
+        (("--encoder-input", "l2"), {"encoder_input": "l2"}, 1e-8),
+        (("--likelihood", "multinomial"), {"likelihood": "multinomial"}, 1e-8),
+    ],
+)
+def test_counts_are_trained_with_an_epsilon_of_their_own_by_both_doors(counts, flags, given, epsilon):
+    trained("--data", "cells.npz", *flags, "--out", "run")
+    vae = VAE(3, hidden_layer_sizes=(12,), epochs=3, random_state=5, n_jobs=1, **given).fit(counts)
+    loaded = vaefast.load("run")
+    assert loaded.epsilon == vae._network.training.adam.epsilon == epsilon
+    assert np.array_equal(loaded._network.state.parameters, vae._network.state.parameters)
+    vae.save("vae.safetensors")
+    kept = vaefast.load("vae.safetensors")
+    assert (kept.epsilon, kept._network.training.adam.epsilon) == (given.get("epsilon", "auto"), epsilon)
+
+
+def test_no_huge_row_is_held_out_by_either_door(counts):
+    counts[::4] *= 50
+    sparse.save_npz("huge.npz", sparse.csr_array(counts))
+    trained("--data", "huge.npz", "--validation", "0.5", "--patience", "2", "--out", "run")
+    given = {"early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": 2, "tol": 0.0}
+    vae = VAE(3, hidden_layer_sizes=(12,), epochs=3, random_state=5, n_jobs=1, **given).fit(counts)
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["validation_elbo"] for line in lines] == vae.history_["validation_elbo"]
+    assert min(vae.history_["validation_elbo"]) > -40 * counts.shape[1]
+    assert np.array_equal(vaefast.load("run")._network.state.parameters, vae._network.state.parameters)
+
+
+def test_a_run_of_counts_that_goes_on_keeps_its_epsilon(counts):
+    for out, flags in (("whole", ("--epsilon", "1e-8")), ("part", ("--epsilon", "1e-8", "--epochs", "1"))):
+        trained("--data", "cells.npz", *flags, "--out", out)
+    assert runs.command("--resume", "part", "--epochs", "3")[0] == 0
+    whole, part = vaefast.load("whole"), vaefast.load("part")
+    assert part.epsilon == 1e-8
+    assert np.array_equal(whole._network.state.parameters, part._network.state.parameters)
+
+
 def test_a_run_of_an_older_version_says_why_it_draws_no_rows(counts):
     trained("--data", "cells.npz", "--out", "run")
     vae = vaefast.load("run")

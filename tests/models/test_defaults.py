@@ -12,7 +12,7 @@ from sklearn.base import clone
 from tests.faults import runs
 from vaefast import VAE, load, train
 from vaefast.cli import options
-from vaefast.models.defaults import Length, usual_input_dropout, usual_length
+from vaefast.models.defaults import Length, usual_epsilon, usual_input_dropout, usual_length, usual_patience
 
 QUICK = ("--hidden", "6", "--latent", "2", "--engine", "reference", "--threads", "1")
 
@@ -36,6 +36,26 @@ def test_data_of_the_size_of_mnist_have_the_values_of_the_report(rows, binarize)
 )
 def test_the_encoder_misses_half_of_the_entries_of_wide_counts(likelihood, columns, share):
     assert usual_input_dropout(likelihood, columns) == share
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "encoder_input", "epsilon"),
+    [
+        ("negative-binomial", "log1p", 1e-2),
+        ("poisson", "none", 1e-2),
+        ("poisson", "l2", 1e-8),
+        ("multinomial", "l2", 1e-8),
+        ("multinomial", "log1p", 1e-8),
+        ("bernoulli", "none", 1e-8),
+        ("mixed", "none", 1e-8),
+    ],
+)
+def test_rates_of_counts_have_an_epsilon_of_their_own(likelihood, encoder_input, epsilon):
+    assert usual_epsilon(likelihood, encoder_input) == epsilon
+
+
+def test_early_stopping_waits_for_epochs_and_for_steps():
+    assert [usual_patience(steps) for steps in (1, 7, 15, 50, 51, 300)] == [500, 72, 34, 10, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -89,15 +109,15 @@ def test_auto_is_the_same_as_no_wish(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     wishes = {
         "flags": "",
-        "file": 'epochs = "auto"\nbatch-size = "auto"\nlearning_rate = "auto"\ninput-dropout = "auto"',
+        "file": 'epochs = "auto"\nbatch-size = "auto"\nlearning_rate = "auto"\ninput-dropout = "auto"\nepsilon = "auto"',
         "flags over file": "epochs = 3",
     }
     (tmp_path / "mine.toml").write_text(wishes[source] + "\n")
-    wished = ("--epochs", "--batch-size", "--learning-rate", "--input-dropout")
+    wished = ("--epochs", "--batch-size", "--learning-rate", "--input-dropout", "--epsilon")
     flags = () if source == "file" else [part for flag in wished for part in (flag, "auto")]
     found = options.parse(["--config", "mine.toml", *flags])
     assert found == options.parse([])
-    assert found.automatic == {"epochs", "batch_size", "learning_rate", "input_dropout"}
+    assert found.automatic == {"epochs", "batch_size", "learning_rate", "epsilon", "input_dropout"}
 
 
 def test_what_is_given_is_kept_and_said(tmp_path, monkeypatch):

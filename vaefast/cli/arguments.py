@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
 from vaefast.models.columns import KINDS
-from vaefast.models.defaults import DROPPED_OF_COUNTS, WIDE_COUNTS, WIDEST_AT_FULL_RATE
+from vaefast.models.defaults import DROPPED_OF_COUNTS, EPSILON_OF_RATES, WIDE_COUNTS, WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
     ACTIVATIONS,
     AUTO,
@@ -173,8 +173,9 @@ def _add_optimiser(add: Add) -> None:
         "is longer (default: no clipping)")  # fmt: skip
     add("--beta1", metavar="B1", type=float, help=f"decay rate of Adam's first moments (default: {adam.beta1})")
     add("--beta2", metavar="B2", type=float, help=f"decay rate of Adam's second moments (default: {adam.beta2})")
-    add("--epsilon", metavar="E", type=float, help="added to the square root of Adam's second moments "
-        f"(default: {adam.epsilon})")  # fmt: skip
+    add("--epsilon", metavar="E", type=_number_or_auto, help="added to the square root of Adam's second moments (default: "
+        f"auto, which is {EPSILON_OF_RATES:g} for negative-binomial and poisson unless the encoder's input is l2, else "
+        f"{adam.epsilon})")  # fmt: skip
     add("--initial-second-moments", metavar="V", type=float, help="Adam's second moments before the first step; a value "
         f"above 0 makes the first steps smaller (default: {training.second_moments:g})")  # fmt: skip
 

@@ -18,6 +18,7 @@ from vaefast.errors import SettingsError
 from vaefast.models.defaults import (
     usual_binarization,
     usual_encoder_input,
+    usual_epsilon,
     usual_input_dropout,
     usual_learning_rate,
     usual_length,
@@ -39,7 +40,7 @@ from vaefast.models.settings import (
 from vaefast.runs.checkpoint_policy import Schedule
 
 # Settings that depend on the data if they are not given, or given as `auto`.
-AUTOMATIC = ("batch_size", "epochs", "learning_rate", "input_dropout")
+AUTOMATIC = ("batch_size", "epochs", "learning_rate", "epsilon", "input_dropout")
 # Bytes of a configuration file: far more than any needs, and still quick to read.
 LARGEST_CONFIG = 1 << 20
 
@@ -189,6 +190,7 @@ def suited(
     check_binarization(likelihood, binarize)
     check_input_dropout(likelihood, options.training.input_dropout)
     training, length = replace(options.training, binarize=binarize), usual_length(rows, binarize)
+    seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input
     if "batch_size" in options.automatic:
         training = replace(training, batch_size=length.batch_size)
     if "epochs" in options.automatic:
@@ -197,7 +199,8 @@ def suited(
         training = replace(training, input_dropout=usual_input_dropout(likelihood, columns))
     if "learning_rate" in options.automatic:
         training = replace(training, adam=replace(training.adam, learning_rate=usual_learning_rate(columns)))
-    seen = usual_encoder_input(likelihood) if options.encoder_input == AUTO else options.encoder_input
+    if "epsilon" in options.automatic:
+        training = replace(training, adam=replace(training.adam, epsilon=usual_epsilon(likelihood, seen)))
     zeros = options.zero_inflation
     model = replace(
         options.model, pixels=columns, likelihood=likelihood, zero_inflation=zeros, encoder_input=seen, covariates=covariates,

@@ -15,7 +15,13 @@ from sklearn.utils.validation import _check_sample_weight
 
 from vaefast.engines.threads import granted_cores, thread_count
 from vaefast.errors import DataError, SettingsError, VaefastError
-from vaefast.models.defaults import usual_encoder_input, usual_input_dropout, usual_learning_rate, usual_samples
+from vaefast.models.defaults import (
+    usual_encoder_input,
+    usual_epsilon,
+    usual_input_dropout,
+    usual_learning_rate,
+    usual_samples,
+)
 from vaefast.models.settings import (
     AdamSettings,
     ModelSettings,
@@ -55,7 +61,8 @@ def settings_of(vae: Any, columns: int, missing: bool) -> tuple[ModelSettings, T
         missing=missing or bool(vae.missing_indicator), missing_indicator=bool(vae.missing_indicator),
     )  # fmt: skip
     rate = usual_learning_rate(columns) if vae.learning_rate == "auto" else vae.learning_rate
-    adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, vae.epsilon)))
+    epsilon = usual_epsilon(vae.likelihood_, seen) if vae.epsilon == "auto" else vae.epsilon
+    adam = AdamSettings(*map(real, (rate, vae.beta1, vae.beta2, epsilon)))
     dropped = usual_input_dropout(vae.likelihood_, columns) if vae.input_dropout == "auto" else real(vae.input_dropout)
     steps = _rate_steps(vae)
     schedule = RateSchedule(vae.learning_rate_schedule, steps, real(vae.final_learning_rate))

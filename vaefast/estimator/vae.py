@@ -22,7 +22,7 @@ from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
 from vaefast.inference.network import Network
-from vaefast.models.defaults import usual_binarization, usual_length
+from vaefast.models.defaults import usual_binarization, usual_length, usual_patience
 from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
 from vaefast.tables import advice
@@ -141,8 +141,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Adam's step size. `auto` is 0.001 up to 3000 features, and falls as one over their number from there.
     beta1, beta2 : float, default=0.9, 0.999
         Decay rates of Adam's first and second moments.
-    epsilon : float, default=1e-8
-        Added to the root of Adam's second moments.
+    epsilon : float or 'auto', default='auto'
+        Added to the root of Adam's second moments. `auto` is 0.01 for `negative-binomial` and `poisson`, so that columns with
+        few counts are learned more slowly, unless `encoder_input` is `l2`. Otherwise it is 1e-8.
     learning_rate_schedule : {'constant', 'steps', 'cosine', 'staged'}, default='constant'
         How the learning rate changes over the epochs. `constant` keeps it. `steps` changes it at `learning_rate_steps`.
         `cosine` lowers it along half a cosine over `epochs` to `final_learning_rate`. `staged` multiplies it by 10^(-i/7) for
@@ -172,15 +173,17 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Initial weights. Section 10 of the derivation describes each.
     early_stopping : bool, default=False
         Whether `fit` sets a part of the data aside, stops when its ELBO, or `validation_metric`, no longer rises, and keeps
-        the model of the best epoch.
+        the model of the best epoch. Rows of counts that are more than ten times as large as the median row are not set aside
+        for the ELBO, which a few of them would decide.
     validation_metric : str, default='elbo'
         What is measured on the validation data after each epoch, and what early stopping watches. `ndcg@100` and `recall@20`,
         or any other number, are metrics of what `recommend` gives for a part of each row, by the other part
         (`vaefast.metrics`). For likelihoods that can recommend.
     validation_fraction : float, default=0.1
         The share of the rows that is set aside. For a metric the model sees 80 % of the entries of each of them.
-    n_iter_no_change : int, default=10
-        Epochs without an improvement by `tol` before stopping.
+    n_iter_no_change : int or 'auto', default='auto'
+        Epochs without an improvement by `tol` before stopping. `auto` is 10, and more where 10 epochs are fewer than 500
+        minibatches.
     tol : float or 'auto', default='auto'
         The smallest improvement that counts. `auto` is 0.01 nats for the ELBO and 0 for a metric.
     callbacks : sequence of callable or None, default=None
@@ -254,7 +257,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         learning_rate: float | str = "auto",
         beta1: float = 0.9,
         beta2: float = 0.999,
-        epsilon: float = 1e-8,
+        epsilon: float | str = "auto",
         learning_rate_schedule: str = "constant",
         learning_rate_steps: Sequence[tuple[int, float]] | None = None,
         final_learning_rate: float = 0.0,
@@ -269,7 +272,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         early_stopping: bool = False,
         validation_metric: str = "elbo",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         tol: float | str = "auto",
         callbacks: Iterable[Callback] | None = None,
         engine: str = "auto",
@@ -444,7 +447,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             warn(advice.of_far_values(self._inputs, rows, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
             kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
-            prepared, out = prepared.held_out(kept, out, self.seed_)
+            prepared, out = prepared.held_out(kept, out, self.seed_, of_any_size=metric is not None)
             validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
         values, weights, volume = prepared.values(), prepared.weights, prepared.log_volume()
         del prepared  # of counts it holds a copy of the table, in the order in which the rows came
@@ -514,7 +517,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         try:
             with parameters.in_parameters():
                 yield
-        except Exception:
+        except BaseException:  # Ctrl-C in a notebook is none of `Exception`
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -639,7 +642,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         log_volume: NDArray[np.float64] | float,
     ) -> None:
         """Run the training loop on scaled values, with progress bar, callbacks and history."""
-        network, stopping = self._network, self._stopping() if self.early_stopping and validation is not None else None
+        network, stopping = self._network, None
+        if self.early_stopping and validation is not None:
+            stopping = self._stopping(-(-len(values) // self.batch_size_))
         rows: Any = None if validation is None else validation.rows
         entered = None if validation is None else self._inputs.enter(rows)
         volumes = LogVolumes(log_volume, 0.0 if validation is None else self._inputs.log_volume_of(rows))
@@ -681,13 +686,14 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             raise SettingsError(f"verbose is {self.verbose!r}: give 0, 1 or 2")
         return int(level)
 
-    def _stopping(self) -> Stopping:
+    def _stopping(self, epoch_steps: int) -> Stopping:
         bound = self.validation_metric == validating.BOUND
         tolerance = (0.01 if bound else 0.0) if isinstance(self.tol, str) and self.tol == "auto" else parameters.real(self.tol)
         if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not tolerance >= 0:
             raise SettingsError(f"tol is {self.tol!r}: give a number from 0")
         watched = "test_elbo" if bound else "validation_metric"
-        return Stopping(parameters.count("n_iter_no_change", self.n_iter_no_change, 1), tolerance, watched)
+        given = usual_patience(epoch_steps) if self.n_iter_no_change == "auto" else self.n_iter_no_change
+        return Stopping(parameters.count("n_iter_no_change", given, 1), tolerance, watched)
 
     def _called_back(self) -> bool:
         """Call every callback. Return whether one of them asks to stop."""

@@ -26,6 +26,8 @@ from vaefast.tables.scaling import Inputs, choose
 
 # Quantiles of the sizes of rows of counts that a model keeps, for its samples: from the smallest to the largest.
 SIZES = 101
+# A row of counts that is so many times as large as most is not held out: see `Prepared.held_out`.
+HUGE = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +79,27 @@ class Prepared:
         """What to take from a log-density of each of the rows to train on, in nats, as `Inputs.log_volume_of` gives it."""
         return self.inputs.log_volume_of(self.X, self.rows)
 
-    def held_out(self, kept: NDArray[np.int64], out: NDArray[np.int64], seed: int) -> tuple[Prepared, NDArray[np.int64]]:
+    def held_out(
+        self, kept: NDArray[np.int64], out: NDArray[np.int64], seed: int, *, of_any_size: bool = False
+    ) -> tuple[Prepared, NDArray[np.int64]]:
         """The same without the rows to validate on, and which rows of the table these are.
+
+        A row of counts that is more than `HUGE` times as large as the median one is trained on, and another held out in its
+        place. Among 189 worm neurons one has 7,556 counts, where the median is 245. It is 53,000 nats from what the model
+        expects, so that it alone would say when training is to stop.
 
         Parameters
         ----------
         kept, out
             Places among `rows`. A row to validate on stands there as often as it counts.
+        of_any_size
+            Hold out rows of any size, for a metric to which each of them counts the same.
         """
         rows, weights = np.arange(len(self.X)) if self.rows is None else self.rows, self.weights
+        if self.inputs.are_counts and not of_any_size:
+            order, sizes = np.concatenate([out, kept]), self.row_sizes()[rows]
+            is_huge = sizes[order] > HUGE * np.median(sizes)
+            out, kept = np.split(np.concatenate([order[~is_huge], order[is_huge]]), [len(out)])
         if weights is not None:
             out = out[weighted_rows(weights[out], seed, 0)]
             weights = weights[kept]
