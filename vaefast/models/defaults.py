@@ -120,10 +120,10 @@ def usual_epsilon(likelihood: str, encoder_input: str) -> float:
 
     Adam divides the gradient of a weight by its root mean square. So the weights of a column that is counted in one row of a
     thousand move as far in a step as those of a column that is counted in all rows, and learn the few rows by heart. With an
-    epsilon above these roots they move in proportion to their gradients, which are small. A multinomial does not gain, since
-    its encoder sees shares of about 1 / sqrt(X), whose gradients are small for frequent columns, too: with 0.01 its latents
-    are not used. Held-out log p(x) in nats by epsilon (star: what is given here; one seed; `python -m benchmarks.epsilon FOLDER
-    --movielens FILE` measures it anew):
+    epsilon above these roots they move in proportion to their gradients, which are small. A multinomial loses: its encoder
+    sees rows of length 1, whose gradients are small for frequent columns, too, and with 0.01 the latents of users are not
+    used. Held-out log p(x) in nats by epsilon (star: what is given here; one seed; measured anew by
+    `python -m benchmarks.epsilon FOLDER --movielens FILE`):
 
     =============  =====  =======  ========  ========  ========  ========  ========
     data           rows   columns  1e-8      1e-4      1e-3      1e-2      1e-1
