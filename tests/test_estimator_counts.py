@@ -166,6 +166,17 @@ def test_rows_of_usual_sizes_are_held_out_as_they_were_drawn():
     assert np.array_equal(rows, prepared.held_out(kept, out, 3, of_any_size=True)[1])
 
 
+@pytest.mark.parametrize("empty", [150, 200])
+def test_rows_are_not_huge_beside_empty_ones(empty):
+    X = counted(200) + 1
+    X[:empty] = 0
+    prepared, (kept, out) = prepare(X, "poisson", None), held_out(200, 0.3, 0)
+    rest, rows = prepared.held_out(kept, out, 0)
+    assert np.array_equal(rows, prepared.rows[out])
+    assert np.array_equal(rest.rows, prepared.rows[kept])
+    assert (X[rows].sum(axis=1) > 0).any() == (empty < 200)
+
+
 def test_a_metric_of_recommendations_counts_huge_rows_like_others():
     X, seen = with_huge_rows(), []
 

@@ -84,9 +84,9 @@ class Prepared:
     ) -> tuple[Prepared, NDArray[np.int64]]:
         """The same without the rows to validate on, and which rows of the table these are.
 
-        A row of counts that is more than `HUGE` times as large as the median one is trained on, and another held out in its
-        place. Among 189 worm neurons one has 7,556 counts, where the median is 245. It is 53,000 nats from what the model
-        expects, so that it alone would say when training is to stop.
+        A row of counts that is more than `HUGE` times as large as the median of those that are not empty is trained on, and
+        another held out in its place. Among 189 worm neurons one has 7,556 counts, where the median is 245. It is 53,000 nats
+        from what the model expects, so that it alone would say when training is to stop.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Prepared:
         rows, weights = np.arange(len(self.X)) if self.rows is None else self.rows, self.weights
         if self.inputs.are_counts and not of_any_size:
             order, sizes = np.concatenate([out, kept]), self.row_sizes()[rows]
-            is_huge = sizes[order] > HUGE * np.median(sizes)
+            is_huge = sizes[order] > HUGE * np.median(sizes[sizes > 0]) if sizes.any() else np.zeros(len(order), bool)
             out, kept = np.split(np.concatenate([order[~is_huge], order[is_huge]]), [len(out)])
         if weights is not None:
             out = out[weighted_rows(weights[out], seed, 0)]
