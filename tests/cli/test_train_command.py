@@ -91,10 +91,27 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
     return {**env, "NUMBA_CACHE_DIR": KERNELS, "MPLCONFIGDIR": FONTS, **extra}
 
 
+class Started(subprocess.Popen[str]):
+    """A process that does not outlive a test that has failed."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
+
+
+def usual_signals() -> None:
+    """Undo what nohup and shells do to commands in the background, under which the tests themselves may run."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command in a process of its own, in `folder`."""
     options.setdefault("env", environment(folder))
-    return subprocess.Popen([sys.executable, "-m", "vaefast.train", *arguments], cwd=folder, text=True, **options)
+    if os.name == "posix":
+        options.setdefault("preexec_fn", usual_signals)
+    return Started([sys.executable, "-m", "vaefast.train", *arguments], cwd=folder, text=True, **options)
 
 
 def finished(folder: Path, *arguments: str, timeout: float = 120, **options: Any) -> Result:
