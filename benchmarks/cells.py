@@ -71,8 +71,7 @@ ALIKE: dict[str, Any] = {"hidden_layer_sizes": (128,), "batch_size": 128, "learn
 # The share of inputs that Liang et al. (2018) drop, who have no other regularisation; and others beside it.
 SHARES = (0.0, 0.1, 0.3, 0.5)
 DROPPING: dict[str, Any] = {**ALIKE, "input_dropout": 0.5}
-# A larger share suits worm neurons with zero inflation, by the ELBO of a tenth of the training cells alone: -893.2 nats at
-# best beside -894.3 with 0.5 (seed 0, early stopping).
+# A larger share suits worm neurons with zero inflation, by the ELBO of a tenth of the training cells alone.
 ZERO_INFLATED: dict[str, Any] = {**ALIKE, "input_dropout": 0.7, "zero_inflation": True}
 # 75 epochs of the two larger sets, which is the default of vaefast there; of few cells as many minibatches are more epochs.
 ZERO_INFLATED_STEPS = 1125

@@ -100,7 +100,8 @@ def usual_input_dropout(likelihood: str, columns: int) -> float:
 
     It keeps the encoder from learning the training rows by heart. Real cells gain in log p(x), and their latents tell
     the types of cells better. In narrow rows nothing else stands for what is missed. Held-out log p(x) in nats by the
-    share missed (star: what is given here; one seed; `python -m benchmarks.dropout FOLDER` measures it anew):
+    share missed (star: what is given here; one seed, with an epsilon of 1e-8; `python -m benchmarks.dropout FOLDER` measures
+    it anew):
 
     =============  =====  =======  ========  ========  ========  ========
     data           rows   columns  0         0.1       0.3       0.5

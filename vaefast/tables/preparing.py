@@ -85,8 +85,8 @@ class Prepared:
         """The same without the rows to validate on, and which rows of the table these are.
 
         A row of counts that is more than `HUGE` times as large as the median of those that are not empty is trained on, and
-        another held out in its place. Among 189 worm neurons one has 7,556 counts, where the median is 245. It is 53,000 nats
-        from what the model expects, so that it alone would say when training is to stop.
+        another held out in its place. One of the worm neurons has 7,556 counts, where the median is 245. Among 189
+        held-out ones it alone would say when training is to stop.
 
         Parameters
         ----------
