@@ -88,10 +88,19 @@ def test_the_sdist_holds_the_sources_of_the_extension_and_nothing_generated(sdis
     assert [name for name in names if name.startswith("build") or name.endswith(".so")] == []
 
 
+def hasty_compiler(folder):
+    """The C compiler in half of its time: these tests ask what is packed and that it runs, not how fast."""
+    compiler = folder / "cc"
+    compiler.write_text(f'#!/bin/sh\nexec {os.environ.get("CC") or sysconfig.get_config_var("CC")} "$@" -O1\n')
+    compiler.chmod(0o755)
+    return compiler
+
+
 @pytest.fixture(scope="module")
 def wheel(sdist, tmp_path_factory):
     """The wheel made from the sdist with a compiler; what was compiled for it stays beside it, with the sources."""
-    return built_wheel(sdist, tmp_path_factory.mktemp("wheel") / "built")
+    folder = tmp_path_factory.mktemp("wheel")
+    return built_wheel(sdist, folder / "built", CC=hasty_compiler(folder))
 
 
 def test_the_wheel_trains_in_an_environment_of_its_own_without_numba(wheel, tmp_path):
