@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -42,20 +44,35 @@ def extension(name: str) -> Extension:
 
 
 class BuildKernels(build_ext):
-    """Compile the C sources that both builds have in common once, for both."""
+    """Compile the C sources that both builds have in common once, for both, and on all cores."""
+
+    def finalize_options(self) -> None:
+        """Both builds at a time, unless it is said how many."""
+        super().finalize_options()
+        self.parallel = self.parallel or True
+        self._common, self._compiled = Lock(), False
 
     def build_extension(self, ext: Extension) -> None:
         """One of the two builds, of its own source and of the objects of the others."""
         common = sorted(source for source in ext.sources if source.endswith(UNITS))
         objects = self.compiler.object_filenames(common, output_dir=self.build_temp)
         parts = [*common, *ext.depends]
-        if self.force or any(newer_group(parts, each, "newer") for each in objects):
-            flags = ext.extra_compile_args
-            self.compiler.compile(common, self.build_temp, include_dirs=ext.include_dirs, extra_postargs=flags)
+        with self._common:  # the other build waits for them, and finds them
+            if not self._compiled and (self.force or any(newer_group(parts, each, "newer") for each in objects)):
+                self._compile(common, ext)
+            self._compiled = True
         rest = copy.copy(ext)
         rest.sources = [source for source in ext.sources if source not in common]
         rest.extra_objects, rest.depends = objects, parts
         super().build_extension(rest)
+
+    def _compile(self, sources: list[str], ext: Extension) -> None:
+        def compiled(source: str) -> list[str]:
+            options = {"include_dirs": ext.include_dirs, "extra_postargs": ext.extra_compile_args}
+            return self.compiler.compile([source], self.build_temp, **options)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compiled, sources))
 
 
 def extensions() -> list[Extension]:

@@ -330,6 +330,13 @@ def test_partial_fit_early_stopping_validation_and_covariates(people):
         vae.partial_fit(people)
     whole = VAE(2, hidden_layer_sizes=(24,), random_state=0, batch_size=25, epochs=3).fit(people)
     assert np.array_equal(vae.score_samples(people), whole.score_samples(people))
+    (name, kind), *_ = vae.column_types_.items()
+    vae.set_params(column_types={name: kind}).partial_fit(people)  # what the model has
+    scores = vae.score_samples(people)
+    for changed in ({name: "count" if kind != "count" else "real"}, {"nobody": "real"}):
+        with pytest.raises(SettingsError, match=f"column_types has '.*' for '{next(iter(changed))}', but the model"):
+            vae.set_params(column_types=changed).partial_fit(people)
+    assert np.array_equal(vae.score_samples(people), scores)
     stopped = VAE(2, **QUICK, early_stopping=True, n_iter_no_change=3).fit(people)
     assert len(stopped.history_["validation_elbo"]) <= 30
     with pytest.warns(DataWarning, match="collapse"):  # the town says what the latents would

@@ -28,7 +28,7 @@ from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELI
 from vaefast.tables import advice
 from vaefast.tables.counting import is_sparse
 from vaefast.tables.mixed import choosing
-from vaefast.tables.mixed.schema import Schema
+from vaefast.tables.mixed.schema import Schema, check_kinds
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
 from vaefast.tables.row_weights import rows_that_count
 from vaefast.tables.told import Given, Told
@@ -461,7 +461,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """Train for one more epoch, on the rows of X. The first call chooses likelihood, scaling and batch size by its X.
 
         Changed parameters of training (learning rate, `batch_size`, `n_jobs`, ...) take effect. Changed parameters of the
-        model are refused. A column that has had only one value is scaled by the first X in which it has more. Early stopping
+        model are refused. `random_state` counts in the first call. A column that has had only one value is scaled by the first X in which it has more. Early stopping
         is for `fit` only. If training fails, the estimator stays as it was.
 
         Parameters
@@ -586,6 +586,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                     f"{parameter} is {now!r}, but the model that partial_fit continues has {was!r}: give it back, or call "
                     "fit to begin anew"
                 )
+        check_kinds(self._inputs.schema, self.column_types)
         if self.scaling not in ("auto", self.scaling_) or self.likelihood not in ("auto", self.likelihood_):
             raise SettingsError(
                 f"scaling and likelihood are {self.scaling!r} and {self.likelihood!r}, but the model that partial_fit goes on "

@@ -228,20 +228,41 @@ def described(left_out: Sequence[LeftOut]) -> str:
     return ", ".join(f"{name!r} ({reason})" for name, reason in left_out)
 
 
+def check_kinds(schema: Schema | None, column_types: Mapping[Any, str] | None) -> None:
+    """Refuse kinds of columns that a model, with this schema if its columns have any, goes on without.
+
+    Raises
+    ------
+    SettingsError
+        A column of the model is of another kind, or there is none of that name.
+    """
+    kinds = {} if schema is None else {str(name): kind for name, kind in schema.kinds.items()}
+    for name, kind in _given(column_types).items():
+        if kinds.get(str(name)) != kind:
+            has = f"has {kinds[str(name)]!r}" if str(name) in kinds else "has no kind for it"
+            raise SettingsError(
+                f"column_types has {kind!r} for {name!r}, but the model that partial_fit continues {has}: give it back, or "
+                "call fit to begin anew"
+            )
+
+
+def _given(column_types: Mapping[Any, str] | None) -> Mapping[Any, str]:
+    if column_types is not None and not isinstance(column_types, Mapping):
+        raise SettingsError(f"column_types is {column_types!r}: give a dict, such as {{'age': 'real'}}")
+    return column_types or {}
+
+
 def _asked(fields: Fields, column_types: Mapping[Any, str] | None) -> dict[Name, str]:
     """The kinds that a user asks for, by column."""
-    if column_types is None:
-        return {}
-    if not isinstance(column_types, Mapping):
-        raise SettingsError(f"column_types is {column_types!r}: give a dict, such as {{'age': 'real'}}")
+    given = _given(column_types)
     # In a settings file every name is text.
     known = {str(name): name for name in fields.names}
-    for name, kind in column_types.items():
+    for name, kind in given.items():
         if str(name) not in known:
             raise SettingsError(f"column_types has {name!r}, which is no column: choose among {', '.join(known)}")
         if kind not in KINDS:
             raise SettingsError(f"column_types has {kind!r} for {name!r}: choose {', '.join(KINDS)}")
-    return {known[str(name)]: kind for name, kind in column_types.items()}
+    return {known[str(name)]: kind for name, kind in given.items()}
 
 
 def _started(columns: Sequence[Column]) -> tuple[Column, ...]:
