@@ -57,6 +57,20 @@ def test_fit_transform_is_fit_and_transform(encoded):
     assert np.array_equal(framed.to_numpy(), expected)
 
 
+@pytest.mark.parametrize("alien", ["third", None])
+@pytest.mark.parametrize("form", [pd.Series.to_frame, pd.Series, np.asarray, lambda batch: {"batch": batch}])
+def test_a_row_that_counts_for_nothing_adds_no_category(form, alien):
+    X, known, _, _ = cells(100)
+    batch, weights = known["batch"].astype(object), np.ones(100)
+    weights[[0, 7]] = 0
+    batch[7] = alien
+    kept = weights > 0
+    weighted = vae(epochs=1).fit(X, covariates=form(batch), sample_weight=weights)
+    alone = vae(epochs=1).fit(X[kept], covariates=form(batch[kept]))
+    scores = [model.score_samples(X[kept], covariates=form(batch[kept])) for model in (weighted, alone)]
+    assert np.array_equal(*scores)
+
+
 def test_rows_that_count_several_times_are_those_rows_for_covariates_and_sizes_as_well():
     X, known, _, _ = cells(120)
     weights = np.random.default_rng(0).integers(1, 4, 120)

@@ -30,7 +30,7 @@ from vaefast.tables.counting import is_sparse
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema, check_kinds
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
-from vaefast.tables.row_weights import rows_that_count
+from vaefast.tables.row_weights import rows_that_count, with_stand_ins
 from vaefast.tables.told import Given, Told
 from vaefast.training import progress_bar, trainer
 from vaefast.training.early_stopping import Stopping, held_out
@@ -429,7 +429,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if found is None:
             return X, None
         warn(choosing.of_left_out(found.left_out))
-        return found.fields, found.schema
+        if counted is None or sample_weight is None:
+            return found.fields, found.schema
+        return found.fields[with_stand_ins(sample_weight)], found.schema
 
     def _fit(
         self,
@@ -461,8 +463,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """Train for one more epoch, on the rows of X. The first call chooses likelihood, scaling and batch size by its X.
 
         Changed parameters of training (learning rate, `batch_size`, `n_jobs`, ...) take effect. Changed parameters of the
-        model are refused. `random_state` counts in the first call. A column that has had only one value is scaled by the first X in which it has more. Early stopping
-        is for `fit` only. If training fails, the estimator stays as it was.
+        model are refused. `random_state` counts in the first call. A column that has had only one value is scaled by the
+        first X in which it has more. Early stopping is for `fit` only. If training fails, the estimator stays as it was.
 
         Parameters
         ----------

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
+from vaefast.tables.row_weights import with_stand_ins
 
 # Categories that a message lists.
 LISTED = 5
@@ -149,6 +150,20 @@ class Covariates:
                 Covariate(str(about["name"]), categories, float(about.get("mean", 0)), float(about.get("scale", 1)))
             )
         return cls(tuple(columns))
+
+
+def of_those_that_count(table: Any, rows: int, weights: NDArray[np.float64], called: str = "covariates") -> Any:
+    """A table with `with_stand_ins` for its rows of weight 0.
+
+    Raises
+    ------
+    DataError
+        The table has another number of rows.
+    """
+    if (weights > 0).all():
+        return table
+    columns, read = _columns(table, rows, called), with_stand_ins(weights)
+    return {name: values[read] if len(values) > 1 else values for name, values in columns}
 
 
 def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]]]:

@@ -29,6 +29,15 @@ def rows_that_count(weights: ArrayLike, rows: int) -> NDArray[np.int64] | None:
     return np.flatnonzero(given > 0) if numbers is None else np.repeat(np.arange(rows), numbers)
 
 
+def with_stand_ins(weights: ArrayLike) -> NDArray[np.int64]:
+    """Of each row the one whose values to read, (N,): itself, or the first that counts in place of a row of weight 0.
+
+    So nothing is learned of rows that do not count, nor are they refused, and messages number the others as they came.
+    """
+    counts = np.asarray(weights, np.float64) > 0
+    return np.where(counts, np.arange(len(counts)), np.argmax(counts))
+
+
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
     """The rows of one epoch, int64 (N,) in ascending order. Row i occurs w_i times, rounded up or down at random.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from vaefast.errors import DataError
 from vaefast.models.conditions import Conditioned
 from vaefast.models.count_rows import CountRows
-from vaefast.tables.covariates import Covariates
+from vaefast.tables.covariates import Covariates, of_those_that_count
 
 
 class Given(NamedTuple):
@@ -62,7 +62,7 @@ class Told:
         subset
             The rows to learn from, as if there were no others; all without it. All rows are told.
         weights
-            What each row counts for, (N,).
+            What each row counts for, (N,). Covariates of a row that counts for nothing are not looked at.
 
         Raises
         ------
@@ -70,6 +70,8 @@ class Told:
             A covariate is missing or not finite, a size factor is not above 0, or there are not as many as rows.
         """
         rows = X.shape[0]
+        if covariates is not None and weights is not None:
+            covariates = of_those_that_count(covariates, rows, weights)
         known = None if covariates is None else Covariates.of(covariates, rows, subset=subset, weights=weights)
         encoded = None if known is None else known.encoded(covariates, rows)
         if size_factors is None:
