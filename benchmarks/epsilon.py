@@ -8,7 +8,6 @@ users by items. A star marks what `usual_epsilon` gives.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ import numpy as np
 
 from benchmarks import dropout, movielens
 from benchmarks.cells import worm
-from vaefast import VAE
-from vaefast.engines.threads import granted_cores
+from benchmarks.one_parameter import parser_for, print_table
 from vaefast.models.defaults import usual_encoder_input, usual_epsilon
 from vaefast.models.settings import COUNT_LIKELIHOODS
-from vaefast.runs.run_folder import cpu_name
 
 EPSILONS = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT_USERS = 150
@@ -40,29 +37,15 @@ def sets(folder: Path | None, clicks: Path | None) -> Iterator[tuple[str, Any, A
 
 def main() -> None:
     """Train with each epsilon, and print a line a set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="as for benchmarks.cells")
     parser.add_argument("--movielens", type=Path, metavar="FILE", help="as for benchmarks.clicks")
     parser.add_argument("--likelihood", choices=COUNT_LIKELIHOODS, default="negative-binomial")
     parser.add_argument("--only", choices=("drawn", "bladder", "worm", "users"), help="one kind of set alone")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=100, help="of log p(x) of a held-out row")
-    parser.add_argument("--threads", type=int, default=granted_cores())
     options = parser.parse_args()
-    print(f"{cpu_name()}; {options.likelihood}, {options.seeds} seeds")
-    print(f"{'':8s} {'rows':>7s} {'columns':>7s} " + " ".join(f"{epsilon:10g}" for epsilon in EPSILONS))
-    for name, train, rest in sets(options.folder, options.movielens):
-        if options.only not in (None, name):
-            continue
-        print(f"{name:8s} {train.shape[0]:7,} {train.shape[1]:7,}", end="", flush=True)
-        for epsilon in EPSILONS:
-            found = []
-            for seed in range(options.seeds):
-                vae = VAE(10, likelihood=options.likelihood, epsilon=epsilon, n_jobs=options.threads, random_state=seed)
-                found.append(float(vae.fit(train).log_likelihood(rest, options.samples).mean()))
-            star = "*" if usual_epsilon(options.likelihood, usual_encoder_input(options.likelihood)) == epsilon else " "
-            print(f" {np.mean(found):9.1f}{star}", end="", flush=True)
-        print()
+    chosen = (each for each in sets(options.folder, options.movielens) if options.only in (None, each[0]))
+    usual = usual_epsilon(options.likelihood, usual_encoder_input(options.likelihood))
+    print_table("epsilon", EPSILONS, lambda columns: usual, chosen, options.likelihood, options)
 
 
 if __name__ == "__main__":
