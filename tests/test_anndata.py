@@ -270,3 +270,23 @@ def test_what_is_no_anndata_object_or_an_empty_one_is_refused():
             embed(cells(form(COUNTS))[:0].copy(), **SMALL)
         with pytest.raises(DataError, match="adata has no genes"):
             embed(cells(form(COUNTS))[:, :0].copy(), **SMALL)
+
+
+def test_genes_of_raw_may_lie_in_another_order():
+    wanted = [f"gene{at}" for at in np.flatnonzero(VARIABLE)]
+    adata = cells()[:, ::-1].copy()
+    adata.raw = adata.copy()
+    adata = adata[:, [f"gene{at}" for at in range(25)]].copy()
+    adata.X = LOGS
+    for variable, chosen in ((VARIABLE, wanted), (np.ones(25, bool), [*adata.var_names])):
+        adata.var["highly_variable"] = variable
+        embed(adata, **SMALL)
+        assert np.array_equal(adata.obsm["X_vae"], latents_of(adata.raw[:, chosen].X))
+
+
+def test_the_latents_are_an_array_whatever_scikit_learn_gives():
+    import sklearn
+
+    with sklearn.config_context(transform_output="pandas"):
+        embed(adata := cells(), **SMALL)
+    assert np.array_equal(adata.obsm["X_vae"], latents_of(COUNTS))

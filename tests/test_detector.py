@@ -118,3 +118,20 @@ def test_other_columns_are_refused():
     with pytest.raises((DataError, ValueError), match="5 features"):
         found.decision_function(np.zeros((3, 5)))
     assert vaefast.VAEDetector is VAEDetector
+
+
+def test_a_fit_that_fails_in_its_scores_leaves_the_detector_as_it_was(monkeypatch):
+    X, _ = rows()
+    quick = {"vae": VAE(2, hidden_layer_sizes=(8,), epochs=1), "random_state": 0, "n_samples": 2}
+    found, fresh = VAEDetector(**quick).fit(X), VAEDetector(**quick)
+    before = found.vae_, found.threshold_
+
+    def fails(self, X, n_samples, **told):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VAE, "log_likelihood", fails)
+    for each in (found, fresh):
+        with pytest.raises(KeyboardInterrupt):
+            each.fit(X + 1)
+    assert (found.vae_, found.threshold_) == before
+    assert not hasattr(fresh, "vae_")

@@ -563,3 +563,37 @@ def test_a_warning_names_the_line_of_the_caller():
     with pytest.warns(DataWarning) as caught:
         VAE(2, **QUICK).fit(np.array([[1.0, np.nan], [2.0, np.nan]]))
     assert {warning.filename for warning in caught} == {__file__}
+
+
+# --- Numbers of NumPy, names and dates
+
+
+def test_parameters_that_are_numbers_of_numpy_are_saved(digits, tmp_path):
+    changes = {"early_stopping": np.bool_(True), "n_iter_no_change": np.int64(2), "validation_fraction": np.float32(0.25)}
+    vae = VAE(2, **{**QUICK, "epochs": np.int64(3)}, **changes).fit(digits[:200])
+    vae.save(tmp_path / "model")
+    found = load(tmp_path / "model")
+    assert {name: found.get_params()[name] for name in changes} == changes
+    assert found.best_epoch_ == vae.best_epoch_
+
+
+def test_partial_fit_goes_back_to_the_usual_batch_size(digits):
+    vae = VAE(2, hidden_layer_sizes=(8,), random_state=0).partial_fit(digits)
+    usual = vae.batch_size_
+    assert vae.set_params(batch_size=7).partial_fit(digits[:20]).batch_size_ == 7
+    assert vae.set_params(batch_size="auto").partial_fit(digits).batch_size_ == usual
+
+
+def test_the_ends_of_a_line_are_taken_by_the_names_of_their_columns():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=list("abcd"))
+    vae = VAE(2, **QUICK).fit(frame)
+    line = vae.interpolate(frame.iloc[0], frame.iloc[1], 3)
+    assert np.array_equal(line, vae.interpolate(frame.iloc[[0]], frame.iloc[[1]], 3)[0])
+    with pytest.raises(ValueError, match="feature names should match"):
+        vae.interpolate(frame.iloc[0][::-1], frame.iloc[1])
+
+
+def test_dates_among_numbers_are_one_line():
+    frame = pd.DataFrame({"a": np.arange(60.0), "day": pd.date_range("2020-01-01", periods=60).date})
+    with pytest.raises(DataError, match=r"column 'day' is '2020-01-01' \(of type date\), which is no number"):
+        VAE(2, likelihood="gaussian").fit(frame)

@@ -288,3 +288,24 @@ def test_rates_and_an_asked_for_likelihood_need_no_such_warning(likelihood):
         warnings.simplefilter("always")
         vae(epochs=1, likelihood=likelihood).fit(X)
     assert not [warning for warning in caught if "count" in str(warning.message)]
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "poisson"])
+def test_entries_of_a_sparse_table_that_are_there_twice_are_added(likelihood):
+    """SciPy's own example of counting words has a 1 for each of them."""
+    table = counted()
+    row, column = np.nonzero(table)
+    times = table[row, column]
+    places = np.r_[0, table.sum(axis=1).cumsum()]
+    words = sparse.csr_array((np.ones(times.sum(), np.int64), np.repeat(column, times), places), shape=table.shape)
+    halves = words.copy()
+    halves.data = halves.data / 2
+    halves.indices, halves.data = np.repeat(halves.indices, 2), np.repeat(halves.data, 2)
+    halves.indptr = 2 * halves.indptr
+    wanted = vae(likelihood=likelihood).fit(sparse.csr_array(table))
+    for form in (words, halves):
+        stored = form.nnz
+        found = vae(likelihood=likelihood).fit(form)
+        assert found.likelihood_ == wanted.likelihood_
+        assert np.array_equal(found.score_samples(form), wanted.score_samples(table))
+        assert form.nnz == stored  # the user's table is as it was

@@ -320,3 +320,42 @@ def test_recommendations_follow_the_covariates():
         shares = model.inverse_transform(z, covariates=[name])
         assert np.array_equal(np.sort(best, axis=1), np.sort(np.argsort(-shares, axis=1)[:, :5], axis=1))
     assert not np.array_equal(ids["first"], ids["second"])
+
+
+@pytest.mark.parametrize(
+    "twice", [lambda a, b: pd.DataFrame(np.c_[a, b], columns=["age", "age"]), lambda a, b: {1: a, "1": b}]
+)
+def test_two_covariates_of_one_name_are_refused(twice):
+    X, known, _, batches = cells(50)
+    with pytest.raises(DataError, match=r"covariates: two columns are called '.*': give each a name of its own"):
+        vae().fit(X, covariates=twice(known["age"].to_numpy(), batches))
+
+
+def test_what_lies_under_a_mask_is_missing():
+    X, known, _, _ = cells(50)
+    masked = np.ma.masked_array(known["age"].to_numpy(), mask=np.arange(50) == 3)
+    for covariates in (masked, masked[:, None], {"age": masked}):
+        with pytest.raises(DataError, match=r"row 3 \(counted from 0\) of '.*' is missing"):
+            vae().fit(X, covariates=covariates)
+    with pytest.raises(DataError, match=r"size_factors: row 3 \(counted from 0\) is nan: give a number above 0"):
+        vae().fit(X, size_factors=np.ma.masked_array(np.ones(50), mask=np.arange(50) == 3))
+
+
+@pytest.mark.parametrize("dtype", ["string", "boolean", "Int64", "category"])
+def test_a_covariate_that_pandas_calls_missing_is_one_line(dtype):
+    X, _, _, batches = cells(50)
+    values = {"string": batches.astype(str), "boolean": batches.astype(bool)}.get(dtype, batches)
+    column = pd.Series(values, name="batch").astype(dtype)
+    column[3] = None
+    with pytest.raises(DataError, match=r"covariates: row 3 \(counted from 0\) of 'batch' is missing: fill it"):
+        vae().fit(X, covariates=column)
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.7, 37.2, -1e9, 0])
+def test_a_constant_number_has_its_unit(constant):
+    """The standard deviation of a hundred times 0.1 is 4e-17 by rounding."""
+    X, _, _, _ = cells(100)
+    model = vae(epochs=1).fit(X, covariates=np.full(100, constant))
+    column = model._told.covariates.columns[0]
+    assert column.scale == 1
+    assert column.mean == pytest.approx(constant, rel=1e-12)

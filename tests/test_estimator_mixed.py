@@ -537,3 +537,40 @@ def test_lists_without_gaps_keep_their_types():
     vae = VAE(1, hidden_layer_sizes=(4,), epochs=1, random_state=0, likelihood="mixed").fit(rows)
     assert vae.impute(rows).tolist() == rows
     assert type(vae.impute(rows)[0, 1]) is float
+
+
+def test_draws_and_means_of_a_positive_column_are_above_zero():
+    """Or the model would refuse its own rows."""
+    rng = np.random.default_rng(0)
+    whole = np.ceil(np.exp(rng.normal(0, 1.5, 300))).astype(int)
+    table = pd.DataFrame(
+        {"times": whole, "price": np.round(np.exp(rng.normal(-3, 1, 300)), 2).clip(0.01), "kind": ["a", "b"] * 150}
+    )
+    vae = VAE(2, **QUICK, column_types={"times": "positive", "price": "positive"}).fit(table)
+    drawn = vae.sample(2000, random_state=0)
+    assert drawn["times"].min() == 1
+    assert drawn["price"].min() == 0.01
+    assert np.isfinite(vae.score_samples(drawn)).all()
+    assert (vae.impute(table.mask(rng.random(table.shape) < 0.3))["times"] >= 1).all()
+
+
+@pytest.mark.parametrize("huge", [float("inf"), 10**400])
+def test_an_infinite_number_among_objects_is_refused_with_its_place(huge):
+    rows = [[0.5 * at, "xyz"[at % 3]] for at in range(60)]
+    rows[7][0] = huge
+    with pytest.raises(DataError, match=r"X: row 7, column 0 \(both counted from 0\) is inf"):
+        VAE(2, **QUICK, likelihood="mixed").fit(rows)
+
+
+def test_sparse_columns_of_pandas_are_columns_like_others():
+    rng = np.random.default_rng(0)
+    dense = pd.DataFrame({"a": np.where(rng.random(90) < 0.3, np.nan, rng.normal(size=90)), "b": rng.choice(["x", "y"], 90)})
+    thin = dense.assign(a=pd.arrays.SparseArray(dense["a"].to_numpy(), fill_value=np.nan))
+    models = [VAE(2, **QUICK).fit(table) for table in (dense, thin)]
+    assert np.array_equal(models[0].score_samples(dense), models[1].score_samples(thin))
+    assert models[1].sample(5, random_state=0).equals(models[0].sample(5, random_state=0))
+    assert models[1].impute(thin).equals(models[0].impute(dense))
+    flags = pd.get_dummies(dense["b"], sparse=True)
+    assert np.array_equal(
+        VAE(2, **QUICK).fit(flags).score_samples(flags), VAE(2, **QUICK).fit(flags.to_numpy()).score_samples(flags.to_numpy())
+    )

@@ -138,3 +138,16 @@ def test_every_entry_is_held_out_as_often_as_the_others():
 
 def test_they_are_found_where_a_user_looks():
     assert vaefast.metrics.recall_at_k is recall_at_k
+
+
+def test_nan_is_not_held_out():
+    """As `pivot_table` makes it where nothing was chosen."""
+    scores, held_out = drawn()
+    holed = np.where(held_out > 0, held_out, np.nan)
+    for metric in (recall_at_k, ndcg_at_k):
+        with pytest.raises(DataError, match=r"held_out misses values \(NaN\): give 0 for what was not chosen"):
+            metric(scores, holed, 5)
+        with pytest.raises(DataError, match="held_out misses values"):
+            metric(scores, sparse.csr_array(holed), 5)
+    with pytest.raises(DataError, match=r"X misses values \(NaN\): give 0 for what was not chosen"):
+        hold_out(holed)

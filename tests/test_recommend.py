@@ -138,3 +138,12 @@ def test_what_ranks_no_columns_is_refused(models):
     for k in (0, -1, 2.5, True):
         with pytest.raises(SettingsError, match="give a whole number from 1"):
             models["poisson"].recommend(clicks(), k)
+
+
+def test_what_was_chosen_is_not_recommended_whatever_its_scale():
+    """A column that is 1 in every row is 0 by minmax."""
+    X = (clicks() > 0).astype(np.float64)
+    X[:, 3] = 1
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=1, random_state=0, likelihood="bernoulli", scaling="minmax").fit(X)
+    ids, _ = vae.recommend(X, WIDTH - 1)
+    assert not (ids == 3).any()

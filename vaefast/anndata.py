@@ -99,7 +99,8 @@ def embed(
     X, name = _values(adata, layer, genes, counts=vae.likelihood in COUNT_LIKELIHOODS)
     _announce(name, X.shape, genes, aloud=bool(vae.verbose))
     vae.fit(X, covariates=batches)
-    adata.obsm[key_added] = vae.transform(X, covariates=batches)
+    # Not `transform`, whose result scikit-learn makes a table of where it is told to.
+    adata.obsm[key_added] = vae.posterior(X, covariates=batches)[0]
     adata.uns[key_added] = {
         "vaefast": __version__,
         "counts": name,
@@ -232,7 +233,8 @@ def _candidates(adata: Any) -> Iterator[_Matrix]:
         # `raw` keeps the genes that were left out of `adata`.
         places = adata.raw.var_names.get_indexer(adata.var_names) if adata.raw.var_names.is_unique else np.array([-1])
         if (places >= 0).all():
-            yield _Matrix(adata.raw.X, "adata.raw", None if len(places) == adata.raw.X.shape[1] else places)
+            as_they_are = np.array_equal(places, np.arange(adata.raw.X.shape[1]))
+            yield _Matrix(adata.raw.X, "adata.raw", None if as_they_are else places)
 
 
 def _X(adata: Any) -> _Matrix:

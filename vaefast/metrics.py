@@ -131,6 +131,7 @@ def hold_out(X: Any, share: float = 0.2, random_state: int | np.random.RandomSta
     if not 0 < share < 1:
         raise SettingsError(f"share is {share!r}: give a number between 0 and 1, such as 0.2")
     table = sparse.csr_array(X, copy=True)
+    _check_complete(table.data, "X")
     table.sum_duplicates()
     table.eliminate_zeros()
     lengths = np.diff(table.indptr)
@@ -152,6 +153,7 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise SettingsError(f"k is {k!r}: give a whole number from 1")
     relevant = held_out.tocsr() if hasattr(held_out, "tocsr") else np.asarray(held_out)
+    _check_complete(relevant.data if hasattr(relevant, "tocsr") else relevant, "held_out")
     given = np.asarray(recommended)
     if given.ndim != 2 or len(relevant.shape) != 2 or len(given) != relevant.shape[0]:
         raise DataError(
@@ -178,6 +180,11 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
     if not len(found):
         raise DataError("nothing is held out of any row: give held_out at least one entry that is not zero")
     return found, np.concatenate(numbers)
+
+
+def _check_complete(values: Any, called: str) -> None:
+    if values.dtype.kind in "fO" and bool((values != values).any()):
+        raise DataError(f"{called} misses values (NaN): give 0 for what was not chosen")
 
 
 def _check_columns(ids: NDArray[Any], width: int, k: int) -> None:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from vaefast.errors import SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator.vae import VAE
+from vaefast.tables.row_weights import quantiles
 
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -42,7 +43,8 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
     decision_scores_ : ndarray of shape (N,), float64
         Scores of the training rows, in nats.
     threshold_ : float
-        The score above which a row is an outlier: the quantile 1 - `contamination` of `decision_scores_`.
+        The score above which a row is an outlier: the quantile 1 - `contamination` of `decision_scores_`, in which a row
+        counts for its `sample_weight`.
     labels_ : ndarray of shape (N,), int64
         1 for each training row above the threshold, else 0.
     n_features_in_, feature_names_in_
@@ -105,15 +107,19 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
         vae = VAE() if self.vae is None else clone(self.vae)
         if self.random_state is not None:
             vae.set_params(random_state=self.random_state)
-        self.vae_ = vae.fit(X, **fit_parameters)
+        vae.fit(X, **fit_parameters)
+        told = {name: value for name, value in fit_parameters.items() if name in ("covariates", "size_factors")}
+        scores = _scores(vae, X, samples, told)
+        weights = fit_parameters.get("sample_weight")
+        counts = None if weights is None else parameters.weights(weights, scores)
+        threshold = float(quantiles(scores, [1 - share], counts)[0])
+        # Nothing before this line can leave a new model beside an old threshold.
+        self.vae_, self.decision_scores_, self.threshold_ = vae, scores, threshold
         self.n_features_in_ = vae.n_features_in_
         self.__dict__.pop("feature_names_in_", None)
         if hasattr(vae, "feature_names_in_"):
             self.feature_names_in_ = vae.feature_names_in_
-        told = {name: value for name, value in fit_parameters.items() if name in ("covariates", "size_factors")}
-        self.decision_scores_ = self._scores(X, samples, told)
-        self.threshold_ = float(np.quantile(self.decision_scores_, 1 - share))
-        self.labels_ = self._labels(self.decision_scores_)
+        self.labels_ = self._labels(scores)
         return self
 
     def decision_function(self, X: ArrayLike, **told: Any) -> NDArray[np.float64]:
@@ -140,7 +146,7 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
             X does not fit the model.
         """
         check_is_fitted(self)
-        return self._scores(X, parameters.count("n_samples", self.n_samples, 1), told)
+        return _scores(self.vae_, X, parameters.count("n_samples", self.n_samples, 1), told)
 
     def predict(self, X: ArrayLike, **told: Any) -> NDArray[np.int64]:
         """1 for each row whose score is above `threshold_`, else 0.
@@ -189,9 +195,6 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
         labels: NDArray[np.int64] = self.fit(X, **fit_parameters).labels_
         return labels
 
-    def _scores(self, X: ArrayLike, samples: int, told: dict[str, Any]) -> NDArray[np.float64]:
-        return np.minimum(-self.vae_.log_likelihood(X, samples, **told), LARGEST)
-
     def _labels(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         return (scores > self.threshold_).astype(np.int64)
 
@@ -200,3 +203,8 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = (VAE() if self.vae is None else self.vae).__sklearn_tags__().input_tags.allow_nan
         return tags
+
+
+def _scores(vae: VAE, X: ArrayLike, samples: int, told: dict[str, Any]) -> NDArray[np.float64]:
+    """-log p(x) of each row in nats, (N,)."""
+    return np.minimum(-vae.log_likelihood(X, samples, **told), LARGEST)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.tables.checking import with_dense_columns
 from vaefast.tables.mixed.frames import typed
 from vaefast.tables.mixed.schema import Schema
 
@@ -18,7 +19,7 @@ def filled(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
     float. Anything else becomes a NumPy array, of float32 if it was one of it, else of float64.
     """
     if hasattr(X, "isetitem"):
-        return _frame(X, gaps, values)
+        return _frame(with_dense_columns(X), gaps, values)
     masked = isinstance(X, np.ma.MaskedArray)
     array = np.ma.getdata(X) if masked else np.asarray(X)
     kept = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
@@ -53,6 +54,7 @@ def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64],
     Each column keeps its type. Columns that the model does not have stay as they came.
     """
     is_frame = hasattr(X, "isetitem")
+    X = with_dense_columns(X)
     whole: Any = X.copy() if is_frame else _array(X)
     for column, found in zip(schema.used, schema.decoded(values, drawn), strict=True):
         here = gaps[:, column.start]

@@ -30,9 +30,10 @@ def write(vae: VAE, path: Path, optimizer: bool) -> None:
     moments = (state.first_moments, state.second_moments) if optimizer and not vae._moments_are_missing else None
     names = [str(name) for name in getattr(vae, "feature_names_in_", ())]
     about = {
-        "parameters": {key: value for key, value in vae.get_params(deep=False).items() if _is_json(value)},
+        "parameters": {key: value for key, value in map(_plain, vae.get_params(deep=False).items()) if _is_json(value)},
         **saved_inputs.description(inputs, names),
         "n_iter": vae.n_iter_,
+        **({"best_epoch": int(vae.best_epoch_)} if hasattr(vae, "best_epoch_") else {}),
         # What `partial_fit` did not measure is NaN, which JSON lacks.
         "history": {name: [None if value != value else value for value in column] for name, column in vae.history_.items()},
         "step": state.step,
@@ -122,6 +123,8 @@ def _restored(saved: model_file.SavedModel, chosen: Mapping[str, Any]) -> VAE:
     vae.seed_, vae.learning_rate_ = training.seed, training.adam.learning_rate
     vae.engine_, vae.n_threads_ = vae._network.engine_name, vae._network.threads
     vae.n_iter_, vae.history_ = int(about.get("n_iter", training.epochs)), _history(about.get("history", {}))
+    if "best_epoch" in about:
+        vae.best_epoch_ = int(about["best_epoch"])
     schema = vae._inputs.schema
     vae.n_features_in_ = model.pixels if schema is None else len(schema.columns)
     if schema is not None:
@@ -138,6 +141,12 @@ def _restored_state(saved: model_file.SavedModel, step: int) -> State:
     if saved.moments is None:
         return State.initial(saved.parameters)
     return State(saved.parameters, *saved.moments, step)
+
+
+def _plain(parameter: tuple[str, Any]) -> tuple[str, Any]:
+    """A parameter whose value is a number of Python, if it was one of NumPy, which JSON lacks."""
+    name, value = parameter
+    return name, parameters.real(value)
 
 
 def _is_json(value: Any) -> bool:

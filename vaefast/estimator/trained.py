@@ -234,10 +234,11 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         self, table: Any, entered: Any, k: int, exclude_seen: bool = True
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """`recommend` for a table and its rows as the networks see them."""
-        network, (values, told) = self._network, parted(entered)
+        network, told = self._network, parted(entered)[1]
         z = beside(network.posterior(entered, self._exact_rows(table))[0], told)
         about = self.likelihood_, network.model.zero_inflation
-        return recommend(lambda rows: network.decode(z[rows]), *about, values, k, exclude_seen)
+        # Of the user's numbers: scaled ones may be 0 where these are not.
+        return recommend(lambda rows: network.decode(z[rows]), *about, parted(table)[0], k, exclude_seen)
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int = 11, *, covariates: Any = None) -> Any:
         """Means of p(x | z) on the straight line in latent space from row a to row b, both ends included.
@@ -265,7 +266,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         """
         steps = parameters.count("steps", steps, 2)
         single = np.ndim(a) == 1
-        ends = [self._posterior(np.atleast_2d(np.asarray(end)) if single else end, covariates)[0] for end in (a, b)]
+        ends = [self._posterior(_one_row(end) if single else end, covariates)[0] for end in (a, b)]
         if len(ends[0]) != len(ends[1]):
             raise DataError(f"a has {len(ends[0])} rows and b {len(ends[1])}: give as many of each")
         weight = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None]
@@ -439,9 +440,11 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             X does not fit the model.
         """
         scores = self.score_samples(X, covariates=covariates, size_factors=size_factors)
-        return float(
-            scores.mean() if sample_weight is None else np.average(scores, weights=parameters.weights(sample_weight, scores))
-        )
+        if sample_weight is None:
+            return float(scores.mean())
+        weights = parameters.weights(sample_weight, scores)
+        counts = weights > 0  # 0 times -inf is NaN
+        return float(np.average(scores[counts], weights=weights[counts]))
 
     def log_likelihood(
         self, X: ArrayLike, n_samples: int = 100, *, covariates: Any = None, size_factors: ArrayLike | None = None
@@ -643,3 +646,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         check_is_fitted(self)
         with parameters.in_parameters():
             return write(Path(folder), self._network, self._inputs)
+
+
+def _one_row(values: Any) -> Any:
+    """A row, (X,), as a table of it alone; of a Series with the names of its columns."""
+    return values.to_frame().T if hasattr(values, "to_frame") else np.atleast_2d(np.asarray(values))

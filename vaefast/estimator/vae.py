@@ -424,14 +424,15 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
         has_rows = hasattr(X, "__len__") and not is_sparse(X)  # a sparse table has no length
-        counted = rows_that_count(sample_weight, len(X)) if sample_weight is not None and has_rows else None
-        found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted)
+        counted = read = None
+        if sample_weight is not None and has_rows:
+            counted = rows_that_count(sample_weight, len(X))
+            read = None if counted is None or np.all(sample_weight) else with_stand_ins(sample_weight)
+        found = choosing.find(X, self.likelihood, self.scaling, self.column_types, counted, read=read)
         if found is None:
             return X, None
         warn(choosing.of_left_out(found.left_out))
-        if counted is None or sample_weight is None:
-            return found.fields, found.schema
-        return found.fields[with_stand_ins(sample_weight)], found.schema
+        return found.fields, found.schema
 
     def _fit(
         self,
@@ -543,7 +544,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self.size_quantiles_ = [*size_quantiles(prepared.row_sizes(), sample_weight)]
         self.seed_ = parameters.seed_of(self)
         size = len(prepared.X) if prepared.rows is None else len(prepared.rows)
-        self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
+        self._usual_length = self.batch_size_, self.epochs_ = usual_length(size, self.binarize_)
         self._network = self._new_network(X.table.shape[1], prepared.missing > 0)
         self._network.state = State.zeros(self._network.layout.size)
         self.n_iter_: int = 0
@@ -558,10 +559,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
 
     def _new_network(self, columns: int, missing: bool) -> Network:
         """A network for the current parameters, without a state; `missing` says whether values are missing in training."""
-        if self.batch_size != "auto":
-            self.batch_size_ = parameters.whole(self.batch_size)
-        if self.epochs != "auto":
-            self.epochs_ = parameters.whole(self.epochs)
+        # A model from a file does not know what was usual for its rows, and keeps what it had.
+        usual = getattr(self, "_usual_length", (self.batch_size_, self.epochs_))
+        self.batch_size_ = usual[0] if self.batch_size == "auto" else parameters.whole(self.batch_size)
+        self.epochs_ = usual[1] if self.epochs == "auto" else parameters.whole(self.epochs)
         model, training = parameters.settings_of(self, columns, missing)
         self.learning_rate_ = training.adam.learning_rate
         network = Network(model, training, self.engine, parameters.threads_of(self), State.zeros(1))

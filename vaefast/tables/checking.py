@@ -72,9 +72,10 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
     if isinstance(X, CountRows):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         return X
+    X = with_dense_columns(X)
     if hasattr(X, "tocsr"):
         return _sparse_table(estimator, X, reset, called)
-    X = _unmasked(X)
+    X = unmasked(X)
     _check_shape(X, called)
     names = None
     if hasattr(X, "dtypes") and hasattr(X, "columns"):
@@ -106,10 +107,27 @@ def check_unique(names: Sequence[Any], called: str) -> None:
         seen.add(name)
 
 
+def with_dense_columns(X: Any) -> Any:
+    """A DataFrame of pandas without columns of pandas' sparse types, such as `get_dummies(sparse=True)` makes."""
+    if not hasattr(X, "dtypes") or not hasattr(X, "astype"):
+        return X
+    types = [getattr(dtype, "subtype", None) if str(dtype).startswith("Sparse") else None for dtype in np.atleast_1d(X.dtypes)]
+    if all(each is None for each in types):
+        return X
+    X = X.copy(deep=False)
+    for at, dtype in enumerate(types):
+        if dtype is not None:
+            X.isetitem(at, X.iloc[:, at].astype(dtype))
+    return X
+
+
 def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
     from sklearn.utils.validation import validate_data
 
     X = validate_data(estimator, X, reset=reset, dtype="numeric", accept_sparse="csr", ensure_all_finite=False)
+    if not X.has_canonical_format:
+        X = X.copy()  # which may be the user's own
+        X.sum_duplicates()
     if X.data.dtype.kind == "f" and not np.isfinite(X.data).all():
         entry = int(np.argmin(np.isfinite(X.data)))
         row, column = int(np.searchsorted(X.indptr, entry, side="right")) - 1, int(X.indices[entry])
@@ -119,7 +137,7 @@ def _sparse_table(estimator: Any, X: Any, reset: bool, called: str) -> Any:
     return X
 
 
-def _unmasked(X: Any) -> Any:
+def unmasked(X: Any) -> Any:
     """The data of a masked array, with NaN where it is masked."""
     if not isinstance(X, np.ma.MaskedArray):
         return X
@@ -134,7 +152,7 @@ def _unmasked(X: Any) -> Any:
 def _objects_with_nan(X: Any) -> NDArray[Any]:
     """A table of objects, (N, X), with NaN where one is missing."""
     values = np.array(X, dtype=object)
-    values[np.array([_is_missing(value) for value in values.flat], bool).reshape(values.shape)] = np.nan
+    values[np.array([is_missing(value) for value in values.flat], bool).reshape(values.shape)] = np.nan
     return values
 
 
@@ -191,14 +209,19 @@ def _check_objects(column: NDArray[Any], at: int, names: NDArray[Any], called: s
     """Refuse text that is no number; whether a value is missing."""
     missing = False
     for row, value in enumerate(column):
-        if _is_missing(value):
+        if is_missing(value):
             missing = True
         elif isinstance(value, str) and not _is_number(value):
             raise DataError(f"{called}: {_text(place(row, at, names), value)}")
+        elif not _is_number(value):
+            raise DataError(
+                f"{called}: {place(row, at, names)} is {str(value)[:LONGEST]!r} (of type {type(value).__name__}), which is no "
+                "number: turn it into one, or leave the column out"
+            )
     return missing
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether this is None, NaN of any kind, `pandas.NA` or `pandas.NaT`, which do not equal themselves."""
     try:
         return value is None or bool(value != value)
@@ -206,10 +229,10 @@ def _is_missing(value: Any) -> bool:
         return type(value).__name__ == "NAType"
 
 
-def _is_number(text: str) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        float(text)
-    except ValueError:
+        float(value)
+    except (TypeError, ValueError):
         return False
     return True
 

@@ -92,7 +92,7 @@ def looks_counted(X: Any, rows: NDArray[np.int64] | None = None) -> bool:
     if isinstance(X, CountRows):
         return X.largest > 1
     if is_sparse(X):
-        X = X.tocsr()
+        X = X.tocsr() if rows is None else X.tocsr()[rows]
         return first_wrong(X.data) is None and bool(X.data.size) and X.data.max() > 1
     if X.dtype == np.uint8 or X.dtype.kind not in "iuf":
         return False

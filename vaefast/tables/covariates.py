@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError
+from vaefast.tables.checking import check_unique, is_missing, unmasked
 from vaefast.tables.row_weights import with_stand_ins
 
 # Categories that a message lists.
 LISTED = 5
+# Of a constant, the largest share of its mean that its deviation can be by rounding alone.
+ROUNDING = 10 * np.finfo(np.float64).eps
 NUMBER = (int, float, np.integer, np.floating)
 
 
@@ -163,7 +166,7 @@ def of_those_that_count(table: Any, rows: int, weights: NDArray[np.float64], cal
     if (weights > 0).all():
         return table
     columns, read = _columns(table, rows, called), with_stand_ins(weights)
-    return {name: values[read] if len(values) > 1 else values for name, values in columns}
+    return {name: _as_numbers(values[read]) if len(values) > 1 else values for name, values in columns}
 
 
 def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]]]:
@@ -171,7 +174,7 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
     if hasattr(table, "columns") and hasattr(table, "dtypes"):
         columns = [(str(name), _values(table.iloc[:, at])) for at, name in enumerate(table.columns)]
     elif isinstance(table, Mapping):
-        columns = _of_one_length({str(name): _listed(values) for name, values in table.items()})
+        columns = _of_one_length([(str(name), _listed(values)) for name, values in table.items()])
     elif hasattr(table, "dtype") and hasattr(table, "name"):
         columns = [(called if table.name is None else str(table.name), _values(table))]
     else:
@@ -182,6 +185,7 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
         columns = [(f"column {at}", _as_numbers(array[:, at])) for at in range(array.shape[1])]
     if not columns:
         raise DataError(f"{called} have no column: leave them out, or give at least one")
+    check_unique([name for name, _ in columns], called)
     given = next((len(values) for _, values in columns if len(values) not in (1, rows)), rows)
     if given not in (1, rows):
         raise DataError(f"{called} have {given} rows, but X has {rows}: give a row for each, or one row for all")
@@ -192,17 +196,18 @@ def _listed(values: Any) -> NDArray[Any]:
     """A column of a dict: an array, a list, a Series, or one value."""
     if hasattr(values, "dtype") and hasattr(values, "to_numpy"):
         return _values(values)
-    return np.atleast_1d(np.asarray(values))
+    return np.atleast_1d(np.asarray(unmasked(values)))
 
 
-def _of_one_length(columns: dict[str, NDArray[Any]]) -> list[tuple[str, NDArray[Any]]]:
+def _of_one_length(columns: list[tuple[str, NDArray[Any]]]) -> list[tuple[str, NDArray[Any]]]:
     """Columns, those of one value as long as the longest."""
-    longest = max((len(values) for values in columns.values()), default=1)
-    return [(name, np.repeat(values, longest) if len(values) == 1 else values) for name, values in columns.items()]
+    longest = max((len(values) for _, values in columns), default=1)
+    return [(name, np.repeat(values, longest) if len(values) == 1 else values) for name, values in columns]
 
 
 def _array(table: Any) -> NDArray[Any]:
     """Lists as an array, in which text and numbers side by side stay what they are."""
+    table = unmasked(table)
     return table if isinstance(table, np.ndarray) else np.asarray(table, dtype=object)
 
 
@@ -229,6 +234,9 @@ def _learned(name: str, values: NDArray[Any], called: str, weights: NDArray[np.f
     else:
         mean = float(np.average(numbers, weights=weights))
         scale = math.sqrt(np.average((numbers - mean) ** 2, weights=weights))
+    if scale <= ROUNDING * abs(mean):
+        # The deviation of a hundred times 0.1 is 4e-17.
+        scale = 1.0
     return Covariate(name, None, mean, scale if scale > 0 else 1.0)
 
 
@@ -260,7 +268,7 @@ def _labels(name: str, values: NDArray[Any], called: str) -> list[str]:
     """The values of a category as text; a whole number is the same with and without its .0."""
     labels = []
     for row, value in enumerate(values):
-        if value is None or value != value or type(value).__name__ == "NAType":
+        if is_missing(value):
             raise DataError(f"{called}: row {row} (counted from 0) of {name!r} is missing: fill it, or leave the row out")
         is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
         labels.append(str(int(value) if is_whole else value))

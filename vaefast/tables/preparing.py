@@ -21,7 +21,7 @@ from vaefast.tables.gaps import count_gaps
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema
 from vaefast.tables.row_order import row_order
-from vaefast.tables.row_weights import copies, weighted_rows
+from vaefast.tables.row_weights import copies, quantiles, weighted_rows, with_stand_ins
 from vaefast.tables.scaling import Inputs, choose
 
 # Quantiles of the sizes of rows of counts that a model keeps, for its samples: from the smallest to the largest.
@@ -145,10 +145,15 @@ def prepare(
         A number is no count under a likelihood of counts; or every value is missing.
     """
     free = likelihood == "auto" and scaling == "auto" and schema is None
-    natural = free and looks_counted(X, subset)
+    # A row that counts for nothing has no say, and is not refused as no row of counts.
+    read = None if sample_weight is None or (sample_weight > 0).all() else with_stand_ins(sample_weight)
+    natural = free and looks_counted(X, subset if read is None else np.unique(read))
     slip = nearly_counted(X, names, called) if free and not natural else None
     chosen = "negative-binomial" if natural else likelihood
-    X = counted(X, names, called) if chosen in COUNT_LIKELIHOODS else dense(X, called)
+    if chosen in COUNT_LIKELIHOODS:
+        X = counted(X if read is None or isinstance(X, CountRows) else X[read], names, called)
+    else:
+        X = dense(X, called)
     if sizes is not None:
         if not isinstance(X, CountRows):
             raise SettingsError("size_factors are for a likelihood of counts: leave them out, or choose negative-binomial")
@@ -193,14 +198,7 @@ def chosen_rows(
 def size_quantiles(sizes: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> tuple[float, ...]:
     """Quantiles of the sizes of rows of counts, (N,), at equal steps from the smallest to the largest; `weights`, (N,), are
     what each row counts for."""
-    steps = np.linspace(0, 1, SIZES)
-    if weights is None:
-        return tuple(np.quantile(sizes, steps).tolist())
-    seen = np.flatnonzero(weights > 0)
-    ascending = seen[np.argsort(sizes[seen], kind="stable")]
-    below = np.cumsum(weights[ascending])
-    at = np.searchsorted(below, steps * below[-1])
-    return tuple(sizes[ascending[np.minimum(at, len(ascending) - 1)]].tolist())
+    return tuple(quantiles(sizes, np.linspace(0, 1, SIZES), weights).tolist())
 
 
 def why(likelihood: str, scaling: str | None, inputs: Inputs) -> str:

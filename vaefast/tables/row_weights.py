@@ -38,6 +38,25 @@ def with_stand_ins(weights: ArrayLike) -> NDArray[np.int64]:
     return np.where(counts, np.arange(len(counts)), np.argmax(counts))
 
 
+def quantiles(
+    values: NDArray[np.float64], at: NDArray[np.float64] | list[float], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Quantiles of the values of rows, (N,), where `weights`, (N,), are what each row counts for.
+
+    Weights that are numbers of copies give those of the copies. Others give values of rows, without interpolation.
+    """
+    if weights is None:
+        return np.quantile(values, at)
+    numbers = copies(weights)
+    if numbers is not None:
+        return np.quantile(np.repeat(values, numbers), at)
+    seen = np.flatnonzero(weights > 0)
+    ascending = seen[np.argsort(values[seen], kind="stable")]
+    below = np.cumsum(weights[ascending])
+    places = np.searchsorted(below, np.asarray(at) * below[-1])
+    return np.asarray(values[ascending[np.minimum(places, len(ascending) - 1)]])
+
+
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
     """The rows of one epoch, int64 (N,) in ascending order. Row i occurs w_i times, rounded up or down at random.
 

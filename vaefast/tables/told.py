@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from vaefast.errors import DataError
 from vaefast.models.conditions import Conditioned
 from vaefast.models.count_rows import CountRows
+from vaefast.tables.checking import unmasked
 from vaefast.tables.covariates import Covariates, of_those_that_count
+from vaefast.tables.row_weights import with_stand_ins
 
 
 class Given(NamedTuple):
@@ -76,7 +78,7 @@ class Told:
         encoded = None if known is None else known.encoded(covariates, rows)
         if size_factors is None:
             return cls(known), Given(X, encoded)
-        factors = _factors(size_factors, rows, "size_factors")
+        factors = _factors(size_factors, rows, "size_factors", None if weights is None else with_stand_ins(weights))
         totals = X.totals() if isinstance(X, CountRows) else np.asarray(X.sum(axis=1, dtype=np.float64)).reshape(-1)
         seen = slice(None) if subset is None else subset
         total, exposure = (float(values[seen].sum() if weights is None else values @ weights) for values in (totals, factors))
@@ -180,11 +182,12 @@ class Told:
         return cls(known, scale, None if name is None else str(name))
 
 
-def _factors(given: ArrayLike, rows: int, called: str) -> NDArray[np.float64]:
-    """Size factors, (N,), all finite and above 0."""
-    factors = np.asarray(given, np.float64).reshape(-1)
+def _factors(given: ArrayLike, rows: int, called: str, read: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """Size factors, (N,), all finite and above 0; `read` says of each row which to read instead."""
+    factors = np.asarray(unmasked(given), np.float64).reshape(-1)
     if len(factors) != rows:
         raise DataError(f"{called} has {len(factors)} values, but X has {rows} rows: give one for each")
+    factors = factors if read is None else factors[read]
     wrong = ~((factors > 0) & np.isfinite(factors))
     if wrong.any():
         row = int(np.argmax(wrong))

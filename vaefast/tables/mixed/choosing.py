@@ -35,6 +35,7 @@ def find(
     column_types: Mapping[Any, str] | None,
     rows: NDArray[np.int64] | None = None,
     called: str = "X",
+    read: NDArray[np.int64] | None = None,
 ) -> Found | None:
     """A table that likelihood `mixed` is for, with its schema and the columns that cannot be used; None for any other table.
 
@@ -48,6 +49,8 @@ def find(
         As the user asks for them.
     rows
         Which rows to look at, as if there were no others; all without it.
+    read
+        Of each row the one to read instead, such as `row_weights.with_stand_ins` gives.
 
     Raises
     ------
@@ -61,12 +64,12 @@ def find(
             raise SettingsError(f"column_types are given, but likelihood is {likelihood!r}: choose mixed, or leave them out")
         return None
     if likelihood == "mixed" or column_types is not None:
-        fields = fields_of(X, called)
+        fields = fields_of(X, called, read)
         return Found(fields, *Schema.learned(fields, column_types, rows))
     has_columns = isinstance(X, Fields) or (is_frame(X) and has_names(X))
     if scaling != "auto" or not has_columns or _is_of_one_type(X):
         return None
-    fields = fields_of(X, called)
+    fields = fields_of(X, called, read)
     return Found(fields, *Schema.learned(fields, None, rows)) if _differ(fields, rows) else None
 
 

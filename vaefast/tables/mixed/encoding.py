@@ -116,6 +116,9 @@ def decoded(column: Column, values: NDArray[np.float64], drawn: bool = False) ->
         labels[missing] = None
         return labels
     numbers = np.exp(values[:, 0]) if column.kind == "positive" else values[:, 0].copy()
-    if column.whole:
-        return np.rint(numbers)
-    return numbers if column.decimals is None or not drawn else np.round(numbers, column.decimals)
+    decimals = 0 if column.whole else column.decimals if drawn else None
+    if decimals is None:
+        return numbers
+    numbers = np.rint(numbers) if decimals == 0 else np.round(numbers, decimals)
+    # What is above 0 is not rounded to 0: the model would refuse it.
+    return np.maximum(numbers, 10.0**-decimals) if column.kind == "positive" else numbers

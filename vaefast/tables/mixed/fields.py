@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaefast.errors import DataError
 from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Fields, Name
-from vaefast.tables.checking import check_unique
+from vaefast.tables.checking import check_unique, with_dense_columns
 
 
 def is_frame(X: Any) -> bool:
@@ -26,8 +26,8 @@ def has_names(X: Any) -> bool:
     return X.columns.is_unique and all(_is_name(name) for name in X.columns)
 
 
-def fields_of(X: Any, called: str = "X") -> Fields:
-    """The columns of a table, (N, columns).
+def fields_of(X: Any, called: str = "X", read: NDArray[np.int64] | None = None) -> Fields:
+    """The columns of a table, (N, columns); `read` says of each row which to read instead.
 
     Raises
     ------
@@ -35,9 +35,12 @@ def fields_of(X: Any, called: str = "X") -> Fields:
         X is no table, or two columns have the same name.
     """
     if isinstance(X, Fields):
-        return X
+        return X if read is None else X[read]
+    if read is not None:
+        X = X.iloc[read] if hasattr(X, "iloc") else X[read] if isinstance(X, np.ndarray) else [X[row] for row in read]
     if not is_frame(X):
         return _of_array(X, called)
+    X = with_dense_columns(X)
     names = [_name(name, called) for name in X.columns]
     check_unique(names, called)
     columns = tuple(_of_series(X.iloc[:, at], name) for at, name in enumerate(names))
@@ -127,9 +130,9 @@ def _of_objects(values: NDArray[Any], missing: NDArray[np.bool_], name: Name, dt
     """A column of Python objects by what is in it: numbers, truth values, or text and others that can be levels."""
     observed = [_level(value) for value in values[~missing]]
     types = {type(value) for value in observed}
-    if observed and (types == {bool} or (types <= {int, float} and all(map(_is_number, observed)))):
+    if observed and (types == {bool} or types <= {int, float}):
         numbers = np.full(len(values), np.nan)
-        numbers[~missing] = np.array(observed, np.float64)
+        numbers[~missing] = [_float(value) for value in observed]
         return Field(name, BOOLEANS if types == {bool} else WHOLE if types == {int} else NUMBERS, numbers, dtype)
     odd = next((value for value in observed if not _is_level(value)), None)
     if odd is not None:
@@ -147,6 +150,14 @@ def _unusable(name: Name, rows: int, dtype: str, trouble: str) -> Field:
 def _level(value: Any) -> Any:
     """A value of NumPy as one of Python; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _float(value: Any) -> float:
+    """A number, infinite if it is too large, which is refused with its place as any other infinite one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _is_level(value: Any) -> bool:
