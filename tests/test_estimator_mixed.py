@@ -539,6 +539,7 @@ def test_lists_without_gaps_keep_their_types():
     assert type(vae.impute(rows)[0, 1]) is float
 
 
+@pytest.mark.filterwarnings("ignore::vaefast.DataWarning")  # noise has nothing for latents to hold
 def test_draws_and_means_of_a_positive_column_are_above_zero():
     """Or the model would refuse its own rows."""
     rng = np.random.default_rng(0)
@@ -562,6 +563,7 @@ def test_an_infinite_number_among_objects_is_refused_with_its_place(huge):
         VAE(2, **QUICK, likelihood="mixed").fit(rows)
 
 
+@pytest.mark.filterwarnings("ignore::vaefast.DataWarning")  # noise has nothing for latents to hold
 def test_sparse_columns_of_pandas_are_columns_like_others():
     rng = np.random.default_rng(0)
     dense = pd.DataFrame({"a": np.where(rng.random(90) < 0.3, np.nan, rng.normal(size=90)), "b": rng.choice(["x", "y"], 90)})
