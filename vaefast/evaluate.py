@@ -234,21 +234,34 @@ def _source(path: Path) -> tuple[Source, str]:
 
 
 def layer_of(path: Path, data: str) -> str | None:
-    """The layer of `.h5ad` files that a run was trained on, for data in such a file; None for X, and without a record."""
+    """The layer of `.h5ad` files that a model was trained on, for data in such a file; None for X, and without a record."""
+    if not data.lower().endswith(".h5ad"):
+        return None
+    kept = _kept(path, "layer")
     try:
-        return _source(path)[0].layer if data.lower().endswith(".h5ad") else None
+        return _source(path)[0].layer if kept is None else str(kept)
     except SettingsError:
         return None
 
 
 def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
-    """What a cell says where its value is missing: as it is given, else as a run was told; nothing without a record."""
+    """What a cell says where its value is missing: as it is given, else as in training; nothing without a record."""
     if given is not None:
         return tuple(given)
+    kept = _kept(path, "missing")
+    if kept:
+        return tuple(map(str, kept))
     try:
         return _source(path)[0].missing
     except SettingsError:
         return ()
+
+
+def _kept(path: Path, name: str) -> Any:
+    """How files were read in training, as the model file says; None where it says nothing, as those of older runs."""
+    from vaefast.files import model_file
+
+    return model_file.read(model_of(path)).estimator.get(name)
 
 
 def is_in_color(path: Path) -> bool:

@@ -312,6 +312,8 @@ def _model_content(engine: Engine, data: RunData, options: Options, training: di
     about = {
         **saved_inputs.description(data.inputs, data.names), "parameters": {"scaling": scaling}, "n_iter": epochs,
         **({"size_quantiles": data.size_quantiles} if data.size_quantiles else {}), **data.told.as_json(),
+        # How to read other files of the kind, also where the run folder is gone.
+        **({"missing": [*options.missing]} if options.missing else {}), **({"layer": options.layer} if options.layer else {}),
     }  # fmt: skip
     return model_file.serialize(engine.layout, parameters, training, about, saved_inputs.tensors(data.inputs))
 

@@ -1,6 +1,7 @@
 """Tables of counts on the command line: the model of `vaefast.VAE`, whatever their file, through stops and all commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,9 @@ def test_every_file_of_cells_trains_the_bits_of_the_matrix_itself(counts, capsys
     assert "lacks the column 'var0'" in capsys.readouterr().err
     assert transform.main(["cells.h5ad-run", "--data", "cells.mtx", "--out", "c.npy"]) == 0
     assert np.array_equal(np.load("a.npy"), np.load("c.npy"))
+    shutil.copy("cells.h5ad-run/model.safetensors", "alone.safetensors")
+    assert transform.main(["alone.safetensors", "--data", "cells.h5ad", "--out", "e.npy"]) == 0
+    assert np.array_equal(np.load("a.npy"), np.load("e.npy"))
     assert transform.main(["cells.h5ad-run", "--data", "cells.h5ad", "--layer", "none", "--out", "d.npy"]) == 3
     assert "has no layer 'none': it has umi" in capsys.readouterr().err
 
