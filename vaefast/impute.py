@@ -95,7 +95,7 @@ def _file(options: Options) -> Path:
         kinds = ", ".join(endings[0] for endings in ENDINGS.values())
         raise DataError(f"{options.data} is no file that can be written again: give a table as {kinds}")
     ending, right = options.out.suffix.lower(), ENDINGS[kind]
-    if ending and ending not in right and any(ending in endings for endings in ENDINGS.values()):
+    if ending and ending not in right:
         raise SettingsError(f"--out {options.out} ends in {ending}, but {options.data} is written as {right[0]}: name it so")
     return source
 

@@ -259,8 +259,9 @@ def test_what_impute_refuses(model, capsys):
     assert "is a file that this command reads" in refused(2, "--data", "gaps.csv", "--out", "gaps.csv")
     Path("there.csv").write_text("")
     assert "there.csv exists" in refused(2, "--data", "gaps.csv", "--out", "there.csv")
-    message = refused(2, "--data", "gaps.csv", "--out", "z.parquet")
-    assert "--out z.parquet ends in .parquet, but gaps.csv is written as .csv: name it so" in message
+    for ending in (".parquet", ".gz", ".xlsx"):
+        message = refused(2, "--data", "gaps.csv", "--out", f"z{ending}")
+        assert f"--out z{ending} ends in {ending}, but gaps.csv is written as .csv: name it so" in message
     np.savez("x.npz", X=WHOLE)
     assert "no file that can be written again: give a table as .csv, .parquet" in refused(
         3, "--data", "x.npz", "--out", "z.npz"
