@@ -140,7 +140,7 @@ def test_early_stopping_covariates_and_weights():
     X = holed(whole())
     batch = np.array(list("abc"))[np.arange(len(X)) % 3]
     model = vae(early_stopping=True, n_iter_no_change=1, encode_covariates=True, epochs=6)
-    model.fit(X, covariates=batch, sample_weight=np.arange(len(X)) % 3)
+    model.fit(X, covariates=batch, sample_weight=np.arange(len(X)) // 3 % 3)
     assert model.best_epoch_ >= 1
     filled = model.impute(X, 50, covariates=batch)
     np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
