@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefast.data.csvfields import are_years, counted
 from vaefast.data.csvtable import check_no_gaps, read_table
+from vaefast.data.header import are_years, counted
 from vaefast.data.images import Images, Rows, guessed_shape
 from vaefast.data.indexes import UNNAMED
 from vaefast.data.labels import LABELS, MOST_CLASSES, choose_label, refuse_text, split_labels

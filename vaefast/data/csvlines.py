@@ -8,8 +8,9 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import TextIO
 
-from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_header, is_number
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_number
 from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of
+from vaefast.data.header import is_header
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
 from vaefast.errors import DataError

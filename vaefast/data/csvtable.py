@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vaefast.data.csvfaults import GAPS, TEXT, complaint, missing_values
-from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, counted, fields_of, number_in
+from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, number_in
 from vaefast.data.csvlines import NAN, Lines
 from vaefast.data.dialect import encoding_of
+from vaefast.data.header import counted
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked

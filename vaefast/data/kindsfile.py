@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.csvfaults import ragged, remedy_of
-from vaefast.data.csvfields import MISSING, TRUTHS, counted, fields_of, number_in
+from vaefast.data.csvfields import MISSING, TRUTHS, fields_of, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
 from vaefast.data.dialect import DECIMAL_COMMA
+from vaefast.data.header import counted
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.table import Table

@@ -11,9 +11,9 @@ import numpy as np
 
 from vaefast.data.arrow import read_arrow
 from vaefast.data.csvfaults import missing_values
-from vaefast.data.csvfields import counted
 from vaefast.data.csvtable import HoldsText, read_table
 from vaefast.data.h5ad import read_h5ad
+from vaefast.data.header import counted
 from vaefast.data.images import Dataset, Rows
 from vaefast.data.kindsfile import Kinds, read_kinds, with_fields
 from vaefast.data.labels import LABELS as LABEL_NAMES
