@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vaefast.data.csvtable import check_no_gaps, read_table
-from vaefast.data.header import are_years, counted
+from vaefast.data.header import counted
 from vaefast.data.images import Images, Rows, guessed_shape
 from vaefast.data.indexes import UNNAMED
 from vaefast.data.labels import LABELS, MOST_CLASSES, choose_label, refuse_text, split_labels
@@ -68,15 +68,24 @@ def pictures_of(table: Table, path: Path, label: str | None = None, all_columns:
     return Rows(path, images, table.labels, table.names, table.noted(note).notice(origin), table.classes)
 
 
-def are_pictures(table: Table) -> bool:
+def are_pictures(table: Table, all_columns: bool = False) -> bool:
     """Whether the rows of a table are pictures.
 
-    They are where columns are named like pixels, or are as many as MNIST's; and where columns have no names, or only numbers
-    for names, and hold numbers in [0, 1], or whole numbers to 255 of which some are above 127.
+    They are where columns are named like pixels. Where they have no names, or names that only count them, labels aside, they
+    are if they hold numbers in [0, 1], or whole numbers to 255, of which some are above 127 or which are as many as MNIST's.
+
+    Parameters
+    ----------
+    all_columns
+        Whether columns that are named like labels hold values like the others.
     """
+    if are_pixels(table.names):
+        return True
+    values = [*range(len(table.names))] if all_columns else _not_labels(table.names)
+    if table.names and not counted([table.names[at] for at in values]):
+        return False
+    table = table.only(values) if table.names else table
     columns = table.values.shape[1]
-    if table.names and not counted([*table.names]):
-        return are_pixels(table.names)
     smallest, largest, whole = _extremes(table)
     if columns in (MNIST_PIXELS, MNIST_PIXELS + 1):
         return smallest >= 0 and (largest <= 1 or (whole and largest <= WHITE))
@@ -85,8 +94,13 @@ def are_pictures(table: Table) -> bool:
 
 def are_pixels(names: Sequence[str]) -> bool:
     """Whether columns are named like pixels, labels aside."""
-    others = [name for name in names if name.lower() not in LABELS and not UNNAMED.fullmatch(name)]
-    return bool(others) and not are_years(others) and all(PIXEL.fullmatch(name) or name.isdecimal() for name in others)
+    others = [names[at] for at in _not_labels(names)]
+    return bool(others) and all(map(PIXEL.fullmatch, others))
+
+
+def _not_labels(names: Sequence[str]) -> list[int]:
+    """Places of the names that are neither those of labels nor those of an index."""
+    return [at for at, name in enumerate(names) if name.lower() not in LABELS and not UNNAMED.fullmatch(name)]
 
 
 def _without_digit(table: Table, origin: str) -> Table:

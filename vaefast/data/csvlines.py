@@ -10,7 +10,7 @@ from typing import TextIO
 
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_number
 from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of
-from vaefast.data.header import is_header
+from vaefast.data.header import doubt, is_header
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
 from vaefast.errors import DataError
@@ -73,6 +73,7 @@ class Lines:
         self.number = 0  # of this line in the file, from 1
         self.columns = 0
         self.places = Places()
+        self.doubt = ""  # a notice, where the first line is taken as a row and may be a header
         self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
         self.missing = frozenset[str]()  # what a field may say for NaN, in lower case: other than NumPy's reader knows
         self.texts = frozenset[int]()  # columns whose fields stay as they are
@@ -118,15 +119,24 @@ class Lines:
     def header(self) -> tuple[list[str], bool]:
         """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
         which is then an empty one."""
-        lines = [fields_of(line, self.dialect.separator) for _, line in self._pending[:2]]
-        first, second = (*lines, [], [])[:2]
-        if not lines or not is_header(first, second):
+        first, *others = [fields_of(line, self.dialect.separator) for _, line in self._pending] or [[]]
+        second = others[0] if others else []
+        if not first or not is_header(first, others, self._is_quoted(first, second)):
+            self.doubt = doubt(first, others)
             return [], False
         if second and len(second) not in (len(first), len(first) + 1):
             raise disagreement(self.origin, len(first), len(second))
         del self._pending[0]
         lacks_a_name = len(second) == len(first) + 1
         return [""] * lacks_a_name + first, lacks_a_name
+
+    def _is_quoted(self, first: list[str], second: list[str]) -> bool:
+        """Whether all fields of the first line are quoted, and some numbers of the second are not."""
+        if len(self._pending) < 2 or self._pending[0][1].count(QUOTE) < 2 * len(first):
+            return False
+        return self._pending[1][1].count(QUOTE) <= 2 * (len(second) - sum(map(is_number, second))) and any(
+            map(is_number, second)
+        )
 
     def truths(self) -> list[int]:
         """Columns whose next values are all true or false, or missing."""

@@ -20,7 +20,7 @@ from vaefast.data.csvfaults import GAPS, TEXT, complaint, missing_values
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, number_in
 from vaefast.data.csvlines import NAN, Lines
 from vaefast.data.dialect import encoding_of
-from vaefast.data.header import counted
+from vaefast.data.header import remark
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.reading import reading, unpacked
@@ -146,7 +146,11 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
-    table = Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places).noted(counted(names))
+    table = (
+        Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places)
+        .noted(remark(names))
+        .noted(lines.doubt)
+    )
     if truths:
         note = f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}"
         table = replace(table, truths=tuple(truths), number_notes=(note,))

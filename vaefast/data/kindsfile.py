@@ -15,7 +15,7 @@ from vaefast.data.csvfields import MISSING, TRUTHS, fields_of, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
 from vaefast.data.dialect import DECIMAL_COMMA
-from vaefast.data.header import counted
+from vaefast.data.header import remark
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.table import Table
@@ -105,7 +105,11 @@ def _read(
     values = np.column_stack([field.values if field.values.dtype == np.float64 else _nothing(field) for field in fields])
     texts = {at: texts for at, texts in enumerate(columns) if at in watched or fields[at].family == LABELS}
     held = Fields(tuple(fields), len(values), bool(names), typed=False)
-    table = Table(tuple(names), values, texts, tuple(range(len(columns))), places, fields=held).noted(counted(names))
+    table = (
+        Table(tuple(names), values, texts, tuple(range(len(columns))), places, fields=held)
+        .noted(remark(names))
+        .noted(lines.doubt)
+    )
     for at, field in enumerate(fields):
         if field.family == LABELS and at not in watched | as_text | categories and not (at == 0 and named_rows):
             _check_text(table, at, field, decimal, origin)

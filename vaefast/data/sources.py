@@ -99,7 +99,7 @@ def read_any(name: str | None, data_dir: Path | None = None, how: Reading = USUA
     _check_layer(path, kind, how.layer)
     if kind in COLUMNS:
         table = read_columns(path, kind, how.label, missing=how.missing, kinds=how.kinds)
-        if not holds_text(table) and are_pictures(table):
+        if not holds_text(table) and are_pictures(table, how.all_columns):
             return with_a_word_on_black(pictures_of(table, path, how.label, how.all_columns), path)
         return table_of(typed(table, path, how.missing, how.kinds), path, how.label, how.all_columns)
     if kind == "idx" or (kind in ("npy", "npz") and _are_pictures(span_of(path))):
