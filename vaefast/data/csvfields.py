@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection
 
-# How pandas, R, SAS and Excel write a missing value. Excel's errors count as missing, too.
+# How pandas, R, SAS and Excel write a missing value among numbers. Excel's errors count as missing, too.
 MISSING = {
     "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "missing",
     "#n/a", "#na", "#null!", "#num!", "#div/0!", "#value!", "#name?", "#ref!",
 }  # fmt: skip
+# What of these may be a category of its own in a column of text, such as the strands + and - of a gene.
+WORDS_OF_TEXT = {"none", "-", "--", "."}
 QUOTE = '"'
 # How pandas and R write true and false.
 TRUTHS = {"true": 1.0, "false": 0.0}
@@ -34,6 +37,19 @@ def is_number(field: str) -> bool:
     except ValueError:
         return False
     return "_" not in field  # 1_000 is a number to Python only
+
+
+def gaps_in_text(missing: Collection[str] = MISSING, told: Collection[str] = ()) -> frozenset[str]:
+    """What a field of a column of text says, in lower case, where a value is missing.
+
+    Parameters
+    ----------
+    missing
+        What it says among numbers.
+    told
+        What a user has said that it says, among numbers or not.
+    """
+    return frozenset({*missing} - WORDS_OF_TEXT | {*told})
 
 
 def number_in(field: str) -> float:

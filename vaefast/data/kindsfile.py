@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.data.csvfaults import ragged, remedy_of
-from vaefast.data.csvfields import MISSING, TRUTHS, fields_of, number_in
+from vaefast.data.csvfields import MISSING, TRUTHS, WORDS_OF_TEXT, fields_of, gaps_in_text, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
 from vaefast.data.dialect import DECIMAL_COMMA
@@ -51,6 +51,20 @@ class Kinds:
     categories: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """What a field says, in lower case, where a value is missing: in columns of numbers, and in columns of text."""
+
+    in_numbers: frozenset[str]
+    in_text: frozenset[str]
+
+    @classmethod
+    def told(cls, missing: Sequence[str]) -> Gaps:
+        """The usual words, and those that a user has given."""
+        told = {token.lower() for token in missing}
+        return cls(frozenset({*MISSING, *told}), gaps_in_text(MISSING, told))
+
+
 def read_kinds(
     path: Path,
     label: str | None = None,
@@ -74,8 +88,8 @@ def read_kinds(
         As for `read_table`, but for text; or a column of numbers has some text in it, or all of its text is numbers that are
         written in a way that nobody can tell.
     """
-    tokens = frozenset({*MISSING, *(token.lower() for token in missing)})
-    return with_encoding(path, lambda encoding: _read(path, label, known, told, tokens, kinds, encoding))
+    gaps = Gaps.told(missing)
+    return with_encoding(path, lambda encoding: _read(path, label, known, told, gaps, kinds, encoding))
 
 
 def _read(
@@ -83,7 +97,7 @@ def _read(
     label: str | None,
     known: Sequence[str],
     told: Sequence[str],
-    missing: Collection[str],
+    missing: Gaps,
     kinds: Kinds,
     encoding: str | None,
 ) -> Table:
@@ -167,10 +181,10 @@ def _nothing(field: Field) -> NDArray[np.float64]:
     return np.full(len(field.values), np.nan)
 
 
-def _field(name: str | int, texts: list[str], missing: Collection[str], decimal: str, as_text: bool) -> Field:
+def _field(name: str | int, texts: list[str], missing: Gaps, decimal: str, as_text: bool) -> Field:
     """A column as pandas would have it: whole numbers with gaps are floats."""
     distinct = {*texts}
-    observed = {text for text in distinct if text.lower() not in missing}
+    observed = {text for text in distinct if text.lower() not in missing.in_numbers}
     if observed and not as_text and all(text.lower() in TRUTHS for text in observed):
         values = np.array([TRUTHS.get(text.lower(), np.nan) if text in observed else np.nan for text in texts])
         return Field(name, BOOLEANS, values, "boolean" if len(observed) < len(distinct) else "bool")
@@ -179,6 +193,7 @@ def _field(name: str | int, texts: list[str], missing: Collection[str], decimal:
         values = np.array([numbers.get(text, np.nan) for text in texts])
         whole = len(observed) == len(distinct) and all(WHOLE_NUMBER.fullmatch(text) for text in observed)
         return Field(name, WHOLE, values, "int64") if whole else Field(name, NUMBERS, values, "float64")
+    observed = {text for text in distinct if text.lower() not in missing.in_text}
     labels = np.empty(len(texts), object)
     labels[:] = [text if text in observed else None for text in texts]
     return Field(name, LABELS, labels, "object")
@@ -203,8 +218,8 @@ def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) 
     DataError
         The column holds numbers with a few words among them, or all of its text is written as numbers are by some.
     """
-    rows = np.flatnonzero(~field.missing)
-    words = [row for row in rows.tolist() if np.isnan(_number(field.values[row], decimal))]
+    rows = [row for row in np.flatnonzero(~field.missing).tolist() if field.values[row].lower() not in WORDS_OF_TEXT]
+    words = [row for row in rows if np.isnan(_number(field.values[row], decimal))]
     numbers = len(rows) - len(words)
     first, cell = field.values[words[0]], table.cell(words[0], at)
     odd = [row for row in words if remedy_of(field.values[row], decimal)]
@@ -222,7 +237,7 @@ def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) 
 def with_fields(table: Table, path: Path, missing: Sequence[str] = ()) -> Table:
     """A table of numbers, read by `read_table`, with its `fields` where its columns have different types."""
     columns = [table.values[:, at] for at in range(len(table.at))]
-    holes, tokens = [bool(np.isnan(values).any()) for values in columns], {*MISSING, *(token.lower() for token in missing)}
+    holes, gaps = [bool(np.isnan(values).any()) for values in columns], Gaps.told(missing)
     numbers = [at for at in range(len(columns)) if at not in table.texts and table.at[at] not in table.truths]
     whole = [at for at in numbers if not holes[at] and bool((columns[at] == np.rint(columns[at])).all())]
     if not whole and not table.truths and not table.texts:
@@ -232,7 +247,7 @@ def with_fields(table: Table, path: Path, missing: Sequence[str] = ()) -> Table:
     for at, values in enumerate(columns):
         name = table.names[at] if table.names else at
         if at in table.texts:
-            fields.append(_field(name, table.texts[at], tokens, ".", False))
+            fields.append(_field(name, table.texts[at], gaps, ".", False))
         elif table.at[at] in table.truths:
             fields.append(Field(name, BOOLEANS, values, "boolean" if holes[at] else "bool"))
         else:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.csvfields import MISSING, number_in
+from vaefast.data.csvfields import MISSING, gaps_in_text, number_in
 from vaefast.data.table import Table
 from vaefast.data.wording import shortened, shown
 from vaefast.errors import DataError
@@ -140,7 +140,8 @@ def _labelled(table: Table, column: int, origin: str) -> Table:
     texts = table.texts[column] if column in table.texts else [repr(float(value)) for value in table.values[:, column]]
     numbers, words = _numbers_and_words(texts)
     called, others = table.called(column), table.without([column])
-    missing = next((row for row, text in enumerate(texts) if text.lower() in MISSING), None)
+    gaps = gaps_in_text() if words else MISSING
+    missing = next((row for row, text in enumerate(texts) if text.lower() in gaps), None)
     if missing is not None:
         raise DataError(
             f"{origin}: {table.places.row(missing)}, {called}: a label is missing: fill it in, or leave its row out"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.csvfields import MISSING, TRUTHS, number_in
+from vaefast.data.csvfields import MISSING, TRUTHS, gaps_in_text, number_in
 from vaefast.errors import DataError
 
 # What messages say that such a column is for.
@@ -49,7 +49,9 @@ def of_texts(name: str, texts: Sequence[str], cell: Callable[[int], str], origin
     DataError
         A value is missing or infinite.
     """
-    missing = next((row for row, text in enumerate(texts) if text.lower() in MISSING), None)
+    is_text = any(text.lower() not in MISSING and np.isnan(number_in(text)) for text in texts)
+    gaps = gaps_in_text() if is_text else MISSING
+    missing = next((row for row, text in enumerate(texts) if text.lower() in gaps), None)
     if missing is not None:
         raise _missing(cell(missing), origin)
     if all(text.lower() in TRUTHS for text in texts):
