@@ -14,6 +14,13 @@ from vaefast.data.wording import shown
 FILL = "fill it in, or leave its row or its column out"
 # What may be wrong: nothing but missing values, a column of text, or something else.
 GAPS, TEXT, OTHER = "gaps", "text", "other"
+# A number in any spelling.
+PLAIN = r"[-+]?\d[\d.,]*"
+BOUND = re.compile(rf"[<>\u2264\u2265~]=?\s*{PLAIN}")
+BEYOND = "<"
+# Dashes of a typesetter: the minus, the en dash, the hyphen that breaks no line, and another hyphen.
+PRINTED_MINUS = "\u2212\u2013\u2011\u2010"
+WITH_UNIT = re.compile(rf"{PLAIN}\s*([^\W\d_][^\s\d]*)")
 FILL_ALL = "fill them in, or leave their rows or columns out"
 
 
@@ -129,6 +136,18 @@ def remedy_of(field: str, decimal: str) -> str:
         return "write numbers without thousands separators, and decimals with a point"
     if decimal == "." and DECIMAL_COMMA.fullmatch(field):
         return "write decimals with a point instead of a comma"
-    if re.fullmatch(r"[-+]?[\d.,]+\s*(%|[€$£])|[€$£]\s*[-+]?[\d.,]+", field):
+    if re.fullmatch(rf"{PLAIN}\s*(%|[€$£¥])|[€$£¥]\s*{PLAIN}", field):
         return "write plain numbers, without per cent or currency signs"
+    if re.fullmatch(rf"[{PRINTED_MINUS}]\s*{PLAIN}", field):
+        return "write negative numbers with the minus of the keyboard (-)"
+    if re.fullmatch(rf"\(\s*{PLAIN}\s*\)", field):
+        return "write negative numbers with a minus, not in parentheses"
     return ""
+
+
+def unit_of(field: str) -> str:
+    """The unit in `5 mg` or `5kg/m²`, `BEYOND` for `<0.1` and `> 20`; empty for what is no measurement."""
+    if BOUND.fullmatch(field):
+        return BEYOND
+    found = WITH_UNIT.fullmatch(field)
+    return found[1] if found else ""

@@ -27,7 +27,7 @@ def fields_of(line: str, separator: str | None = ",") -> list[str]:
         fields = [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [""])]
     except csv.Error:  # a field longer than the csv module allows
         fields = [field.strip().strip(QUOTE) for field in line.split(separator)]
-    return fields if separator != " " else [field for field in fields if field]
+    return fields if separator != " " else [field for field in fields if field] or [""]
 
 
 def is_number(field: str) -> bool:

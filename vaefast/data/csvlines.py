@@ -26,6 +26,8 @@ MOST_JOINED = 100
 COMMENT = "#"
 # What NumPy's reader takes for a missing value.
 NAN = "nan"
+# A whole number that needs no separator of thousands.
+WHOLE = re.compile(r"[-+]?\d{1,3}")
 # A comma between digits. Other commas of such a line are part of text.
 INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
 
@@ -73,10 +75,9 @@ class Lines:
         self.number = 0  # of this line in the file, from 1
         self.columns = 0
         self.places = Places()
-        self.doubt = ""  # a notice, where the first line is taken as a row and may be a header
-        self.has_texts = False  # whether a column may hold text, whose commas are not to be changed
+        self.notes = list[str]()  # what a user should know about how the lines were read
         self.missing = frozenset[str]()  # what a field may say for NaN, in lower case: other than NumPy's reader knows
-        self.texts = frozenset[int]()  # columns whose fields stay as they are
+        self.texts = frozenset[int]()  # columns that may hold text, whose fields stay as they are
         self._most = float("inf")  # rows that this machine can hold
         self._stored = self._not_blank(records(iter(partial(text.readline, LONGEST_LINE), "")))
         self._pending = self._first_lines()
@@ -89,6 +90,9 @@ class Lines:
         self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None, self._later_lines())
         if comments:
             self._name_columns(*comments[-1])
+        self.notes += self._doubtful_points()
+        if self.dialect.decimal == "," and len(self._pending) > 1 and self.width() == 1:
+            self.notes.append("the commas of its one column are read as decimal signs")
 
     def _first_lines(self) -> list[tuple[int, str]]:
         """The lines from which the separator is found, few if they are long, with their numbers."""
@@ -120,15 +124,35 @@ class Lines:
         """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
         which is then an empty one."""
         first, *others = [fields_of(line, self.dialect.separator) for _, line in self._pending] or [[]]
+        ends = {line[-1] if len(line) == len(first) + 1 else None for line in others}
+        if ends == {""}:  # each row ends in a separator, which the header lacks
+            first = [*first, ""]
         second = others[0] if others else []
         if not first or not is_header(first, others, self._is_quoted(first, second)):
-            self.doubt = doubt(first, others)
+            self.notes += filter(None, [doubt(first, others)])
             return [], False
         if second and len(second) not in (len(first), len(first) + 1):
             raise disagreement(self.origin, len(first), len(second))
         del self._pending[0]
         lacks_a_name = len(second) == len(first) + 1
         return [""] * lacks_a_name + first, lacks_a_name
+
+    def _doubtful_points(self) -> list[str]:
+        """The notice on a column in which 1.021 stands beside whole numbers such as 999: its point may separate thousands."""
+        if self.dialect.separator in (",", None) or self.dialect.decimal == ",":
+            return []
+        rows = [fields_of(line, self.dialect.separator) for _, line in self._pending[1:]]
+        for at, fields in enumerate(zip(*rows, strict=False)):
+            held = [field for field in fields if field.lower() not in MISSING]
+            pointed = [field for field in held if POINT_THOUSANDS.fullmatch(field)]
+            whole = [field for field in held if WHOLE.fullmatch(field)]
+            if pointed and len(pointed) + len(whole) == len(held) and any(len(field.lstrip("+-")) == 3 for field in whole):
+                large = next(field for field in whole if len(field.lstrip("+-")) == 3)
+                return [
+                    f"column {at + 1} holds {pointed[0]} beside {large}: its point is read as a decimal sign; if it separates "
+                    "thousands, write the numbers without it"
+                ]
+        return []
 
     def _is_quoted(self, first: list[str], second: list[str]) -> bool:
         """Whether all fields of the first line are quoted, and some numbers of the second are not."""
@@ -162,7 +186,7 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         expected = 0  # number of the next line, if no blank one stands before it
         has_decimal_commas = self.dialect.decimal == ","
-        for number, line in chain(self._pending, self._looked_at, self._stored):
+        for number, line in self._without_empty_end(chain(self._pending, self._looked_at, self._stored)):
             self.row += 1
             self.raw, self.number = line, number
             if number != expected:
@@ -171,11 +195,40 @@ class Lines:
             if self.row >= self._most or len(line) == LONGEST_LINE:
                 raise self._excess()
             if has_decimal_commas:
-                if "." in line:
-                    self._check_points(line)
-                line = INNER_COMMA.sub(".", line) if self.has_texts or QUOTE in line else line.replace(",", ".")
+                line = self._with_points(line)
             line = self._with_nan(line) if self.missing else line
             yield self._tidied(line) if QUOTE in line else line
+
+    def _without_empty_end(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """The lines without those at the end that hold separators alone, which spreadsheets leave behind their rows."""
+        nothing, held, has_rows = (self.dialect.separator or "") + " \t\r\n", list[tuple[int, str]](), False
+        for numbered in lines:
+            if has_rows and not numbered[1].strip(nothing):
+                held.append(numbered)
+                continue
+            yield from held
+            yield numbered
+            held, has_rows = [], True
+        if held:
+            one = len(held) == 1
+            self.notes.append(f"the last {'line holds' if one else f'{len(held):,} lines hold'} no values: left out")
+
+    def _with_points(self, line: str) -> str:
+        """A line with decimal points in its numbers; what is text stays as it is."""
+        if "." in line:
+            self._check_points(line)
+        if self.texts:
+            separator = self.dialect.separator
+            fields = line.rstrip("\r\n").split(separator) if QUOTE not in line else fields_of(line, separator)
+            if any("," in fields[at] for at in self.texts if at < len(fields)):
+                known = [field if at in self.texts else field.replace(",", ".") for at, field in enumerate(fields)]
+                return self._joined(known, QUOTE in line)
+        return INNER_COMMA.sub(".", line) if QUOTE in line else line.replace(",", ".")
+
+    def _joined(self, fields: list[str], are_quoted: bool) -> str:
+        """A line of these fields."""
+        quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields)
+        return (self.dialect.separator or " ").join(quoted if are_quoted else fields) + "\n"
 
     def _check_points(self, line: str) -> None:
         """Refuse 1.234 in a file with decimal commas, where it means 1234.
@@ -199,8 +252,7 @@ class Lines:
             return line
         for at in gaps:
             fields[at] = NAN
-        quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields)
-        return (separator or " ").join(quoted if QUOTE in line else fields) + "\n"
+        return self._joined(fields, QUOTE in line)
 
     def _not_blank(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         for number, line in lines:
@@ -229,8 +281,7 @@ class Lines:
         separator = self.dialect.separator
         if separator is not None and f" {QUOTE}" not in line and f"{QUOTE} " not in line:
             return line
-        quoted = (QUOTE + field.replace(QUOTE, 2 * QUOTE) + QUOTE for field in fields_of(line, separator))
-        return (separator or " ").join(quoted)
+        return self._joined(fields_of(line, separator), True)
 
 
 def disagreement(origin: str, named: int, held: int) -> DataError:

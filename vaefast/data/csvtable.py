@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from vaefast.data.csvfaults import GAPS, TEXT, complaint, missing_values
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, number_in
 from vaefast.data.csvlines import NAN, Lines
-from vaefast.data.dialect import encoding_of
+from vaefast.data.dialect import encoding_of, with_point
 from vaefast.data.header import remark
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
@@ -128,9 +128,9 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
         chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
         watched = may_hold_text(names, chosen, known) | ({0} if names and is_counter(names[0]) else set())
         begins_with_a_word = bool(names) and 0 not in watched and lines.begins_with_a_word()
-        texts = {at: _Texts() for at in sorted(watched | ({0} if begins_with_a_word else set()))}
+        texts = {at: _Texts(lines.dialect.decimal) for at in sorted(watched | ({0} if begins_with_a_word else set()))}
         truths = [at for at in lines.truths() if at not in texts]
-        lines.has_texts, lines.texts = bool(texts), frozenset(texts)
+        lines.texts = frozenset(texts)
         kept = dtype(names, lines.width()) if callable(dtype) and not isinstance(dtype, type) else dtype
         try:
             values = _parse(lines, texts, truths, kept)
@@ -149,7 +149,7 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
     table = (
         Table(tuple(names), values, columns, tuple(range(values.shape[1])), lines.places)
         .noted(remark(names))
-        .noted(lines.doubt)
+        .noted(*lines.notes)
     )
     if truths:
         note = f"true and false are read as 1 and 0 in {', '.join(table.called(at) for at in truths)}"
@@ -265,12 +265,13 @@ def _truth(field: str) -> float:
 class _Texts(list[str]):
     """Collects the texts of one column while it is read. Equal labels share one string."""
 
-    def __init__(self) -> None:
+    def __init__(self, decimal: str) -> None:
         super().__init__()
+        self._decimal = decimal
         self._known: dict[str, str] = {}
 
     def take(self, field: str) -> float:
-        field = field.strip()
+        field = with_point(field.strip(), self._decimal)
         if len(self._known) < MOST_SHARED:
             self._known.setdefault(field, field)
         self.append(self._known.get(field, field))

@@ -23,6 +23,8 @@ THOUSANDS = re.compile(
 )
 # The same with points alone. Beside decimal commas 1.234 is no fraction.
 POINT_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
+# Fewer numbers of a file of one column of them may be two columns, of which one lacks its name.
+FEWEST_ROWS = 3
 # In this many first bytes of UTF-16 text of numbers, nearly every second one is zero.
 SNIFFED = 4096
 
@@ -57,12 +59,19 @@ def dialect_of(lines: list[str], separator: str | None = None, later: Iterable[s
     are numbers is taken; if none fits, commas are. If no number of these lines has a decimal sign, that of the first of the
     `later` lines is taken that has one, and no more lines are read.
     """
+    if separator is None and _is_one_column(lines):
+        return Dialect(";", ",")
     if separator is None:
         fitting = [mark for mark in SEPARATORS if _fits(lines, mark)]
         if not fitting and _fits(lines, None):
             return Dialect(None, _decimal(lines, None, later))
         separator = max(fitting, key=lambda mark: _numbers(lines, mark)) if fitting else _commonest(lines)
     return Dialect(separator, _decimal(lines, separator, later))
+
+
+def with_point(text: str, decimal: str) -> str:
+    """A number of a file with this decimal sign with a decimal point; other text as it is."""
+    return text.replace(",", ".") if decimal == "," and DECIMAL_COMMA.fullmatch(text) else text
 
 
 def encoding_of(start: bytes) -> str:
@@ -81,6 +90,21 @@ def _fits(lines: list[str], separator: str | None) -> bool:
     counts = [len(fields_of(line, separator)) for line in lines]
     common, seen = Counter(counts[1:] or counts).most_common(1)[0] if counts else (0, 0)
     return common > 1 and seen == len(counts[1:] or counts) and counts[0] in (common, common - 1)
+
+
+def _is_one_column(lines: list[str]) -> bool:
+    """Whether these are a name, and below it numbers with a decimal comma. Those that begin with the number of their row are
+    names of rows beside whole numbers."""
+    name, *numbers = [line.strip() for line in lines] or [""]
+    if len(numbers) < FEWEST_ROWS or not name or any(mark in name for mark in SEPARATORS) or is_number(name):
+        return False
+    before = [number.partition(",")[0] for number in numbers]
+    counts = any(before == [str(first + i) for i in range(len(before))] for first in (0, 1))
+    return (
+        not counts
+        and all(DECIMAL_COMMA.fullmatch(number) or is_number(number) for number in numbers)
+        and any("," in number for number in numbers)
+    )
 
 
 def _commonest(lines: list[str]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefast.data.csvfaults import remedy_of, unit_of
 from vaefast.data.csvfields import MISSING, is_number, number_in
 from vaefast.data.csvlines import disagreement
 from vaefast.data.labels import LABELS
@@ -25,6 +26,11 @@ COUNTERS = (
 )  # fmt: skip
 # Or that end so: customer_id, Passenger ID, PassengerId.
 ENDS_IN_ID = re.compile(r".*([ _.-][iI][dD]|[a-z](Id|ID))")
+# What a last row is called that sums up the others, in the languages of many spreadsheets.
+SUMMARIES = (
+    "total", "totals", "grand total", "subtotal", "sum", "mean", "average", "gesamt", "gesamtergebnis", "summe", "somme",
+    "total général", "total general", "suma", "totale", "totaal",
+)  # fmt: skip
 # From this many rows on, different whole numbers in a column such as `id` are taken as row numbers.
 MANY = 10
 
@@ -56,7 +62,8 @@ def may_hold_text(names: Sequence[str], chosen: Collection[int], known: Sequence
 
 
 def without_index(table: Table, origin: str, lacks_a_name: bool = False, chosen: Collection[int] = ()) -> Table:
-    """The table without its leading index columns, and notes on them.
+    """The table without its leading index columns, and without columns that have neither a name nor a value; with notes on
+    them, and on a last row that sums up the others.
 
     Parameters
     ----------
@@ -68,8 +75,15 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False, chosen:
     Raises
     ------
     DataError
-        A column has no name and is not an index.
+        A column has no name and is not an index, or there is no other column.
     """
+    found = _without_nothing(_without_index(table, origin, lacks_a_name, chosen))
+    if not found.at:
+        raise DataError(f"{origin} has no column beside the names of its rows: give at least one column of data")
+    return found.noted(_last_row(found))
+
+
+def _without_index(table: Table, origin: str, lacks_a_name: bool, chosen: Collection[int]) -> Table:
     for at in unnamed(table.names):
         held = _index_held(table.texts[at])
         if not held and lacks_a_name:
@@ -90,6 +104,27 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False, chosen:
     return replace(table.noted(f"the first column{said}: left out").without([0]), row_names=tuple(texts or ()))
 
 
+def _without_nothing(table: Table) -> Table:
+    """The table without its columns that have neither a name nor a value, as spreadsheets leave them behind the others."""
+    empty = [at for at, name in enumerate(table.names) if not name and _is_empty(table, at)]
+    one = len(empty) == 1
+    note = f"{len(empty)} column{'' if one else 's'} without a name and without values: left out" if empty else ""
+    return table.without(empty).noted(note)
+
+
+def _is_empty(table: Table, at: int) -> bool:
+    if table.fields is not None:
+        return bool(table.fields.columns[at].missing.all())
+    return at not in table.texts and bool(np.isnan(table.values[:, at]).all())
+
+
+def _last_row(table: Table) -> str:
+    """The notice on a last row whose name, or whose first text, says that it sums up the others; empty for other tables."""
+    texts = [*table.row_names[-1:], *(table.texts[at][-1] for at in sorted(table.texts) if table.texts[at])]
+    said = next((text for text in texts[:1] if text.strip(" :").lower() in SUMMARIES), "")
+    return f"the last row is named {shown(repr(said))}: if it sums up the others, take it out" if said else ""
+
+
 def _numbering(table: Table) -> str:
     """What a first column that is an index holds, in words; empty for a column of data."""
     if not table.names:
@@ -108,9 +143,15 @@ def _numbering(table: Table) -> str:
 
 
 def are_names(texts: list[str]) -> bool:
-    """Whether these are words, ten or more, no two of them the same."""
+    """Whether these are words, ten or more, no two of them the same. Numbers spelt otherwise, such as 1.234,5, are none."""
     words = len(texts) >= MANY and not any(field.lower() in MISSING or is_number(field) for field in texts)
-    return words and len({*texts}) == len(texts)
+    return words and len({*texts}) == len(texts) and not _are_odd_numbers(texts)
+
+
+def _are_odd_numbers(texts: list[str]) -> bool:
+    """Whether these are numbers spelt otherwise, or measurements in one unit behind a space: 12A may be the name of a row."""
+    units = {unit_of(field) if " " in field or not field[0].isdigit() else "" for field in texts}
+    return all(remedy_of(field, ".") for field in texts) or (len(units) == 1 and units != {""})
 
 
 def _counts_on(values: NDArray[Any]) -> bool:

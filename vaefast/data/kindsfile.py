@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.csvfaults import ragged, remedy_of
+from vaefast.data.csvfaults import BEYOND, ragged, remedy_of, unit_of
 from vaefast.data.csvfields import MISSING, TRUTHS, WORDS_OF_TEXT, fields_of, gaps_in_text, number_in
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
-from vaefast.data.dialect import DECIMAL_COMMA
+from vaefast.data.dialect import with_point
 from vaefast.data.header import remark
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
@@ -28,6 +28,8 @@ from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, WHOLE, Field, Field
 BLOCK = 4096
 # A column of numbers in which at most one value in so many is text has a slip of the pen in it, and is no column of text.
 ROWS_A_SLIP = 20
+# From this many different numbers with one unit on, they are measurements and no categories such as 10 mg and 20 mg.
+MANY_MEASURES = 10
 # A whole number as it is written. pandas, too, takes a column of these alone for one of whole numbers.
 WHOLE_NUMBER = re.compile(r"[-+]?\d{1,18}")
 
@@ -117,32 +119,20 @@ def _read(
     named_rows = bool(names) and 0 not in as_text | categories and are_names(columns[0])
     fields = [_field(names[at] if names else at, texts, missing, decimal, at in as_text) for at, texts in enumerate(columns)]
     values = np.column_stack([field.values if field.values.dtype == np.float64 else _nothing(field) for field in fields])
-    texts = {at: texts for at, texts in enumerate(columns) if at in watched or fields[at].family == LABELS}
+    texts = {at: texts for at, texts in enumerate(columns) if fields[at].family == LABELS}
+    texts |= {at: [with_point(text, decimal) for text in columns[at]] for at in sorted(watched)}
     held = Fields(tuple(fields), len(values), bool(names), typed=False)
     table = (
         Table(tuple(names), values, texts, tuple(range(len(columns))), places, fields=held)
         .noted(remark(names))
-        .noted(lines.doubt)
+        .noted(*lines.notes)
     )
     for at, field in enumerate(fields):
         if field.family == LABELS and at not in watched | as_text | categories and not (at == 0 and named_rows):
             _check_text(table, at, field, decimal, origin)
-    said = {at: _with_points(columns[at], decimal) for at in told_at}
-    found = [of_texts((names[at] if names else "") or given, said[at], _cell_of(table, at), origin, at)
+    found = [of_texts((names[at] if names else "") or given, texts.get(at, columns[at]), _cell_of(table, at), origin, at)
              for given, at in zip(told, told_at, strict=True)]  # fmt: skip
-    table = without_index(replace(table, told=tuple(found)), origin, lacks_a_name, chosen | ({0} & (as_text | categories)))
-    return _without_nothing(table)
-
-
-def _without_nothing(table: Table) -> Table:
-    """The table without its columns that have neither a name nor a value, as spreadsheets leave them behind the others."""
-    assert table.fields is not None
-    empty = [
-        at for at, field in enumerate(table.fields.columns) if table.names and not table.names[at] and field.missing.all()
-    ]
-    one = len(empty) == 1
-    note = f"{len(empty)} column{'' if one else 's'} without a name and without values: left out" if empty else ""
-    return table.without(empty).noted(note)
+    return without_index(replace(table, told=tuple(found)), origin, lacks_a_name, chosen | ({0} & (as_text | categories)))
 
 
 def _cell_of(table: Table, at: int) -> Callable[[int], str]:
@@ -199,13 +189,6 @@ def _field(name: str | int, texts: list[str], missing: Gaps, decimal: str, as_te
     return Field(name, LABELS, labels, "object")
 
 
-def _with_points(texts: list[str], decimal: str) -> list[str]:
-    """Texts whose numbers have decimal points."""
-    if decimal == ".":
-        return texts
-    return [text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text for text in texts]
-
-
 def _number(text: str, decimal: str) -> float:
     return number_in(text.replace(",", ".") if decimal == "," else text)
 
@@ -222,15 +205,20 @@ def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) 
     words = [row for row in rows if np.isnan(_number(field.values[row], decimal))]
     numbers = len(rows) - len(words)
     first, cell = field.values[words[0]], table.cell(words[0], at)
+    name = table.names[at] if table.names and table.names[at] else at + 1
+    as_text = f"take the column as text, --column-types {shown(name)}=categorical"
     odd = [row for row in words if remedy_of(field.values[row], decimal)]
     if len(words) - len(odd) <= len(odd) / ROWS_A_SLIP:
         first, cell = field.values[odd[0]], table.cell(odd[0], at)
-        raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: {remedy_of(first, decimal)}")
+        raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: {remedy_of(first, decimal)}, or {as_text}")
+    units = {unit_of(field.values[row]) for row in words}
+    if len(units) == 1 and "" not in units and len({field.values[row] for row in rows}) >= MANY_MEASURES:
+        how = "without < or >" if units == {BEYOND} else "without their unit"
+        raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: write plain numbers, {how}, or {as_text}")
     if len(words) * ROWS_A_SLIP <= numbers:
-        name = table.names[at] if table.names and table.names[at] else at + 1
         raise DataError(
             f"{origin}: {cell} is {shown(repr(first[:40]))}, which is not a number: give a number, say by --missing that it "
-            f"stands for a missing value, or take the column as text, --column-types {shown(name)}=categorical"
+            f"stands for a missing value, or {as_text}"
         )
 
 
