@@ -203,12 +203,14 @@ class Lines:
         """The lines without those at the end that hold separators alone, which spreadsheets leave behind their rows."""
         nothing, held, has_rows = (self.dialect.separator or "") + " \t\r\n", list[tuple[int, str]](), False
         for numbered in lines:
-            if has_rows and not numbered[1].strip(nothing):
+            if has_rows and numbered[1][0] in nothing and not numbered[1].strip(nothing):
                 held.append(numbered)
                 continue
-            yield from held
+            if held:
+                yield from held
+                held = []
             yield numbered
-            held, has_rows = [], True
+            has_rows = True
         if held:
             one = len(held) == 1
             self.notes.append(f"the last {'line holds' if one else f'{len(held):,} lines hold'} no values: left out")
