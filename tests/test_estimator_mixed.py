@@ -539,6 +539,21 @@ def test_lists_without_gaps_keep_their_types():
     assert type(vae.impute(rows)[0, 1]) is float
 
 
+def test_a_stray_of_a_positive_column_is_told_as_it_came():
+    size = np.random.default_rng(0).normal(size=200)
+    table = pd.DataFrame({"size": size, "income": np.exp(3 + 0.3 * size)})
+    table.loc[17, "income"] = 1e300
+    words = (
+        r"row 17 .* column 'income' is 1e\+300, and its logarithm .* standard deviations of the logarithms of the other values"
+    )
+    with pytest.warns(DataWarning, match=words):
+        VAE(2, **QUICK, column_types={"income": "positive"}).fit(table)
+    table.loc[17, "income"] = 20.0
+    validation = table[:20].assign(income=1e-300)
+    with pytest.warns(DataWarning, match=r"column 'income' is 1e-300, and its logarithm .* times the column's scale"):
+        VAE(2, **QUICK, column_types={"income": "positive"}).fit(table, validation_data=validation)
+
+
 @pytest.mark.filterwarnings("ignore::vaefast.DataWarning")  # noise has nothing for latents to hold
 def test_draws_and_means_of_a_positive_column_are_above_zero():
     """Or the model would refuse its own rows."""

@@ -552,7 +552,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         self._moments_are_missing = False
         if self.verbose:
             self._say_what_was_chosen()
-        warn(advice.of_strays(prepared.strays, prepared.rows, self._inputs.names, self.scaling == "auto"))
+        warn(advice.of_strays(prepared.strays, prepared.rows, self._inputs, self.scaling == "auto"))
         warn(advice.of_unseen(self._inputs))
         warn(prepared.slip)
         return prepared

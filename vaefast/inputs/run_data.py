@@ -269,7 +269,7 @@ def for_table(
         table = _told_table(found, inputs, told)
         rows = chosen_rows(table, inputs.method, None, found.train)[0]
         prepared = Prepared(table, inputs, rows, missing=int(count_gaps(parted(table)[0], rows).sum()))
-    strays = advice.of_strays(prepared.strays, prepared.rows, names, source.scaling == "auto", called)
+    strays = advice.of_strays(prepared.strays, prepared.rows, prepared.inputs, source.scaling == "auto", called)
     strays, slip = (text and in_file(text, found.cell, X.shape[1], names) for text in (strays, found.slip))
     slip = slip if source.likelihood == source.method == "auto" and not continued else None
     chosen, held, missing = prepared.inputs, None, prepared.missing > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ COLLAPSED = 0.05
 
 
 def of_strays(
-    found: list[Stray], rows: NDArray[np.int64] | None, names: NDArray[Any] | None, robust: bool, called: str = "X"
+    found: list[Stray], rows: NDArray[np.int64] | None, inputs: Inputs, robust: bool, called: str = "X"
 ) -> str | None:
     """The warning on columns that a few values dominate, with the worst value. `rows` are those that were searched."""
     if not found:
@@ -35,10 +36,19 @@ def of_strays(
         else "such values dominate the scaling of the column; choose scaling auto, which leaves them out"
     )
     times = abs(worst.value - worst.mean) / worst.spread
+    value, its, values = _as_given(worst.value, worst.column, inputs)
     return (
-        f"{called}: {place(row, worst.column, names)} is {worst.value:g}, {times:.2g} standard deviations of the other values "
+        f"{called}: {place(row, worst.column, inputs.names)} is {value:g}, {its}{times:.2g} standard deviations of {values} "
         f"({worst.spread:.3g}) from their mean{others}: {cure}"
     )
+
+
+def _as_given(value: float, column: int, inputs: Inputs) -> tuple[float, str, str]:
+    """An encoded value of a column as it came, and what to call its distance: logarithms are taken of positive columns."""
+    held = () if inputs.schema is None else inputs.schema.used
+    if any(each.kind == "positive" and each.place.start == column for each in held):
+        return math.exp(value), "and its logarithm ", "the logarithms of the other values"
+    return value, "", "the other values"
 
 
 def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str) -> str | None:
@@ -48,9 +58,10 @@ def of_far_values(inputs: Inputs, X: NDArray[Any], called: str, consequence: str
         return None
     row, column, distance = found
     X, _ = parted(X)
+    value, its, _ = _as_given(X[row, column], column, inputs)
     return (
-        f"{called}: {place(row, column, inputs.names)} is {X[row, column]:g}, {distance:.2g} times the column's scale in "
-        f"training away from its mean; {consequence}"
+        f"{called}: {place(row, column, inputs.names)} is {value:g}, {its}{distance:.2g} times the column's scale in training "
+        f"away from its mean; {consequence}"
     )
 
 
