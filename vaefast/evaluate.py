@@ -257,6 +257,21 @@ def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
         return ()
 
 
+def label_of(path: Path, data: str, columns: int) -> str | None:
+    """The column of labels that training left out, for data that hold it at the same place: text without a header, with one
+    column more than the `columns` of the model. None for other data, and without a record."""
+    from vaefast.data import file_of, width_without_names
+
+    file = file_of(data)
+    if file is None or width_without_names(file) != columns + 1:
+        return None
+    kept = _kept(path, "label")
+    try:
+        return _source(path)[0].label if kept is None else str(kept)
+    except SettingsError:
+        return None
+
+
 def _kept(path: Path, name: str) -> Any:
     """How files were read in training, as the model file says; None where it says nothing, as those of older runs."""
     from vaefast.files import model_file

@@ -314,6 +314,7 @@ def _model_content(engine: Engine, data: RunData, options: Options, training: di
         **({"size_quantiles": data.size_quantiles} if data.size_quantiles else {}), **data.told.as_json(),
         # How to read other files of the kind, also where the run folder is gone.
         **({"missing": [*options.missing]} if options.missing else {}), **({"layer": options.layer} if options.layer else {}),
+        **({"label": options.label} if options.label else {}),
     }  # fmt: skip
     return model_file.serialize(engine.layout, parameters, training, about, saved_inputs.tensors(data.inputs))
 

@@ -14,7 +14,7 @@ from vaefast.cli import console
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.errors import DataError, OutputError, SettingsError
-from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, layer_of, missing_of, model_of
+from vaefast.evaluate import MOST_SAMPLES, Display, is_in_color, label_of, layer_of, missing_of, model_of
 from vaefast.runs.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def check_out(out: Path, data: str, model: Path, force: bool) -> None:
         raise OutputError(f"the folder {out.parent} of --out {out} does not exist: make it, or choose another --out")
     if not out.exists():
         return
+    if not out.is_file():
+        raise OutputError(f"{out} is a pipe or a device, not a file: choose another --out")
     read = (Path(data).expanduser(), model_of(model))
     if any(path.exists() and os.path.samefile(path, out) for path in read):
         raise SettingsError(f"--out {out} is a file that this command reads: choose another --out")
@@ -139,7 +141,11 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
         data = numbers_of(read(name, how=Reading(color=is_in_color(model), layer=layer)), known)
     else:
         kinds = None if schema is None else Kinds(True, mixed.as_text(schema))
-        how = Reading(layer=layer or layer_of(model, name), missing=missing_of(model, missing), kinds=kinds)
+        columns = wanted if schema is None else len(schema.columns)
+        how = Reading(
+            label_of(model, name, columns + len(told)), layer=layer or layer_of(model, name),
+            missing=missing_of(model, missing), kinds=kinds,
+        )  # fmt: skip
         data = read_numbers(name, wanted, known, how, told)
     if schema is not None:
         return mixed.for_schema(data, schema)

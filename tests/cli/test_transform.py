@@ -350,3 +350,27 @@ def test_of_two_columns_with_one_name_each_is_read_in_its_turn(command, kind):
     assert latents("z.csv").tobytes() == load("twice").transform(counts).tobytes()
     Path("once.csv").write_text("c,a,b\n" + "".join(f"{c},{a},{b}\n" for a, b, _, c in counts.tolist()))
     refused(command, 3, ("twice", "--data", "once.csv", "--out", "y.csv"), "lacks the second column 'a'")
+
+
+def test_labels_of_a_file_without_a_header_are_left_out_as_in_training(command):
+    rows = [",".join(f"{value:.3f}" for value in row) for row in TABLE]
+    Path("told.csv").write_text("\n".join(f"{row},{'ab'[i % 2]}" for i, row in enumerate(rows)))
+    Path("bare.csv").write_text("\n".join(rows))
+    assert runs.command("--data", "told.csv", "--label", "6", *MODEL, "--epochs", "1", "--out", "run")[0] == 0
+    shutil.copy("run/model.safetensors", "alone.safetensors")
+    found = []
+    for model, data in (("run", "told.csv"), ("run", "bare.csv"), ("alone.safetensors", "told.csv")):
+        assert command(model, "--data", data, "--out", "z.csv", "--force")[0] == 0
+        found.append(latents("z.csv").tobytes())
+    assert len({*found}) == 1
+
+
+def test_a_link_leads_to_the_file_that_is_replaced_and_a_pipe_is_none(command, run):
+    Path("folder").mkdir()
+    Path("folder/old.csv").write_text("old")
+    Path("z.csv").symlink_to("folder/old.csv")
+    assert command("run", "--data", "grey.npy", "--out", "z.csv", "--force")[0] == 0
+    assert Path("z.csv").is_symlink()
+    assert Path("folder/old.csv").read_text().startswith("latent_0,")
+    os.mkfifo("pipe.csv")
+    refused(command, 6, ("run", "--data", "grey.npy", "--out", "pipe.csv", "--force"), "pipe.csv is a pipe or a device")

@@ -153,3 +153,14 @@ def test_a_few_measurements_with_a_unit_are_categories(tmp_path):
     table = table_in(written(tmp_path, "a,dose,age\n" + rows))
     assert texts_of(table, 1)[:2] == ["10 mg", "20 mg"]
     assert texts_of(table, 2)[:2] == ["<5", ">=5"]
+
+
+def test_two_columns_of_labels_have_a_way_out(tmp_path):
+    rows = "".join(f"{i}.5,{i % 2},{i % 3}\n" for i in range(ROWS))
+    path = written(tmp_path, "size,class,target\n" + rows)
+    refused(path, "column 2 'class' looks like labels", "--label class")
+    with pytest.raises(
+        DataError, match="column 3 'target' looks like labels, too: take it out of the file, or give --all-columns"
+    ):
+        table_in(path, label="class")
+    assert table_in(path, label="class", all_columns=True).names == ("size", "target")

@@ -164,14 +164,14 @@ def _told(table: Table, given: str, at: int, origin: str) -> ToldColumn:
     return of_texts(name, table.texts[at], lambda row: table.cell(row, at), origin, at)
 
 
-def header_of(path: Path) -> list[str]:
-    """Names of the columns of a text file; empty without a header."""
+def header_of(path: Path) -> tuple[list[str], int]:
+    """Names of the columns of a text file, none without a header, and the number of fields in its first row."""
     try:
         with opened_lines(path, None) as lines:
-            return lines.header()[0]
+            return lines.header()[0], lines.width()
     except UnicodeDecodeError:
         with opened_lines(path, OTHER_ENCODING) as lines:
-            return lines.header()[0]
+            return lines.header()[0], lines.width()
 
 
 def check_no_gaps(table: Table, origin: str) -> None:

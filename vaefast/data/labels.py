@@ -78,8 +78,8 @@ def split_labels(table: Table, origin: str) -> Table:
     return table
 
 
-def ask_for_labels(table: Table, origin: str) -> Table:
-    """The table, unless a column looks like labels that nobody has chosen.
+def ask_for_labels(table: Table, origin: str, are_chosen: bool = False) -> Table:
+    """The table, unless a column looks like labels that nobody has chosen. `are_chosen` says whether another is the labels.
 
     Raises
     ------
@@ -91,9 +91,10 @@ def ask_for_labels(table: Table, origin: str) -> Table:
             table = table.noted(f"column {shown(table.names[column])} does not look like labels: trained on like the others")
             continue
         name = shown(table.names[column])
+        out = "take it out of the file" if are_chosen else f"give --label {name} to keep it for figures and out of training"
         raise DataError(
-            f"{origin}: column {table.at[column] + 1} {name!r} looks like labels: give --label {name} to keep it for figures "
-            "and out of training, or --all-columns to train on it"
+            f"{origin}: column {table.at[column] + 1} {name!r} looks like labels{', too' * are_chosen}: {out}, or give "
+            "--all-columns to train on it"
         )
     return table
 

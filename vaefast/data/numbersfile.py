@@ -106,7 +106,7 @@ def table_of(table: Table, path: Path, label: str | None = None, all_columns: bo
     if label is not None:
         table = choose_label(table, origin, label)
     table = table.without_told()
-    table = table if all_columns else ask_for_labels(table, origin)
+    table = table if all_columns else ask_for_labels(table, origin, label is not None)
     return _settled(table, path)
 
 

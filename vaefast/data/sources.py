@@ -174,7 +174,15 @@ def may_be_table(path: Path) -> bool:
     if kind in ("npy", "npz"):
         outline = outline_of(path)
         return outline is not None and len(outline[0]) == 2 and outline[1] not in (np.uint8, np.bool_)
-    return kind != "idx" and not (kind == "text" and are_pixels(header_of(path)))
+    return kind != "idx" and not (kind == "text" and are_pixels(header_of(path)[0]))
+
+
+def width_without_names(path: Path) -> int | None:
+    """The number of columns of a text file without a header; None for other files."""
+    if kind_of_file(path) != "text":
+        return None
+    names, width = header_of(path)
+    return None if names else width
 
 
 def _are_pictures(span: Span | None) -> bool:

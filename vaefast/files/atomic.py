@@ -43,7 +43,8 @@ disk = Disk()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, flush it to the disk, rename it into place, and flush the folder.
+    """Write a temporary file beside `path`, flush it to the disk, rename it into place, and flush the folder. A link stays:
+    the file to which it leads is replaced.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         The file cannot be written. What was there before is unharmed, unless all went well but the flush of the folder:
         then the new file is there whole, and may be gone after a power cut.
     """
-    temporary = None
+    temporary, path = None, path.resolve() if path.is_symlink() else path
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         temporary = Path(name)
