@@ -204,6 +204,17 @@ def test_a_folder_without_the_names_of_its_cells_lies_as_its_genes_say(tmp_path)
     refused(folder / "matrix.mtx.gz", "has 5 rows and 7 columns, but features.tsv.gz names 1 features: put the files of")
 
 
+def test_a_matrix_of_tenx_without_the_files_beside_it_is_told(tmp_path):
+    path = tmp_path / "matrix.mtx"
+    scipy.io.mmwrite(path, scipy.sparse.coo_matrix(COUNTS.T))
+    table = table_in(path)
+    np.testing.assert_array_equal(dense(table), COUNTS.T)
+    assert table.notes == (
+        "no barcodes.tsv and no features.tsv is beside it: its 5 rows are trained on; 10x Genomics writes genes as rows, "
+        "which are turned if barcodes.tsv is there",
+    )
+
+
 def test_features_alone_beside_a_matrix_of_another_name_say_nothing(tmp_path):
     (tmp_path / "features.tsv").write_text("weight\nheight\n")
     scipy.io.mmwrite(tmp_path / "counts.mtx", scipy.sparse.coo_matrix(COUNTS))

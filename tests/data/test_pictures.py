@@ -28,6 +28,7 @@ def test_folder_of_pictures(tmp_path: Path) -> None:
     (folder / "README.txt").write_text("no picture")
     (folder / ".hidden.png").write_text("no picture")
     dataset = load(str(folder))
+    assert dataset.notice == f"{folder}: 1 file that is no picture is left out: README.txt"
     assert (dataset.name, dataset.train.shape) == ("faces", (3, 4))
     assert dataset.train.values.dtype == np.uint8
     np.testing.assert_array_equal(everything(dataset), GREY[[3, 1, 4, 2, 0]])
@@ -153,3 +154,40 @@ def test_colour_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     dataset = load(str(tmp_path), how=Reading(color=True))
     assert dataset.train.channels == dataset.test.channels == 3
     assert dataset.sha256 != load(str(tmp_path)).sha256
+
+
+def test_pictures_beside_folders_of_pictures_are_refused(tmp_path: Path) -> None:
+    picture(classes(tmp_path / "zoo") / "cover.png", np.zeros((2, 3), np.uint8))
+    refused(tmp_path / "zoo", "holds pictures, such as cover.png, and folders of pictures, such as cat: move one of the two")
+    for part in ("train", "test"):
+        classes(tmp_path / "park" / part)
+    picture(tmp_path / "park" / "cover.png", np.zeros((2, 3), np.uint8))
+    refused(tmp_path / "park", "cover.png, and folders of pictures, such as train")
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = classes(tmp_path / "zoo")
+    pages = [Image.fromarray(np.full((3, 4), level, np.uint8)) for level in (7, 200)]
+    pages[0].save(folder / "cat" / "0.tif", save_all=True, append_images=pages[1:])
+    (folder / "cat" / "scan.heic").write_bytes(b"")
+    (folder / "dog" / "notes.txt").write_text("")
+    (folder / "dog" / "Thumbs.db").write_text("")
+    rows = read(str(folder))
+    assert isinstance(rows, Rows)
+    assert rows.images.values[1, 0] == 7
+    assert rows.notice is not None
+    assert "of 1 picture with several pages the first is taken" in rows.notice
+    assert "2 files that are no pictures are left out: cat/scan.heic and others" in rows.notice
+
+
+def test_levels_of_fractions_are_judged_by_the_first_picture(tmp_path: Path) -> None:
+    dark, bright = np.array([[0, 1], [0.5, 0.25]], np.float32), np.array([[0, 300], [200, 7]], np.float32)
+    picture(tmp_path / "a.tif", bright)
+    picture(tmp_path / "b.tif", dark)
+    rows = read(str(tmp_path))
+    assert isinstance(rows, Rows)
+    np.testing.assert_array_equal(rows.images.values, (np.stack([bright, dark]).reshape(2, 4) / np.float32(65535)))
+    (tmp_path / "a.tif").rename(tmp_path / "c.tif")
+    refused(tmp_path, "c.tif has levels from 0.0 to 300.0, and those of the first picture lie in [0, 1]")

@@ -11,7 +11,7 @@ import numpy as np
 from vaefast.data.numbers import Numbers
 from vaefast.data.reading import LARGEST_INFLATION, reading, unpacked
 from vaefast.data.sparse import settled
-from vaefast.data.tenx import Companions, companions_of
+from vaefast.data.tenx import BARCODES, FEATURES, MATRIX, Companions, companions_of
 from vaefast.data.wording import reason, shown
 from vaefast.errors import DataError
 
@@ -37,6 +37,11 @@ def read_matrix_market(path: Path) -> Numbers:
     notes: tuple[str, ...] = ()
     if beside is not None:
         held, notes = _turned(held, beside, origin)
+    elif MATRIX in path.name:
+        notes = (
+            f"no {BARCODES} and no {FEATURES[0]} is beside it: its {held.shape[0]:,} rows are trained on; 10x Genomics writes "
+            f"genes as rows, which are turned if {BARCODES} is there",
+        )
     names = () if beside is None or beside.features is None else beside.features.names
     row_names = () if beside is None else beside.barcodes
     values = np.ascontiguousarray(held) if isinstance(held, np.ndarray) else settled(_csr(held), origin)
