@@ -62,12 +62,12 @@ def _add_data(add: Add) -> None:
     training = TrainingSettings()
     add("--data", metavar="WHAT", help="mnist, digits (8x8 pixels, always available), or the path of your own file or folder "
         "(default: mnist, or digits if MNIST cannot be found or downloaded)")  # fmt: skip
-    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files (default: $VAEFAST_DATA_DIR, then the cache, "
-        "then a download)")  # fmt: skip
+    add("--data-dir", metavar="FOLDER", help="folder with the four MNIST files (default: $VAEFAST_DATA_DIR; without "
+        "it the cache, into which they are downloaded)")  # fmt: skip
     add("--scaling", choices=SCALINGS, help="how the columns of a table are scaled: standard (mean 0, standard deviation 1), "
         "minmax (to [0, 1]), none; grey reads the values as grey levels of pictures. ELBO and log p(x) always refer to the "
         "numbers as given (default: auto, which is grey for pictures; for tables it is standard without outliers for the "
-        "gaussian likelihood, else none)")  # fmt: skip
+        "likelihoods gaussian and student-t and for the real columns of mixed, else none)")  # fmt: skip
     add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
         "never trained on")  # fmt: skip
     add("--layer", metavar="NAME", help="for an .h5ad file: the layer to train on instead of X, or raw")
