@@ -24,6 +24,7 @@ from vaefast.models.gaps import gaps_of
 from vaefast.models.noise import Purpose
 from vaefast.models.outputs import draw, expectation
 from vaefast.tables import checking
+from vaefast.tables.frames import as_it_came, as_pandas
 from vaefast.tables.mixed.fields import fields_of, is_frame
 from vaefast.tables.mixed.frames import table_of
 from vaefast.tables.mixed.schema import Schema
@@ -516,10 +517,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         Returns
         -------
         ndarray or DataFrame of shape (N, X)
-            A DataFrame for a DataFrame, with its index and columns; columns of whole numbers with missing values become
-            columns of float. For `mixed` each column keeps its type, and is filled with means, with medians where it is
-            positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or a list of so many
-            DataFrames.
+            A DataFrame for a DataFrame, with its index and columns, and of polars for one of polars; columns of whole numbers
+            with missing values become columns of float. For `mixed` each column keeps its type, and is filled with means, with
+            medians where it is positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or
+            a list of so many DataFrames.
 
         Raises
         ------
@@ -549,12 +550,14 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples = parameters.count("n_samples", n_samples, 1)
         draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
         seed = None if random_state is None else parameters.seed_from(random_state)
+        given, X = X, as_pandas(X)
         table = self._told.with_covariates(self._table(X), covariates)
         gaps, schema = gaps_of(parted(table)[0]), self._inputs.schema
         if gaps is None:
-            return self._complete(X, draws)
+            whole = self._complete(X, draws)
+            return [as_it_came(each, given) for each in whole] if isinstance(whole, list) else as_it_came(whole, given)
         each = [
-            filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0)
+            as_it_came(filled(X, gaps, whole) if schema is None else filled_columns(X, gaps, whole, schema, draws > 0), given)
             for whole in self._missing_values(table, gaps, n_samples, draws, seed)
         ]
         return each[0] if draws == 0 else each if hasattr(X, "isetitem") else np.stack(each)
@@ -605,6 +608,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _read(self, X: Any, schema: Schema | None, called: str = "X", *, reset: bool = False) -> Any:
         """X as a table of numbers, (N, X): as it came, or encoded by a schema; `reset` remembers its columns."""
+        X = as_pandas(X, called)
         if schema is None:
             return checking.table(self, X, reset=reset, called=called)
         if reset:

@@ -27,6 +27,7 @@ from vaefast.models.gaps import rows_with_gaps
 from vaefast.models.settings import COUNT_LIKELIHOODS, LIKELIHOODS, TABLE_LIKELIHOODS, check_binarization
 from vaefast.tables import advice
 from vaefast.tables.counting import is_sparse
+from vaefast.tables.frames import as_pandas
 from vaefast.tables.mixed import choosing
 from vaefast.tables.mixed.schema import Schema, check_kinds
 from vaefast.tables.preparing import Prepared, chosen_rows, prepare, size_quantiles, why
@@ -345,8 +346,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (N, X)
-            Numbers: a NumPy array, a pandas DataFrame, nested lists; for `mixed` also text, truth values and categories. NaN,
-            None, `pandas.NA` and masked values are missing.
+            Numbers: a NumPy array, a DataFrame, nested lists; for `mixed` also text, truth values and categories. NaN, None,
+            `pandas.NA` and masked values are missing. Frames of polars and tables of Arrow are read as pandas has them.
         y : None
             Ignored.
         validation_data : array-like of shape (M, X), a pair of them, or None, default=None
@@ -384,6 +385,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         DataWarning
             A few values dominate a column, all of its values are missing, it cannot be used, or the model has collapsed.
         """
+        sample_weight = as_pandas(sample_weight, "sample_weight")
         with self._all_or_nothing():
             (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
             values = self._read(X, schema, reset=True)
@@ -423,6 +425,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         if self.likelihood not in ("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS):
             choices = ", ".join(("auto", *LIKELIHOODS, *TABLE_LIKELIHOODS, *COUNT_LIKELIHOODS))
             raise SettingsError(f"likelihood is {self.likelihood!r}: choose {choices}")
+        X = as_pandas(X)
         has_rows = hasattr(X, "__len__") and not is_sparse(X)  # a sparse table has no length
         counted = read = None
         if sample_weight is not None and has_rows:

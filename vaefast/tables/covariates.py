@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from vaefast.errors import DataError
 from vaefast.tables.checking import check_unique, is_missing, unmasked
+from vaefast.tables.frames import as_pandas
 from vaefast.tables.row_weights import with_stand_ins
 
 # Categories that a message lists.
 LISTED = 5
 # Of a constant, the largest share of its mean that its deviation can be by rounding alone.
 ROUNDING = 10 * np.finfo(np.float64).eps
+# Types of Python and pandas, of NumPy's the names of its scalars, that no category is one of.
+TIMES = ("Timestamp", "datetime", "date", "time", "Timedelta", "timedelta", "Period", "datetime64", "timedelta64")
 NUMBER = (int, float, np.integer, np.floating)
 
 
@@ -171,6 +174,7 @@ def of_those_that_count(table: Any, rows: int, weights: NDArray[np.float64], cal
 
 def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]]]:
     """Name and values of each column of a table, a dict, a Series, or an array or list of one or two dimensions."""
+    table = as_pandas(table, called)
     if hasattr(table, "columns") and hasattr(table, "dtypes"):
         columns = [(str(name), _values(table.iloc[:, at])) for at, name in enumerate(table.columns)]
     elif isinstance(table, Mapping):
@@ -194,6 +198,7 @@ def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]
 
 def _listed(values: Any) -> NDArray[Any]:
     """A column of a dict: an array, a list, a Series, or one value."""
+    values = as_pandas(values, "a column of covariates")
     if hasattr(values, "dtype") and hasattr(values, "to_numpy"):
         return _values(values)
     return np.atleast_1d(np.asarray(unmasked(values)))
@@ -227,6 +232,10 @@ def _values(column: Any) -> NDArray[Any]:
 
 def _learned(name: str, values: NDArray[Any], called: str, weights: NDArray[np.float64] | None = None) -> Covariate:
     if _is_category(values):
+        if values.dtype.kind in "mM" or any(type(value).__name__ in TIMES for value in values):
+            raise DataError(
+                f"{called}: {name!r} holds dates or times: give numbers, such as days since the first, or text for categories"
+            )
         return Covariate(name, tuple(sorted(set(_labels(name, values, called)))))
     numbers = _numbers(name, values, called)
     if weights is None or len(numbers) == 1:

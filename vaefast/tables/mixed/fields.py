@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError
 from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Fields, Name
 from vaefast.tables.checking import check_unique, with_dense_columns
+from vaefast.tables.frames import as_pandas
 
 
 def is_frame(X: Any) -> bool:
@@ -34,6 +35,7 @@ def fields_of(X: Any, called: str = "X", read: NDArray[np.int64] | None = None) 
     DataError
         X is no table, or two columns have the same name.
     """
+    X = as_pandas(X, called)
     if isinstance(X, Fields):
         return X if read is None else X[read]
     if read is not None:

@@ -1,0 +1,126 @@
+"""Frames of polars and tables of Arrow give the model of the same frame of pandas."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from vaefast import VAE, VAEDetector
+from vaefast.errors import DataError
+from vaefast.tables import frames
+from vaefast.tables.frames import as_pandas
+
+pl = pytest.importorskip("polars")
+
+pytestmark = pytest.mark.filterwarnings("ignore::vaefast.DataWarning")
+QUICK = {"hidden_layer_sizes": (8,), "epochs": 1, "engine": "reference", "random_state": 0}
+ROWS = 60
+
+
+@pytest.fixture
+def polar():
+    """Columns of all kinds, with gaps in three of them."""
+    generator = np.random.default_rng(0)
+    size = generator.normal(size=ROWS)
+    return pl.DataFrame(
+        {
+            "size": [None if value > 1 else value for value in size],
+            "visits": [
+                None if value < -1 else int(count) for value, count in zip(size, generator.poisson(1, ROWS), strict=True)
+            ],
+            "town": [["Rome", None, "Oslo"][i % 3] for i in range(ROWS)],
+            "smokes": [i % 2 == 0 for i in range(ROWS)],
+            "grade": pl.Series(["b", "a"] * (ROWS // 2)).cast(pl.Enum(["b", "a"])),
+        }
+    )
+
+
+def test_they_give_the_bits_of_pandas(polar):
+    frame = as_pandas(polar)
+    assert frame["visits"].dtype == "Int64"  # whole, where pandas alone would have made it float
+    wanted = VAE(2, **QUICK).fit(frame)
+    assert wanted.column_types_["visits"] == "count"
+    for table in (polar, polar.to_arrow()):
+        vae = VAE(2, **QUICK).fit(table)
+        assert vae.column_types_ == wanted.column_types_
+        assert np.array_equal(vae.transform(table), wanted.transform(frame))
+        assert np.array_equal(vae.score_samples(table), wanted.score_samples(frame))
+        assert np.array_equal(vae.transform(polar.select(polar.columns[::-1])), wanted.transform(frame))
+        assert vae.sample(5, random_state=0).equals(wanted.sample(5, random_state=0))
+    detector = VAEDetector(vae=VAE(2, **QUICK), n_samples=5)
+    assert np.array_equal(detector.fit(polar).decision_scores_, detector.fit(frame).decision_scores_)
+
+
+def test_numbers_alone_keep_their_names(polar):
+    numbers = polar.select("size", pl.col("size").alias("again"))
+    vae = VAE(2, **QUICK).fit(numbers)
+    assert vae.feature_names_in_.tolist() == ["size", "again"]
+    assert np.array_equal(vae.transform(numbers), VAE(2, **QUICK).fit(as_pandas(numbers)).transform(as_pandas(numbers)))
+    assert isinstance(vae.set_output(transform="polars").transform(numbers), pl.DataFrame)
+
+
+def test_impute_gives_back_what_it_took(polar):
+    vae = VAE(2, **QUICK).fit(polar)
+    wanted = vae.impute(as_pandas(polar), 20)
+    filled = vae.impute(polar, 20)
+    assert isinstance(filled, pl.DataFrame)
+    assert filled.null_count().sum_horizontal().item() == 0
+    assert filled["town"].to_list() == wanted["town"].tolist()
+    assert filled["visits"].dtype == pl.Int64
+    assert filled["visits"].to_list() == wanted["visits"].tolist()
+    assert isinstance(vae.impute(polar.to_arrow(), 20), pa.Table)
+    draws = vae.impute(polar, 20, multiple=2)
+    assert [type(draw) for draw in draws] == [pl.DataFrame] * 2
+    assert isinstance(vae.impute(filled), pl.DataFrame)  # nothing is missing
+    assert [type(whole) for whole in vae.impute(filled, multiple=2)] == [pl.DataFrame] * 2
+
+
+def test_covariates_and_weights(polar):
+    X, known = np.random.default_rng(1).normal(size=(ROWS, 3)), polar.select("smokes", "grade")
+    numbers = pl.Series("age", np.arange(ROWS))
+    for given, same in (
+        (known, known.to_pandas()),
+        (numbers, numbers.to_pandas()),
+        (known["grade"], known["grade"].to_pandas()),
+        ({"age": numbers, "grade": known["grade"]}, {"age": numbers.to_numpy(), "grade": known["grade"].to_list()}),
+    ):
+        vae, wanted = VAE(2, **QUICK).fit(X, covariates=given), VAE(2, **QUICK).fit(X, covariates=same)
+        assert vae._told.covariates == wanted._told.covariates
+        assert np.array_equal(vae.score_samples(X, covariates=given), wanted.score_samples(X, covariates=same))
+    weights = np.arange(ROWS) % 3
+    weighted = VAE(2, **QUICK).fit(polar, sample_weight=pl.Series(weights))
+    assert np.array_equal(
+        weighted.transform(polar), VAE(2, **QUICK).fit(as_pandas(polar), sample_weight=weights).transform(polar)
+    )
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pd.Series(pd.date_range("2020-01-01", periods=ROWS)),
+        np.arange(ROWS).astype("datetime64[D]"),
+        [datetime.date(2020, 1, 1)] * ROWS,
+        pl.Series([datetime.date(2020, 1, 1)] * ROWS),
+        pd.Series(pd.to_timedelta(np.arange(ROWS), unit="D")),
+    ],
+)
+def test_dates_are_no_covariates(dates):
+    with pytest.raises(DataError, match="'seen' holds dates or times: give numbers, such as days since the first"):
+        VAE(2, **QUICK).fit(np.random.default_rng(1).normal(size=(ROWS, 3)), covariates={"seen": dates})
+
+
+def test_what_cannot_be_read_says_how(polar, monkeypatch):
+    with pytest.raises(DataError, match=r"X is a lazy frame: give X\.collect\(\)"):
+        VAE(2, **QUICK).fit(polar.lazy())
+    monkeypatch.setattr(frames, "_package", lambda X: "polars")
+
+    class Bare:
+        def to_pandas(self):
+            raise ModuleNotFoundError("pandas")
+
+    with pytest.raises(DataError, match="X is a Bare of polars, which pandas reads: pip install pandas pyarrow"):
+        as_pandas(Bare())
