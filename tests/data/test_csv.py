@@ -160,7 +160,7 @@ def test_the_row_names_of_r_are_left_out(tmp_path, text, note):
 def test_a_first_column_that_is_no_index(tmp_path):
     refused(written(tmp_path, ",a\n0.5,1\n0.25,0\n"), "its first column has no name", "name it in the header", "remove it")
     refused(written(tmp_path, ",a\n1,1\n1,0\n"), "its first column has no name")
-    refused(written(tmp_path, "a\n1,1\n1,0\n"), "the header names 1 columns, the first row has 2: make them agree")
+    refused(written(tmp_path, "a\n1;1\n1;0\n"), "the header names 1 columns, the first row has 2: make them agree")
     # A name is a wish: what does not count the rows is data.
     holds(rows_of(written(tmp_path, "id,a\n1,1\n0,0\n")), np.array([[1, 1], [0, 0]], np.float32))
     refused(written(tmp_path, ",\n"), "line 1, column 1", "a value is missing")

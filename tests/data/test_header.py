@@ -25,6 +25,10 @@ def lines(kind: str, columns: int) -> list[str]:
 
     Those of a `curve` rise.
     """
+    if kind == "years":
+        return [f"car {i},{2000 + i},{2000 + i * 7 % 20}" for i in range(ROWS)]
+    if kind == "rising":
+        return [f"{i},{i}.5,{i + 1},{i + 7}" for i in range(ROWS)]
     fronts: dict[str, Callable[[int], str]] = {
         "name": lambda i: f"s{i},",
         "quoted": lambda i: f'"s{i}",',
@@ -32,6 +36,8 @@ def lines(kind: str, columns: int) -> list[str]:
         "count": lambda i: f"{i * 7 % 5},",
         "class": lambda i: "ab"[i % 2] + ",",
         "two": lambda i: f"land {i},L{i},",
+        "numbers": lambda i: f"{'ab'[i % 2]},{i}.5,",
+        "time": lambda i: f"2020-01-01 00:{i:02},",
         "none": lambda i: "",
     }
     if kind == "curve":
@@ -60,6 +66,11 @@ def columns_of(tmp_path: Path, first: str, rows: list[str]) -> Table:
         ("2019,2020,2021", "none", 3, ("2019", "2020", "2021")),
         ("400,402.5,405,407.5,410", "none", 5, ("400", "402.5", "405", "407.5", "410")),
         ("400,402.5,405", "name", 3, ("400", "402.5", "405")),  # the names of R's rows have no name
+        ("sample,4000,3998,3996", "name", 3, ("4000", "3998", "3996")),  # wavenumbers
+        ("geo,2020,2019,2018", "class", 3, ("geo", "2020", "2019", "2018")),
+        (",205,101,333", "number", 3, ("205", "101", "333")),  # the columns of a pivot, which have no order
+        ("age,5,10,25", "rising", 3, ("age", "5", "10", "25")),  # percentiles
+        ("country,gdp,2019", "numbers", 1, ("country", "gdp", "2019")),
         ('"10","3"', "quoted", 2, ("10", "3")),  # write.table quotes names, and no numbers
         ('"","10","3"', "quoted", 2, ("10", "3")),
     ],
@@ -78,8 +89,12 @@ def test_numbers_that_name_columns(tmp_path, first, kind, columns, names):
         ("M,3,1,2", "class", 3),
         ("2019,2020", "none", 2),
         ("1.5,2.5,4", "none", 3),
+        ("2020-01-01 00:59,1,2", "time", 2),
+        ("10:30,0,1,2", "name", 3),
+        ("True,0,1", "class", 2),
+        ("Ford,2003,2010", "years", 2),
         ("5.1,7.2,abc", "none", 3),  # a slip of the pen
-        (",10,7", "number", 2),
+        (",10,7", "count", 2),
     ],
 )
 def test_rows_that_begin_with_numbers_or_names_stay_rows(first, kind, columns):
@@ -91,7 +106,7 @@ def test_a_row_that_may_be_a_header_is_told(tmp_path):
         table = columns_of(tmp_path, first, lines(kind, 2))
         assert len(table.values) == ROWS + 1
         assert any(ROW in note for note in table.notes)
-    assert not columns_of(tmp_path, "Bob,25,10", lines("class", 2)).notes
+    assert not columns_of(tmp_path, "a,25,10", lines("class", 2)).notes
     running = [f"Bob,{i},{i + 1},{i + 2}" for i in range(1, ROWS)]
     assert not columns_of(tmp_path, "Bob,10,11,12", running).notes
 

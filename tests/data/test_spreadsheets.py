@@ -9,6 +9,7 @@ import pytest
 
 from vaefast.data import Numbers, Reading, read_any
 from vaefast.data.kindsfile import Kinds
+from vaefast.data.numbersfile import read_columns
 from vaefast.errors import DataError
 from vaefast.models.fields import LABELS
 
@@ -62,6 +63,24 @@ def test_what_says_that_a_text_is_missing(tmp_path, word):
     assert texts_of(table_in(written(tmp_path, "size,veneer\n" + rows)), 1) == ["brick", None, "stone"] * 10
 
 
+@pytest.mark.parametrize("word", ["..", ":", "#NV", "n.a.", "#WERT!"])
+def test_what_offices_and_other_languages_say_for_a_missing_number(tmp_path, word):
+    rows = "".join(f"{i}.5,{word if i % 5 == 0 else i * i}\n" for i in range(ROWS))
+    assert (
+        np.isnan(table_in(written(tmp_path, "a,b\n" + rows)).values[:, 1]).tolist() == [True, False, False, False, False] * 6
+    )
+    if word.startswith("#"):
+        texts = "".join(f"{i}.5,{word if i % 5 == 0 else 'brick'}\n" for i in range(ROWS))
+        assert texts_of(table_in(written(tmp_path, "a,b\n" + texts, "b.csv")), 1)[0] is None
+
+
+def test_one_word_among_many_numbers_is_asked_about(tmp_path):
+    rows = "".join(f"{i}.5,{'Unknown' if i % 4 == 0 else i * i}\n" for i in range(ROWS))
+    path = written(tmp_path, "a,b\n" + rows)
+    refused(path, "is 'Unknown', which is not a number", "--missing", "--column-types b=categorical")
+    assert np.isnan(table_in(path, missing=("Unknown",)).values[:, 1]).sum() == 8
+
+
 def test_labels_and_covariates_may_be_such_words(tmp_path):
     rows = "".join(f"{i}.5,{'+-'[i % 2]}\n" for i in range(ROWS))
     path = written(tmp_path, "size,strand\n" + rows)
@@ -87,6 +106,8 @@ def test_columns_without_a_name_and_without_values(tmp_path):
         np.testing.assert_array_equal(table.values, [[1, 2], [3, 5]])
     words = table_in(written(tmp_path, "a,b,kind\n" + "".join(f"{i},{i * i},{'xy'[i % 2]},\n" for i in range(ROWS))))
     assert words.names == ("a", "b", "kind")
+    front = table_in(written(tmp_path, ",a,b\n,0,0.5\n,3,1.5\n"))
+    assert (front.names, front.notes) == (("a", "b"), ("the first column has no name and holds no values: left out",))
     refused(written(tmp_path, "Unnamed: 0|\n1|-3\n"), "no column beside the names of its rows")
     refused(written(tmp_path, 'a b\n""\n1 2\n'), "the header names 2 columns, the first row has 1")
 
@@ -110,6 +131,32 @@ def test_one_column_of_decimal_commas(tmp_path):
     assert table.notes == ("the commas of its one column are read as decimal signs",)
     # The numbers of rows that have no name in the header.
     assert table_in(written(tmp_path, "x\n1,5\n2,6\n3,25\n")).values.tolist() == [[5], [6], [25]]
+
+
+def test_one_column_of_decimal_commas_with_gaps_and_in_one_row(tmp_path):
+    np.testing.assert_array_equal(table_in(written(tmp_path, "x\n0,5\nNA\n7,25\n")).values, [[0.5], [np.nan], [7.25]])
+    assert table_in(written(tmp_path, "x\n7,5\n")).values.tolist() == [[7.5]]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_column_of_decimal_commas_among_text_separates_nothing(tmp_path, separator):
+    rows = [[f"{i:02}.01.2020", "10:00", f"0,{i + 100}"] for i in range(1, ROWS)]
+    for names in (["Datum", "Zeit", "Wert"], []):
+        text = "".join(separator.join(row) + "\n" for row in ([names] if names else []) + rows)
+        path = written(tmp_path, text)
+        values = read_columns(path, "text", kinds=Kinds()).values[:, -1]
+        np.testing.assert_allclose(values, [0.1 + i / 1000 for i in range(1, ROWS)], rtol=1e-12)
+    places = "".join(f"A{i};Berlin, DE;a\n" for i in range(ROWS)).replace(";", separator)
+    found = read_columns(written(tmp_path, separator.join(["name", "place", "kind"]) + "\n" + places), "text", kinds=Kinds())
+    assert found.texts[found.names.index("place")][0] == "Berlin, DE"
+
+
+def test_decimal_commas_in_the_first_line(tmp_path):
+    rows = "".join(f"{i},5;0,{i};-1,25\n" for i in range(ROWS))
+    table = table_in(written(tmp_path, "0,35;0,82;0,33\n" + rows))
+    assert (table.names, len(table.values), table.values[0].tolist()) == ((), ROWS + 1, [0.35, 0.82, 0.33])
+    probes = "".join(f"p{i};0,{i};-1,25;{i % 7},5\n" for i in range(ROWS))
+    assert table_in(written(tmp_path, "Probe;400,5;403;405,5\n" + probes)).names == ("400,5", "403", "405,5")
 
 
 def test_text_beside_decimal_commas_stays_as_it_is(tmp_path):
@@ -137,6 +184,10 @@ def test_a_point_that_may_separate_thousands_is_told(tmp_path):
         ("({}.5)", "a minus, not in parentheses"),
         ("<{}.5", "without < or >"),
         ("{}.5 mg", "without their unit"),
+        ("-$3.{}", "without per cent or currency signs"),
+        ("($3.{})", "without per cent or currency signs"),
+        ("1\u00a0{},50 \u20ac", "without per cent or currency signs"),
+        ("{}.5 \u00b0C", "without their unit"),
         ("{}kg/m²", "without their unit"),
     ],
 )

@@ -16,11 +16,13 @@ FILL = "fill it in, or leave its row or its column out"
 GAPS, TEXT, OTHER = "gaps", "text", "other"
 # A number in any spelling.
 PLAIN = r"[-+]?\d[\d.,]*"
+# Spaces that do not break a line separate thousands.
+MONEY = re.compile(r"[-+(]*[€$£¥]\s*[-+]?\d[\d., \u00a0\u202f]*[KMB]?\)?|[-+]?\d[\d., \u00a0\u202f]*\s*(%|[€$£¥])")
 BOUND = re.compile(rf"[<>\u2264\u2265~]=?\s*{PLAIN}")
 BEYOND = "<"
 # Dashes of a typesetter: the minus, the en dash, the hyphen that breaks no line, and another hyphen.
 PRINTED_MINUS = "\u2212\u2013\u2011\u2010"
-WITH_UNIT = re.compile(rf"{PLAIN}\s*([^\W\d_][^\s\d]*)")
+WITH_UNIT = re.compile(rf"{PLAIN}\s*([^\W\d_°º][^\s\d]*|[°º][^\s\d]*)")
 FILL_ALL = "fill them in, or leave their rows or columns out"
 
 
@@ -136,7 +138,7 @@ def remedy_of(field: str, decimal: str) -> str:
         return "write numbers without thousands separators, and decimals with a point"
     if decimal == "." and DECIMAL_COMMA.fullmatch(field):
         return "write decimals with a point instead of a comma"
-    if re.fullmatch(rf"{PLAIN}\s*(%|[€$£¥])|[€$£¥]\s*{PLAIN}", field):
+    if MONEY.fullmatch(field):
         return "write plain numbers, without per cent or currency signs"
     if re.fullmatch(rf"[{PRINTED_MINUS}]\s*{PLAIN}", field):
         return "write negative numbers with the minus of the keyboard (-)"

@@ -9,9 +9,11 @@ from collections.abc import Collection
 MISSING = {
     "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "missing",
     "#n/a", "#na", "#null!", "#num!", "#div/0!", "#value!", "#name?", "#ref!",
+    "#nv", "#zahl!", "#wert!", "#bezug!", "#valeur!", "#nombre!", "#nom?",
+    "..", ":", "n.a.", "k.a.",
 }  # fmt: skip
 # What of these may be a category of its own in a column of text, such as the strands + and - of a gene.
-WORDS_OF_TEXT = {"none", "-", "--", "."}
+WORDS_OF_TEXT = {"none", "-", "--", ".", "..", ":"}
 QUOTE = '"'
 # How pandas and R write true and false.
 TRUTHS = {"true": 1.0, "false": 0.0}

@@ -9,7 +9,7 @@ from itertools import chain, takewhile
 from typing import TextIO
 
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_number
-from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of
+from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of, with_point
 from vaefast.data.header import doubt, is_header
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
@@ -117,16 +117,19 @@ class Lines:
     def _name_columns(self, number: int, comment: str) -> None:
         """Take a comment before the rows as the header, as `numpy.savetxt` writes it, if it has as many fields as a row."""
         names = comment.strip().lstrip(COMMENT).strip(" ")
+        if names[:1] == self.dialect.separator:  # `#` is the name of a column that counts the rows
+            names = comment.strip()
         if len(fields_of(names, self.dialect.separator)) == self.width():
             self._pending.insert(0, (number, names))
 
     def header(self) -> tuple[list[str], bool]:
         """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
         which is then an empty one."""
-        first, *others = [fields_of(line, self.dialect.separator) for _, line in self._pending] or [[]]
+        names, *_ = rows = [fields_of(line, self.dialect.separator) for _, line in self._pending] or [[]]
+        first, *others = [[with_point(field, self.dialect.decimal) for field in row] for row in rows]
         ends = {line[-1] if len(line) == len(first) + 1 else None for line in others}
         if ends == {""}:  # each row ends in a separator, which the header lacks
-            first = [*first, ""]
+            names, first = [*names, ""], [*first, ""]
         second = others[0] if others else []
         if not first or not is_header(first, others, self._is_quoted(first, second)):
             self.notes += filter(None, [doubt(first, others)])
@@ -135,7 +138,7 @@ class Lines:
             raise disagreement(self.origin, len(first), len(second))
         del self._pending[0]
         lacks_a_name = len(second) == len(first) + 1
-        return [""] * lacks_a_name + first, lacks_a_name
+        return [""] * lacks_a_name + names, lacks_a_name
 
     def _doubtful_points(self) -> list[str]:
         """The notice on a column in which 1.021 stands beside whole numbers such as 999: its point may separate thousands."""
@@ -176,6 +179,7 @@ class Lines:
     def begins_with_a_word(self) -> bool:
         """Whether the first field of the next line may name its row: it begins with a letter, and is no number."""
         field = fields_of(self._pending[0][1], self.dialect.separator)[0].lower() if self._pending else ""
+        field = with_point(field, self.dialect.decimal)
         known = field in MISSING or field in self.missing or field in TRUTHS or is_number(field)
         return field[:1].isalpha() and not known
 

@@ -13,7 +13,7 @@ from vaefast.data.csvfields import MISSING, fields_of, is_number
 # If two fit alike, the first is taken. None stands for runs of spaces, and is tried only if no other separates anything.
 SEPARATORS = ("\t", ";", ",", "|")
 # The first line with which Excel lets a file choose its separator.
-EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+EXCEL_SEPARATOR = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 # May be a thousands separator as well as a decimal sign: 1,234 and 12,345,678.
 # Spaces, also narrow and unbreakable ones, and apostrophes separate nothing else: 1 234,5 and 1'234.5.
@@ -23,8 +23,6 @@ THOUSANDS = re.compile(
 )
 # The same with points alone. Beside decimal commas 1.234 is no fraction.
 POINT_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
-# Fewer numbers of a file of one column of them may be two columns, of which one lacks its name.
-FEWEST_ROWS = 3
 # In this many first bytes of UTF-16 text of numbers, nearly every second one is zero.
 SNIFFED = 4096
 
@@ -65,6 +63,10 @@ def dialect_of(lines: list[str], separator: str | None = None, later: Iterable[s
         fitting = [mark for mark in SEPARATORS if _fits(lines, mark)]
         if not fitting and _fits(lines, None):
             return Dialect(None, _decimal(lines, None, later))
+        # A separator that fits the first line as well is better than one by which it lacks a field.
+        fitting = [mark for mark in fitting if _fits(lines, mark, exactly=True)] or fitting
+        if "," in fitting and any(_are_decimals(lines, mark) for mark in fitting if mark != ","):
+            fitting.remove(",")
         separator = max(fitting, key=lambda mark: _numbers(lines, mark)) if fitting else _commonest(lines)
     return Dialect(separator, _decimal(lines, separator, later))
 
@@ -85,18 +87,25 @@ def encoding_of(start: bytes) -> str:
     return "utf-8-sig"
 
 
-def _fits(lines: list[str], separator: str | None) -> bool:
-    """Whether a separator cuts these lines alike. The first may lack one field: the name of R's row names."""
+def _are_decimals(lines: list[str], separator: str) -> bool:
+    """Whether each comma of these lines is the decimal sign of a number between such separators."""
+    fields = [field for line in lines for field in fields_of(line, separator) if "," in field]
+    return bool(fields) and all(map(DECIMAL_COMMA.fullmatch, fields))
+
+
+def _fits(lines: list[str], separator: str | None, exactly: bool = False) -> bool:
+    """Whether a separator cuts these lines alike. Unless `exactly`, the first may lack a field: the name of R's row names."""
     counts = [len(fields_of(line, separator)) for line in lines]
     common, seen = Counter(counts[1:] or counts).most_common(1)[0] if counts else (0, 0)
-    return common > 1 and seen == len(counts[1:] or counts) and counts[0] in (common, common - 1)
+    return common > 1 and seen == len(counts[1:] or counts) and counts[0] in ((common,) if exactly else (common, common - 1))
 
 
 def _is_one_column(lines: list[str]) -> bool:
     """Whether these are a name, and below it numbers with a decimal comma. Those that begin with the number of their row are
     names of rows beside whole numbers."""
-    name, *numbers = [line.strip() for line in lines] or [""]
-    if len(numbers) < FEWEST_ROWS or not name or any(mark in name for mark in SEPARATORS) or is_number(name):
+    name, *numbers = [line.strip().strip('"') for line in lines] or [""]
+    numbers = [number for number in numbers if number.lower() not in MISSING]
+    if not numbers or not name or any(mark in name for mark in SEPARATORS) or is_number(name):
         return False
     before = [number.partition(",")[0] for number in numbers]
     counts = any(before == [str(first + i) for i in range(len(before))] for first in (0, 1))

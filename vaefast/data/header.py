@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 
-from vaefast.data.csvfields import MISSING, is_number, number_in
+from vaefast.data.csvfields import MISSING, TRUTHS, is_number, number_in
 from vaefast.data.labels import LABELS
 from vaefast.data.wording import shown
 
@@ -19,6 +20,8 @@ FEWEST_STEPS_ALONE = 5
 STEP_TOLERANCE = 0.02
 # The share of other lines from which on the first is one of them.
 NEARLY_ALL = 0.9
+# Dates and times of day are no names: 2020-01-31, 31.1.2020, 1/31/20, 10:30.
+TIME = re.compile(r"\d{1,4}[-./:]\d{1,2}([-./: T]|$)")
 # Fields of a line that a notice shows.
 MOST_SHOWN = 4
 
@@ -31,16 +34,17 @@ def is_header(first: list[str], others: list[list[str]], is_quoted: bool = False
 
     - It is quoted, and the numbers of the next line are not (`is_quoted`), as R writes it.
     - It has one field fewer than the others, which begin with words: the names of the rows lack a name.
-    - Its numbers are rising years (`Country Name,Country Code,1990,2000`), and those of the other lines are not.
+    - Its numbers are rising or falling years (`Country Name,Country Code,1990,2000`), and those of the other lines are not.
     - Its numbers only count columns, from 0 or from 1, and stand beside names (`label,0,1,2`; two numbers at least) or behind
       the empty name of an index column (`,0,1`).
     - All its fields count, over `FEWEST_COUNTED` columns or more. It does not if the second line continues the count, as in a
       table of running numbers.
-    - Its numbers rise in equal steps (`sample,400,402.5,405`): three or more beside names or behind an empty field, else five
-      or more. Those of the other lines do not.
-    - Its numbers rise, those of the other lines do not, and one of these holds: a name in front stands over a column of
-      numbers (`user,10,25`), an empty field in front over a full column (`,10,25`), a name is one of labels
-      (`class,100,200`), or six numbers or more stand beside names.
+    - A name in front, and a name over a column of numbers (`user,10,25`).
+    - An empty field in front, over running numbers (`,205,101` over 0, 1, 2).
+    - Its numbers rise or fall in equal steps (`sample,400,402.5,405`): three or more beside names or behind an empty field,
+      else five or more. Those of the other lines do not.
+    - Its numbers rise or fall, those of the other lines do not, and one of these holds: an empty field in front stands over a
+      full column (`,10,25`), a name is one of labels (`class,100,200`), or six numbers or more stand beside names.
 
     Parameters
     ----------
@@ -64,20 +68,28 @@ def is_header(first: list[str], others: list[list[str]], is_quoted: bool = False
         return True
     if _counts(numbers) and _counts_columns(first, numbers, names, others[0]):
         return True
-    if len(numbers) < 2 or len(names) + len(numbers) + (not first[0]) < len(first):
+    if len(names) + len(numbers) + (not first[0]) < len(first):
+        return False
+    if names[:1] == [0] and any(_are_numbers(others, at) for at in names):
+        return True
+    if len(numbers) < 2:
         return False
     shift = int(all(len(line) == len(first) + 1 and _is_name(line[0]) for line in others))
     held = _below(others, places, shift)
+    if rise(numbers[::-1]):  # wavenumbers, and the newest year first
+        numbers, held = numbers[::-1], [line[::-1] for line in held]
     is_named = bool(names) or not first[0]
     if are_years(numbers) and len(numbers) >= (2 if is_named else FEWEST_COUNTED):
-        return not _nearly_all(are_years, held)
+        return not _nearly_all(_are_of_our_time, held)
+    if not first[0] and _counts([line[0] for line in others]):
+        return True
     if not rise(numbers):
         return False
     if len(numbers) >= (FEWEST_STEPS if is_named else FEWEST_STEPS_ALONE) and in_steps(numbers):
         return not _nearly_all(in_steps, held)
     is_long = is_named and len(numbers) >= FEWEST_RISING
     has_labels = any(first[at].lower() in LABELS for at in names)
-    likely = bool(shift) or is_long or has_labels or _is_over_a_column(first, names, others)
+    likely = bool(shift) or is_long or has_labels or _is_over_a_column(first, others)
     return likely and not _nearly_all(rise, held)
 
 
@@ -91,13 +103,17 @@ def _counts_columns(first: list[str], numbers: list[str], names: list[int], seco
     return FEWEST_COUNTED <= len(numbers) == len(first) == len(second) and second != goes_on
 
 
-def _is_over_a_column(first: list[str], names: list[int], others: list[list[str]]) -> bool:
-    """Whether a name in front stands over numbers, or an empty field over words or over numbers, all of them there."""
+def _is_over_a_column(first: list[str], others: list[list[str]]) -> bool:
+    """Whether an empty field in front stands over words or over numbers, all of them there, no two alike."""
     below = [line[0] for line in others if line and line[0].lower() not in MISSING]
-    are_numbers = bool(below) and all(map(is_number, below))
-    if first[0]:
-        return names[:1] == [0] and are_numbers
-    return len(below) == len(others) and (are_numbers or not any(map(is_number, below)))
+    are_alike = all(map(is_number, below)) or not any(map(is_number, below))
+    return not first[0] and len(below) == len({*below}) == len(others) and are_alike
+
+
+def _are_numbers(lines: list[list[str]], at: int) -> bool:
+    """Whether all fields of a column are numbers or missing, and one is a number at least."""
+    below = [line[at] for line in lines if at < len(line) and line[at].lower() not in MISSING]
+    return bool(below) and all(map(is_number, below))
 
 
 def _below(others: list[list[str]], places: list[int], shift: int = 0) -> list[list[str]]:
@@ -106,7 +122,7 @@ def _below(others: list[list[str]], places: list[int], shift: int = 0) -> list[l
 
 
 def _is_name(field: str) -> bool:
-    return field.lower() not in MISSING and not is_number(field)
+    return field.lower() not in (*MISSING, *TRUTHS) and not is_number(field) and not TIME.match(field)
 
 
 def _nearly_all(judge: Callable[[list[str]], bool], rows: list[list[str]]) -> bool:
@@ -135,7 +151,7 @@ def remark(names: Sequence[str]) -> str:
     if counted(named):
         return counted(named)
     numbers = [*filter(is_number, named)]
-    if not numbers or are_years(numbers) or _counts(numbers):
+    if not numbers or _are_of_our_time(numbers) or _counts(numbers):
         return ""
     return f"the first line holds numbers, from {numbers[0]} to {numbers[-1]}, and names the columns: taken as a header"
 
@@ -144,8 +160,12 @@ def doubt(first: list[str], others: list[list[str]]) -> str:
     """The notice on a first line that is taken as a row and may be a header; empty for other lines."""
     places = [at for at, field in enumerate(first) if is_number(field)]
     numbers = [first[at] for at in places]
-    judge = are_years if are_years(numbers) else rise
-    if not rise(numbers) or (len(numbers) == len(first) and judge is rise) or _nearly_all(judge, _below(others, places)):
+    if not numbers or len({*first}) < len(first) or any(line[:1] == first[:1] for line in others):
+        return ""
+    if len(numbers) == len(first):
+        if not are_years(numbers) or _nearly_all(_are_of_our_time, _below(others, places)):
+            return ""
+    elif (first[0] and not _is_name(first[0])) or _nearly_all(rise, _below(others, places)):
         return ""
     line = shown(", ".join(first[:MOST_SHOWN])) + (", ..." if len(first) > MOST_SHOWN else "")
     return f"the first line ({line}) is taken as a row: if it names the columns, begin each of its numbers with a letter"
@@ -159,8 +179,12 @@ def counted(names: list[str]) -> str:
 
 def are_years(numbers: list[str]) -> bool:
     """Whether these are two years or more of our time, each later than the one before."""
-    years = [int(number) for number in numbers if len(number) == 4 and number.isdigit()]
-    return 1 < len(years) == len(numbers) and all(1800 <= year < later < 2200 for year, later in itertools.pairwise(years))
+    return rise(numbers) and _are_of_our_time(numbers)
+
+
+def _are_of_our_time(numbers: Sequence[str]) -> bool:
+    """Whether these are years, in any order."""
+    return bool(numbers) and all(len(year) == 4 and year.isdigit() and 1800 <= int(year) < 2200 for year in numbers)
 
 
 def _counts(numbers: list[str]) -> bool:

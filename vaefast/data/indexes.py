@@ -86,6 +86,8 @@ def without_index(table: Table, origin: str, lacks_a_name: bool = False, chosen:
 def _without_index(table: Table, origin: str, lacks_a_name: bool, chosen: Collection[int]) -> Table:
     for at in unnamed(table.names):
         held = _index_held(table.texts[at])
+        if not held and not lacks_a_name and all(text.lower() in MISSING for text in table.texts[at]):
+            held = "nothing"
         if not held and lacks_a_name:
             raise disagreement(origin, len(table.names) - 1, len(table.names))
         if not held:
@@ -93,7 +95,8 @@ def _without_index(table: Table, origin: str, lacks_a_name: bool, chosen: Collec
                 f"{origin}: its first column has no name and is not an index of the rows, because its numbers are not whole "
                 "or not all different: name it in the header to train on it, or remove it"
             )
-        table = table.noted(f"the first column has no name and holds the rows' {held}: left out")
+        what = "no values" if held == "nothing" else f"the rows' {held}"
+        table = table.noted(f"the first column has no name and holds {what}: left out")
     nameless = unnamed(table.names)
     if nameless:
         return replace(table.without(nameless), row_names=tuple(table.texts[nameless[0]]))

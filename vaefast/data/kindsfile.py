@@ -28,7 +28,8 @@ from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, WHOLE, Field, Field
 BLOCK = 4096
 # A column of numbers in which at most one value in so many is text has a slip of the pen in it, and is no column of text.
 ROWS_A_SLIP = 20
-# From this many different numbers with one unit on, they are measurements and no categories such as 10 mg and 20 mg.
+# From this many different numbers with one unit on, most of them seen once or twice, they are measurements, and no categories
+# such as 10 mg and 20 mg.
 MANY_MEASURES = 10
 # A whole number as it is written. pandas, too, takes a column of these alone for one of whole numbers.
 WHOLE_NUMBER = re.compile(r"[-+]?\d{1,18}")
@@ -212,10 +213,13 @@ def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) 
         first, cell = field.values[odd[0]], table.cell(odd[0], at)
         raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: {remedy_of(first, decimal)}, or {as_text}")
     units = {unit_of(field.values[row]) for row in words}
-    if len(units) == 1 and "" not in units and len({field.values[row] for row in rows}) >= MANY_MEASURES:
+    distinct = len({field.values[row] for row in rows})
+    if len(units) == 1 and "" not in units and distinct >= MANY_MEASURES and distinct * 3 > len(rows):
         how = "without < or >" if units == {BEYOND} else "without their unit"
         raise DataError(f"{origin}: {cell} is {shown(repr(first[:40]))}: write plain numbers, {how}, or {as_text}")
-    if len(words) * ROWS_A_SLIP <= numbers:
+    # One word beside many different numbers says that a value is missing: `unknown`, `below limit`.
+    one_word = len({field.values[row] for row in words}) == 1 and distinct > MANY_MEASURES
+    if len(words) * ROWS_A_SLIP <= numbers or one_word:
         raise DataError(
             f"{origin}: {cell} is {shown(repr(first[:40]))}, which is not a number: give a number, say by --missing that it "
             f"stands for a missing value, or {as_text}"
