@@ -135,3 +135,11 @@ def test_a_fit_that_fails_in_its_scores_leaves_the_detector_as_it_was(monkeypatc
             each.fit(X + 1)
     assert (found.vae_, found.threshold_) == before
     assert not hasattr(fresh, "vae_")
+
+
+def test_scores_go_on_with_the_samples_of_the_threshold():
+    X, _ = rows()
+    found = detector(vae=VAE(2, hidden_layer_sizes=(8,), epochs=2)).fit(X)
+    found.set_params(n_samples=1)
+    assert np.array_equal(found.decision_function(X), found.decision_scores_)
+    assert np.array_equal(found.predict(X), found.labels_)

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -597,3 +598,15 @@ def test_dates_among_numbers_are_one_line():
     frame = pd.DataFrame({"a": np.arange(60.0), "day": pd.date_range("2020-01-01", periods=60).date})
     with pytest.raises(DataError, match=r"column 'day' is '2020-01-01' \(of type date\), which is no number"):
         VAE(2, likelihood="gaussian").fit(frame)
+
+
+def test_training_past_the_end_of_a_cosine_is_told():
+    X = load_digits().data[:60] / 16
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=2, engine="reference", learning_rate_schedule="cosine", random_state=0).fit(X)
+    with pytest.warns(DataWarning, match="the cosine of the learning rate has ended at 0 after 2 epochs"):
+        vae.partial_fit(X)
+    vae.set_params(final_learning_rate=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "posterior collapse")
+        vae.partial_fit(X)

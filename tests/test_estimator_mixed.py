@@ -591,3 +591,34 @@ def test_sparse_columns_of_pandas_are_columns_like_others():
     assert np.array_equal(
         VAE(2, **QUICK).fit(flags).score_samples(flags), VAE(2, **QUICK).fit(flags.to_numpy()).score_samples(flags.to_numpy())
     )
+
+
+OTHER_TYPES = [
+    ("real", [1.5, 2.5, -1.0], "float64", [None, 2.5, -1.0], "float32"),
+    ("real", [1.5, 2.5, -1.0], "float64", [None] * 3, "string"),
+    ("binary", [True, False, True], "bool", [None, 0.0, 1.0], "float64"),
+    ("binary", [True, False, True], "bool", [None] * 3, "float64"),
+    ("categorical", ["x", "y", "z"], "object", [None] * 3, "float64"),
+    ("categorical", ["x", "y", "z"], "category", [None] * 3, "float64"),
+    ("count", [1, 0, 9], "Int64", [None, 0.0, 9.0], "float64"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::vaefast.DataWarning")
+@pytest.mark.parametrize(("kind", "values", "dtype", "others", "given"), OTHER_TYPES)
+def test_impute_fills_columns_of_another_type_than_in_training(kind, values, dtype, others, given):
+    size = np.random.default_rng(0).normal(size=60)
+    table = pd.DataFrame({"size": size, "kind": ["a", "b"] * 30, "held": pd.Series(values * 20, dtype=dtype)})
+    vae = VAE(2, **QUICK | {"epochs": 1, "engine": "reference"}, column_types={"held": kind}).fit(table)
+    table["held"] = pd.Series(others * 20, dtype=given)
+    filled = vae.impute(table, 20)["held"]
+    assert filled.notna().all()
+    there = table["held"].notna()
+    assert filled[there].tolist() == table["held"][there].tolist()
+    assert {*filled.tolist()} <= {*values} or kind in ("real", "count")
+
+
+def test_rows_of_lists_are_interpolated(fitted, people):
+    first, last = people.iloc[0], people.iloc[1]
+    wanted = fitted.interpolate(first, last, 3)
+    assert fitted.interpolate(first.tolist(), last.tolist(), 3).equals(wanted)

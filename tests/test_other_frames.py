@@ -79,6 +79,19 @@ def test_impute_gives_back_what_it_took(polar):
     assert [type(whole) for whole in vae.impute(filled, multiple=2)] == [pl.DataFrame] * 2
 
 
+def test_columns_keep_their_types(polar):
+    days = pl.Series("day", [datetime.date(2020, 1, 1 + i % 28) for i in range(ROWS)])
+    large = pl.Series("id", [9007199254740993 + i for i in range(ROWS)])
+    table = polar.with_columns(days, large, pl.col("visits").cast(pl.Int32), pl.col("size").cast(pl.Float32))
+    vae = VAE(2, **QUICK).fit(table)
+    filled = vae.impute(table, 20)
+    assert filled.schema == table.schema
+    assert filled["id"].equals(large)
+    assert filled["day"].equals(days)
+    arrow = table.to_arrow()
+    assert vae.impute(arrow, 20).schema.types == arrow.schema.types
+
+
 def test_covariates_and_weights(polar):
     X, known = np.random.default_rng(1).normal(size=(ROWS, 3)), polar.select("smokes", "grade")
     numbers = pl.Series("age", np.arange(ROWS))

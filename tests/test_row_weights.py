@@ -84,3 +84,13 @@ def test_the_threshold_of_a_detector_is_of_the_rows_that_count(scale):
     found = VAEDetector(vae=VAE(2, **SMALL)).fit(np.vstack([inliers, outliers]), sample_weight=weights)
     assert found.labels_[:100].mean() == pytest.approx(0.1, abs=0.011)  # a row more or less
     assert found.labels_[100:].mean() > 0.9
+
+
+def test_categories_of_whole_numbers_stay_categories():
+    batch = pd.Series(pd.Categorical(np.arange(61) % 3))
+    weights = np.ones(61)
+    weights[0] = 0
+    for covariates in (pd.DataFrame({"batch": batch}), batch.rename("batch")):
+        vae = trained(counted(), covariates=covariates, sample_weight=weights)
+        assert vae._told.covariates.columns[0].categories == ("0", "1", "2")
+        assert vae.score_samples(counted(), covariates=covariates).shape == (61,)

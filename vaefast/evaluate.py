@@ -380,7 +380,8 @@ def _warnings(found: Assessment, model: Network, unit: str = "image") -> list[st
             f"log p(x) is too low for {100 * found.collapsed:.1f} % of the {unit}s, where fewer than 2 of {found.samples:,} "
             "samples decide it: train for longer or on data like these, or, with less effect, give more --samples"
         )
-    if found.active_units < max(1, ACTIVE_LATENTS * latents):
+    # One row has no variance, by which active units are told.
+    if found.images > 1 and found.active_units < max(1, ACTIVE_LATENTS * latents):
         advice = "warm up the weight of the KL divergence (--objective beta --kl-warm-up linear) or give each latent free nats"
         advice += " (--objective free-bits --free-nats 0.1)"
         if model.model.activation == "relu":

@@ -157,6 +157,9 @@ def _data(source: Source, options: Options, resumed: Resumed | None, started_fro
     elif resumed is not None:
         settings = resumed.checkpoint.run["settings"]
         inputs = saved_inputs.from_json(settings["model"]["likelihood"], settings["inputs"])
+        columns = settings["model"].get("pixels")
+        if inputs.schema is None and found.X.shape[1] != columns:
+            raise resumed.other(f"{found.name} has {found.X.shape[1]} columns, and had {columns}")
         told = saved_inputs.told_of(settings.get("told", {}))
     return for_table(found, source, validation, seed, inputs, told)
 
@@ -339,14 +342,14 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     path, names = options.start_from, [] if inputs.names is None else [*inputs.names]
     if not saved.estimator:
         raise SettingsError(f"--start-from {path} was trained on pictures, but {found.name} is a table")
-    if inputs.schema is None and names and found.names and names != [*found.names]:
-        at = next((i for i, pair in enumerate(zip(names, found.names, strict=False)) if pair[0] != pair[1]), 0)
-        raise SettingsError(f"--start-from {path} has the column {names[at]!r} where {found.name} has another")
     if inputs.schema is None and found.X.shape[1] != saved.model.pixels:
         raise SettingsError(
             f"--start-from {path} has {saved.model.pixels} columns, but {found.name} has {found.X.shape[1]}: give data with "
             "the same columns"
         )
+    if inputs.schema is None and names and found.names and names != [*found.names]:
+        at = next(i for i, pair in enumerate(zip(names, found.names, strict=True)) if pair[0] != pair[1])
+        raise SettingsError(f"--start-from {path} has the column {names[at]!r} where {found.name} has another")
     for name, had in (("scaling", inputs.method or "none"), ("likelihood", inputs.likelihood)):
         if (wanted := getattr(options, name)) not in ("auto", had):
             raise SettingsError(f"--start-from {path} has {name} {had}, but this run {wanted}: give the same {name}")

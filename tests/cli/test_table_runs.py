@@ -235,7 +235,7 @@ def test_a_run_starts_from_another_with_its_scaling():
 @pytest.mark.parametrize(
     ("data", "flags", "words"),
     [
-        ("bits.csv", (), "has the column 'height' where bits.csv has another"),
+        ("bits.csv", (), "has 5 columns, but bits.csv has 6"),
         ("real.csv", ("--scaling", "minmax"), "has scaling standard, but this run minmax"),
         ("real.csv", ("--likelihood", "bernoulli"), "has likelihood gaussian, but this run bernoulli"),
         ("grey.npy", (), "was trained on a table, but grey.npy holds pictures"),
@@ -415,3 +415,32 @@ def test_the_locations_of_a_student_t_on_pictures_are_drawn(tmp_path, monkeypatc
     code, _, err = runs.command(*flags, "--engine", "cython", "--out", "run")
     assert code == 0, err
     assert Path("run/figures/reconstructions.png").is_file()
+
+
+def test_a_run_is_not_resumed_on_a_file_of_other_columns():
+    assert train("--data", "real.csv")[0] == 0
+    REAL.drop(columns="ratio").to_csv("real.csv", index=False)
+    code, _, err = runs.command("--resume", "run", "--epochs", "5")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "run is another run: real.csv has 4 columns, and had 5: resume it as it was started" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"), [("fewer", "has 5 columns, but real.csv has 4"), ("named", "has the column 'ratio'")]
+)
+def test_what_a_run_starts_from_has_the_same_columns(changed, words):
+    assert train("--data", "real.csv")[0] == 0
+    other = REAL.drop(columns="count") if changed == "fewer" else REAL.rename(columns={"ratio": "share"})
+    other.to_csv("real.csv", index=False)
+    code, _, err = runs.command(
+        *SETTINGS, "--engine", "reference", "--data", "real.csv", "--start-from", "run", "--out", "other"
+    )
+    assert code == 2
+    assert words in err
+
+
+def test_one_row_says_nothing_of_collapse(capfd):
+    assert train("--data", "real.csv", "--epochs", "30")[0] == 0
+    capfd.readouterr()
+    assert evaluate.main(["run", "--limit", "1", "--samples", "10", "--no-figures"]) == 0
+    assert "posterior collapse" not in capfd.readouterr().err

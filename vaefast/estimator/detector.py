@@ -114,7 +114,7 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
         counts = None if weights is None else parameters.weights(weights, scores)
         threshold = float(quantiles(scores, [1 - share], counts)[0])
         # Nothing before this line can leave a new model beside an old threshold.
-        self.vae_, self.decision_scores_, self.threshold_ = vae, scores, threshold
+        self.vae_, self.decision_scores_, self.threshold_, self.n_samples_ = vae, scores, threshold, samples
         self.n_features_in_ = vae.n_features_in_
         self.__dict__.pop("feature_names_in_", None)
         if hasattr(vae, "feature_names_in_"):
@@ -146,7 +146,7 @@ class VAEDetector(BaseEstimator):  # type: ignore[misc]
             X does not fit the model.
         """
         check_is_fitted(self)
-        return _scores(self.vae_, X, parameters.count("n_samples", self.n_samples, 1), told)
+        return _scores(self.vae_, X, self.n_samples_, told)
 
     def predict(self, X: ArrayLike, **told: Any) -> NDArray[np.int64]:
         """1 for each row whose score is above `threshold_`, else 0.

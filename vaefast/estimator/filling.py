@@ -64,12 +64,15 @@ def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64],
             whole[here, schema.columns.index(column)] = found[here]
             continue
         at = [*X.columns].index(column.name) if schema.named else schema.columns.index(column)
-        whole.isetitem(at, _filled_series(X.iloc[:, at], here, typed(column, found)[here]))
+        whole.isetitem(at, _filled_series(X.iloc[:, at], here, typed(column, found)))
     return whole
 
 
-def _filled_series(held: Any, here: NDArray[np.bool_], new: Any) -> Any:
-    """A column of pandas with new values in its gaps, in a type that holds both: its own, if it can."""
+def _filled_series(held: Any, here: NDArray[np.bool_], found: Any) -> Any:
+    """A column of pandas with found values, (N,), in its gaps, in a type that holds both: its own, if it can."""
+    if here.all():  # a column without values may have any type
+        return type(held)(found, index=held.index, name=held.name, dtype=object if held.dtype == object else None)
+    new = found[here]
     if str(held.dtype) == "category" and held.cat.categories.dtype.kind in "iuf" and getattr(new.dtype, "kind", "O") in "iuf":
         held = held.astype("float64")
     elif str(held.dtype) == "category":
@@ -82,7 +85,15 @@ def _filled_series(held: Any, here: NDArray[np.bool_], new: Any) -> Any:
         # A type of pandas for whole numbers or truth values, in which a fraction has no room.
         held = held.astype("Float64")
     held = held.copy()
-    held[here] = new
+    if getattr(held.dtype, "kind", "O") == "f" and getattr(new.dtype, "kind", "O") in "biuf":
+        exact = np.asarray(new, dtype=np.float64)
+        held[here] = exact.astype(held.dtype) if isinstance(held.dtype, np.dtype) else exact
+        return held
+    try:
+        held[here] = new
+    except (TypeError, ValueError):  # a type other than that of the training data, such as numbers for true and false
+        held = held.astype(object)
+        held[here] = new.tolist()
     return held
 
 

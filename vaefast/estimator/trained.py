@@ -624,9 +624,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
     def to_onnx(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `encoder.onnx` (x to mean and log_std) and `decoder.onnx` (z to x_mean and logits) into a folder.
 
-        Both take and give float32 in the units of the data, with grey levels as numbers in [0, 1], for any number of rows.
-        They hold no random node. Covariates are the last columns of x, where the encoder sees them, and of z, as the networks
-        see them. This needs the extra `onnx`.
+        Both take and give float32 in the units of the data, for any number of rows. Of a model with `scaling="grey"` the
+        encoder takes grey levels from 0 to 255, and the decoder gives them as numbers in [0, 1]. They hold no random node.
+        Covariates are the last columns of x, where the encoder sees them, and of z, as the networks see them. This needs the
+        extra `onnx`.
 
         Parameters
         ----------
@@ -654,4 +655,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
 def _one_row(values: Any) -> Any:
     """A row, (X,), as a table of it alone; of a Series with the names of its columns."""
-    return values.to_frame().T if hasattr(values, "to_frame") else np.atleast_2d(np.asarray(values))
+    if hasattr(values, "to_frame"):
+        return values.to_frame().T
+    # An array would make text of numbers beside text.
+    has_text = not hasattr(values, "dtype") and any(isinstance(value, str) for value in values)
+    return np.atleast_2d(np.asarray(values, dtype=object if has_text else None))

@@ -510,6 +510,11 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 entered, volume = self._inputs.enter(values, rows, training=True), self._inputs.log_volume_of(values, rows)
             if first:
                 self._network.state = initial_state(self._network.model, self._network.training, entered)
+            if self.learning_rate_schedule == "cosine" and not self.final_learning_rate and self.n_iter_ >= self.epochs_:
+                warn(
+                    f"the cosine of the learning rate has ended at 0 after {self.epochs_} epochs, so this one changes "
+                    "nothing: give a final_learning_rate above 0, or another learning_rate_schedule"
+                )
             self._train(entered, None, 1, None, volume)
         return self
 

@@ -169,7 +169,13 @@ def of_those_that_count(table: Any, rows: int, weights: NDArray[np.float64], cal
     if (weights > 0).all():
         return table
     columns, read = _columns(table, rows, called), with_stand_ins(weights)
-    return {name: _as_numbers(values[read]) if len(values) > 1 else values for name, values in columns}
+    return {name: _read(values, read) if len(values) > 1 else values for name, values in columns}
+
+
+def _read(values: NDArray[Any], read: NDArray[np.int64]) -> NDArray[Any]:
+    """Other rows of a column. Objects are numbers if the rows that are left are, unless all were and are categories yet."""
+    are_categories = values.dtype == object and all(isinstance(value, NUMBER) for value in values)
+    return values[read] if are_categories else _as_numbers(values[read])
 
 
 def _columns(table: Any, rows: int, called: str) -> list[tuple[str, NDArray[Any]]]:

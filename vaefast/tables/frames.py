@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -41,11 +42,28 @@ def as_pandas(X: Any, called: str = "X") -> Any:
 
 
 def as_it_came(table: Any, X: Any) -> Any:
-    """A DataFrame of pandas in the form of X, from which `as_pandas` made its like: of polars, of Arrow, or as it is."""
+    """A DataFrame of pandas in the form of X, from which `as_pandas` made its like: of polars, of Arrow, or as it is.
+
+    Columns that missed nothing are those of X. Others keep their type if the new values have room in it.
+    """
     if hasattr(X, "iloc") or not hasattr(X, "to_pandas") or not hasattr(table, "iloc"):
         return table
     package = sys.modules[_package(X)]
-    return package.from_pandas(table) if hasattr(package, "from_pandas") else package.Table.from_pandas(table)
+    if hasattr(package, "from_pandas"):
+        found = package.from_pandas(table)
+        whole = [name for name, kind in X.schema.items() if not kind.is_float() and X[name].null_count() == 0]
+        found = found.with_columns(X.select(whole))
+        for name, kind in X.schema.items():
+            if found.schema[name] != kind:
+                with contextlib.suppress(package.exceptions.PolarsError):
+                    found = found.with_columns(found[name].cast(kind))
+        return found
+    found = package.Table.from_pandas(table, preserve_index=False)
+    for at, field in enumerate(X.schema):
+        with contextlib.suppress(package.ArrowException):
+            is_whole = X.column(at).null_count == 0 and not package.types.is_floating(field.type)
+            found = found.set_column(at, field, X.column(at) if is_whole else found.column(at).cast(field.type))
+    return found
 
 
 def _is_whole(kind: str) -> bool:
