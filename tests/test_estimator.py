@@ -610,3 +610,13 @@ def test_training_past_the_end_of_a_cosine_is_told():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "posterior collapse")
         vae.partial_fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:posterior collapse")
+def test_fractions_as_grey_levels_are_told():
+    X = load_digits().data[:60] / 16
+    quick = {"hidden_layer_sizes": (8,), "epochs": 1, "engine": "reference", "random_state": 0}
+    with pytest.warns(DataWarning, match="X holds fractions up to 1, and scaling grey divides by 255"):
+        VAE(2, scaling="grey", **quick).fit(X)
+    VAE(2, scaling="grey", **quick).fit(np.rint(255 * X))
+    VAE(2, scaling="grey", **quick).fit((X > 0.5).astype(float))

@@ -215,3 +215,12 @@ def test_two_columns_of_labels_have_a_way_out(tmp_path):
     ):
         table_in(path, label="class")
     assert table_in(path, label="class", all_columns=True).names == ("size", "target")
+
+
+@pytest.mark.parametrize("first", ["Report 2020,,\na,b,c", "a,b,c\nm,kg,s"])
+@pytest.mark.parametrize("rows", [5, ROWS])
+def test_words_between_the_header_and_numbers_are_named(tmp_path, first, rows):
+    path = written(tmp_path, first + "\n" + "".join(f"{i}.5,{i * i},{i % 3}\n" for i in range(rows)))
+    refused(path, "line 2 holds words", "above numbers: if it names the columns, remove what stands above it")
+    kinds = "".join(f"x{i % 3},{'yz'[i % 2]},{i}\n" for i in range(rows))
+    assert len(table_in(written(tmp_path, "kind,other,c\nx,y,0\n" + kinds, "b.csv")).values) == rows + 1

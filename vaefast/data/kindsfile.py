@@ -15,7 +15,7 @@ from vaefast.data.csvfields import MISSING, TRUTHS, WORDS_OF_TEXT, fields_of, ga
 from vaefast.data.csvlines import Lines
 from vaefast.data.csvtable import MOST_SHARED, OTHER_ENCODING, opened_lines, with_encoding
 from vaefast.data.dialect import with_point
-from vaefast.data.header import remark
+from vaefast.data.header import MOST_SHOWN, remark
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.table import Table
@@ -112,6 +112,8 @@ def _read(
         columns, decimal, places = _columns(lines), lines.dialect.decimal, lines.places
     if not columns or not columns[0]:
         raise DataError(f"{origin} holds no rows: give one a line, with commas between its values")
+    if names:
+        _check_second_line(columns, missing, decimal, places.row(0), origin)
     as_text, categories = (
         {at for at in range(len(columns)) if {str(at + 1), *names[at : at + 1]} & chosen}
         for chosen in (kinds.as_text, kinds.categories)
@@ -192,6 +194,31 @@ def _field(name: str | int, texts: list[str], missing: Gaps, decimal: str, as_te
 
 def _number(text: str, decimal: str) -> float:
     return number_in(text.replace(",", ".") if decimal == "," else text)
+
+
+def _check_second_line(columns: list[list[str]], missing: Gaps, decimal: str, where: str, origin: str) -> None:
+    """Refuse a line of words between the header and columns of numbers: the names below a title, or units.
+
+    Raises
+    ------
+    DataError
+        It holds a word in each column, and most of the columns hold numbers alone below it.
+    """
+    first = [column[0] for column in columns]
+    if len(columns[0]) < 2 or any(
+        text.lower() in missing.in_numbers or not np.isnan(_number(text, decimal)) for text in first
+    ):
+        return
+    numbers = 0
+    for column in columns:
+        below = [_number(text, decimal) for text in {*column[1:]} if text.lower() not in missing.in_numbers]
+        numbers += bool(below) and not np.isnan(below).any()
+    if 2 * numbers > len(columns):
+        words = shown(", ".join(first[:MOST_SHOWN])) + (", ..." if len(first) > MOST_SHOWN else "")
+        raise DataError(
+            f"{origin}: {where} holds words ({words}) above numbers: if it names the columns, remove what stands above it; if "
+            "it gives their units, remove it"
+        )
 
 
 def _check_text(table: Table, at: int, field: Field, decimal: str, origin: str) -> None:

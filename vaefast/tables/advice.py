@@ -79,6 +79,19 @@ def of_unseen(inputs: Inputs, called: str = "X") -> str | None:
     )
 
 
+def of_grey_fractions(inputs: Inputs, X: Any) -> str | None:
+    """The warning on fractions that scaling `grey`, which is for levels from 0 to 255, makes next to black."""
+    values, _ = parted(X)
+    if inputs.method != "grey" or not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        return None
+    if not 0 < np.nanmax(values, initial=0) <= 1 or np.isin(values[~np.isnan(values)], (0, 1)).all():
+        return None
+    return (
+        "X holds fractions up to 1, and scaling grey divides by 255: leave scaling out for numbers in [0, 1], or give levels "
+        "from 0 to 255"
+    )
+
+
 def of_collapse(kl: float) -> str | None:
     """The warning on a collapsed model. `kl` is its KL divergence in the last epoch, in nats."""
     if kl >= COLLAPSED:
