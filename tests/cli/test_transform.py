@@ -219,6 +219,7 @@ def test_a_model_without_names_leaves_out_labels(command):
 
 
 @pytest.mark.filterwarnings("ignore:posterior collapse")
+@pytest.mark.filterwarnings("ignore:X holds fractions")
 def test_an_estimator_of_grey_levels(command):
     values = np.load("grey.npy")
     names = [f"pixel{i}" for i in range(30)]
