@@ -157,9 +157,9 @@ def _data(source: Source, options: Options, resumed: Resumed | None, started_fro
     elif resumed is not None:
         settings = resumed.checkpoint.run["settings"]
         inputs = saved_inputs.from_json(settings["model"]["likelihood"], settings["inputs"])
-        columns = settings["model"].get("pixels")
-        if inputs.schema is None and found.X.shape[1] != columns:
-            raise resumed.other(f"{found.name} has {found.X.shape[1]} columns, and had {columns}")
+        if inputs.schema is None and found.X.shape[1] != settings["model"].get("pixels"):
+            # Other columns cannot be scaled as those of the run; this says what else has changed, too.
+            resumed.check(options.given, str(resumed.values["engine"]), found.X.shape[1], found.sha256)
         told = saved_inputs.told_of(settings.get("told", {}))
     return for_table(found, source, validation, seed, inputs, told)
 

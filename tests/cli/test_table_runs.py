@@ -422,7 +422,7 @@ def test_a_run_is_not_resumed_on_a_file_of_other_columns():
     REAL.drop(columns="ratio").to_csv("real.csv", index=False)
     code, _, err = runs.command("--resume", "run", "--epochs", "5")
     assert (code, err.count("\n")) == (4, 1)
-    assert "run is another run: real.csv has 4 columns, and had 5: resume it as it was started" in err
+    assert "run is another run: pixels was 5, is 4; data was SHA-256" in err
 
 
 @pytest.mark.parametrize(

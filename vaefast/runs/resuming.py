@@ -97,14 +97,10 @@ class Resumed:
         now |= {"engine": engine, "pixels": pixels, "data": f"SHA-256 {data_sha256[:12]}"}
         differences = [f"{name} was {_shown(then[name])}, is {_shown(now[name])}" for name in then if then[name] != now[name]]
         if differences:
-            raise self.other("; ".join(differences))
-
-    def other(self, differences: str) -> CheckpointError:
-        """The error for data or settings of another run."""
-        return CheckpointError(
-            f"{self.folder.path} is another run: {differences}: resume it as it was started, or start another run in another "
-            "--out"
-        )
+            raise CheckpointError(
+                f"{self.folder.path} is another run: {'; '.join(differences)}: resume it as it was started, "
+                "or start another run in another --out"
+            )
 
     def changed_software(self, environment: Mapping[str, Any]) -> list[str]:
         """What differs here from where the checkpoint was written, of all that the last bits depend on."""
