@@ -237,24 +237,15 @@ def layer_of(path: Path, data: str) -> str | None:
     """The layer of `.h5ad` files that a model was trained on, for data in such a file; None for X, and without a record."""
     if not data.lower().endswith(".h5ad"):
         return None
-    kept = _kept(path, "layer")
-    try:
-        return _source(path)[0].layer if kept is None else str(kept)
-    except SettingsError:
-        return None
+    layer = _recorded(path, "layer")
+    return None if layer is None else str(layer)
 
 
 def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
     """What a cell says where its value is missing: as it is given, else as in training; nothing without a record."""
     if given is not None:
         return tuple(given)
-    kept = _kept(path, "missing")
-    if kept:
-        return tuple(map(str, kept))
-    try:
-        return _source(path)[0].missing
-    except SettingsError:
-        return ()
+    return tuple(map(str, _recorded(path, "missing") or ()))
 
 
 def label_of(path: Path, data: str, columns: int) -> str | None:
@@ -265,26 +256,24 @@ def label_of(path: Path, data: str, columns: int) -> str | None:
     file = file_of(data)
     if file is None or width_without_names(file) != columns + 1:
         return None
-    kept = _kept(path, "label")
-    try:
-        return _source(path)[0].label if kept is None else str(kept)
-    except SettingsError:
-        return None
-
-
-def _kept(path: Path, name: str) -> Any:
-    """How files were read in training, as the model file says; None where it says nothing, as those of older runs."""
-    from vaefast.files import model_file
-
-    return model_file.read(model_of(path)).estimator.get(name)
+    label = _recorded(path, "label")
+    return None if label is None else str(label)
 
 
 def is_in_color(path: Path) -> bool:
     """Whether a run kept the colour channels of its pictures; False without a record."""
+    return bool(_recorded(path, "color"))
+
+
+def _recorded(path: Path, name: str) -> Any:
+    """How files were read in training: as the model file says, else as the run has recorded it; None without either."""
+    from vaefast.files import model_file
+
+    kept = model_file.read(model_of(path)).estimator.get(name)
     try:
-        return _source(path)[0].color
+        return kept or getattr(_source(path)[0], name)
     except SettingsError:
-        return False
+        return None
 
 
 def _folder(options: Options) -> Path:

@@ -41,6 +41,11 @@ def is_number(field: str) -> bool:
     return "_" not in field  # 1_000 is a number to Python only
 
 
+def counts(fields: list[str]) -> bool:
+    """Whether these fields count from 0 or from 1, in plain whole numbers."""
+    return any(fields == [str(first + i) for i in range(len(fields))] for first in (0, 1)) and bool(fields)
+
+
 def gaps_in_text(missing: Collection[str] = MISSING, told: Collection[str] = ()) -> frozenset[str]:
     """What a field of a column of text says, in lower case, where a value is missing.
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vaefast.data.csvfields import MISSING, fields_of, is_number
+from vaefast.data.csvfields import MISSING, counts, fields_of, is_number
 
 # If two fit alike, the first is taken. None stands for runs of spaces, and is tried only if no other separates anything.
 SEPARATORS = ("\t", ";", ",", "|")
@@ -107,10 +107,8 @@ def _is_one_column(lines: list[str]) -> bool:
     numbers = [number for number in numbers if number.lower() not in MISSING]
     if not numbers or not name or any(mark in name for mark in SEPARATORS) or is_number(name):
         return False
-    before = [number.partition(",")[0] for number in numbers]
-    counts = any(before == [str(first + i) for i in range(len(before))] for first in (0, 1))
     return (
-        not counts
+        not counts([number.partition(",")[0] for number in numbers])
         and all(DECIMAL_COMMA.fullmatch(number) or is_number(number) for number in numbers)
         and any("," in number for number in numbers)
     )

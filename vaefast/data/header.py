@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from vaefast.data.csvfields import MISSING, TRUTHS, is_number, number_in
+from vaefast.data.csvfields import MISSING, TRUTHS, counts, is_number, number_in
 from vaefast.data.labels import LABELS
 from vaefast.data.wording import shown
 
@@ -61,12 +61,12 @@ def is_header(first: list[str], others: list[list[str]], is_quoted: bool = False
     if not numbers:
         return bool(names)
     if not others:
-        return _counts(numbers) and (len(numbers) > 1 if names else not first[0])
+        return counts(numbers) and (len(numbers) > 1 if names else not first[0])
     if len({*first}) < len(first) or first in others:
         return False
     if is_quoted:
         return True
-    if _counts(numbers) and _counts_columns(first, numbers, names, others[0]):
+    if counts(numbers) and _counts_columns(first, numbers, names, others[0]):
         return True
     if len(names) + len(numbers) + (not first[0]) < len(first):
         return False
@@ -81,7 +81,7 @@ def is_header(first: list[str], others: list[list[str]], is_quoted: bool = False
     is_named = bool(names) or not first[0]
     if are_years(numbers) and len(numbers) >= (2 if is_named else FEWEST_COUNTED):
         return not _nearly_all(_are_of_our_time, held)
-    if not first[0] and _counts([line[0] for line in others]):
+    if not first[0] and counts([line[0] for line in others]):
         return True
     if not rise(numbers):
         return False
@@ -145,13 +145,12 @@ def in_steps(numbers: Sequence[str]) -> bool:
     return max(steps) - min(steps) <= STEP_TOLERANCE * max(steps)
 
 
-def remark(names: Sequence[str]) -> str:
+def remark(names: list[str]) -> str:
     """The notice on a header that holds numbers; empty for others, and for years or numbers of columns beside names."""
-    named = [*names]
-    if counted(named):
-        return counted(named)
-    numbers = [*filter(is_number, named)]
-    if not numbers or _are_of_our_time(numbers) or _counts(numbers):
+    if counted(names):
+        return counted(names)
+    numbers = [*filter(is_number, names)]
+    if not numbers or _are_of_our_time(numbers) or counts(numbers):
         return ""
     return f"the first line holds numbers, from {numbers[0]} to {numbers[-1]}, and names the columns: taken as a header"
 
@@ -174,7 +173,7 @@ def doubt(first: list[str], others: list[list[str]]) -> str:
 def counted(names: list[str]) -> str:
     """The notice on a header that only counts the columns; empty for other headers."""
     names = names if not names or names[0] else names[1:]
-    return f"the first line counts the columns {names[0]} to {names[-1]}: taken as a header" if _counts(names) else ""
+    return f"the first line counts the columns {names[0]} to {names[-1]}: taken as a header" if counts(names) else ""
 
 
 def are_years(numbers: list[str]) -> bool:
@@ -185,8 +184,3 @@ def are_years(numbers: list[str]) -> bool:
 def _are_of_our_time(numbers: Sequence[str]) -> bool:
     """Whether these are years, in any order."""
     return bool(numbers) and all(len(year) == 4 and year.isdigit() and 1800 <= int(year) < 2200 for year in numbers)
-
-
-def _counts(numbers: list[str]) -> bool:
-    """Whether these fields count from 0 or from 1, in plain whole numbers."""
-    return any(numbers == [str(first + i) for i in range(len(numbers))] for first in (0, 1)) and bool(numbers)
