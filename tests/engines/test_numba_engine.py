@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -308,7 +307,6 @@ def test_a_lock_ends_with_the_compilation_though_a_forked_process_has_its_file_o
 
 def test_nobody_waits_long_for_a_process_that_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_kernels, "PATIENCE", 0.05)
-    monkeypatch.setattr(kept_kernels, "LOADING", 0.02)
     waits = []
     with (
         kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None),
@@ -317,20 +315,18 @@ def test_nobody_waits_long_for_a_process_that_is_stopped(tmp_path, monkeypatch):
         assert waits == [1]
 
 
-def test_a_wait_for_a_process_that_only_loads_is_not_told(tmp_path):
-    released = threading.Event()
+def test_a_kernel_that_is_kept_is_loaded_without_a_lock_and_without_a_word(tmp_path):
+    def twice(*before):
+        return subprocess.run(
+            [sys.executable, "-c", "\n".join((*before, TWICE))],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, input="\n", text=True, capture_output=True, timeout=300,
+        )  # fmt: skip
 
-    def load():
-        with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: None):
-            released.set()
-            time.sleep(kept_kernels.LOADING / 4)
-
-    other = threading.Thread(target=load)
-    other.start()
-    assert released.wait(10)
-    with kept_kernels.one_at_a_time(tmp_path, "train_steps", lambda: pytest.fail("says that it waits")):
-        pass
-    other.join()
+    without_locks = "from vaefast.engines import kept_kernels; kept_kernels.one_at_a_time = None"
+    assert "'NoneType' object is not callable" in twice(without_locks).stderr
+    assert twice().stdout == "ready\n1 0\n"
+    loaded = twice(without_locks)
+    assert (loaded.stdout, loaded.stderr) == ("ready\n0 1\n", "")
 
 
 def test_without_a_lock_each_compiles(tmp_path, monkeypatch):

@@ -30,8 +30,6 @@ except ImportError:  # Windows: each process compiles
 # Seconds to wait for another process that compiles the same kernel, and between two looks. One that was stopped must not
 # stop the others.
 PATIENCE, LOOK = 120.0, 0.02
-# Seconds within which another process that only loads the kernel is done: it takes some hundredths.
-LOADING = 1.0
 
 
 def key_of(sources: Iterable[Path], *facts: object) -> str:
@@ -63,9 +61,8 @@ def folder_of(key: str) -> Path | None:
 def one_at_a_time(folder: Path | None, kernel: str, on_wait: Callable[[], None]) -> Iterator[None]:
     """Of the processes that need the same kernel, one compiles it, and the others wait to load it.
 
-    `on_wait` is called once, if the wait is longer than it takes to load a kernel. The lock ends with the process that holds
-    it, however that ends. It is no more than thrift: where there can be no lock, or it takes too long, a process compiles
-    for itself.
+    `on_wait` is called once, if there is a wait. The lock ends with the process that holds it, however that ends. It is no
+    more than thrift: where there can be no lock, or it takes too long, a process compiles for itself.
     """
     file = _lock_file(folder, kernel)
     if file is None:
@@ -75,7 +72,7 @@ def one_at_a_time(folder: Path | None, kernel: str, on_wait: Callable[[], None])
     try:
         start, waited = time.monotonic(), False
         while not _locked(descriptor) and time.monotonic() < start + PATIENCE:
-            if not waited and time.monotonic() > start + LOADING:
+            if not waited:
                 on_wait()
                 waited = True
             time.sleep(LOOK)
@@ -128,6 +125,11 @@ class KernelFile:
 
     def __init__(self, name: str, folder: Callable[[], Path | None]) -> None:
         self._name, self._folder = name, folder
+
+    def exists(self, key: object) -> bool:
+        """Whether there is a file for this key."""
+        path = self._path(key)
+        return path is not None and path.exists()
 
     def load(self, key: object) -> Any:
         """The code that was saved under this key. None if there is none, or if it does not verify."""

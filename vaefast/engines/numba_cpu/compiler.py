@@ -184,7 +184,12 @@ def entry_point(function: Callable[..., Any]) -> Any:
 def compile_once(kernel: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
     """Compile an entry point for these arguments, those of each worker, unless it is."""
     signature = tuple(numba.typeof(argument) for argument in arguments[0])
-    if signature not in kernel.overloads:
+    if signature in kernel.overloads:
+        return
+    if kernel._cache.is_kept(signature, kernel.targetctx):
+        # Processes that only load the kernel do not wait for each other.
+        kernel.compile(signature)
+    else:
         name = f"{kernel.__name__}-{hashlib.sha256(repr(signature).encode()).hexdigest()[:20]}"
         with kept_kernels.one_at_a_time(cache_folder(), name, announce_compilation):
             kernel.compile(signature)
@@ -241,6 +246,10 @@ class _KernelCache(caching.FunctionCache):
         if compiled is None:
             announce_compilation()
         return compiled
+
+    def is_kept(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is a file for this signature, which may yet fail to verify."""
+        return bool(self._cache_file.exists(self._index_key(sig, target_context.codegen())))
 
 
 def keep_quiet() -> None:
