@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,13 +249,14 @@ def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
     return tuple(map(str, _recorded(path, "missing") or ()))
 
 
-def label_of(path: Path, data: str, columns: int) -> str | None:
+def label_of(path: Path, data: str, columns: int, known: Sequence[str] = ()) -> str | None:
     """The column of labels that training left out, for data that hold it at the same place: text without a header, with one
-    column more than the `columns` of the model. None for other data, and without a record."""
+    column more than the `columns` of the model. None for other data, and without a record. `known` are the names of the
+    model's columns."""
     from vaefast.data import file_of, width_without_names
 
     file = file_of(data)
-    if file is None or width_without_names(file) != columns + 1:
+    if file is None or width_without_names(file, known) != columns + 1:
         return None
     label = _recorded(path, "label")
     return None if label is None else str(label)

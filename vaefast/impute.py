@@ -57,7 +57,7 @@ def run(options: Options, interruption: Interruption) -> None:
     finally:
         vae._network.engine.close()
     layer = options.layer or layer_of(options.model, str(source))
-    atomic.write_bytes(options.out, filled_file(source, filled, layer))
+    atomic.write_bytes(options.out, filled_file(source, filled, layer, data.names))
     count, size = sum(int(column.gaps.sum()) for column in filled), len(data) * _width(vae)
     said = "no value is missing"
     if count:

@@ -143,7 +143,7 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
         kinds = None if schema is None else Kinds(True, mixed.as_text(schema))
         columns = wanted if schema is None else len(schema.columns)
         how = Reading(
-            label_of(model, name, columns + len(told)), layer=layer or layer_of(model, name),
+            label_of(model, name, columns + len(told), known), layer=layer or layer_of(model, name),
             missing=missing_of(model, missing), kinds=kinds,
         )  # fmt: skip
         data = read_numbers(name, wanted, known, how, told)

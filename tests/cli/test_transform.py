@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.faults import runs
-from vaefast import VAE, engines, estimator, load, transform
+from vaefast import VAE, engines, estimator, impute, load, transform
 from vaefast.engines import threads
 from vaefast.errors import EngineUnavailable
 from vaefast.files import atomic
@@ -364,6 +364,29 @@ def test_labels_of_a_file_without_a_header_are_left_out_as_in_training(command):
         assert command(model, "--data", data, "--out", "z.csv", "--force")[0] == 0
         found.append(latents("z.csv").tobytes())
     assert len({*found}) == 1
+
+
+@pytest.mark.filterwarnings("ignore:posterior collapse")
+@pytest.mark.parametrize("flags", [(), ("--column-types", "2010=count")], ids=["numbers", "of different kinds"])
+def test_a_line_of_the_models_columns_is_a_header_whatever_stands_below(command, flags):
+    years = ["1990", "2000", "2010", "2020"]
+    frame = pd.DataFrame(RNG.integers(0, 3000, (40, 4)), columns=years)
+    frame.to_csv("years.csv", index=False)
+    assert runs.command("--data", "years.csv", *flags, *MODEL, "--epochs", "1", "--out", "run")[0] == 0
+    # Later in each column, so that the first line alone may as well be a row of years.
+    Path("one.csv").write_text("2000,1990,2020,2010\n1985,1995,2005,2015\n")
+    frame = pd.DataFrame([[1995, 1985, 2015, 2005]], columns=years)
+    code, out, err = command("run", "--data", "one.csv", "--out", "z.csv")
+    assert (code, err) == (0, "")
+    assert out.startswith("one.csv: 1 rows")
+    assert latents("z.csv").tobytes() == load("run").transform(frame).tobytes()
+    Path("gap.csv").write_text("1990,2000,2010,2020\n1985,,2005,2015\n")
+    assert impute.main(["run", "--data", "gap.csv", "--out", "filled.csv"]) == 0
+    (first, row) = Path("filled.csv").read_text().splitlines()
+    assert first == "1990,2000,2010,2020"
+    assert row.split(",")[::2] == ["1985", "2005"]
+    filled = np.asarray(load("run").impute(pd.DataFrame([[1985, np.nan, 2005, 2015]], columns=years)), float)
+    assert float(row.split(",")[1]) == pytest.approx(filled[0, 1], abs=1)
 
 
 def test_a_link_leads_to_the_file_that_is_replaced_and_a_pipe_is_none(command, run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, takewhile
 from typing import TextIO
@@ -66,9 +66,12 @@ class Lines:
         The file.
     origin
         How messages name the file.
+    known
+        Names of columns that are looked for: a first line that holds them all is the header.
     """
 
-    def __init__(self, text: TextIO, origin: str) -> None:
+    def __init__(self, text: TextIO, origin: str, known: Sequence[str] = ()) -> None:
+        self._known = frozenset(filter(None, known))
         self.origin = origin
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file
@@ -123,15 +126,16 @@ class Lines:
             self._pending.insert(0, (number, names))
 
     def header(self) -> tuple[list[str], bool]:
-        """Names of the columns, if the first line names them (see `is_header`), and whether the first of them lacks its name,
-        which is then an empty one."""
+        """Names of the columns, if the first line names them (it holds the known ones, or see `is_header`), and whether the
+        first of them lacks its name, which is then an empty one."""
         names, *_ = rows = [fields_of(line, self.dialect.separator) for _, line in self._pending] or [[]]
         first, *others = [[with_point(field, self.dialect.decimal) for field in row] for row in rows]
         ends = {line[-1] if len(line) == len(first) + 1 else None for line in others}
         if ends == {""}:  # each row ends in a separator, which the header lacks
             names, first = [*names, ""], [*first, ""]
         second = others[0] if others else []
-        if not first or not is_header(first, others, self._is_quoted(first, second)):
+        holds_known = bool(self._known) and self._known <= {*names}
+        if not first or not (holds_known or is_header(first, others, self._is_quoted(first, second))):
             self.notes += filter(None, [doubt(first, others)])
             return [], False
         if second and len(second) not in (len(first), len(first) + 1):

@@ -121,7 +121,7 @@ class HoldsText(DataError):
 def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None, encoding: str | None) -> Table:
     """The table. `missing` is what a field may say for NaN beside numbers; None where NumPy's reader is to know all."""
     origin, (label, known, told) = shown(path), about
-    with opened_lines(path, encoding) as lines:
+    with opened_lines(path, encoding, known) as lines:
         lines.missing = missing or frozenset()
         names, lacks_a_name = lines.header()
         told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
@@ -137,12 +137,12 @@ def _read(path: Path, dtype: Any, about: _About, missing: frozenset[str] | None,
         except (DataError, UnicodeDecodeError):
             raise
         except ValueError as error:
-            if begins_with_a_word and not _names_rows(path, encoding):
+            if begins_with_a_word and not _names_rows(path, encoding, known):
                 del texts[0]
-            raise _complaint(path, encoding, texts, truths, lines.row, missing) from error
+            raise _complaint(path, encoding, known, texts, truths, lines.row, missing) from error
         if begins_with_a_word and not are_names(texts[0]):
             del texts[0]
-            raise _complaint(path, encoding, texts, truths, lines.row, missing)
+            raise _complaint(path, encoding, known, texts, truths, lines.row, missing)
     if values.size == 0:
         raise DataError(f"{origin} holds no numbers: give one row a line, numbers with commas between them")
     columns = {at: list(column) for at, column in texts.items()}
@@ -164,13 +164,15 @@ def _told(table: Table, given: str, at: int, origin: str) -> ToldColumn:
     return of_texts(name, table.texts[at], lambda row: table.cell(row, at), origin, at)
 
 
-def header_of(path: Path) -> tuple[list[str], int]:
-    """Names of the columns of a text file, none without a header, and the number of fields in its first row."""
+def header_of(path: Path, known: Sequence[str] = ()) -> tuple[list[str], int]:
+    """Names of the columns of a text file, none without a header, and the number of fields in its first row.
+
+    A first line that holds the `known` names is the header."""
     try:
-        with opened_lines(path, None) as lines:
+        with opened_lines(path, None, known) as lines:
             return lines.header()[0], lines.width()
     except UnicodeDecodeError:
-        with opened_lines(path, OTHER_ENCODING) as lines:
+        with opened_lines(path, OTHER_ENCODING, known) as lines:
             return lines.header()[0], lines.width()
 
 
@@ -197,8 +199,8 @@ def check_no_gaps(table: Table, origin: str) -> None:
 
 
 @contextmanager
-def lines_of(path: Path) -> Iterator[tuple[Lines, str]]:
-    """The lines of a text file behind its header, and its encoding."""
+def lines_of(path: Path, known: Sequence[str] = ()) -> Iterator[tuple[Lines, str]]:
+    """The lines of a text file behind its header, which is found with the `known` names, and its encoding."""
     try:
         with opened_lines(path, None) as lines:
             for _ in lines:
@@ -207,25 +209,25 @@ def lines_of(path: Path) -> Iterator[tuple[Lines, str]]:
     except UnicodeDecodeError:
         encoding = OTHER_ENCODING
     with reading(path) as file, unpacked(file, path) as stream:
-        known = encoding or encoding_of(stream.read(SNIFFED))
-    with opened_lines(path, encoding) as lines:
+        held = encoding or encoding_of(stream.read(SNIFFED))
+    with opened_lines(path, encoding, known) as lines:
         lines.header()
-        yield lines, known
+        yield lines, held
 
 
 @contextmanager
-def opened_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
+def opened_lines(path: Path, encoding: str | None, known: Sequence[str] = ()) -> Iterator[Lines]:
     """The lines of a file, in this encoding, or in the one that its first bytes show."""
     with reading(path) as file, unpacked(file, path) as stream:
         buffered = io.BufferedReader(cast(io.RawIOBase, stream), 1 << 18)
         encoding = encoding or encoding_of(buffered.peek(SNIFFED)[:SNIFFED])
         errors = "replace" if encoding == OTHER_ENCODING else "strict"
         with io.TextIOWrapper(cast(BinaryIO, buffered), encoding=encoding, errors=errors) as text:
-            yield Lines(text, shown(path))
+            yield Lines(text, shown(path), known)
 
 
-def _names_rows(path: Path, encoding: str | None) -> bool:
-    with opened_lines(path, encoding) as lines:
+def _names_rows(path: Path, encoding: str | None, known: Sequence[str]) -> bool:
+    with opened_lines(path, encoding, known) as lines:
         lines.header()
         return are_names([fields_of(lines.raw, lines.dialect.separator)[0] for _ in lines])
 
@@ -233,12 +235,13 @@ def _names_rows(path: Path, encoding: str | None) -> bool:
 def _complaint(
     path: Path,
     encoding: str | None,
+    known: Sequence[str],
     texts: dict[int, _Texts],
     truths: Sequence[int],
     stopped: int,
     missing: frozenset[str] | None,
 ) -> DataError:
-    with opened_lines(path, encoding) as lines:
+    with opened_lines(path, encoding, known) as lines:
         names, _ = lines.header()
         words, what = complaint(lines, names, texts, truths, stopped, missing or frozenset(MISSING))
     return {GAPS: _Gaps, TEXT: HoldsText}.get(what, DataError)(f"{shown(path)}: {words}")

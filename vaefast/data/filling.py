@@ -76,13 +76,15 @@ def of_numbers(gaps: NDArray[np.bool_], values: NDArray[np.float64], at: Sequenc
     return [Filling(at[column], gaps[:, column], values[:, column]) for column in np.flatnonzero(gaps.any(axis=0)).tolist()]
 
 
-def filled_file(path: Path, columns: Sequence[Filling], layer: str | None = None) -> bytes:
+def filled_file(path: Path, columns: Sequence[Filling], layer: str | None = None, names: Sequence[str] = ()) -> bytes:
     """The content of a file with these values where its rows have gaps.
 
     Parameters
     ----------
     layer
         For `.h5ad`: the layer to change instead of X.
+    names
+        Of the columns, if the file names them: a text file then begins with a header that holds these.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def filled_file(path: Path, columns: Sequence[Filling], layer: str | None = None
     """
     kind = kind_of_file(path)
     if kind == "text":
-        return _text(path, columns)
+        return _text(path, columns, names)
     if kind in ("parquet", "feather"):
         return _arrow(path, kind, columns)
     if kind == "npy":
@@ -101,11 +103,11 @@ def filled_file(path: Path, columns: Sequence[Filling], layer: str | None = None
     raise DataError(f"{shown(path)} is no CSV, parquet, feather, .npy or .h5ad file: give the table as one of these")
 
 
-def _text(path: Path, columns: Sequence[Filling]) -> bytes:
+def _text(path: Path, columns: Sequence[Filling], names: Sequence[str]) -> bytes:
     """A text file, packed or not, as text that is not packed, in its encoding and with its ends of lines."""
     rows, styles = {}, {column.at: Spelling() for column in columns}
     here = np.logical_or.reduce([column.gaps for column in columns]) if columns else np.zeros(0, bool)
-    with lines_of(path) as (lines, encoding):
+    with lines_of(path, names) as (lines, encoding):
         separator, decimal = lines.dialect.separator, lines.dialect.decimal
         for _ in lines:
             if len(here) and here[lines.row]:

@@ -105,7 +105,7 @@ def _read(
     encoding: str | None,
 ) -> Table:
     origin = shown(path)
-    with opened_lines(path, encoding) as lines:
+    with opened_lines(path, encoding, known) as lines:
         names, lacks_a_name = lines.header()
         told_at = [column_of(name, names, lines.width(), origin, WANTED) for name in told]
         chosen = {*told_at} | (set() if label is None else {column_of(label, names, lines.width(), origin)})
@@ -261,7 +261,7 @@ def with_fields(table: Table, path: Path, missing: Sequence[str] = ()) -> Table:
     whole = [at for at in numbers if not holes[at] and bool((columns[at] == np.rint(columns[at])).all())]
     if not whole and not table.truths and not table.texts:
         return table
-    written = _written_whole(path, [table.at[at] for at in whole]) if whole else set()
+    written = _written_whole(path, [table.at[at] for at in whole], table.names) if whole else set()
     fields = []
     for at, values in enumerate(columns):
         name = table.names[at] if table.names else at
@@ -275,12 +275,12 @@ def with_fields(table: Table, path: Path, missing: Sequence[str] = ()) -> Table:
     return replace(table, fields=Fields(tuple(fields), len(table.values), bool(table.names), typed=False))
 
 
-def _written_whole(path: Path, places: Collection[int]) -> set[int]:
+def _written_whole(path: Path, places: Collection[int], names: Sequence[str]) -> set[int]:
     """Which of these columns of a text file of numbers are written as whole numbers, without a decimal sign or an exponent."""
 
     def scan(encoding: str | None) -> set[int]:
         left = {*places}
-        with opened_lines(path, encoding) as lines:
+        with opened_lines(path, encoding, names) as lines:
             lines.header()
             decimal = lines.dialect.decimal
             for _ in lines:

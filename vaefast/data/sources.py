@@ -177,11 +177,11 @@ def may_be_table(path: Path) -> bool:
     return kind != "idx" and not (kind == "text" and are_pixels(header_of(path)[0]))
 
 
-def width_without_names(path: Path) -> int | None:
-    """The number of columns of a text file without a header; None for other files."""
+def width_without_names(path: Path, known: Sequence[str] = ()) -> int | None:
+    """The number of columns of a text file without a header; None for other files. A line of the `known` names is a header."""
     if kind_of_file(path) != "text":
         return None
-    names, width = header_of(path)
+    names, width = header_of(path, known)
     return None if names else width
 
 
