@@ -1,6 +1,7 @@
 """`VAE` with covariates and size factors: what they are, what they change, and what is refused."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -355,3 +356,25 @@ def test_a_constant_number_has_its_unit(constant):
     column = model._told.covariates.columns[0]
     assert column.scale == 1
     assert column.mean == pytest.approx(constant, rel=1e-12)
+
+
+def test_what_is_told_in_another_order_than_the_index_of_X_is_warned_of():
+    X, known, _, _ = cells(40)
+    X = pd.DataFrame(X, columns=[f"gene {at}" for at in range(GENES)], index=[f"cell {at}" for at in range(40)])
+    known.index = X.index
+    sizes = X.sum(axis=1) + 1.0
+    other = X.index[::-1]
+    model = vae(epochs=1, encode_covariates=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, covariates=known, size_factors=sizes, sample_weight=sizes)
+        model.fit(X, covariates=known.reset_index(drop=True), size_factors=sizes.to_numpy())  # by their places, as ever
+        model.transform(X.iloc[:5], covariates=known.iloc[:5])
+    for name, told in (("covariates", known), ("size_factors", sizes), ("sample_weight", sizes)):
+        with pytest.warns(vaefast.DataWarning, match=f"{name} and X have the same index in another order") as said:
+            vae(epochs=1).fit(X, **{name: told.loc[other]})
+        assert [warning.filename for warning in said] == [__file__]
+    model.fit(X, covariates=known)
+    for call in (model.transform, model.reconstruct, model.score_samples, model.partial_fit, model.normalized):
+        with pytest.warns(vaefast.DataWarning, match="covariates and X have the same index in another order"):
+            call(X, covariates={name: known[name].loc[other] for name in known})

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator.filling import filled, filled_columns
+from vaefast.estimator.row_places import check_places
 from vaefast.inference.imputation import impute
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
@@ -550,6 +551,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples = parameters.count("n_samples", n_samples, 1)
         draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
         seed = None if random_state is None else parameters.seed_from(random_state)
+        check_places(X, covariates=covariates)
         given, X = X, as_pandas(X)
         table = self._told.with_covariates(self._table(X), covariates)
         gaps, schema = gaps_of(parted(table)[0]), self._inputs.schema
@@ -587,6 +589,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _posterior(self, X: ArrayLike, covariates: Any = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         check_is_fitted(self)
+        check_places(X, covariates=covariates)
         table = self._table(X)
         if covariates is not None or self._network.model.encode_covariates:
             table = self._told.with_covariates(table, covariates)
@@ -594,11 +597,13 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
 
     def _with_covariates(self, X: ArrayLike, covariates: Any) -> tuple[Any, Any]:
         """X beside its covariates, checked, and as the networks see it; without size factors, which no posterior needs."""
+        check_places(X, covariates=covariates)
         table = self._told.with_covariates(self._table(X), covariates)
         return table, self._inputs.enter(table)
 
     def _entered(self, X: ArrayLike, covariates: Any, size_factors: ArrayLike | None) -> tuple[Any, Any]:
         """The same with size factors, where the model has some: all that the networks are told of each row."""
+        check_places(X, covariates=covariates, size_factors=size_factors)
         table = self._told.beside(self._table(X), covariates, size_factors)
         return table, self._inputs.enter(table)
 

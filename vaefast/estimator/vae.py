@@ -18,6 +18,7 @@ from vaefast.errors import DataError, DivergenceError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator import validation as validating
 from vaefast.estimator.parameters import Callback
+from vaefast.estimator.row_places import check_places
 from vaefast.estimator.trained import TrainedModel
 from vaefast.estimator.validation import Validation
 from vaefast.estimator.warning import warn
@@ -383,8 +384,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         DataWarning
-            A few values dominate a column, all of its values are missing, it cannot be used, or the model has collapsed.
+            A few values dominate a column, all of its values are missing, it cannot be used, the model has collapsed, or what
+            is told of rows has the index of X in another order.
         """
+        check_places(X, sample_weight=sample_weight, covariates=covariates, size_factors=size_factors)
+        check_places(
+            validation_data, validation_covariates=validation_covariates, validation_size_factors=validation_size_factors
+        )
         sample_weight = as_pandas(sample_weight, "sample_weight")
         with self._all_or_nothing():
             (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
@@ -495,6 +501,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             As for `fit`. Also if a value is far outside of those seen before, or if the model was loaded without its
             optimizer.
         """
+        check_places(X, covariates=covariates, size_factors=size_factors)
         with self._all_or_nothing():
             first = not hasattr(self, "_network")
             X, schema = self._found(X) if first else (X, self._inputs.schema)
