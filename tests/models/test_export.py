@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save
 from sklearn.base import clone
@@ -259,6 +261,22 @@ def test_onnx_graphs_have_the_stated_versions_and_no_random_node(digits, tmp_pat
         model = onnx.load(path)
         assert (model.ir_version, model.opset_import[0].version) == (9, 17)
         assert not any("Random" in node.op_type or node.op_type == "Bernoulli" for node in model.graph.node)
+
+
+def test_columns_that_float32_rounds_are_warned_of_as_they_leave_for_onnx(tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    table = np.random.default_rng(0).normal([1.7e9, 100, 1e4], size=(40, 3))
+    vae = fitted(pd.DataFrame(table, columns=["time", "level", "year"]), likelihood="gaussian")
+    with pytest.warns(
+        vaefast.DataWarning, match=r"column 'time' lies near 1.7e\+09, where float32 has steps of 128, .*graph:"
+    ):
+        vae.to_onnx(tmp_path)
+    # In Python, which subtracts in float64, it is told apart as well as any other.
+    nearby = np.array([[1.7e9, 100, 1e4], [1.7e9 + 1, 100, 1e4]])
+    assert np.ptp(vae.transform(pd.DataFrame(nearby, columns=["time", "level", "year"])), axis=0).max() > 1e-3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(table[:, 1:], likelihood="gaussian").to_onnx(tmp_path)
 
 
 def test_onnx_that_is_missing_says_how_to_get_it(digits, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from vaefast.errors import DataError, SettingsError
 from vaefast.estimator import parameters
 from vaefast.estimator.filling import filled, filled_columns
 from vaefast.estimator.row_places import check_places
+from vaefast.estimator.warning import warn
 from vaefast.inference.imputation import impute
 from vaefast.inference.network import Network
 from vaefast.inference.ranking import check_ranks, recommend
@@ -25,6 +26,7 @@ from vaefast.models.gaps import gaps_of
 from vaefast.models.noise import Purpose
 from vaefast.models.outputs import draw, expectation
 from vaefast.tables import checking
+from vaefast.tables.advice import of_coarse_columns
 from vaefast.tables.frames import as_it_came, as_pandas
 from vaefast.tables.mixed.fields import fields_of, is_frame
 from vaefast.tables.mixed.frames import table_of
@@ -650,10 +652,16 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             The package onnx is not installed.
         OutputError
             A file cannot be written.
+
+        Warns
+        -----
+        DataWarning
+            A column is so far from 0 that float32 rounds its values coarsely.
         """
         from vaefast.inference.onnx_export import write
 
         check_is_fitted(self)
+        warn(of_coarse_columns(self._inputs))
         with parameters.in_parameters():
             return write(Path(folder), self._network, self._inputs)
 

@@ -17,6 +17,8 @@ from vaefast.tables.scaling import Inputs
 LARGE = 1e3
 # Columns that one warning names.
 MOST_NAMED = 5
+# Steps of float32 from this share of a column's scale on change the latents visibly.
+COARSE = 0.01
 # In nats. A KL divergence below this is less than one bit per 14 rows.
 COLLAPSED = 0.05
 
@@ -76,6 +78,23 @@ def of_unseen(inputs: Inputs, called: str = "X") -> str | None:
     return (
         f"{called}: column{'' if one else 's'} {told} {'has' if one else 'have'} no value in the training data: "
         f"{'it is' if one else 'they are'} kept, and what the model says of {'it' if one else 'them'} means nothing"
+    )
+
+
+def of_coarse_columns(inputs: Inputs) -> str | None:
+    """The warning on columns, such as times in seconds, whose values float32 rounds by a share of their spread that tells."""
+    if inputs.shift is None or inputs.scale is None:
+        return None
+    steps = np.spacing(np.abs(inputs.shift).astype(np.float32)).astype(np.float64)
+    columns = np.flatnonzero(steps > COARSE * inputs.scale)
+    if not columns.size:
+        return None
+    worst = int(columns[np.argmax((steps / inputs.scale)[columns])])
+    name = str(worst) if inputs.names is None else repr(str(inputs.names[worst]))
+    others = f", as are {columns.size - 1} other columns" if columns.size > 1 else ""
+    return (
+        f"column {name} lies near {inputs.shift[worst]:.6g}, where float32 has steps of {steps[worst]:.3g}, and is rounded "
+        f"by the graph{others}: subtract a constant from it before training"
     )
 
 
