@@ -23,6 +23,7 @@ import vaefast
 from vaefast import VAE, engines, load
 from vaefast.engines import threads
 from vaefast.errors import DataError, DataWarning, DivergenceError, OutputError, SettingsError
+from vaefast.estimator import parameters
 from vaefast.models.settings import LIKELIHOODS
 from vaefast.tables.row_order import row_order
 
@@ -266,10 +267,24 @@ def test_settings_that_do_not_go_together_are_one_line(digits):
         "random_state": ({"random_state": -1}, {"random_state": "abc"}, {"random_state": 2.5}),
     }
     for name, cases in wrong.items():
-        for parameters in cases:
+        for about in cases:
             with pytest.raises(SettingsError, match=name) as caught:
-                VAE(**{**QUICK, **parameters}).fit(digits)
+                VAE(**{**QUICK, **about}).fit(digits)
             assert "\n" not in str(caught.value)
+
+
+def test_threads_are_counted_from_the_last_core_as_in_joblib(monkeypatch):
+    monkeypatch.setattr(parameters, "granted_cores", lambda: 4)
+    monkeypatch.setattr(threads, "granted_cores", lambda: 4)
+    counts = {jobs: parameters.threads_of(VAE(n_jobs=jobs)) for jobs in (-1, -2, -4, -9, 3, 9)}
+    assert counts == {-1: 4, -2: 3, -4: 1, -9: 1, 3: 3, 9: 4}
+
+
+def test_a_seed_that_is_too_large_is_told_its_range(digits):
+    vae = VAE(2, **QUICK).fit(digits)
+    with pytest.raises(SettingsError, match="random_state is 4294967296: give a whole number from 0 to 4294967295, or None"):
+        vae.sample(2, random_state=2**32)
+    assert len(vae.sample(2, random_state=2**32 - 1)) == 2
 
 
 # --- Training

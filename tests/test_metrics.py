@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.metrics import ndcg_score
@@ -127,6 +128,20 @@ def test_hold_out_leaves_the_table_as_it_was():
     seen, out = hold_out(table, 0.5, 0)
     assert np.array_equal((seen + out).toarray(), [[0, 0, 0, 3, 0], [0, 4, 0, 0, 0]])
     assert all(np.array_equal(*pair) for pair in zip(before, (table.data, table.indices, table.indptr), strict=True))
+
+
+def test_tables_of_pandas_are_split_whatever_their_type():
+    counts = np.random.default_rng(0).poisson(1.0, (20, 6))
+    wanted = [part.toarray() for part in hold_out(counts, random_state=0)]
+    for kind in ("Int64", "int64[pyarrow]", object):
+        found = [part.toarray() for part in hold_out(pd.DataFrame(counts).astype(kind), random_state=0)]
+        assert np.array_equal(found, wanted)
+    for wrong, message in ((pd.DataFrame([["a", 1]]), "X holds 'a': give numbers"), (pd.DataFrame([[1, None]]), "X misses")):
+        with pytest.raises(DataError, match=message):
+            hold_out(wrong)
+    scores, held = np.random.default_rng(1).random((20, 6)), wanted[1]
+    nullable = recall_at_k(pd.DataFrame(scores).astype("Float64"), pd.DataFrame(held).astype("Int64"), 2)
+    assert nullable == recall_at_k(scores, held, 2)
 
 
 def test_every_entry_is_held_out_as_often_as_the_others():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -137,3 +138,43 @@ def test_what_cannot_be_read_says_how(polar, monkeypatch):
 
     with pytest.raises(DataError, match="X is a Bare of polars, which pandas reads: pip install pandas pyarrow"):
         as_pandas(Bare())
+
+
+def arrow_column(values, kind):
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([pa.array(values, kind)])))
+
+
+@pytest.mark.parametrize("values", ["text", "numbers"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_dictionaries_of_arrow_within_pandas_are_categories(polar, values, holes):
+    levels = {"text": ["low", "high"], "numbers": [7, 5]}[values]
+    given = [None if holes and i % 5 == 0 else levels[i % 2] for i in range(ROWS)]
+    frame = pd.DataFrame({"size": np.arange(ROWS) + 0.5, "level": arrow_column(given, None).astype(object)})
+    kind = pa.dictionary(pa.int8(), pa.string() if values == "text" else pa.int64())
+    twin = frame.assign(level=arrow_column(given, kind))
+    seen = [*dict.fromkeys(value for value in given if value is not None)]
+    frame = frame.assign(level=pd.Categorical(given, categories=seen))
+    vae, wanted = VAE(2, **QUICK).fit(twin), VAE(2, **QUICK).fit(frame)
+    assert np.array_equal(vae.transform(twin), wanted.transform(frame))
+    assert vae.sample(9, random_state=0).equals(wanted.sample(9, random_state=0))
+    filled = vae.impute(twin)["level"].astype(object)
+    assert filled.tolist() == wanted.impute(frame)["level"].astype(object).tolist()
+    assert not filled.isna().any()
+
+
+@pytest.mark.parametrize("among", ["text", "numbers"])
+@pytest.mark.parametrize("form", ["arrow", "objects"])
+def test_decimals_of_a_data_base_are_numbers(among, form):
+    numbers = np.round(np.random.default_rng(0).normal(size=(ROWS, 2)), 2)
+    beside = {"town": ["Rome", "Oslo"] * (ROWS // 2)} if among == "text" else {}
+    frame = pd.DataFrame({"price": numbers[:, 0], "size": numbers[:, 1], **beside})
+    frame.loc[:4, "price"] = np.nan
+    given = [None if value != value else Decimal(f"{value:.2f}") for value in frame["price"]]
+    twin = frame.assign(price=arrow_column(given, pa.decimal128(9, 2)) if form == "arrow" else pd.Series(given, dtype=object))
+    vae, wanted = VAE(2, **QUICK).fit(twin), VAE(2, **QUICK).fit(frame)
+    assert np.array_equal(vae.transform(twin), wanted.transform(frame))
+    pd.testing.assert_frame_equal(pd.DataFrame(vae.sample(5, random_state=0)), pd.DataFrame(wanted.sample(5, random_state=0)))
+    pd.testing.assert_frame_equal(vae.impute(twin), wanted.impute(frame))
+    told = [frame["price"].fillna(0), pd.Series([Decimal(0) if value is None else value for value in given], name="price")]
+    of_told = [VAE(2, **QUICK).fit(numbers, covariates=covariates) for covariates in told]
+    assert of_told[0]._told.covariates == of_told[1]._told.covariates

@@ -1,11 +1,14 @@
 """`sample_weight`: whole weights are copies, and a row of weight 0 is as good as absent, whatever it holds."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
 from vaefast import VAE, VAEDetector
+from vaefast.errors import DataError
 
 SMALL = {"hidden_layer_sizes": (8,), "epochs": 2, "random_state": 0, "n_jobs": 1}
 # The last row counts for nothing.
@@ -94,3 +97,14 @@ def test_categories_of_whole_numbers_stay_categories():
         vae = trained(counted(), covariates=covariates, sample_weight=weights)
         assert vae._told.covariates.columns[0].categories == ("0", "1", "2")
         assert vae.score_samples(counted(), covariates=covariates).shape == (61,)
+
+
+def test_weights_and_size_factors_of_any_type_and_text_is_refused():
+    weights, sizes = WEIGHTS + 0.5, np.linspace(0.5, 2, 61)
+    wanted = trained(counted(), sample_weight=weights, size_factors=sizes)
+    for of in (lambda values: [Decimal(value) for value in values], lambda values: pd.Series(values).astype("Float64")):
+        same = trained(counted(), sample_weight=of(weights), size_factors=of(sizes))
+        assert np.array_equal(same.transform(counted()), wanted.transform(counted()))
+    for name in ("sample_weight", "size_factors"):
+        with pytest.raises(DataError, match=f"^{name} holds 'heavy': give numbers$"):
+            trained(counted(), **{name: [1.0] * 60 + ["heavy"]})

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.inference.ranking import BLOCK, NO_COLUMN, top_columns
+from vaefast.tables.checking import numbers_in
+from vaefast.tables.frames import as_pandas
 
 __all__ = ["hold_out", "ndcg_at_k", "recall_at_k"]
 
@@ -120,6 +122,8 @@ def hold_out(X: Any, share: float = 0.2, random_state: int | np.random.RandomSta
     ------
     SettingsError
         The share is not between 0 and 1.
+    DataError
+        A value is missing, or is no number.
 
     References
     ----------
@@ -130,7 +134,7 @@ def hold_out(X: Any, share: float = 0.2, random_state: int | np.random.RandomSta
 
     if not 0 < share < 1:
         raise SettingsError(f"share is {share!r}: give a number between 0 and 1, such as 0.2")
-    table = sparse.csr_array(X, copy=True)
+    table = sparse.csr_array(_numbers(X, "X"), copy=True)
     _check_complete(table.data, "X")
     table.sum_duplicates()
     table.eliminate_zeros()
@@ -152,9 +156,9 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
     """Of the rows that have something held out: which of the first k columns are hits, (n, k), and how much was held out."""
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise SettingsError(f"k is {k!r}: give a whole number from 1")
-    relevant = held_out.tocsr() if hasattr(held_out, "tocsr") else np.asarray(held_out)
+    relevant = held_out.tocsr() if hasattr(held_out, "tocsr") else _numbers(held_out, "held_out")
     _check_complete(relevant.data if hasattr(relevant, "tocsr") else relevant, "held_out")
-    given = np.asarray(recommended)
+    given = _numbers(recommended, "recommended")
     if given.ndim != 2 or len(relevant.shape) != 2 or len(given) != relevant.shape[0]:
         raise DataError(
             f"recommended has the shape {given.shape} and held_out {relevant.shape}: give one row of each for every user"
@@ -180,6 +184,11 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
     if not len(found):
         raise DataError("nothing is held out of any row: give held_out at least one entry that is not zero")
     return found, np.concatenate(numbers)
+
+
+def _numbers(table: Any, called: str) -> Any:
+    """A table of numbers, sparse or an array."""
+    return table if hasattr(table, "tocsr") else numbers_in(as_pandas(table, called), called)
 
 
 def _check_complete(values: Any, called: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.tables.checking import with_dense_columns
+from vaefast.tables.frames import without_dictionary
 from vaefast.tables.mixed.frames import typed
 from vaefast.tables.mixed.schema import Schema
 
@@ -70,6 +72,7 @@ def filled_columns(X: Any, gaps: NDArray[np.bool_], values: NDArray[np.float64],
 
 def _filled_series(held: Any, here: NDArray[np.bool_], found: Any) -> Any:
     """A column of pandas with found values, (N,), in its gaps, in a type that holds both: its own, if it can."""
+    held = without_dictionary(held)
     if here.all():  # a column without values may have any type
         return type(held)(found, index=held.index, name=held.name, dtype=object if held.dtype == object else None)
     new = found[here]
@@ -84,6 +87,8 @@ def _filled_series(held: Any, here: NDArray[np.bool_], found: Any) -> Any:
     elif getattr(held.dtype, "kind", "O") in "biu" and getattr(new.dtype, "kind", "O") == "f":
         # A type of pandas for whole numbers or truth values, in which a fraction has no room.
         held = held.astype("Float64")
+    if getattr(held.dtype, "kind", "O") == "O" and getattr(new.dtype, "kind", "O") == "f" and _are_decimals(held):
+        held = type(held)(held.to_numpy(dtype=np.float64, na_value=np.nan), index=held.index, name=held.name)
     held = held.copy()
     if getattr(held.dtype, "kind", "O") == "f" and getattr(new.dtype, "kind", "O") in "biuf":
         exact = np.asarray(new, dtype=np.float64)
@@ -95,6 +100,10 @@ def _filled_series(held: Any, here: NDArray[np.bool_], found: Any) -> Any:
         held = held.astype(object)
         held[here] = new.tolist()
     return held
+
+
+def _are_decimals(held: Any) -> bool:
+    return any(isinstance(value, Decimal) for value in held.array)
 
 
 def _array(X: Any) -> NDArray[Any]:

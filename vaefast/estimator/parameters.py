@@ -30,6 +30,8 @@ from vaefast.models.settings import (
     TrainingSettings,
     check_input_dropout,
 )
+from vaefast.tables.checking import numbers_in
+from vaefast.tables.frames import as_pandas
 
 Callback: TypeAlias = Callable[[Any, Mapping[str, float]], "bool | None"]
 
@@ -106,11 +108,11 @@ def seed_from(random_state: Any) -> int:
 
 
 def threads_of(vae: Any) -> int:
-    """Number of threads. -1 is all available cores; None depends on the environment."""
+    """Number of threads. -1 is all available cores, -2 all but one, as in joblib; None depends on the environment."""
     jobs = None if vae.n_jobs is None else whole(vae.n_jobs)
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool)):
         raise SettingsError(f"n_jobs is {vae.n_jobs!r}: give a whole number of threads, -1 for all cores, or None")
-    return thread_count(granted_cores() if jobs == -1 else jobs)
+    return thread_count(jobs if jobs is None or jobs >= 0 else max(1, granted_cores() + 1 + jobs))
 
 
 @contextlib.contextmanager
@@ -137,7 +139,7 @@ def generator(random_state: Any) -> np.random.RandomState:
     try:
         return check_random_state(random_state)
     except ValueError as error:
-        raise SettingsError(f"random_state is {random_state!r}: give a whole number from 0, or None") from error
+        raise SettingsError(f"random_state is {random_state!r}: give a whole number from 0 to {2**32 - 1}, or None") from error
 
 
 def callbacks(callbacks: Any) -> list[Callback]:
@@ -156,10 +158,23 @@ def callbacks(callbacks: Any) -> list[Callback]:
 
 def weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[np.float64]:
     """Weights of the rows of X, (N,) float64, checked to be neither negative nor all zero."""
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weights = _check_sample_weight(weight_values(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
         raise DataError("sample_weight is zero for every row: give at least one row a weight above zero")
     return weights
+
+
+def weight_values(sample_weight: Any) -> Any:
+    """Weights of rows as an array of numbers, whatever column they came as; None and one number for all stay as they are.
+
+    Raises
+    ------
+    DataError
+        A weight is no number.
+    """
+    if sample_weight is None or isinstance(sample_weight, (int, float, np.number)):
+        return sample_weight
+    return numbers_in(as_pandas(sample_weight, "sample_weight"), "sample_weight")
 
 
 def whole(value: Any) -> Any:

@@ -199,7 +199,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Scores keep the precision that the model was trained in.
     n_jobs : int or None, default=None
         Number of threads, which changes no result. None takes `VAEFAST_NUM_THREADS`, else `OMP_NUM_THREADS`, else
-        `NUMBA_NUM_THREADS`, else all cores that the process may use. -1 takes all of these cores.
+        `NUMBA_NUM_THREADS`, else all cores that the process may use. -1 takes all of these cores, -2 all but one.
     random_state : int, RandomState or None, default=None
         An int is the seed of every random number, like `--seed` on the command line.
     verbose : int, default=0
@@ -391,7 +391,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         check_places(
             validation_data, validation_covariates=validation_covariates, validation_size_factors=validation_size_factors
         )
-        sample_weight = as_pandas(sample_weight, "sample_weight")
+        sample_weight = parameters.weight_values(sample_weight)
         with self._all_or_nothing():
             (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
             values = self._read(X, schema, reset=True)

@@ -149,6 +149,33 @@ def unmasked(X: Any) -> Any:
     return data
 
 
+def numbers_in(X: Any, called: str) -> NDArray[Any]:
+    """An array of numbers: as it is, or as float64, with NaN where one is missing, if it came as objects or text.
+
+    Raises
+    ------
+    DataError
+        A value is no number.
+    """
+    values = np.asarray(unmasked(X))
+    if values.dtype.kind not in "OUS":
+        return values
+    objects = _objects_with_nan(values)
+    try:
+        return objects.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        first = next(value for value in objects.flat if not _is_float(value))
+        raise DataError(f"{called} holds {str(first)[:40]!r}: give numbers") from error
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _objects_with_nan(X: Any) -> NDArray[Any]:
     """A table of objects, (N, X), with NaN where one is missing."""
     values = np.array(X, dtype=object)

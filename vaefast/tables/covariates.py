@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ LISTED = 5
 ROUNDING = 10 * np.finfo(np.float64).eps
 # Types of Python and pandas, of NumPy's the names of its scalars, that no category is one of.
 TIMES = ("Timestamp", "datetime", "date", "time", "Timedelta", "timedelta", "Period", "datetime64", "timedelta64")
-NUMBER = (int, float, np.integer, np.floating)
+NUMBER = (int, float, Decimal, np.integer, np.floating)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,19 @@ def as_it_came(table: Any, X: Any) -> Any:
     return found
 
 
+def without_dictionary(column: Any) -> Any:
+    """A Series of pandas of Arrow's type of dictionaries as one of categories; any other as it is.
+
+    pandas has few methods for that type, and does not make it from its name again.
+    """
+    if not str(column.dtype).startswith("dictionary<"):
+        return column
+    held = column.array.__arrow_array__().unify_dictionaries().combine_chunks()
+    codes, levels = held.indices.fill_null(-1).to_numpy(), held.dictionary.to_pandas()
+    categories = sys.modules["pandas"].Categorical.from_codes(codes, levels, ordered=held.type.ordered)
+    return type(column)(categories, index=column.index, name=column.name)
+
+
 def _is_whole(kind: str) -> bool:
     return kind.lower().startswith(("int", "uint")) and kind.lower().lstrip("uint").isdecimal()
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from vaefast.errors import DataError
 from vaefast.models.conditions import Conditioned
 from vaefast.models.count_rows import CountRows
-from vaefast.tables.checking import unmasked
+from vaefast.tables.checking import numbers_in
 from vaefast.tables.covariates import Covariates, of_those_that_count
+from vaefast.tables.frames import as_pandas
 from vaefast.tables.row_weights import with_stand_ins
 
 
@@ -184,7 +185,7 @@ class Told:
 
 def _factors(given: ArrayLike, rows: int, called: str, read: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """Size factors, (N,), all finite and above 0; `read` says of each row which to read instead."""
-    factors = np.asarray(unmasked(given), np.float64).reshape(-1)
+    factors = numbers_in(as_pandas(given, called), called).astype(np.float64).reshape(-1)
     if len(factors) != rows:
         raise DataError(f"{called} has {len(factors)} values, but X has {rows} rows: give one for each")
     factors = factors if read is None else factors[read]

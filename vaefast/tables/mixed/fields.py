@@ -6,6 +6,7 @@ pandas is never imported here: a DataFrame brings its own methods.
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError
 from vaefast.models.fields import BOOLEANS, LABELS, NUMBERS, UNUSABLE, WHOLE, Field, Fields, Name
 from vaefast.tables.checking import check_unique, with_dense_columns
-from vaefast.tables.frames import as_pandas
+from vaefast.tables.frames import as_pandas, without_dictionary
 
 
 def is_frame(X: Any) -> bool:
@@ -103,6 +104,7 @@ def _of_column(column: NDArray[Any], name: Name) -> Field:
 
 def _of_series(column: Any, name: Name) -> Field:
     """A column of a DataFrame, (N,)."""
+    column = without_dictionary(column)
     dtype, kind = str(column.dtype), getattr(column.dtype, "kind", "O")
     missing = np.asarray(column.isna(), bool)
     if hasattr(column.dtype, "categories") and hasattr(column.dtype, "ordered"):
@@ -132,6 +134,8 @@ def _of_objects(values: NDArray[Any], missing: NDArray[np.bool_], name: Name, dt
     """A column of Python objects by what is in it: numbers, truth values, or text and others that can be levels."""
     observed = [_level(value) for value in values[~missing]]
     types = {type(value) for value in observed}
+    if Decimal in types and types <= {int, float, Decimal}:  # as databases give them
+        types, dtype = {float}, "float64"
     if observed and (types == {bool} or types <= {int, float}):
         numbers = np.full(len(values), np.nan)
         numbers[~missing] = [_float(value) for value in observed]
