@@ -1,4 +1,4 @@
-"""Which tests are quick, and fixtures of those that stop a run and go on with it."""
+"""Which tests are quick or long, and fixtures of those that stop a run and go on with it."""
 
 from __future__ import annotations
 
@@ -54,6 +54,23 @@ LONGEST = (
     "cli/test_train_command.py", "engines/test_cython_engine.py",
 )  # fmt: skip
 
+# `python -m pytest -m long`: tests that take a core for a quarter of a minute to three minutes, of what shorter ones try on
+# fewer models or in another way. The whole suite leaves them out; a file that is named runs them.
+LONG = (
+    # The stand-in for a GPU runs what the compiler makes of the same kernels.
+    "engines/test_cuda_engine.py::test_the_simulated_engine_agrees_with_the_reference[simulator]",
+    # Two ranks train on images, and the command over two ranks on every kind of rows.
+    "engines/test_distributed.py::test_several_ranks_train_the_model_of_one[3-images-9]",
+    "engines/test_distributed.py::test_several_ranks_train_the_model_of_one[1-rows-13]",
+    "engines/test_distributed.py::test_several_ranks_train_the_model_of_one[2-rows-13]",
+    # Numba compiles each for itself; the report's model stays, and the Cython engine has all of them.
+    "engines/test_bf16_engines.py::test_bounds_and_gradients_are_near_the_reference[bf16 bernoulli tanh with holes-numba]",
+    "engines/test_bf16_engines.py::test_bounds_and_gradients_are_near_the_reference"
+    "[bf16 zero-inflated negative-binomial many rows-numba]",
+    # The Numba engine trains on as many columns beside the reference.
+    "engines/test_cython_engine.py::test_columns_past_65_535_have_the_bits_of_the_numba_engine",
+)
+
 
 def is_quick(node: str) -> bool:
     """Whether a test, by its name from the folder of the tests on, is one of QUICK's or in one of its files."""
@@ -62,7 +79,7 @@ def is_quick(node: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests, and put the longest files first."""
+    """Mark the quick and the long tests, and put the longest files first."""
     folder = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
@@ -73,8 +90,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=place)
     for item in items:
-        if is_quick(f"{file_of(item)}::{item.name}"):
+        name = f"{file_of(item)}::{item.name}"
+        if is_quick(name):
             item.add_marker("quick")
+        if name in LONG:
+            item.add_marker("long")
 
 
 @pytest.fixture

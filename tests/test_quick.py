@@ -1,9 +1,11 @@
-"""The quick tests: every folder of the package is among what they try, and no two test files have one name."""
+"""Which tests are quick, long, first or shared by processes, and that no two test files have one name."""
 
 from __future__ import annotations
 
 import ast
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +94,17 @@ def test_the_whole_suite_alone_is_shared_by_two_processes_of_one_thread(pytestco
     monkeypatch.setenv("VAEFAST_NUM_THREADS", "2")
     assert conftest_of_all.pytest_xdist_auto_num_workers(config) == workers
     assert os.environ["VAEFAST_NUM_THREADS"] == "2"
+    conftest_of_all.pytest_configure(config)
+    assert option.markexpr == ("not long" if workers else chosen.get("markexpr", ""))
+
+
+def test_every_long_test_is_there():
+    files = sorted({str(TESTS / name.partition("::")[0]) for name in conftest.LONG})
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "long", *files],
+        cwd=TESTS.parent, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert {line for line in found.stdout.splitlines() if "::" in line} == {f"tests/{name}" for name in conftest.LONG}
 
 
 def test_the_longest_files_come_first_and_the_others_stay_in_their_order():
