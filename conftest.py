@@ -24,7 +24,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the long tests out of the whole suite, in its other processes, too, which get the options of this one."""
+    """Leave the long tests out of the whole suite, in each of its processes: all are given the same arguments."""
     if _is_whole_suite(config):
         config.option.markexpr = "not long"
 

@@ -374,7 +374,19 @@ def test_what_is_told_in_another_order_than_the_index_of_X_is_warned_of():
         with pytest.warns(vaefast.DataWarning, match=f"{name} and X have the same index in another order") as said:
             vae(epochs=1).fit(X, **{name: told.loc[other]})
         assert [warning.filename for warning in said] == [__file__]
+    with pytest.warns(vaefast.DataWarning, match="sample_weight and X have the same index in another order"):
+        vae(epochs=1).fit(X).score(X, sample_weight=sizes.loc[other])
     model.fit(X, covariates=known)
     for call in (model.transform, model.reconstruct, model.score_samples, model.partial_fit, model.normalized):
         with pytest.warns(vaefast.DataWarning, match="covariates and X have the same index in another order"):
             call(X, covariates={name: known[name].loc[other] for name in known})
+
+
+def test_a_covariate_that_names_the_rows_is_warned_of():
+    X, known, _, _ = cells(40)
+    names = known.assign(cell=[f"cell {at}" for at in range(40)])
+    with pytest.warns(vaefast.DataWarning, match="covariates: 'cell' has 40 different values in 40 rows, .*: leave it out"):
+        vae(epochs=1).fit(X, covariates=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae(epochs=1).fit(X, covariates=known)

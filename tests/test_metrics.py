@@ -136,12 +136,15 @@ def test_tables_of_pandas_are_split_whatever_their_type():
     for kind in ("Int64", "int64[pyarrow]", object):
         found = [part.toarray() for part in hold_out(pd.DataFrame(counts).astype(kind), random_state=0)]
         assert np.array_equal(found, wanted)
-    for wrong, message in ((pd.DataFrame([["a", 1]]), "X holds 'a': give numbers"), (pd.DataFrame([[1, None]]), "X misses")):
+    for wrong, message in ((pd.DataFrame([["a", 1]]), "X holds what is no number"), (pd.DataFrame([[1, None]]), "X misses")):
         with pytest.raises(DataError, match=message):
             hold_out(wrong)
     scores, held = np.random.default_rng(1).random((20, 6)), wanted[1]
     nullable = recall_at_k(pd.DataFrame(scores).astype("Float64"), pd.DataFrame(held).astype("Int64"), 2)
     assert nullable == recall_at_k(scores, held, 2)
+    best = np.argsort(-scores, axis=1)
+    for kind in ("Int64", "int64[pyarrow]", object):
+        assert recall_at_k(pd.DataFrame(best).astype(kind), held, 2) == recall_at_k(best, held, 2)
 
 
 def test_every_entry_is_held_out_as_often_as_the_others():

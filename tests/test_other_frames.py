@@ -150,7 +150,7 @@ def test_dictionaries_of_arrow_within_pandas_are_categories(polar, values, holes
     levels = {"text": ["low", "high"], "numbers": [7, 5]}[values]
     given = [None if holes and i % 5 == 0 else levels[i % 2] for i in range(ROWS)]
     frame = pd.DataFrame({"size": np.arange(ROWS) + 0.5, "level": arrow_column(given, None).astype(object)})
-    kind = pa.dictionary(pa.int8(), pa.string() if values == "text" else pa.int64())
+    kind = pa.dictionary(pa.int8() if holes else pa.uint32(), pa.string() if values == "text" else pa.int64())
     twin = frame.assign(level=arrow_column(given, kind))
     seen = [*dict.fromkeys(value for value in given if value is not None)]
     frame = frame.assign(level=pd.Categorical(given, categories=seen))
@@ -175,6 +175,8 @@ def test_decimals_of_a_data_base_are_numbers(among, form):
     assert np.array_equal(vae.transform(twin), wanted.transform(frame))
     pd.testing.assert_frame_equal(pd.DataFrame(vae.sample(5, random_state=0)), pd.DataFrame(wanted.sample(5, random_state=0)))
     pd.testing.assert_frame_equal(vae.impute(twin), wanted.impute(frame))
-    told = [frame["price"].fillna(0), pd.Series([Decimal(0) if value is None else value for value in given], name="price")]
+    whole = [Decimal("0.00") if value is None else value for value in given]
+    kept = arrow_column(whole, pa.decimal128(9, 2)) if form == "arrow" else pd.Series(whole)
+    told = [frame["price"].fillna(0), kept.rename("price")]
     of_told = [VAE(2, **QUICK).fit(numbers, covariates=covariates) for covariates in told]
     assert of_told[0]._told.covariates == of_told[1]._told.covariates

@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaefast.errors import DataError, SettingsError
 from vaefast.inference.ranking import BLOCK, NO_COLUMN, top_columns
-from vaefast.tables.checking import numbers_in
-from vaefast.tables.frames import as_pandas
 
 __all__ = ["hold_out", "ndcg_at_k", "recall_at_k"]
 
@@ -158,7 +156,7 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
         raise SettingsError(f"k is {k!r}: give a whole number from 1")
     relevant = held_out.tocsr() if hasattr(held_out, "tocsr") else _numbers(held_out, "held_out")
     _check_complete(relevant.data if hasattr(relevant, "tocsr") else relevant, "held_out")
-    given = _numbers(recommended, "recommended")
+    given = np.asarray(recommended) if hasattr(recommended, "tocsr") else _numbers(recommended, "recommended")
     if given.ndim != 2 or len(relevant.shape) != 2 or len(given) != relevant.shape[0]:
         raise DataError(
             f"recommended has the shape {given.shape} and held_out {relevant.shape}: give one row of each for every user"
@@ -187,8 +185,16 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
 
 
 def _numbers(table: Any, called: str) -> Any:
-    """A table of numbers, sparse or an array."""
-    return table if hasattr(table, "tocsr") else numbers_in(as_pandas(table, called), called)
+    """A table of numbers, sparse or an array: of objects, and of types of pandas that become such, what they hold."""
+    array = table if hasattr(table, "tocsr") else np.asarray(table)
+    if hasattr(array, "tocsr") or array.dtype.kind not in "OUS":
+        return array
+    if all(isinstance(value, (int, np.integer)) for value in array.flat):
+        return array.astype(np.int64)
+    try:
+        return table.to_numpy(np.float64, na_value=np.nan) if hasattr(table, "iloc") else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{called} holds what is no number: give numbers") from error
 
 
 def _check_complete(values: Any, called: str) -> None:

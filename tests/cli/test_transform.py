@@ -389,6 +389,18 @@ def test_a_line_of_the_models_columns_is_a_header_whatever_stands_below(command,
     assert float(row.split(",")[1]) == pytest.approx(filled[0, 1], abs=1)
 
 
+def test_a_row_that_holds_the_numbers_by_which_columns_are_named_is_no_header(command):
+    names = ["1", "2", "3", "4", "5"]
+    model = VAE(2, likelihood="gaussian", hidden_layer_sizes=(8,), epochs=1, engine="reference", random_state=0)
+    ranks = np.argsort(RNG.random((40, 5)), axis=1) + 1
+    model.fit(pd.DataFrame(ranks, columns=names)).save("ranks.safetensors")
+    ranks[0] = [3, 1, 2, 5, 4]
+    Path("ranks.csv").write_text("\n".join(",".join(map(str, row)) for row in ranks.tolist()))
+    code, out, _ = command("ranks.safetensors", "--data", "ranks.csv", "--out", "z.csv")
+    assert (code, out.split(" |")[0]) == (0, "ranks.csv: 40 rows")
+    assert latents("z.csv").tobytes() == model.transform(pd.DataFrame(ranks, columns=names)).tobytes()
+
+
 def test_a_link_leads_to_the_file_that_is_replaced_and_a_pipe_is_none(command, run):
     Path("folder").mkdir()
     Path("folder/old.csv").write_text("old")

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from vaefast.data.csvfields import MISSING, QUOTE, TRUTHS, fields_of, is_number
 from vaefast.data.dialect import EXCEL_SEPARATOR, POINT_THOUSANDS, Dialect, dialect_of, with_point
-from vaefast.data.header import doubt, is_header
+from vaefast.data.header import are_running, doubt, is_header
 from vaefast.data.reading import machine_memory
 from vaefast.data.table import Places
 from vaefast.errors import DataError
@@ -71,7 +71,7 @@ class Lines:
     """
 
     def __init__(self, text: TextIO, origin: str, known: Sequence[str] = ()) -> None:
-        self._known = frozenset(filter(None, known))
+        self._known = frozenset(name for name in known if name and not are_running(known))
         self.origin = origin
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file

@@ -176,6 +176,13 @@ def counted(names: list[str]) -> str:
     return f"the first line counts the columns {names[0]} to {names[-1]}: taken as a header" if counts(names) else ""
 
 
+def are_running(names: Sequence[str]) -> bool:
+    """Whether names are numbers that count or are few, in any order, so that a row of data may hold the same."""
+    if not all(name.isdecimal() for name in names):
+        return False
+    return len(names) < FEWEST_COUNTED or counts([*sorted(names, key=int)])
+
+
 def are_years(numbers: list[str]) -> bool:
     """Whether these are two years or more of our time, each later than the one before."""
     return rise(numbers) and _are_of_our_time(numbers)

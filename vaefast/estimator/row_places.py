@@ -31,7 +31,7 @@ def check_places(X: Any, **told: Any) -> None:
         if any(_is_reordered(index, getattr(part, "index", None)) for part in parts):
             warn(
                 f"{name} and X have the same index in another order, but rows go by their places: give {name} in the order "
-                "of X.index, or, if they are in that order, leave out the index of both"
+                "of X.index, or, if they are in that order, as an array"
             )
 
 
@@ -39,6 +39,6 @@ def _is_reordered(index: Any, other: Any) -> bool:
     """Whether an index of pandas is another one in another order."""
     if not hasattr(other, "get_indexer") or len(other) != len(index) or other.equals(index):
         return False
-    if not (other.is_unique and index.is_unique):
+    if not (other.is_unique and index.is_unique) or hasattr(index, "is_overlapping"):  # of intervals
         return False
     return bool((index.get_indexer(other) >= 0).all())

@@ -443,6 +443,7 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         DataError
             X does not fit the model.
         """
+        check_places(X, sample_weight=sample_weight)
         scores = self.score_samples(X, covariates=covariates, size_factors=size_factors)
         if sample_weight is None:
             return float(scores.mean())
@@ -521,9 +522,9 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         -------
         ndarray or DataFrame of shape (N, X)
             A DataFrame for a DataFrame, with its index and columns, and of polars for one of polars; columns of whole numbers
-            with missing values become columns of float. For `mixed` each column keeps its type, and is filled with means, with
-            medians where it is positive, or with its most likely value. With `multiple` an array of shape (multiple, N, X), or
-            a list of so many DataFrames.
+            with missing values become columns of float. For `mixed` each column keeps its type (decimals become floats), and
+            is filled with means, with medians where it is positive, or with its most likely value. With `multiple` an array of
+            shape (multiple, N, X), or a list of so many DataFrames.
 
         Raises
         ------
@@ -661,9 +662,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         from vaefast.inference.onnx_export import write
 
         check_is_fitted(self)
-        warn(of_coarse_columns(self._inputs))
         with parameters.in_parameters():
-            return write(Path(folder), self._network, self._inputs)
+            paths = write(Path(folder), self._network, self._inputs)
+        warn(of_coarse_columns(self._inputs))
+        return paths
 
 
 def _one_row(values: Any) -> Any:

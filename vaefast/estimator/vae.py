@@ -569,6 +569,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             self._say_what_was_chosen()
         warn(advice.of_strays(prepared.strays, prepared.rows, self._inputs, self.scaling == "auto"))
         warn(advice.of_unseen(self._inputs))
+        warn(advice.of_identifying_covariates(self._told.covariates, size))
         warn(advice.of_grey_fractions(self._inputs, prepared.X))
         warn(prepared.slip)
         return prepared

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from vaefast.models.conditions import parted
 from vaefast.tables.checking import place
 from vaefast.tables.columns import Stray
+from vaefast.tables.covariates import Covariates
+from vaefast.tables.mixed.kinds import is_identifier
 from vaefast.tables.scaling import Inputs
 
 # If training diverges, a column with values of this size is named.
@@ -86,16 +88,29 @@ def of_coarse_columns(inputs: Inputs) -> str | None:
     if inputs.shift is None or inputs.scale is None:
         return None
     steps = np.spacing(np.abs(inputs.shift).astype(np.float32)).astype(np.float64)
-    columns = np.flatnonzero(steps > COARSE * inputs.scale)
+    # Of a constant column the graph subtracts the same rounded number.
+    varies = True if inputs.constant is None else ~inputs.constant
+    columns = np.flatnonzero((steps > COARSE * inputs.scale) & varies)
     if not columns.size:
         return None
     worst = int(columns[np.argmax((steps / inputs.scale)[columns])])
     name = str(worst) if inputs.names is None else repr(str(inputs.names[worst]))
-    others = f", as are {columns.size - 1} other columns" if columns.size > 1 else ""
+    others = f" (and {columns.size - 1} more)" if columns.size > 1 else ""
     return (
-        f"column {name} lies near {inputs.shift[worst]:.6g}, where float32 has steps of {steps[worst]:.3g}, and is rounded "
-        f"by the graph{others}: subtract a constant from it before training"
+        f"column {name}{others} lies near {inputs.shift[worst]:.6g}, where float32 has steps of {steps[worst]:.3g}, and is "
+        "rounded by the graph: subtract a constant from it before training"
     )
+
+
+def of_identifying_covariates(covariates: Covariates | None, rows: int) -> str | None:
+    """The warning on a covariate of text that is different in nearly every one of the rows: it says which row it is."""
+    for column in () if covariates is None else covariates.columns:
+        if column.categories is not None and is_identifier(len(column.categories), rows):
+            return (
+                f"covariates: {column.name!r} has {len(column.categories):,} different values in {rows:,} rows, and becomes a "
+                "column for each: leave it out if it names the rows"
+            )
+    return None
 
 
 def of_grey_fractions(inputs: Inputs, X: Any) -> str | None:

@@ -234,7 +234,8 @@ def _values(column: Any) -> NDArray[Any]:
     """A column of a DataFrame: text and categories as objects, numbers as numbers."""
     if getattr(column.dtype, "kind", "O") in "iuf":
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    return _as_numbers(np.asarray(column, dtype=object)) if str(column.dtype) == "object" else np.asarray(column, dtype=object)
+    values, dtype = np.asarray(column, dtype=object), str(column.dtype)
+    return _as_numbers(values) if dtype == "object" or dtype.startswith("decimal") else values
 
 
 def _learned(name: str, values: NDArray[Any], called: str, weights: NDArray[np.float64] | None = None) -> Covariate:

@@ -69,12 +69,15 @@ def as_it_came(table: Any, X: Any) -> Any:
 def without_dictionary(column: Any) -> Any:
     """A Series of pandas of Arrow's type of dictionaries as one of categories; any other as it is.
 
-    pandas has few methods for that type, and does not make it from its name again.
+    One whose values are not all different and there becomes one of objects. pandas has few methods for that type, and does
+    not make it from its name again.
     """
     if not str(column.dtype).startswith("dictionary<"):
         return column
     held = column.array.__arrow_array__().unify_dictionaries().combine_chunks()
-    codes, levels = held.indices.fill_null(-1).to_numpy(), held.dictionary.to_pandas()
+    codes, levels = held.indices.cast("int64").fill_null(-1).to_numpy(), held.dictionary.to_pandas()
+    if levels.isna().any() or not levels.is_unique:
+        return type(column)(held.to_pylist(), index=column.index, name=column.name, dtype=object)
     categories = sys.modules["pandas"].Categorical.from_codes(codes, levels, ordered=held.type.ordered)
     return type(column)(categories, index=column.index, name=column.name)
 
