@@ -71,7 +71,6 @@ class Lines:
     """
 
     def __init__(self, text: TextIO, origin: str, known: Sequence[str] = ()) -> None:
-        self._known = frozenset(name for name in known if name and not are_running(known))
         self.origin = origin
         self.row = -1  # of the line handed out last
         self.raw = ""  # this line as it stands in the file
@@ -81,6 +80,8 @@ class Lines:
         self.notes = list[str]()  # what a user should know about how the lines were read
         self.missing = frozenset[str]()  # what a field may say for NaN, in lower case: other than NumPy's reader knows
         self.texts = frozenset[int]()  # columns that may hold text, whose fields stay as they are
+        # A row of data may hold names that only count.
+        self._known = frozenset[str]() if are_running(known) else frozenset(filter(None, known))
         self._most = float("inf")  # rows that this machine can hold
         self._stored = self._not_blank(records(iter(partial(text.readline, LONGEST_LINE), "")))
         self._pending = self._first_lines()

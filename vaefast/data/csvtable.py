@@ -167,7 +167,8 @@ def _told(table: Table, given: str, at: int, origin: str) -> ToldColumn:
 def header_of(path: Path, known: Sequence[str] = ()) -> tuple[list[str], int]:
     """Names of the columns of a text file, none without a header, and the number of fields in its first row.
 
-    A first line that holds the `known` names is the header."""
+    A first line that holds the `known` names is the header.
+    """
     try:
         with opened_lines(path, None, known) as lines:
             return lines.header()[0], lines.width()

@@ -164,16 +164,8 @@ def numbers_in(X: Any, called: str) -> NDArray[Any]:
     try:
         return objects.astype(np.float64)
     except (TypeError, ValueError) as error:
-        first = next(value for value in objects.flat if not _is_float(value))
+        first = next(value for value in objects.flat if not _is_number(value))
         raise DataError(f"{called} holds {str(first)[:40]!r}: give numbers") from error
-
-
-def _is_float(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _objects_with_nan(X: Any) -> NDArray[Any]:
