@@ -1,11 +1,14 @@
 """`VAE(validation_metric=...)`: what is measured after each epoch, when training stops by it, and which model is kept."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from vaefast import VAE, load
-from vaefast.errors import DataError, SettingsError
+from vaefast.errors import DataError, DataWarning, SettingsError
 from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
@@ -125,3 +128,22 @@ def test_it_goes_with_covariates_and_sizes():
     assert best == max(model.history_["validation_recall@5"])
     alone = vae(**given).fit(X, covariates=groups, size_factors=np.arange(260) + 1.0)
     assert len(alone.history_["validation_recall@5"]) == 6
+
+
+def test_rows_of_the_pair_that_are_in_another_order_are_warned_of():
+    X = pd.DataFrame(clicks(40).toarray()).add_prefix("item ")
+    seen, held_out = (pd.DataFrame(part.toarray(), X.index, X.columns) for part in hold_out(X, random_state=0))
+    sizes = X.sum(axis=1) + 1.0
+    model = vae(validation_metric="ndcg@5", epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        model.fit(X, validation_data=(seen, held_out), size_factors=sizes, validation_size_factors=sizes)
+    with pytest.warns(
+        DataWarning, match=r"^validation_data\[1\] and validation_data\[0\] have the same index in another order"
+    ):
+        model.fit(X, validation_data=(seen, held_out.iloc[::-1]))
+    told = {"size_factors": sizes, "validation_size_factors": sizes.iloc[::-1]}
+    with pytest.warns(DataWarning, match=r"^validation_size_factors and validation_data\[0\] have the same index"):
+        model.fit(X, validation_data=(seen, held_out), **told)
+    with pytest.warns(DataWarning, match="in the order of validation_data.index"):
+        vae(epochs=1).fit(X, validation_data=X, **told)

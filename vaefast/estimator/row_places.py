@@ -8,13 +8,15 @@ from typing import Any
 from vaefast.estimator.warning import warn
 
 
-def check_places(X: Any, **told: Any) -> None:
+def check_places(X: Any, called: str = "X", **told: Any) -> None:
     """Warn where what is told of the rows of X has the index of X in another order.
 
     Parameters
     ----------
     X
         Rows, (N, X). Only a DataFrame has an index.
+    called
+        What messages call X.
     told
         Covariates, size factors or weights by the names of their parameters, in any form that these take.
 
@@ -30,8 +32,8 @@ def check_places(X: Any, **told: Any) -> None:
         parts = values.values() if isinstance(values, Mapping) else [values]
         if any(_is_reordered(index, getattr(part, "index", None)) for part in parts):
             warn(
-                f"{name} and X have the same index in another order, but rows go by their places: give {name} in the order "
-                "of X.index, or, if they are in that order, as an array"
+                f"{name} and {called} have the same index in another order, but rows go by their places: give {name} in the "
+                f"order of {called}.index, or, if they are in that order, as an array"
             )
 
 

@@ -388,12 +388,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             is told of rows has the index of X in another order.
         """
         check_places(X, sample_weight=sample_weight, covariates=covariates, size_factors=size_factors)
-        check_places(
-            validation_data, validation_covariates=validation_covariates, validation_size_factors=validation_size_factors
-        )
         sample_weight = parameters.weight_values(sample_weight)
         with self._all_or_nothing():
             (X, schema), metric = self._found(X, sample_weight), validating.metric_of(self.validation_metric)
+            validating.check_validation_places(validation_data, metric, validation_covariates, validation_size_factors)
             values = self._read(X, schema, reset=True)
             validation = validating.given(self, validation_data, metric, lambda rows, called: self._read(rows, schema, called))
             weights = None if sample_weight is None else parameters.weights(sample_weight, values)

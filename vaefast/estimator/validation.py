@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefast.errors import DataError, SettingsError
+from vaefast.estimator.row_places import check_places
 from vaefast.inference.ranking import check_ranks
 from vaefast.metrics import hold_out, ndcg_at_k, recall_at_k
 from vaefast.models.conditions import Conditioned, parted
@@ -54,6 +55,15 @@ def metric_of(name: Any) -> Metric | None:
     if found is None:
         raise SettingsError(f"validation_metric is {name!r}: choose elbo, ndcg@K or recall@K, such as ndcg@100")
     return Metric(found[1], int(found[2]))
+
+
+def check_validation_places(data: Any, metric: Metric | None, covariates: Any, size_factors: Any) -> None:
+    """Warn where what is told of the rows that are validated on, or is held out of them, has their index in another order."""
+    told = {"validation_covariates": covariates, "validation_size_factors": size_factors}
+    if metric is None or not isinstance(data, (tuple, list)) or len(data) != 2:
+        check_places(data, "validation_data", **told)
+    else:
+        check_places(data[0], "validation_data[0]", **told, **{"validation_data[1]": data[1]})
 
 
 def given(vae: Any, data: Any, metric: Metric | None, read: Callable[[Any, str], Any]) -> Validation | None:
