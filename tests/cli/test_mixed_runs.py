@@ -187,7 +187,7 @@ def test_the_first_lines_say_which_column_is_what():
     assert kinds == "birds.csv: real bill, flipper; count eggs; binary tagged, sex; categorical species (3 values)"
     assert "108 training examples of 6 columns, 8 values | " in plan
     assert err == (
-        "vaefast: birds.csv: columns 'seen' (dates or times), 'note' (text that is different in nearly every row) cannot be "
+        "vaefast: birds.csv: columns 'seen' (dates or times), 'note' (text that is different in most rows) cannot be "
         "used, and are left out of the model\n"
     )
 
@@ -477,7 +477,7 @@ def test_names_with_quotes_and_tickets_that_are_mostly_numbers_are_text():
     code, _, err = train(data="x.csv")
     assert code == 0
     assert "the first column, PassengerId, counts the rows: left out" in err
-    assert "'Name' (text that is different in nearly every row), 'Ticket' (text that is different in nearly every row)" in err
+    assert "'Name' (text that is different in most rows), 'Ticket' (text that is different in most rows)" in err
 
 
 def test_columns_that_are_called_the_same(capfd):

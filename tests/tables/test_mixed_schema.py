@@ -66,7 +66,7 @@ def test_the_kind_of_each_column_goes_by_its_type_and_values(people):
         "treated": "binary", "flag": "binary", "planet": None, "empty": None,
     }  # fmt: skip
     assert dict(left_out) == {
-        "name": "text that is different in nearly every row", "born": "dates or times", "planet": "one value in every row",
+        "name": "text that is different in most rows", "born": "dates or times", "planet": "one value in every row",
         "empty": "nothing but missing values",
     }  # fmt: skip
     # The unused size is a level, too.

@@ -188,7 +188,7 @@ def values(
 def add_threads(add: Callable[..., Any]) -> None:
     """The flag for the number of threads, which every command has."""
     add("--threads", metavar="T", type=int, help="number of threads, which changes no result (default: $VAEFAST_NUM_THREADS, "
-        "else the cores that this process may use)")  # fmt: skip
+        "else $OMP_NUM_THREADS, else $NUMBA_NUM_THREADS, else the cores that this process may use)")  # fmt: skip
 
 
 def with_last_groups(parser: Parser, **settings: Any) -> Parser:

@@ -379,9 +379,10 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples : int, default=10
             Samples of the posterior for each row. More of them give less noise and rank odd rows more reliably.
         per_feature : bool, default=False
-            Give log p(x_j | z) of each column instead, from the same samples. The column that makes a row odd has the lowest
-            value, and what is missing has 0. The sum over the columns, less the KL divergence of q(z | x) from the prior, is
-            the ELBO.
+            Give log p(x_j | z) of each column instead, from the same samples: a density in the units of the column, and 0 for
+            what is missing. The columns that make a row odd are those that are lowest beside what is usual for them, such as
+            their means over the training rows. The sum over the columns, less the KL divergence of q(z | x) from the prior,
+            is the ELBO.
         covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
             Covariates of the rows, for a model that was trained with some; one row stands for all.
         size_factors : array-like of shape (N,) or None, default=None

@@ -87,6 +87,10 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         different types and are of different kinds, such as truth values or counts beside real numbers. Otherwise it is
         `gaussian`. `likelihood_` says which. Values that do not fit are refused. Values that are missing decide nothing, and
         the likelihoods of counts take none.
+
+        Another `scaling` than `auto` decides it first: `grey` and `minmax` are for `bernoulli`, `standard` is for `gaussian`,
+        and None leaves `bernoulli` for values that are all 0 or 1 and `gaussian` for others. `mixed` is then taken only with
+        `column_types`.
     column_types : dict or None, default=None
         For `mixed`: the kinds of columns by their names, or by their places in an array. The kinds are
 
@@ -95,14 +99,16 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         - `binary`: two values of any type; `categorical`: text or other values, each with a probability.
 
         A column that is not named here gets its kind from its values. Text and categories are `categorical`, or `binary` with
-        two values, as truth values are. Whole numbers, by their type, are `binary` if there are two, `count` if none is
-        negative and their standard deviation is more than 0.6 times their mean, and otherwise `real`. Other numbers are
-        `binary` if all are 0 or 1, `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a
-        value over a normal one, and `heavy-tailed` if their mean distance from the median is less than 0.76 standard
-        deviations; otherwise `real`. `column_types_` says which.
+        two values, as truth values are. Whole numbers are those of a type of whole numbers, and floats of which some are
+        missing and all others are whole. They are `binary` if there are two, `count` if none is negative and their standard
+        deviation is more than 0.6 times their mean, and otherwise `real`. Other numbers are `binary` if all are 0 or 1,
+        `positive` if all are above 0 and a log-normal distribution gains more than 0.1 nats a value over a normal one, and
+        `heavy-tailed` if their mean distance from the median is less than 0.76 standard deviations; otherwise `real`.
+        `column_types_` says which.
 
-        Columns of dates, as text too, or other objects, columns with one text or a different text in nearly every row, and
-        columns without values are left out of the model. A warning names them.
+        Columns of dates, as text too, or other objects, columns with one text, text with more than 20 values that are more
+        than half as many as the rows, and columns without values are left out of the model. A warning names them. Text with
+        many values stays if it is called `categorical` here, or is a category of pandas.
     zero_inflation : bool, default=False
         For `negative-binomial`: a count may also be zero for a reason of its own, with a probability that the decoder gives.
     encoder_input : {'auto', 'none', 'log1p', 'l2'}, default='auto'
@@ -114,9 +120,9 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         Whether the encoder also sees which values of a row are missing: one more input for each feature, 1 where its value is
         missing. It helps where a value that is missing says something by that.
     input_dropout : float or 'auto', default='auto'
-        For counts: the probability that the encoder misses an entry of a row in a step of training. It sees those that are
-        left over 1 - input_dropout, and the likelihood sees all. `auto` is 0.5 for rows of 500 counts or
-        more, as in Liang et al. (2018), else 0.
+        For counts: the probability that the encoder misses an entry of a row in a step of training. Those that are left are
+        divided by 1 - input_dropout. The likelihood always sees all. `auto` is 0.5 for rows of 500 counts or more, as in
+        Liang et al. (2018), else 0.
     activation : {'relu', 'tanh'}, default='relu'
         Activation function of every hidden layer.
     scaling : {'auto', 'standard', 'minmax', 'grey'} or None, default='auto'
@@ -340,8 +346,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
     ) -> VAE:
         """Train on the rows of X.
 
-        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame.
-        Unless `scaling` is `grey`, it does not depend on the order of the rows. If training fails, the estimator stays as it
+        The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame and
+        for bytes, which are never taken for counts. Unless `scaling` is `grey`, it does not depend on the order of the rows. If training fails, the estimator stays as it
         was.
 
         Parameters

@@ -84,7 +84,7 @@ def _learned_labels(about: Column, field: Field, observed: NDArray[Any], asked: 
     if asked is None and len(seen) == 1:
         return about, "one value in every row"
     if asked is None and field.categories is None and kinds.is_identifier(len(seen), len(observed)):
-        return about, "text that is different in nearly every row"
+        return about, "text that is different in most rows"
     kind = asked or ("binary" if len(levels) == 2 else "categorical")
     _check_levels(about.name, len(levels), kind)
     return replace(about, kind=kind, levels=levels), ""
