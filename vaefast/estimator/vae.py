@@ -347,8 +347,8 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         """Train on the rows of X.
 
         The model depends on the values of X and not on their type, apart from the choice of a likelihood for a DataFrame and
-        for bytes, which are never taken for counts. Unless `scaling` is `grey`, it does not depend on the order of the rows. If training fails, the estimator stays as it
-        was.
+        for bytes, which are never taken for counts. Unless `scaling` is `grey`, it does not depend on the order of the rows.
+        If training fails, the estimator stays as it was.
 
         Parameters
         ----------
