@@ -180,3 +180,53 @@ def test_decimals_of_a_data_base_are_numbers(among, form):
     told = [frame["price"].fillna(0), kept.rename("price")]
     of_told = [VAE(2, **QUICK).fit(numbers, covariates=covariates) for covariates in told]
     assert of_told[0]._told.covariates == of_told[1]._told.covariates
+
+
+def test_fractions_are_not_cut_to_the_type_of_a_column(polar):
+    """Whole numbers and truth values that a Gaussian fills in are numbers, in every kind of frame."""
+    given = pl.DataFrame({"visits": [1, None, 3], "smokes": [True, None, False], "size": [0.5, 1.5, None]})
+    frame = as_pandas(given)
+    for table in (given, given.to_arrow()):
+        filled = frame.astype({"visits": float, "smokes": float, "size": float}).fillna(
+            {"visits": 0.97, "smokes": 0.03, "size": 2.0}
+        )
+        came = frames.as_it_came(filled, table)
+        assert type(came) is type(table)
+        assert came["visits"].to_pylist() == [1, 0.97, 3] if table is not given else came["visits"].to_list() == [1, 0.97, 3]
+        assert list(came["smokes"].to_numpy()) == [1, 0.03, 0]
+        whole = frames.as_it_came(filled.assign(visits=[1.0, 2.0, 3.0], smokes=[1.0, 1.0, 0.0]), table)
+        assert whole.schema == table.schema
+
+
+@pytest.mark.parametrize("gaps", [True, False])
+def test_whole_numbers_past_those_of_float64_stay_exact(gaps):
+    """Such as ids, beside a gap, too."""
+    ids = [2**53 + 1, None if gaps else 7, 5, -(2**60) - 1]
+    large = [2**64 - 1, None if gaps else 7, 5, 6]
+    given = pl.DataFrame({"id": ids, "large": pl.Series(large, dtype=pl.UInt64), "small": [1, 2, None, 4]})
+    for table in (given, given.to_arrow()):
+        found = as_pandas(table)
+        for name, values in (("id", ids), ("large", large)):
+            assert [None if value is pd.NA else int(value) for value in found[name]] == values
+        assert found["small"].dtype == "Int64"
+        assert frames.as_it_came(found, table).equals(table)
+    found = as_pandas(given["id"])
+    assert [None if value is pd.NA else int(value) for value in found] == ids
+
+
+@pytest.mark.parametrize("name", [None, "cell"])
+def test_a_table_of_arrow_with_the_index_of_a_frame(name):
+    """Its columns are found by their names."""
+    frame = pd.DataFrame({"a": [1.0, np.nan, 3, 4], "b": [1, 2, 3, 4]}).iloc[[0, 1, 3]]
+    frame.index = pd.Index([7, 8, 9], name=name)
+    table = pa.Table.from_pandas(frame)
+    assert as_pandas(table).equals(frame)
+    index = table.column_names[-1]
+    for given in (table, table.select([index, "a", "b"])):
+        vae = VAE(1, **QUICK).fit(given)
+        assert vae.feature_names_in_.tolist() == ["a", "b"]
+        filled = vae.impute(given, 5)
+        assert filled.column(index).to_pylist() == [7, 8, 9]
+        assert filled["b"].to_pylist() == [1, 2, 4]
+        assert filled["a"].null_count == 0
+        assert filled.to_pandas().index.equals(frame.index)

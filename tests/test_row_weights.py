@@ -9,6 +9,7 @@ from scipy import sparse
 
 from vaefast import VAE, VAEDetector
 from vaefast.errors import DataError
+from vaefast.tables.told import Told
 
 SMALL = {"hidden_layer_sizes": (8,), "epochs": 2, "random_state": 0, "n_jobs": 1}
 # The last row counts for nothing.
@@ -108,3 +109,12 @@ def test_weights_and_size_factors_of_any_type_and_text_is_refused():
     for name in ("sample_weight", "size_factors"):
         with pytest.raises(DataError, match=f"^{name} holds 'heavy': give numbers$"):
             trained(counted(), **{name: [1.0] * 60 + ["heavy"]})
+
+
+def test_a_row_that_counts_for_nothing_may_miss_counts_beside_size_factors():
+    X, sizes = np.random.default_rng(0).poisson(3, (5, 4)).astype(float), np.arange(1.0, 6.0)
+    weights = np.array([1, 2, 1, 0.5, 0])
+    X[-1] = np.nan
+    told = Told.learned(X, None, sizes, weights=weights)[0]
+    alone = Told.learned(X[:4], None, sizes[:4], weights=weights[:4])[0]
+    assert told.size_scale == alone.size_scale == pytest.approx(X[:4].sum(1) @ weights[:4] / (sizes[:4] @ weights[:4]))

@@ -80,6 +80,13 @@ def test_rows_are_examples(tmp_path, pack, field):
     assert read_numbers(str(path), 5).is_sparse
 
 
+def test_whole_numbers_without_a_sign(tmp_path):
+    """Scipy calls them so in the banner, and does not read them as real numbers."""
+    scipy.io.mmwrite(tmp_path / "a.mtx", scipy.sparse.csr_array(COUNTS.astype(np.uint32)))
+    assert b"unsigned-integer" in (tmp_path / "a.mtx").read_bytes()
+    np.testing.assert_array_equal(dense(table_in(tmp_path / "a.mtx")), COUNTS)
+
+
 def test_symmetric_matrices_and_dense_ones_and_duplicates(tmp_path):
     path = tmp_path / "a.mtx"
     path.write_text(BANNER.replace("general", "symmetric") + "% said\n\n3 3 2\n1 1 4\n3 2 5\n")

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from vaefast.data import Numbers, Reading, Rows, may_be_table, read, read_any, read_numbers
 from vaefast.data import numbers as numbers_module
 from vaefast.data import reading as reading_module
+from vaefast.data.arrow import arrow_file
 from vaefast.data.kindsfile import Kinds
+from vaefast.data.writing import NewColumn
 from vaefast.errors import DataError
 from vaefast.models.count_rows import CountRows
 
@@ -387,3 +389,24 @@ def test_numbers_for_missing_values_are_found_in_float32(tmp_path, path, token):
     np.save(tmp_path / "b.npy", np.where(expected, np.float32(np.inf), values))
     with pytest.raises(DataError, match="inf"):
         read_numbers(tmp_path / "b.npy", how=Reading(missing=("1e300",)))
+
+
+def test_views_of_text_are_text(tmp_path):
+    """As polars writes them into feather files."""
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"town": ["Oslo", "Rome"] * 10, "size": np.linspace(0, 1, 20)}).write_ipc(tmp_path / "a.feather")
+    found = table_in(tmp_path / "a.feather", kinds=Kinds())
+    assert [field.family for field in found.fields.columns] == ["labels", "numbers"]
+    assert found.fields.columns[0].values.tolist() == ["Oslo", "Rome"] * 10
+
+
+@pytest.mark.parametrize("kind", ["int64", "int16", "double", "float", "bool", "string"])
+def test_new_columns_of_the_types_of_arrow_in_pandas(path, kind):
+    """A model that was trained on a frame of these types writes its samples."""
+    values = np.array(["a", "b"], object) if kind == "string" else np.array([1.0, 0.0])
+    column = NewColumn("a", values, f"{kind}[pyarrow]", kind.startswith("int"))
+    path.write_bytes(arrow_file([column], path.suffix[1:], path))
+    found = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_feather(path)
+    assert found["a"].tolist() == (["a", "b"] if kind == "string" else [1, 0])
+    usual = {"double": "float64", "float": "float32"}.get(kind, kind)
+    assert kind == "string" or found["a"].dtype == usual

@@ -456,3 +456,22 @@ def test_spaces_and_apostrophes_between_thousands_are_refused(tmp_path, thousand
         refused(
             written(tmp_path, "ville;prix\n" + text, name), "column 2 'prix'", "without thousands separators", kinds=Kinds()
         )
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";"])
+def test_a_row_without_values_is_a_row_whatever_separates(tmp_path, separator):
+    rows = ["a,b,c", "1,2,3", ",,", "4,5,6", ",,", "7,8,9", ",,"]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(rows).replace(",", separator) + "\n")
+    table = table_in(path)
+    assert np.array_equal(table.values, [[1, 2, 3], [np.nan] * 3, [4, 5, 6], [np.nan] * 3, [7, 8, 9]], equal_nan=True)
+    assert "the last line holds no values: left out" in table.notice
+
+
+@pytest.mark.parametrize("blank", ["\t", "\t\t\t", " \t", "\t \n\t"])
+def test_lines_of_other_tabs_are_blank(tmp_path, blank):
+    """Where fewer or more of them stand than between the fields, or other characters separate."""
+    for name, separator in (("a.tsv", "\t"), ("a.csv", ",")):
+        path = tmp_path / name
+        path.write_text(f"{blank}\na,b,c\n1,2,3\n{blank}\n4,5,6\n".replace(",", separator))
+        assert table_in(path).values.tolist() == [[1, 2, 3], [4, 5, 6]]

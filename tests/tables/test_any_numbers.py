@@ -434,6 +434,13 @@ def test_a_saved_model_goes_on_where_it_was(factors, tmp_path):
     assert not np.array_equal(small.transform(factors), expected)
 
 
+def test_an_array_of_dates_is_refused_in_one_line():
+    days = np.array([["2020-01-01", "2020-01-02"], ["2020-01-05", "2020-01-03"]], "M8[D]")
+    for X in (days, days - days[0]):
+        with pytest.raises(DataError, match=r"^X holds dates or times \(.*\): give numbers, such as days since the first$"):
+            VAE(2, **QUICK).fit(X)
+
+
 def test_a_model_that_knows_constant_columns_is_saved_with_them(factors, tmp_path):
     first = factors.copy()
     first[:, 2] = 5.0

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from vaefast import VAE, DataWarning
+from vaefast import VAE, DataWarning, load
 from vaefast.errors import DataError
 from vaefast.models.noise import row_keys
 from vaefast.tables.checking import table
@@ -174,6 +174,30 @@ def test_a_column_gets_its_scale_from_the_first_values_that_come():
     vae.partial_fit(second)
     assert np.allclose([vae._inputs.shift[4], vae._inputs.scale[4]], np.ravel(moments(second[:, 4:5])))
     assert not vae._inputs.unseen.any()
+
+
+@pytest.mark.filterwarnings("ignore::vaefast.DataWarning")
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli", "gaussian"])
+def test_minmax_takes_the_range_of_a_column_from_the_first_values_that_differ(likelihood, tmp_path):
+    """One that was constant, and one without values; saved between, too."""
+    first, second = np.abs(holed()), np.abs(holed(seed=1))
+    first[:, 1], first[:, 4] = 5.0, NAN
+    vae = VAE(2, likelihood=likelihood, scaling="minmax", hidden_layer_sizes=(8,), engine="reference", random_state=0)
+    vae.partial_fit(first)
+    vae.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again._inputs.constant.tolist() == vae._inputs.constant.tolist() == [False, True, False, False, True, False]
+    assert again._inputs.cut is None
+    for model in (vae, again):
+        model.partial_fit(second)
+        seen = np.append(second[:, 1], 5.0)
+        assert model._inputs.shift[[1, 4]].tolist() == [np.nanmin(seen), np.nanmin(second[:, 4])]
+        assert model._inputs.scale[[1, 4]].tolist() == [
+            np.nanmax(seen) - np.nanmin(seen),
+            np.ptp(second[~np.isnan(second[:, 4]), 4]),
+        ]
+        assert not model._inputs.constant.any()
+    assert np.array_equal(again.transform(second), vae.transform(second))
 
 
 # --- Order and keys

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefast.data.arrowkinds import field_of, new_array_of, pandas_metadata, pandas_types
+from vaefast.data.arrowkinds import field_of, is_text, new_array_of, pandas_metadata, pandas_types
 from vaefast.data.indexes import are_names, is_counter, may_hold_text, without_index
 from vaefast.data.labels import column_of
 from vaefast.data.missing_numbers import numbers_among, with_nan
@@ -193,13 +193,10 @@ def _indexes(held: pa.Table) -> list[str]:
 
 def _may_name_rows(held: pa.Table, column: int) -> bool:
     """Whether a first column is named like an index, or holds words that name the rows."""
-    import pyarrow as pa
-
     kind = held.column(column).type
     if is_counter(str(held.column_names[column])):
         return True
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return is_text and are_names([value or "" for value in held.column(column).to_pylist()])
+    return is_text(kind) and are_names([value or "" for value in held.column(column).to_pylist()])
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

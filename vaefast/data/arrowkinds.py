@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Types of pandas that Arrow does not know, by their names' beginnings: those with room for a missing value, and text.
 OWN_TYPES = ("Int", "UInt", "Float", "boolean", "string", "str")
+# What pandas writes behind the names of Arrow's types, and those of Arrow that NumPy names otherwise.
+BACKEND = "[pyarrow]"
+NAMES_OF_NUMPY = {"double": "float64", "float": "float32", "halffloat": "float16", "large_string": "string"}
 
 
 def pandas_types(held: pa.Table) -> dict[str, str]:
@@ -53,10 +56,19 @@ def field_of(column: pa.ChunkedArray, name: str, own_type: str = "") -> Field:
         return Field(name, NUMBERS, _floats(column), own_type or column.slice(0, 0).to_numpy().dtype.name)
     if types.is_decimal(kind) or types.is_null(kind):
         return Field(name, NUMBERS, _floats(column), "float64")
-    if types.is_string(kind) or types.is_large_string(kind):
+    if is_text(kind):
         return Field(name, LABELS, _objects(column.to_pylist()), own_type or "object")
     trouble = "dates or times" if types.is_temporal(kind) else f"values of type {kind}"
     return Field(name, UNUSABLE, np.full(len(column), None, object), "object", trouble=trouble)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type of Arrow is one of text; polars writes views of it."""
+    import pyarrow as pa
+
+    types = pa.types
+    views = getattr(types, "is_string_view", None)  # from pyarrow 16 on
+    return types.is_string(kind) or types.is_large_string(kind) or (views is not None and views(kind))
 
 
 def _floats(column: pa.ChunkedArray) -> Any:
@@ -112,10 +124,14 @@ def filled_column(
                 [arrow.array([None if each is None else float(each) for each in held], arrow.float64())]
             )
         return arrow.chunked_array([arrow.array(held, kind)])
-    levels = old.unify_dictionaries().combine_chunks().dictionary
-    places = {level: at for at, level in enumerate(levels.to_pylist())}
-    codes = arrow.array([None if each is None else places[each] for each in held], kind.index_type)
-    return arrow.chunked_array([arrow.DictionaryArray.from_arrays(codes, levels, ordered=kind.ordered)])
+    levels = old.unify_dictionaries().combine_chunks().dictionary.to_pylist() if len(old) else []
+    # The model may know values that this file has not seen.
+    levels = [*dict.fromkeys([*levels, *(level for level in held if level is not None)])]
+    places = {level: at for at, level in enumerate(levels)}
+    codes = arrow.array([None if each is None else places[each] for each in held], arrow.int64())
+    index_type = arrow.int32() if len(levels) > np.iinfo(str(kind.index_type)).max else kind.index_type
+    dictionary = arrow.array(levels, kind.value_type)
+    return arrow.chunked_array([arrow.DictionaryArray.from_arrays(codes.cast(index_type), dictionary, ordered=kind.ordered)])
 
 
 def new_array_of(arrow: Any, column: NewColumn) -> pa.Array | Any:
@@ -125,7 +141,7 @@ def new_array_of(arrow: Any, column: NewColumn) -> pa.Array | Any:
         places = {level: at for at, level in enumerate(column.categories)}
         codes = arrow.array([None if each is None else places[each] for each in cells], arrow.int32())
         return arrow.DictionaryArray.from_arrays(codes, arrow.array(list(column.categories)), ordered=column.ordered)
-    dtype = column.dtype.lower()
+    dtype = _without_backend(column.dtype).lower()
     if dtype.startswith("bool"):
         return arrow.array([None if each is None else bool(each) for each in cells], arrow.bool_())
     if dtype.startswith(("int", "uint")):
@@ -147,7 +163,7 @@ def pandas_metadata(columns: Sequence[NewColumn]) -> dict[str, Any]:
         "columns": [
             {
                 "name": column.name, "field_name": column.name, "pandas_type": _pandas_type(column),
-                "numpy_type": "int32" if column.categories is not None else column.dtype,
+                "numpy_type": "int32" if column.categories is not None else _without_backend(column.dtype),
                 "metadata": None
                 if column.categories is None
                 else {"num_categories": len(column.categories), "ordered": column.ordered},
@@ -162,5 +178,11 @@ def pandas_metadata(columns: Sequence[NewColumn]) -> dict[str, Any]:
 def _pandas_type(column: NewColumn) -> str:
     if column.categories is not None:
         return "categorical"
-    dtype = column.dtype.lower()
+    dtype = _without_backend(column.dtype).lower()
     return {"boolean": "bool", "object": "unicode", "str": "unicode", "string": "unicode"}.get(dtype, dtype)
+
+
+def _without_backend(dtype: str) -> str:
+    """The name of a type of pandas; for one that Arrow holds, that of the type which holds the same values without it."""
+    kind = dtype.removesuffix(BACKEND)
+    return dtype if kind == dtype else NAMES_OF_NUMPY.get(kind, kind)

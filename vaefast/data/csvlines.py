@@ -22,6 +22,7 @@ SNIFFED = 20
 MOST_SNIFFED = 1 << 20
 # Lines over which one quoted field may go.
 MOST_JOINED = 100
+TAB = "\t"
 # What a comment before the rows begins with.
 COMMENT = "#"
 # What NumPy's reader takes for a missing value.
@@ -83,6 +84,7 @@ class Lines:
         # A row of data may hold names that only count.
         self._known = frozenset[str]() if are_running(known) else frozenset(filter(None, known))
         self._most = float("inf")  # rows that this machine can hold
+        self._tabs_separate = True  # until the dialect says otherwise
         self._stored = self._not_blank(records(iter(partial(text.readline, LONGEST_LINE), "")))
         self._pending = self._first_lines()
         own = EXCEL_SEPARATOR.fullmatch(self._pending[0][1]) if self._pending else None
@@ -91,7 +93,11 @@ class Lines:
         comments = [*takewhile(lambda held: held[1].lstrip().startswith(COMMENT), self._pending)]
         del self._pending[: len(comments)]
         self._looked_at = list[tuple[int, str]]()  # lines after these, read to find a decimal sign
-        self.dialect: Dialect = dialect_of([line for _, line in self._pending], own[1] if own else None, self._later_lines())
+        first = [line for _, line in self._pending if not line.isspace()]
+        self.dialect: Dialect = dialect_of(first, own[1] if own else None, self._later_lines())
+        self._tabs_separate = self.dialect.separator == TAB
+        for held in (self._pending, self._looked_at):
+            held[:] = self._without_blank_tabs(iter(held))
         if comments:
             self._name_columns(*comments[-1])
         self.notes += self._doubtful_points()
@@ -113,6 +119,8 @@ class Lines:
         length = 0
         for number, line in self._stored:
             self._looked_at.append((number, line))
+            if line.isspace():
+                continue
             yield line
             length += len(line)
             if length > MOST_SNIFFED:
@@ -195,7 +203,8 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         expected = 0  # number of the next line, if no blank one stands before it
         has_decimal_commas = self.dialect.decimal == ","
-        for number, line in self._without_empty_end(chain(self._pending, self._looked_at, self._stored)):
+        lines = self._without_blank_tabs(chain(self._pending, self._looked_at, self._stored))
+        for number, line in self._without_empty_end(lines):
             self.row += 1
             self.raw, self.number = line, number
             if number != expected:
@@ -207,6 +216,16 @@ class Lines:
                 line = self._with_points(line)
             line = self._with_nan(line) if self.missing else line
             yield self._tidied(line) if QUOTE in line else line
+
+    def _without_blank_tabs(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """The lines without those of tabs alone that are blank: tabs do not separate, or the line before has other fields."""
+        last = None
+        for number, line in lines:
+            if not line.isspace():
+                last = line
+            elif not self._tabs_separate or (last is not None and line.count(TAB) + 1 != len(fields_of(last, TAB))):
+                continue
+            yield number, line
 
     def _without_empty_end(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         """The lines without those at the end that hold separators alone, which spreadsheets leave behind their rows."""
@@ -266,8 +285,12 @@ class Lines:
         return self._joined(fields, QUOTE in line)
 
     def _not_blank(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """The lines that are not blank. One of tabs may be a row without values, if tabs separate."""
+        has_begun = False
         for number, line in lines:
-            if not line.isspace():
+            is_blank = line.isspace()
+            has_begun = has_begun or not is_blank
+            if not is_blank or (has_begun and TAB in line and self._tabs_separate):
                 yield number, line
 
     def _skipped(self, number: int, expected: int, line: str) -> None:

@@ -33,7 +33,7 @@ ENDINGS = {
     "npy": (".npy",), "h5ad": (".h5ad",),
 }  # fmt: skip
 # A field of a line in which runs of spaces separate.
-WORD = re.compile(r'"[^"]*"|\S+')
+WORD = re.compile(r'"(?:[^"]|"")*"|\S+')
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +157,23 @@ def spans(line: str, separator: str | None) -> list[tuple[int, int]]:
     body = line.rstrip("\r\n")
     if separator is None:
         return [match.span() for match in WORD.finditer(body)]
-    found, start, quoted = [], 0, False
-    for at, letter in enumerate(body):
-        # Only one that begins a field opens quotes; others in plain text are letters, as in 3",5".
-        quoted ^= letter == QUOTE and (quoted or not body[start:at].strip())
-        if letter == separator and not quoted:
+    found, start, at = [], 0, 0
+    while at < len(body):
+        if body[at] == separator:
             found.append((start, at))
             start = at + 1
+        # Only one that begins a field opens quotes; others in plain text are letters, as in 3",5".
+        elif body[at] == QUOTE and not body[start:at].strip():
+            at = _closing_quote(body, at)
+        at += 1
     return [*found, (start, len(body))]
+
+
+def _closing_quote(body: str, at: int) -> int:
+    """The place of the quote that closes the one here, or the end: a doubled one is a letter."""
+    while (at := body.find(QUOTE, at + 1)) >= 0 and body[at + 1 : at + 2] == QUOTE:
+        at += 1
+    return at if at >= 0 else len(body)
 
 
 def _arrow(path: Path, kind: str, columns: Sequence[Filling]) -> bytes:
@@ -195,7 +204,7 @@ def _as_real(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, byte
 
 def _array(path: Path, columns: Sequence[Filling]) -> bytes:
     held = np.load(path, allow_pickle=False)
-    whole = held.astype(held.dtype if held.dtype.kind == "f" else np.float64)
+    whole = np.array(held, held.dtype if held.dtype.kind == "f" else np.float64, order="C")  # whose reshape is no copy
     rows = whole.reshape(len(whole), -1)
     for column in columns:
         rows[column.gaps, column.at] = column.values[column.gaps].astype(np.float64)
@@ -205,7 +214,12 @@ def _array(path: Path, columns: Sequence[Filling]) -> bytes:
 
 
 def _fill_matrix(held: Any, columns: Sequence[Filling]) -> None:
-    """Fill the matrix of an open file. One of whole numbers becomes one of float64 where a fraction is filled in."""
+    """Fill the matrix of an open file. One of whole numbers becomes one of float64 where a fraction is filled in.
+
+    A sparse one, which misses nothing, is left as it is.
+    """
+    if not columns:
+        return
     whole, fills = held[()], [column.values[column.gaps].astype(np.float64) for column in columns]
     grows = whole.dtype.kind != "f" and any((fill != np.rint(fill)).any() for fill in fills)
     whole = whole.astype(np.float64) if grows else whole

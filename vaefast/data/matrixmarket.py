@@ -81,7 +81,8 @@ class _Content:
 
     def __init__(self, stream: Any) -> None:
         self._stream, head, line = stream, [stream.readline(LONGEST_LINE)], b""
-        head[0] = head[0].lower().replace(b"integer", b"real").replace(BANNER.lower(), BANNER)
+        head[0] = head[0].lower().replace(b"unsigned-integer", b"real").replace(b"integer", b"real")
+        head[0] = head[0].replace(BANNER.lower(), BANNER)
         while len(head[-1]) and (len(head) == 1 or line[:1] == b"%" or not line.strip()):
             line = stream.readline(LONGEST_LINE)
             head.append(line)

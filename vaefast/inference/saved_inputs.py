@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vaefast.errors import DataError
 from vaefast.files.model_file import SavedModel
 from vaefast.tables.mixed.schema import Schema
-from vaefast.tables.scaling import CUT, Inputs
+from vaefast.tables.scaling import CUT, LARGEST, Inputs
 from vaefast.tables.told import Told
 
 PREFIX = "scaling."
@@ -23,9 +23,9 @@ UNSEEN = -1.0
 def tensors(inputs: Inputs) -> dict[str, NDArray[np.float64]]:
     """The arrays of `Inputs`, (X,) each, by their names in a model file."""
     arrays = {"shift": inputs.shift, "scale": inputs.scale}
-    if inputs.cut is not None and inputs.constant is not None:
+    if inputs.constant is not None:
         # A column with only one value so far has no bound yet, and one without any less than none.
-        cut = np.where(inputs.constant, 0.0, inputs.cut)
+        cut = np.where(inputs.constant, 0.0, LARGEST if inputs.cut is None else inputs.cut)
         arrays["cut"] = cut if inputs.unseen is None else np.where(inputs.unseen, UNSEEN, cut)
     return {PREFIX + name: array for name, array in arrays.items() if array is not None}
 
@@ -54,7 +54,7 @@ def restored(likelihood: str, about: Mapping[str, Any], arrays: Mapping[str, NDA
     # A model of the command line without this field reads bytes as grey levels; files of older versions say `grey_levels`.
     grey = bool(about.get("bytes_are_grey", about.get("grey_levels", not about)))
     names = np.array(about["feature_names_in"], dtype=object) if about.get("feature_names_in") else None
-    cut = None if cut is None or constant is None else np.where(constant, CUT, cut)
+    cut = None if cut is None or constant is None or about.get("scaling") == "minmax" else np.where(constant, CUT, cut)
     unseen = unseen if unseen is not None and unseen.any() else None
     schema = None
     if likelihood == "mixed":

@@ -84,6 +84,8 @@ def table(estimator: Any, X: ArrayLike, *, reset: bool = False, called: str = "X
         X = _with_nan(X, _check_columns(X, names, called))
     try:
         values = validate_data(estimator, X, reset=reset, dtype="numeric", order=None, ensure_all_finite=False)
+        if values.dtype.kind in "mM":
+            raise DataError(f"{called} holds dates or times ({values.dtype}): give numbers, such as days since the first")
         if values.dtype.kind == "O":  # None in nested lists
             values = _objects_with_nan(values).astype(np.float64)
     except TypeError as error:

@@ -8,6 +8,8 @@ from typing import Any
 
 from vaefast.errors import DataError
 
+# From here on float64 does not hold every whole number.
+LARGEST_EXACT = 2.0**53
 NEEDS = "pip install pandas pyarrow, or give it as a pandas DataFrame"
 
 
@@ -31,14 +33,23 @@ def as_pandas(X: Any, called: str = "X") -> Any:
         found = X.to_pandas()
     except ImportError as error:
         raise DataError(f"{called} is a {type(X).__name__} of {_package(X)}, which pandas reads: {NEEDS}") from error
-    kinds = X.schema.types if hasattr(X, "schema") and hasattr(X.schema, "types") else getattr(X, "dtypes", None)
-    if kinds is None:  # one column
+    if not hasattr(found, "columns"):  # one column
         kind = str(getattr(X, "dtype", getattr(X, "type", "")))
-        return found.astype("Int64") if _is_whole(kind) and found.dtype.kind == "f" else found
-    for at, kind in enumerate(kinds):
-        if _is_whole(str(kind)) and found.dtypes.iloc[at].kind == "f":
-            found.isetitem(at, found.iloc[:, at].astype("Int64"))
+        return _whole(found, X) if _is_whole(kind) and found.dtype.kind == "f" else found
+    # By their names: a table of Arrow may have columns that are the index of a frame.
+    kinds = {name: str(kind) for name, kind in zip(_names(X), X.schema.types if _is_arrow(X) else X.dtypes, strict=True)}
+    for at, name in enumerate(map(str, found.columns)):
+        if _is_whole(kinds.get(name, "")) and found.dtypes.iloc[at].kind == "f":
+            found.isetitem(at, _whole(found.iloc[:, at], X.column(name) if _is_arrow(X) else X[name]))
     return found
+
+
+def _whole(column: Any, source: Any) -> Any:
+    """A Series of pandas that is one of floats because some of its whole numbers are missing, as one of whole numbers."""
+    if not (column.abs() >= LARGEST_EXACT).any():
+        return column.astype("Int64")
+    kind = str(getattr(source, "dtype", getattr(source, "type", ""))).lower()
+    return source.to_pandas(integer_object_nulls=True).astype("UInt64" if kind == "uint64" else "Int64").set_axis(column.index)
 
 
 def as_it_came(table: Any, X: Any) -> Any:
@@ -56,13 +67,21 @@ def as_it_came(table: Any, X: Any) -> Any:
         for name, kind in X.schema.items():
             if found.schema[name] != kind:
                 with contextlib.suppress(package.exceptions.PolarsError):
-                    found = found.with_columns(found[name].cast(kind))
+                    new = found[name].cast(kind)
+                    # A cast to whole numbers cuts, and one to truth values makes true of all but 0.
+                    if kind.is_float() or new.cast(found.schema[name]).equals(found[name]):
+                        found = found.with_columns(new)
         return found
-    found = package.Table.from_pandas(table, preserve_index=False)
-    for at, field in enumerate(X.schema):
+    found = package.Table.from_pandas(table)
+    for field in X.schema:
+        at, given = found.schema.get_field_index(field.name), X.column(field.name)
         with contextlib.suppress(package.ArrowException):
-            is_whole = X.column(at).null_count == 0 and not package.types.is_floating(field.type)
-            found = found.set_column(at, field, X.column(at) if is_whole else found.column(at).cast(field.type))
+            if at >= 0 and given.null_count == 0 and not package.types.is_floating(field.type):
+                found = found.set_column(at, field, given)
+            elif at >= 0:
+                new = found.column(at).cast(field.type)
+                if package.types.is_floating(field.type) or new.cast(found.schema.types[at]).equals(found.column(at)):
+                    found = found.set_column(at, field, new)
     return found
 
 
@@ -80,6 +99,14 @@ def without_dictionary(column: Any) -> Any:
         return type(column)(held.to_pylist(), index=column.index, name=column.name, dtype=object)
     categories = sys.modules["pandas"].Categorical.from_codes(codes, levels, ordered=held.type.ordered)
     return type(column)(categories, index=column.index, name=column.name)
+
+
+def _is_arrow(X: Any) -> bool:
+    return hasattr(X, "schema") and hasattr(X.schema, "types")
+
+
+def _names(X: Any) -> list[str]:
+    return X.schema.names if _is_arrow(X) else X.columns
 
 
 def _is_whole(kind: str) -> bool:

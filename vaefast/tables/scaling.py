@@ -200,8 +200,12 @@ class Inputs:
         if not columns.size:
             return self, columns
         shift, scale, constant = self.shift.copy(), self.scale.copy(), self.constant.copy()
-        shift[columns], deviation = moments(seen)
-        scale[columns], constant[columns] = np.where(deviation == 0, 1.0, deviation), deviation == 0
+        if self.method == "minmax":
+            shift[columns], high = extremes(seen)
+            spread = high - shift[columns]
+        else:
+            shift[columns], spread = moments(seen)
+        scale[columns], constant[columns] = np.where(spread == 0, 1.0, spread), spread == 0
         unseen = None if self.unseen is None else self.unseen.copy()
         if unseen is not None:
             unseen[columns] = False
@@ -311,8 +315,10 @@ def choose(
     if method == "minmax":
         low, high = extremes(X, rows)
         unseen, shift = np.isnan(low), np.where(np.isnan(low), 0.0, low)
-        scale = np.where(high > low, high - low, 1.0)
-        return Inputs(likelihood, method, shift=shift, scale=scale, names=names, unseen=_if_any(unseen)), []
+        constant = ~(high > low)
+        scale = np.where(constant, 1.0, high - low)
+        flags = _if_any(constant), _if_any(unseen)
+        return Inputs(likelihood, method, shift=shift, scale=scale, constant=flags[0], names=names, unseen=flags[1]), []
     return Inputs(likelihood, method, names=names, unseen=_if_any(_unseen(X, rows))), []
 
 

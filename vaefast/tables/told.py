@@ -81,8 +81,12 @@ class Told:
             return cls(known), Given(X, encoded)
         factors = _factors(size_factors, rows, "size_factors", None if weights is None else with_stand_ins(weights))
         totals = X.totals() if isinstance(X, CountRows) else np.asarray(X.sum(axis=1, dtype=np.float64)).reshape(-1)
-        seen = slice(None) if subset is None else subset
-        total, exposure = (float(values[seen].sum() if weights is None else values @ weights) for values in (totals, factors))
+        if weights is None:
+            seen = slice(None) if subset is None else subset
+            total, exposure = (float(values[seen].sum()) for values in (totals, factors))
+        else:
+            counts = weights > 0  # the values of other rows may be missing
+            total, exposure = (float(values[counts] @ weights[counts]) for values in (totals, factors))
         scale = total / exposure if total > 0 else 1.0
         name = getattr(size_factors, "name", None)
         return cls(known, scale, None if name is None else str(name)), Given(X, encoded, factors * scale)
