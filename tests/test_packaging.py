@@ -138,8 +138,7 @@ def test_without_a_compiler_the_installation_succeeds_and_says_what_is_missing(s
 def first_command():
     """What the README says to type first: how to install, and what to run."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"<!-- the first command -->\n```sh\n(.*)\n```", text)
-    install, _, command = line.partition(" && ")
+    ((install, command),) = re.findall(r"<!-- the first command -->\n```sh\n(.*)\n(.*)\n```", text)
     return install, command
 
 

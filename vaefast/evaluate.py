@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from vaefast.cli import console, notices
 from vaefast.cli.console import complain, say
 from vaefast.cli.parser import Parser, add_missing, command_parser, values, with_last_groups
 from vaefast.cli.program import called
-from vaefast.errors import CheckpointError, DataError, SettingsError
+from vaefast.errors import CheckpointError, DataError, OutputError, SettingsError
 from vaefast.runs.interruption import Interruption
 from vaefast.version import __version__
 
@@ -65,8 +66,11 @@ def run(options: Options, interruption: Interruption) -> None:
     from vaefast.evaluation import measures
 
     saved = _read_model(options.run)
-    for unused in notices.unused_data_dir(options.data, options.data_dir):
-        complain(unused)
+    if options.data is None and (options.missing is not None or options.layer is not None):
+        flag = "--layer" if options.missing is None else "--missing"
+        raise SettingsError(f"{flag} is for --data: the run's own data are read as in training")
+    if options.data is not None:
+        _say_unused(options.data, options)
     data = _data(options, saved)
     for notice in data.notices:
         complain(notice)
@@ -82,8 +86,9 @@ def run(options: Options, interruption: Interruption) -> None:
         by_column = _by_column(model, data)
         report = _report(options, found, data, model, time.perf_counter() - start)
         report |= {"column_log_likelihoods": by_column} if by_column else {}
-        _write(folder, report)
+        # First of all, as the numbers may have taken long, and the disk may be full.
         say(json.dumps(report, indent=1) if options.json else _text(report, found, data.unit))
+        _write(folder, report)
         for warning in report["warnings"]:
             complain(warning)
         if options.figures:
@@ -156,7 +161,7 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
     from vaefast.inputs import finding
     from vaefast.inputs.source import TABLE, Source
 
-    path = str(Path(str(options.data)).expanduser())
+    path = os.path.expanduser(str(options.data))
     try:
         recorded, own = _source(options.run)
     except SettingsError:
@@ -168,6 +173,8 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
             path, options.data_dir, kind=TABLE, columns=saved.model.pixels, known=names, layer=layer, covariates=told.names,
             size_factors=told.size_column, missing=missing_of(options.run, options.missing),
         ).for_model(inputs)  # fmt: skip
+        width = (saved.model.pixels if inputs.schema is None else len(inputs.schema.columns)) + len(known.told)
+        known = replace(known, label=label_of(options.run, path, width, known.known))
         if recorded is not None and recorded.test_fraction > 0:
             divided = finding.find(replace(known, test_fraction=recorded.test_fraction))
             if isinstance(divided, Dataset) or divided.of_model(inputs.schema).sha256 == own:
@@ -182,6 +189,11 @@ def _other_data(options: Options, saved: SavedModel, inputs: Inputs, told: Told)
         return unsplit(found), True
     data = split(found, recorded.test_fraction) if len(found.images) > 1 else unsplit(found)
     return (data, False) if data.sha256 == own else (unsplit(found), True)
+
+
+def _say_unused(data: str | None, options: Options) -> None:
+    for unused in notices.unused_data_dir(data, options.data_dir):
+        complain(unused)
 
 
 def is_table(saved: SavedModel, inputs: Inputs) -> bool:
@@ -201,6 +213,7 @@ def _own_data(options: Options, inputs: Inputs) -> Dataset | Table:
     from vaefast.inputs.finding import Table
 
     source, sha256 = _source(options.run)
+    _say_unused(source.data, options)
     source = source.for_model(inputs, own=True)
     found = finding.find(source if options.data_dir is None else replace(source, data_dir=options.data_dir))
     if isinstance(found, Table):
@@ -245,7 +258,7 @@ def layer_of(path: Path, data: str) -> str | None:
 def missing_of(path: Path, given: list[str] | None) -> tuple[str, ...]:
     """What a cell says where its value is missing: as it is given, else as in training; nothing without a record."""
     if given is not None:
-        return tuple(given)
+        return tuple(map(str.strip, given))
     return tuple(map(str, _recorded(path, "missing") or ()))
 
 
@@ -288,6 +301,8 @@ def _folder(options: Options) -> Path:
         atomic.make_folder(folder)
     except OSError as error:
         raise atomic.cannot_make(folder, error) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {folder} cannot be written to: choose another --out")
     return folder
 
 
@@ -462,7 +477,7 @@ def _build_parser() -> Parser:
         "a kernel for importance sampling)")  # fmt: skip
 
 
-main = console.main_of(parse, run)
+main = console.main_of(parse, run, "a smaller --limit or fewer --samples")
 
 if __name__ == "__main__":
     console.exit_with(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def _file(options: Options) -> Path:
     from vaefast.data.filling import ENDINGS
     from vaefast.data.kinds import kind_of_file
 
-    path = Path(options.data).expanduser()
+    path = Path(os.path.expanduser(options.data))
     source = file_of(str(path))
     kind = None if source is None else kind_of_file(source)
     if source is None or kind not in ENDINGS:
@@ -161,7 +162,7 @@ def _build_parser() -> Parser:
     return with_last_groups(parser, help="cython, numba or reference (default: as for vaefast.load)")
 
 
-main = console.main_of(parse, run)
+main = console.main_of(parse, run, "fewer --samples, or a part of the file")
 
 if __name__ == "__main__":
     console.exit_with(main)

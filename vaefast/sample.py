@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefast.cli import console
 from vaefast.cli.console import complain, say
-from vaefast.cli.parser import Parser, command_parser, values, with_last_groups
+from vaefast.cli.parser import SEVERAL, Parser, command_parser, values, with_last_groups
 from vaefast.errors import DataError, SettingsError
 from vaefast.evaluate import model_of
 from vaefast.runs.interruption import Interruption
@@ -112,11 +112,14 @@ def _covariates(vae: VAE, given: list[str]) -> dict[str, Any] | None:
     known = {} if vae._told.covariates is None else {column.name: column for column in vae._told.covariates.columns}
     said: dict[str, str] = {}
     for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or name not in known:
+        # A name may hold the sign, too: the longest that fits is meant.
+        name = max((name for name in known if text.startswith(f"{name}=")), key=len, default=None)
+        if name is None:
             choices = f"its covariates are {', '.join(known)}" if known else "the model was trained without: leave them out"
             raise SettingsError(f"covariates has {text!r}, which is no NAME=VALUE of this model: {choices}")
-        said[name] = value
+        if name in said:
+            raise SettingsError(f"covariates has {name} twice: give it once")
+        said[name] = text[len(name) + 1 :]
     absent = [name for name in known if name not in said]
     if absent:
         remedy = " ".join(f"{name}=VALUE" for name in absent)
@@ -154,7 +157,7 @@ def _build_parser() -> Parser:
     )
     add = parser.add_argument_group("model").add_argument
     add("model", metavar="MODEL", help="a run folder, a model.safetensors, or a file saved by vaefast.VAE, of a table")
-    add("--covariates", metavar="NAME=VALUE", nargs="*", default=[], help="for a model that was told covariates: the value of "
+    add("--covariates", metavar="NAME=VALUE", **SEVERAL, default=[], help="for a model that was told covariates: the value of "
         "each, which all new rows have")  # fmt: skip
     add = parser.add_argument_group("table").add_argument
     add("--rows", metavar="N", type=int, required=True, help="number of new rows")
@@ -165,7 +168,7 @@ def _build_parser() -> Parser:
     return with_last_groups(parser, help="cython, numba or reference (default: as for vaefast.load)")
 
 
-main = console.main_of(parse, run)
+main = console.main_of(parse, run, "fewer --rows, in several files with different --seed")
 
 if __name__ == "__main__":
     console.exit_with(main)

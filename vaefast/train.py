@@ -72,9 +72,13 @@ def _run(options: Options, resumed: Resumed | None, interruption: Interruption, 
         complain(unused)
     if options.tensorboard:
         _check_tensorboard()
+    elif resumed is not None and (resumed.folder.path / "tensorboard").is_dir():
+        options = _with_tensorboard(options)
     started_from = _read_start(options.start_from)
     if resumed is not None and started_from is not None:
         raise SettingsError("--start-from begins a new run, and --resume continues one: give one of them")
+    if started_from is not None and "missing" not in options.given:
+        options = replace(options, missing=tuple(map(str, started_from.estimator.get("missing", ()))))
     source = _source(options, resumed)
     data = _data(source, options, resumed, started_from, job)
     missing = data.missing or (started_from is not None and started_from.model.missing)
@@ -339,6 +343,8 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     SettingsError
         They differ.
     """
+    from vaefast.inputs.column_types import types_of
+
     path, names = options.start_from, [] if inputs.names is None else [*inputs.names]
     if not saved.estimator:
         raise SettingsError(f"--start-from {path} was trained on pictures, but {found.name} is a table")
@@ -353,6 +359,13 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     for name, had in (("scaling", inputs.method or "none"), ("likelihood", inputs.likelihood)):
         if (wanted := getattr(options, name)) not in ("auto", had):
             raise SettingsError(f"--start-from {path} has {name} {had}, but this run {wanted}: give the same {name}")
+    columns = () if inputs.schema is None else inputs.schema.columns
+    kinds = {str(at): column.kind for at, column in enumerate(columns, 1)}
+    kinds |= {str(column.name): column.kind for column in columns if inputs.schema is not None and inputs.schema.named}
+    for name, kind in types_of(options.column_types).items():
+        if (kept := kinds.get(name)) != kind:
+            had = f"{name} as {kept}" if kept else f"no kind of {name}"
+            raise SettingsError(f"--start-from {path} has {had}, but this run {kind}: leave out --column-types")
 
 
 def _start(saved: SavedModel, options: Options) -> State:
@@ -376,6 +389,16 @@ def _check_tensorboard() -> None:
     from vaefast.training.tensorboard import event_writer
 
     event_writer()
+
+
+def _with_tensorboard(options: Options) -> Options:
+    """The options of a run that goes on writing TensorBoard's files, if that is possible here."""
+    try:
+        _check_tensorboard()
+    except SettingsError as error:
+        complain(f"the run goes on without TensorBoard's files: {error}")
+        return options
+    return replace(options, tensorboard=True)
 
 
 def _board(folder: RunFolder) -> TensorBoard:

@@ -102,13 +102,16 @@ def check_out(out: Path, data: str, model: Path, force: bool) -> None:
     """
     if out.is_dir():
         raise OutputError(f"{out} is a folder: give --out the name of a file")
-    if not out.absolute().parent.is_dir():
-        raise OutputError(f"the folder {out.parent} of --out {out} does not exist: make it, or choose another --out")
+    folder = out.resolve().parent if out.is_symlink() else out.parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} of --out {out} does not exist: make it, or choose another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {folder} of --out {out} cannot be written to: choose another --out")
     if not out.exists():
         return
     if not out.is_file():
         raise OutputError(f"{out} is a pipe or a device, not a file: choose another --out")
-    read = (Path(data).expanduser(), model_of(model))
+    read = (Path(os.path.expanduser(data)), model_of(model))
     if any(path.exists() and os.path.samefile(path, out) for path in read):
         raise SettingsError(f"--out {out} is a file that this command reads: choose another --out")
     if not force:
@@ -126,7 +129,7 @@ def rows_of(vae: VAE, model: Path, file: str, layer: str | None, missing: list[s
     from vaefast.data import Kinds, Reading, numbers_of, read, read_numbers
     from vaefast.inputs import kinds as mixed
 
-    name, known = str(Path(file).expanduser()), [str(name) for name in getattr(vae, "feature_names_in_", ())]
+    name, known = os.path.expanduser(file), [str(name) for name in getattr(vae, "feature_names_in_", ())]
     wanted, schema = vae.n_features_in_, vae._inputs.schema
     if schema is not None:
         known = [*mixed.known_columns(schema)]
@@ -279,7 +282,7 @@ def _build_parser() -> Parser:
     return with_last_groups(parser, help="cython, numba or reference (default: as for vaefast.load)")
 
 
-main = console.main_of(parse, run)
+main = console.main_of(parse, run, "a smaller --limit or fewer --samples")
 
 if __name__ == "__main__":
     console.exit_with(main)

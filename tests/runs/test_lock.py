@@ -66,7 +66,8 @@ def test_whatever_stands_in_the_file_of_a_dead_owner(tmp_path):
 
 def test_a_run_that_is_under_way_is_told_from_a_folder_that_is_full(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write("settings.json", b"{}")
+    for name in ("settings.json", "metrics.jsonl"):
+        folder.write(name, b"{}")
     for existing in (False, True):
         with pytest.raises(SettingsError, match="is in use by process"):
             RunFolder(tmp_path / "run", existing=existing)

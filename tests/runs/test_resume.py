@@ -348,7 +348,7 @@ def test_the_folder_or_its_checkpoints_may_be_named(command, whole):
         ("grey.npy", 4, ("grey.npy is no folder",)),
         (".", 4, (". holds no complete checkpoint",)),
         ("empty", 4, ("empty holds no complete checkpoint",)),
-        ("begun", 4, ("begun holds no complete checkpoint", "auto")),
+        ("begun", 4, ("begun holds a run that ended before its first checkpoint", "--resume auto --out begun")),
         ("a\0b", 2, ("null character",)),
     ],
 )

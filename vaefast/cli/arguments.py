@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from vaefast.cli.parser import Parser, add_help, add_threads, command_parser
+from vaefast.cli.parser import SEVERAL, Parser, add_help, add_threads, command_parser
 from vaefast.models.columns import KINDS
 from vaefast.models.defaults import DROPPED_OF_COUNTS, EPSILON_OF_RATES, WIDE_COUNTS, WIDEST_AT_FULL_RATE
 from vaefast.models.settings import (
@@ -71,14 +71,14 @@ def _add_data(add: Add) -> None:
     add("--label", metavar="COLUMN", help="column of a table that holds labels, by name or by number from 1: used in figures, "
         "never trained on")  # fmt: skip
     add("--layer", metavar="NAME", help="for an .h5ad file: the layer to train on instead of X, or raw")
-    add("--covariates", metavar="COLUMN", nargs="*", help="columns of a table, by name or by number from 1, or of obs of an "
+    add("--covariates", metavar="COLUMN", **SEVERAL, help="columns of a table, by name or by number from 1, or of obs of an "
         ".h5ad file, that the decoder is told of each row beside the latents, such as the batch of a cell: text becomes one "
         "column for each of its values, numbers are standardised. They are not trained on")  # fmt: skip
     add("--size-factors", metavar="COLUMN", help="for counts: such a column of numbers above 0 to which the rates of each row "
         "are proportional, instead of its total; it is not trained on")  # fmt: skip
-    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+    add("--missing", metavar="TOKEN", **SEVERAL, help="what a cell of a table says where its value is missing, beside an "
         "empty cell, NA, NaN, null and others of their kind: words, or numbers such as -999")  # fmt: skip
-    add("--column-types", metavar="NAME=KIND", nargs="*", help="kinds of columns of a table, by name or by number from 1, "
+    add("--column-types", metavar="NAME=KIND", **SEVERAL, help="kinds of columns of a table, by name or by number from 1, "
         f"where their values do not say it: {', '.join(KINDS)}. The likelihood is then mixed")  # fmt: skip
     add("--all-columns", action="store_true", help="also train on columns that look like labels")
     add("--color", action="store_true", help="keep the colour channels of pictures (default: convert pictures to grey)")

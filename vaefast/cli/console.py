@@ -27,6 +27,8 @@ class HasDebug(Protocol):
 
 
 Parsed = TypeVar("Parsed", bound=HasDebug)
+# What helps a training where memory ends.
+SMALLER = "a smaller --hidden, --latent or --batch-size"
 
 
 class Main(Protocol):
@@ -35,11 +37,11 @@ class Main(Protocol):
     def __call__(self, arguments: list[str] | None = None) -> int: ...
 
 
-def main_of(parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None]) -> Main:
-    """A command for a single process, made of its parser and its function."""
+def main_of(parse: Callable[[list[str]], Parsed], run: Callable[[Parsed, Interruption], None], smaller: str = SMALLER) -> Main:
+    """A command for a single process, made of its parser and its function. `smaller` is what helps where memory ends."""
 
     def main(arguments: list[str] | None = None) -> int:
-        return command(parse, run, arguments)
+        return command(parse, run, arguments, smaller=smaller)
 
     return main
 
@@ -49,6 +51,7 @@ def command(
     run: Callable[[Parsed, Interruption], None],
     arguments: list[str] | None,
     job: Job | None = None,
+    smaller: str = SMALLER,
 ) -> int:
     """Parse the arguments, by default those of this process, run the command, and return the exit code: 0 done, 1 internal
     error, 2 settings, 3 data, 4 checkpoint, 5 diverged, 6 output, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.
@@ -57,7 +60,7 @@ def command(
     """
     if job is None:
         job, run = Job(), _alone(run)
-    return job.end(_attempt(parse, run, sys.argv[1:] if arguments is None else arguments, job))
+    return job.end(_attempt(parse, run, sys.argv[1:] if arguments is None else arguments, job, smaller))
 
 
 def _alone(run: Callable[[Parsed, Interruption], None]) -> Callable[[Parsed, Interruption], None]:
@@ -77,6 +80,7 @@ def _attempt(
     run: Callable[[Parsed, Interruption], None],
     arguments: list[str],
     job: Job,
+    smaller: str,
 ) -> int:
     debug = "--debug" in arguments
     interruption = Interruption()
@@ -96,7 +100,7 @@ def _attempt(
         _report(error, f"{place}{error.strerror or error}", debug, job)
         return OutputError.exit_code
     except MemoryError as error:
-        _report(error, "out of memory: choose a smaller --hidden, --latent or --batch-size", debug, job)
+        _report(error, f"out of memory: choose {smaller}", debug, job)
         return SettingsError.exit_code
     except Exception as error:
         message = f"internal error, {type(error).__name__}: {error} (--debug shows where; please report it)"
@@ -133,7 +137,8 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and _is_device(sys.stdout.fileno())):
+        gone = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+        if gone or (error.errno == errno.EIO and _is_device(sys.stdout.fileno())):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         raise OutputError(f"cannot write to stdout: {error.strerror or error}; redirect it elsewhere") from error

@@ -95,7 +95,25 @@ def parse(arguments: list[str]) -> Options:
     values = {flag: value for flag, value in {**config, **given}.items() if flag not in AUTOMATIC or value != AUTO}
     if "learning_rate_steps" in values:
         values["learning_rate_steps"] = [_rate_step(text) for text in values["learning_rate_steps"]]
+    if "resume" not in values:
+        _refuse_idle(values)
     return checked(values)
+
+
+def _refuse_idle(values: Mapping[str, Any]) -> None:
+    """Refuse a setting of something that is not asked for.
+
+    Raises
+    ------
+    SettingsError
+        There is one.
+    """
+    for name, needs, remedy, is_asked in (
+        ("warm_up_epochs", "kl_warm_up", "--kl-warm-up linear", values.get("kl_warm_up", "none") != "none"),
+        ("min_improvement", "patience", "--patience 10", bool(values.get("patience"))),
+    ):
+        if name in values and not is_asked:
+            raise SettingsError(f"{name} is {values[name]}, which counts with {needs} only: add {remedy}, or leave it out")
 
 
 def checked(given: Mapping[str, Any]) -> Options:
@@ -156,7 +174,7 @@ def checked(given: Mapping[str, Any]) -> Options:
         size_factors=values.get("size_factors"),
         all_columns=values.get("all_columns", False),
         color=values.get("color", False),
-        missing=_texts("missing", values.get("missing", []), "what a cell says, such as NA"),
+        missing=tuple(map(str.strip, _texts("missing", values.get("missing", []), "what a cell says, such as NA"))),
         column_types=_texts("column_types", values.get("column_types", []), "a column and its kind, such as age=real,"),
     )
 
@@ -293,7 +311,7 @@ def _config_text(name: str) -> str:
         raise SettingsError(f"cannot read {name}: it is not a file; give --config an existing TOML file")
     if status.st_size > LARGEST_CONFIG:
         raise SettingsError(f"cannot read {name}: it has more than {LARGEST_CONFIG} bytes; give --config a TOML file")
-    return Path(name).read_text(encoding="utf-8")
+    return Path(name).read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a mark
 
 
 def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> Any:
@@ -307,10 +325,30 @@ def _config_value(name: str, key: str, value: Any, action: argparse.Action) -> A
         value = str(value)
     if action.type is not None and isinstance(value, str) and (action.dest not in AUTOMATIC or value != AUTO):
         raise SettingsError(f"{name}: {key} is {value!r}: give a number, without quotes")
+    if action.type is float and value != AUTO:
+        value = _number(name, key, value)
+    if action.choices is not None and value not in action.choices:
+        raise SettingsError(f"{name}: {key} is {value!r}: choose {', '.join(map(str, action.choices))}")
     wants_text = action.type is None and action.nargs not in (0, "*")
     if wants_text and not isinstance(value, str):
         raise SettingsError(f"{name}: {key} is {value!r}: give it as text in quotes")
     return value
+
+
+def _number(name: str, key: str, value: Any) -> float:
+    """A number of a TOML file, in which one without a point is a whole one, as a flag would give it.
+
+    Raises
+    ------
+    SettingsError
+        It is none, or none that float64 holds.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        return float(value)
+    except (TypeError, OverflowError) as error:
+        raise SettingsError(f"{name}: {key} is {str(value)[:40]}: give a number") from error
 
 
 def _expanded(text: str | None) -> str | None:

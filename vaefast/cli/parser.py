@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -79,6 +80,8 @@ ABSENT = {
 }
 ABSENT |= {"l2": ABSENT["weight-decay"], "wd": ABSENT["weight-decay"], "optim": ABSENT["optimizer"]}
 ABSENT |= {"batchnorm": ABSENT["batch-norm"], "drop": ABSENT["dropout"], "solver": ABSENT["optimizer"]}
+# Settings of a flag that takes several values, and may come several times: the values add up.
+SEVERAL: dict[str, Any] = {"nargs": "*", "action": "extend"}
 # Of `difflib`: a letter lost, added or exchanged in a word of five, but not `lr` for `kl`.
 NEAR = 0.75
 
@@ -104,7 +107,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as the base class does, and keep the arguments for error messages."""
         self._given = [*args] if args is not None else sys.argv[1:]
-        return super().parse_known_args(args, namespace)
+        # Of a value of two dashes argparse makes none before Python 3.13; the space around a value counts for nothing.
+        kept = ["--missing= --" if word == "--missing=--" else word for word in self._given]
+        return super().parse_known_args(kept, namespace)
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"invalid (int|float) value: (.*)", _no_number, message)
@@ -124,6 +129,12 @@ class Parser(argparse.ArgumentParser):
 
     def _dashed(self, message: str, strange: list[str]) -> str:
         """How to give a value that begins with a dash, if one stands where a value is missing."""
+        several = {flag for action in self._actions if action.nargs == "*" for flag in action.option_strings}
+        last = ""
+        for word in self._given if message.startswith("unrecognized arguments") else ():
+            if word in strange and last in several and not word.startswith("--"):
+                return f"a value that begins with a dash is given as {last}={word}"
+            last = word.split("=")[0] if word.startswith("-") else last
         for flag, value in pairwise(["", *self._given]):
             if value in strange and message.startswith(f"argument {flag}: expected"):
                 return f"a value that begins with a dash is given as {flag}={value}"
@@ -181,7 +192,7 @@ def values(
     for name in paths:
         if given[name] is not None and "\0" in given[name]:
             raise SettingsError(f"{given[name]!r} holds a null character: give the path of a file or a folder")
-        given[name] = None if given[name] is None else Path(given[name]).expanduser()
+        given[name] = None if given[name] is None else Path(os.path.expanduser(given[name]))
     return given
 
 
@@ -202,7 +213,7 @@ def with_last_groups(parser: Parser, **settings: Any) -> Parser:
 
 def add_missing(add: Callable[..., Any]) -> None:
     """The flag of what stands for a missing value, in commands that read rows for a trained model."""
-    add("--missing", metavar="TOKEN", nargs="*", help="what a cell of a table says where its value is missing, beside an "
+    add("--missing", metavar="TOKEN", **SEVERAL, help="what a cell of a table says where its value is missing, beside an "
         "empty cell, NA, NaN, null and others of their kind (default: as vaefast train was told)")  # fmt: skip
 
 

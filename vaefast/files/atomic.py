@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
+import stat
+import time
 from pathlib import Path
 
 from vaefast.errors import OutputError
@@ -13,12 +15,19 @@ from vaefast.errors import OutputError
 # Temporary files begin with a dot and end so: what a killed process left behind can be told from anything of the user's.
 TEMPORARY = ".part"
 
+# Seconds between attempts to replace a file on Windows.
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+# What says that a file system cannot flush folders.
+NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
 # What helps, by the number of the error.
 REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free space or choose another --out",
     (errno.ENOENT,): "make the folder that it would be in, or choose another --out",
     (errno.EEXIST, errno.ENOTDIR, errno.EISDIR): "choose another --out, for something else is in its place",
-    (errno.EACCES, errno.EPERM): "choose another --out, or give yourself permission to write there",
+    (errno.EACCES, errno.EPERM): "choose another --out, or give yourself permission to write there"
+    if os.name != "nt"
+    else "close the program that has it open, or choose another --out",
     (errno.EROFS,): "choose another --out, for that place is read-only",
 }
 
@@ -35,8 +44,15 @@ class Disk:
         os.fsync(file)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file another name, replacing what has it."""
-        os.replace(source, target)
+        """Give a file another name, replacing what has it. On Windows a program that looks into it may forbid that a while."""
+        for pause in (*(PAUSES if os.name == "nt" else ()), None):
+            try:
+                os.replace(source, target)
+                break
+            except PermissionError:
+                if pause is None:
+                    raise
+                time.sleep(pause)
 
 
 disk = Disk()
@@ -54,14 +70,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     temporary, path = None, path.resolve() if path.is_symlink() else path
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        temporary = Path(name)
+        # A file that was private stays so. The system applies the umask; some mounts of Windows' disks refuse to change modes.
+        kept = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
+        handle, temporary = new_file(path, TEMPORARY, 0o666 if kept is None else kept)
         try:
             _write_all(handle, content)
             disk.fsync(handle)
         finally:
             os.close(handle)
-        temporary.chmod(0o666 & ~_umask())
+        if kept is not None and kept != stat.S_IMODE(temporary.stat().st_mode):
+            with contextlib.suppress(PermissionError):
+                temporary.chmod(kept)
         disk.rename(temporary, path)
         sync_folder(path.parent)
     except BaseException as error:
@@ -71,6 +90,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def new_file(path: Path, suffix: str, mode: int = 0o666) -> tuple[int, Path]:
+    """A file that is open for writing, beside `path`, with a name that nothing has; by the umask, others may read it.
+
+    `tempfile` makes files that are private, and on Windows it does not end where no file may be made.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+    name = path.with_name(f".{path.name}.{secrets.token_hex(6)}{suffix}")
+    return os.open(name, flags, mode), name
 
 
 def append(path: Path, line: bytes) -> None:
@@ -132,7 +161,7 @@ def sync_folder(folder: Path) -> None:
     try:
         disk.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that cannot flush folders
+        if error.errno not in NO_FLUSH:
             raise
     finally:
         os.close(handle)
@@ -151,10 +180,3 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 def _remedy(error: OSError) -> str:
     """The remedy for a failure to write."""
     return next((words for numbers, words in REMEDIES.items() if error.errno in numbers), "choose another --out")
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -51,6 +51,10 @@ def _by_column(asked: dict[str, str], fields: Fields, at: Sequence[int]) -> dict
     }
     for name, kind in asked.items():
         column = known.get(name, numbers.get(name))
+        if column is not None and column in found:
+            raise SettingsError(
+                f"column_types has the column {shown(repr(name))} twice, by its name and its number: give it once"
+            )
         if column is not None:
             found[column] = kind
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -157,7 +158,9 @@ class Source:
             Name of the data that were found.
         """
         data = self.data or ("mnist" if name == "mnist" else "digits")
-        path = data if data in NAMES else os.path.abspath(data)
+        # A folder may hold what means something in a pattern, such as brackets.
+        here = "" if os.path.isabs(data) or os.path.exists(data) else glob.escape(os.getcwd())
+        path = data if data in NAMES else os.path.abspath(os.path.join(here, data))
         record = {"data": path, "data_dir": None if self.data_dir is None else os.path.abspath(self.data_dir)}
         # Pictures that are read and split as in older versions keep the record of older versions.
         said = {"scaling": self.scaling, "test_fraction": self.test_fraction}
@@ -185,6 +188,8 @@ def recorded(record: Mapping[str, Any]) -> Source:
     """
     data_dir, kind = record["data_dir"], record.get("kind", PICTURES)
     said = {name: record.get(name, usual) for name, usual in SPLIT.items()}
+    if type(said["test_fraction"]) is int:  # as a TOML file may have given it
+        said["test_fraction"] = float(said["test_fraction"])
     if kind not in (PICTURES, TABLE) or not isinstance(said["test_fraction"], float) or not isinstance(said["scaling"], str):
         raise TypeError(f"a source of kind {kind!r}, read and split as {said}")
     said |= {name: tuple(str(each) for each in said[name]) for name in ("covariates", "missing", "column_types")}

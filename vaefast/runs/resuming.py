@@ -14,7 +14,7 @@ from vaefast.inputs.source import SPLIT
 from vaefast.models.setting_names import ADAM, MODEL, OBJECTIVE, SCHEDULE, TRAINING, VALIDATION
 from vaefast.models.settings import ADDED, AUTO, TrainingSettings
 from vaefast.runs.checkpoint import Checkpoint, CheckpointFolder
-from vaefast.runs.run_folder import RunFolder, newest_run
+from vaefast.runs.run_folder import BARELY_BEGUN, RunFolder, is_barely_begun, newest_run
 
 RUNS = Path("runs")
 
@@ -141,6 +141,8 @@ def _located(text: str, out: Path | None) -> Path | None:
     if not CheckpointFolder(path / "checkpoint").numbers():
         missing = "is no folder" if path.exists() else "does not exist"
         what = "holds no complete checkpoint" if path.is_dir() else missing
+        if path.is_dir() and any(path.iterdir()) and is_barely_begun(path):
+            raise CheckpointError(f"{path} {BARELY_BEGUN.format(path)}")
         raise CheckpointError(f"{path} {what}: give --resume the folder of a run, or {AUTO}")
     if out is not None and os.path.realpath(out) != os.path.realpath(path):
         raise SettingsError(f"--resume continues the run in its own folder, {path}, and --out is {out}: leave out --out")
@@ -155,7 +157,8 @@ def _completed(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _are_plain(source: Mapping[str, Any]) -> bool:
     """Whether a record of where data are holds text, but for what has another type where nobody says it."""
-    types = {name: type(usual) for name, usual in SPLIT.items() if usual is not None}
+    types: dict[str, Any] = {name: type(usual) for name, usual in SPLIT.items() if usual is not None}
+    types["test_fraction"] = (float, int)  # as a TOML file may have given it
     return all(isinstance(value, types.get(name, str)) for name, value in source.items() if value is not None)
 
 

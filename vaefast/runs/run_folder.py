@@ -21,6 +21,8 @@ from vaefast.version import __version__
 
 # Of a default folder; four bytes each and the date stay below the 255 bytes that file systems allow.
 LONGEST_NAME = 50
+# What a folder holds from which no run can be continued, and what helps.
+BARELY_BEGUN = "holds a run that ended before its first checkpoint: start it anew with --resume auto --out {}"
 PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "matplotlib", "scikit-learn")
 
 
@@ -91,6 +93,8 @@ class RunFolder:
         if self.path.is_dir() and any(path.name != LOCK for path in self.path.iterdir()):
             if (self.path / LOCK).exists():
                 FolderLock(self.path).release()  # says so where a run is under way
+            if is_barely_begun(self.path):
+                raise SettingsError(f"{self.path} {BARELY_BEGUN.format(self.path)}")
             raise SettingsError(f"{self.path} is not empty: choose another --out, or continue its run with --resume")
 
 
@@ -100,7 +104,7 @@ def is_barely_begun(path: Path) -> bool:
         return True
     if not path.is_dir():
         return False
-    known = {LOCK, "settings.json", "environment.json", "figures", "checkpoint"}
+    known = {LOCK, "settings.json", "environment.json", "figures", "checkpoint", "tensorboard"}
     names = {entry.name for entry in path.iterdir() if not entry.name.endswith(atomic.TEMPORARY)}
     figures, checkpoints = path / "figures", CheckpointFolder(path / "checkpoint")
     return names <= known and not (figures.is_dir() and any(figures.iterdir())) and not checkpoints.numbers()
