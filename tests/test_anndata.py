@@ -290,3 +290,18 @@ def test_the_latents_are_an_array_whatever_scikit_learn_gives():
     with sklearn.config_context(transform_output="pandas"):
         embed(adata := cells(), **SMALL)
     assert np.array_equal(adata.obsm["X_vae"], latents_of(COUNTS))
+
+
+def test_whole_numbers_among_objects_are_categories():
+    """As joined columns of two types are."""
+    adata = cells()
+    adata.obs["lane"] = pd.Series([1, 2, 3, 1] * 20, index=adata.obs_names, dtype=object)
+    assert embed(adata, batch_key="lane", **SMALL)._told.covariates.columns[0].categories == ("1", "2", "3")
+
+
+def test_callbacks_are_not_kept_where_no_file_can_hold_them(tmp_path):
+    adata = cells()
+    embed(adata, callbacks=[lambda model, metrics: None], **SMALL)
+    assert "callbacks" not in adata.uns["X_vae"]["settings"]
+    adata.obs.index, adata.var.index = adata.obs.index.astype(object), adata.var.index.astype(object)
+    adata.write_h5ad(tmp_path / "a.h5ad")

@@ -6,7 +6,9 @@ import copy
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ from vaefast.errors import DataError, DataWarning, DivergenceError, OutputError,
 from vaefast.estimator import parameters
 from vaefast.models.settings import LIKELIHOODS
 from vaefast.tables.row_order import row_order
+from vaefast.training import trainer
 
 QUICK = {"hidden_layer_sizes": (16,), "epochs": 3, "batch_size": 50, "random_state": 0}
 CHECKED = [
@@ -635,3 +638,29 @@ def test_fractions_as_grey_levels_are_told():
         VAE(2, scaling="grey", **quick).fit(X)
     VAE(2, scaling="grey", **quick).fit(np.rint(255 * X))
     VAE(2, scaling="grey", **quick).fit((X > 0.5).astype(float))
+
+
+def test_the_first_calls_of_a_loaded_model_may_come_at_once(tmp_path):
+    X = np.random.default_rng(0).normal(size=(64, 5))
+    VAE(2, hidden_layer_sizes=(8,), epochs=1, random_state=0).fit(X).save(tmp_path / "model")
+    wanted = vaefast.load(tmp_path / "model").transform(X)
+    for _ in range(20):
+        vae, together = vaefast.load(tmp_path / "model"), threading.Barrier(8)
+        for model in (vae, pickle.loads(pickle.dumps(vae))):
+
+            def call(model=model, together=together):
+                together.wait(60)
+                return model.transform(X)
+
+            with ThreadPoolExecutor(8) as pool:
+                calls = [pool.submit(call) for _ in range(8)]
+                assert all(np.array_equal(each.result(), wanted) for each in calls)
+
+
+def test_the_state_that_a_callback_ends_with_is_looked_at(monkeypatch):
+    looked = []
+    real = trainer.Guard.verify
+    monkeypatch.setattr(trainer.Guard, "verify", lambda guard: looked.append(guard) or real(guard))
+    X = np.random.default_rng(0).normal(size=(64, 5))
+    VAE(2, hidden_layer_sizes=(8,), epochs=50, random_state=0, callbacks=[lambda *_: True]).fit(X)
+    assert looked

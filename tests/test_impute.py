@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from vaefast import VAE, engines
 from vaefast.errors import DataError, SettingsError
+from vaefast.inference.imputation import occurrences
 
 NAN = np.nan
 ENGINES = [name for name in engines.FOR_CPU if "missing values" not in engines.LACKING[name] and not engines.why_not(name)]
@@ -118,7 +119,9 @@ def test_no_bit_depends_on_the_other_rows_or_on_threads(engine):
             np.testing.assert_allclose(one.impute(X[rows], 1500), whole[rows], rtol=1e-4, atol=1e-5)
             continue
         assert np.array_equal(one.impute(X[rows], 1500), whole[rows])
-        assert np.array_equal(one.impute(X[rows], 1500, multiple=2), one.impute(X, 1500, multiple=2)[:, rows])
+        apart = ~np.isnan(X[rows]).all(axis=1)  # rows without any value are equal, and drawn one after the other
+        draws = one.impute(X[rows], 1500, multiple=2), one.impute(X, 1500, multiple=2)[:, rows]
+        assert np.array_equal(draws[0][:, apart], draws[1][:, apart])
     if engine != "reference":
         assert np.array_equal(two.impute(X, 1500), whole)
     # Of a row without any value: the mean of the prior.
@@ -227,3 +230,49 @@ def test_what_is_refused(fitted):
     counts[3, 1] = NAN
     with pytest.raises(DataError, match=r"row 3, column 1 .* is missing \(NaN\), and the rates of counts"):
         model.impute(counts)
+
+
+def test_rows_with_equal_content_are_drawn_apart():
+    """Or a mean over n of them would vary n times too much (Rubin, 1987); their means are the same."""
+    f = pd.DataFrame({"sex": ["m", "f"] * 300, "group": ["a", "a", "b"] * 200, "smokes": ["y", "n", "n", "y", "n"] * 120})
+    vae = VAE(2, likelihood="mixed", hidden_layer_sizes=(8,), epochs=5, random_state=0, engine=ENGINES[0]).fit(f)
+    f.loc[f.sex == "m", "smokes"] = None
+    equal = (f.sex == "m") & (f.group == "a")
+    draws = vae.impute(f, 50, multiple=20)
+    shares = np.array([(draw.loc[equal, "smokes"] == "y").mean() for draw in draws])
+    p = shares.mean()
+    assert 0.2 < p < 0.6
+    assert shares.std() < 3 * np.sqrt(p * (1 - p) / equal.sum())
+    assert vae.impute(f, 50).loc[equal, "smokes"].nunique() == 1
+    first = f.index[equal][0]
+    alone = vae.impute(f.loc[[first]], 50, multiple=20)
+    assert [draw["smokes"].iloc[0] for draw in alone] == [draw.loc[first, "smokes"] for draw in draws]
+    again = vae.impute(f, 50, multiple=20)
+    assert all(one.equals(other) for one, other in zip(draws, again, strict=True))
+
+
+def test_occurrences_count_what_came_before():
+    assert occurrences(np.array([5, 3, 5, 5, 3, 7])).tolist() == [0, 0, 1, 2, 1, 0]
+    assert occurrences(np.empty(0, np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixed"])
+def test_draws_of_a_row_too_far_out_for_float32_are_its_means(likelihood):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 4))
+    X[:, 3] = rng.poisson(3, 100) * (rng.random(100) < 0.7)
+    types = {3: "count"} if likelihood == "mixed" else None
+    vae = VAE(2, likelihood=likelihood, column_types=types, hidden_layer_sizes=(8,), epochs=3, random_state=0).fit(X)
+    row = X[:2].copy()
+    row[0, 0], row[:, 3] = 1e300, np.nan
+    filled, draws = vae.impute(row), np.asarray(vae.impute(row, multiple=3), float)
+    assert not np.isnan(draws).any()
+    assert np.array_equal(draws[:, 0].astype(float), np.repeat(np.asarray(filled[:1], float), 3, axis=0))
+
+
+def test_a_seed_that_is_none_is_refused_by_its_name():
+    X = table()
+    vae = VAE(2, hidden_layer_sizes=(8,), epochs=1, random_state=0, engine=ENGINES[0]).fit(X)
+    for rows in (X, np.nan_to_num(X)):
+        with pytest.raises(SettingsError, match="random_state is -1"):
+            vae.impute(rows, 5, random_state=-1)

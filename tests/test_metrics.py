@@ -169,3 +169,10 @@ def test_nan_is_not_held_out():
             metric(scores, sparse.csr_array(holed), 5)
     with pytest.raises(DataError, match=r"X misses values \(NaN\): give 0 for what was not chosen"):
         hold_out(holed)
+
+
+def test_truth_values_are_scores():
+    held_out, scores = np.eye(6, 9), np.random.default_rng(0).random((6, 9)) > 0.5
+    wanted = recall_at_k(scores.astype(float), held_out, 5)
+    for given in (scores, pd.DataFrame(scores), pd.DataFrame(scores).astype("boolean"), scores.astype(object)):
+        assert recall_at_k(given, held_out, 5) == wanted

@@ -194,7 +194,14 @@ def _batches(adata: Any, batch_key: str | Sequence[str] | None) -> Any:
             meant = f"did you mean {near[0]!r}? It" if near else "it"
             raise DataError(f"adata.obs has no column {name!r} for batch_key: {meant} has {', '.join(held) or 'none'}")
     table = adata.obs[names].copy()
-    return table.astype({name: "category" for name in names if getattr(table[name].dtype, "kind", "O") in "iu"})
+    return table.astype({name: "category" for name in names if _are_whole(table[name])})
+
+
+def _are_whole(column: Any) -> bool:
+    """Whether a column is one of whole numbers, by its type or, if it is of objects, by all of them."""
+    if column.dtype == object:
+        return all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in column)
+    return getattr(column.dtype, "kind", "O") in "iu"
 
 
 # --- Where the counts are
@@ -318,4 +325,5 @@ def _as_it_is(matrix: _Matrix, genes: NDArray[np.bool_] | None) -> Any:
 def _plain(vae: VAE) -> dict[str, Any]:
     """Parameters that a file can hold."""
     params = {name: list(value) if isinstance(value, tuple) else value for name, value in vae.get_params().items()}
-    return {name: value for name, value in params.items() if isinstance(value, (bool, int, float, str, list)) and value != []}
+    held = (bool, int, float, str, list)
+    return {name: value for name, value in params.items() if isinstance(value, held) and value != [] and name != "callbacks"}

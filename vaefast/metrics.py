@@ -161,6 +161,8 @@ def _hits(recommended: ArrayLike, held_out: Any, k: int) -> tuple[NDArray[np.boo
         raise DataError(
             f"recommended has the shape {given.shape} and held_out {relevant.shape}: give one row of each for every user"
         )
+    if given.dtype.kind == "b":  # scores of 0 and 1
+        given = given.astype(np.float64)
     of_columns = given.dtype.kind in "iu"
     if of_columns:
         _check_columns(given[:, :k], relevant.shape[1], k)
@@ -189,7 +191,7 @@ def _numbers(table: Any, called: str) -> Any:
     array = table if hasattr(table, "tocsr") else np.asarray(table)
     if hasattr(array, "tocsr") or array.dtype.kind not in "OUS":
         return array
-    if all(isinstance(value, (int, np.integer)) for value in array.flat):
+    if all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in array.flat):
         return array.astype(np.int64)
     try:
         return table.to_numpy(np.float64, na_value=np.nan) if hasattr(table, "iloc") else array.astype(np.float64)

@@ -140,3 +140,13 @@ def test_active_units_by_their_threshold():
     numbers = dict.fromkeys(Assessment.__dataclass_fields__, 0.0)
     found = Assessment(**{**numbers, "mean_variances": [0.5, 0.0101, 0.0099, 0.0]})
     assert found.active_units == 2
+
+
+def test_equal_images_have_one_error_and_not_one_each():
+    """Noise goes by content: other samples would move all copies together."""
+    few = images(8)
+    once, often = (assess(opened(ENGINES[0]), np.tile(few, (times, 1)), 20) for times in (1, 50))
+    assert often.log_p == pytest.approx(once.log_p)
+    assert often.monte_carlo_error == pytest.approx(once.monte_carlo_error)
+    apart = assess(opened(ENGINES[0]), images(400), 20)
+    assert apart.monte_carlo_error < 0.4 * once.monte_carlo_error

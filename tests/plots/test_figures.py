@@ -476,3 +476,17 @@ def test_pictures_in_colour_are_drawn_in_colour(tmp_path):
     np.testing.assert_array_equal(mosaic[0, 0], colours[0, :3])
     with pytest.raises(ValueError, match=r"expected shape \(n, 24\) for images of 2 x 4 x 3"):
         draw_prior_samples(colours[:, :8], shape)
+
+
+@pytest.mark.parametrize("far", [[0], [4], [0, 4], [0, 1, 2, 3, 4]])
+def test_bounds_at_the_end_of_float64_are_told_and_hide_nothing(far, tmp_path):
+    """One test row of 1e200 makes such a bound."""
+    test = np.array([-5.0, -4.5, -4.2, -4.1, -4.0])
+    test[far] = -np.finfo(np.float64).max
+    figure = draw_elbo_curve(np.arange(1, 6), np.linspace(-5, -4, 5), test)
+    sheet.save(figure, tmp_path / "a.png")
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -5
+    assert high > -4
+    assert low > -20
+    assert any("below this range" in text for text in texts(figure))

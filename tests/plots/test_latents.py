@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
-from vaefast.plots import run_figures
+from vaefast.plots import run_figures, sheet
 from vaefast.plots.latent_plane import latent_plane
 from vaefast.plots.latents import draw_latent_bars, draw_latent_scatter, draw_manifold
 
@@ -104,3 +105,12 @@ def test_latents_as_a_plane(latents):
         np.testing.assert_allclose(np.abs(points), np.abs(u[:, :2] * s[:2]), atol=1e-9)
         assert np.corrcoef(points[:, 0], mean[:, 4])[0, 1] > 0.99
         assert f"{100 * s[0] ** 2 / (s**2).sum():.0f} %" in names[0]
+
+
+@pytest.mark.parametrize("names", [("$5k-$10k", "$10k-$20k"), ("a$^$b", "c")])
+def test_dollars_in_names_of_labels_are_dollars(names, tmp_path):
+    figure = draw_latent_scatter(np.random.default_rng(0).normal(size=(100, 2)), [*names] * 50, ("a", "b"))
+    sheet.save(figure, tmp_path / "a.png")
+    written = [text for text in figure.findobj(Text) if text.get_text().endswith(names)]
+    assert len(written) == 2
+    assert not any(text.get_parse_math() for text in written)

@@ -148,3 +148,19 @@ def test_what_is_missing_is_not_drawn():
     pairs = draw_pairs(x, y, ["a", "b", "c"])
     heights = [sum(patch.get_height() for patch in axes.patches) for axes in pairs.axes[:6]]
     assert [height for height in heights if height] == [30, 50]
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1.1, 98.6, 7.0])
+@pytest.mark.parametrize("rows", [1, 60, 1000, 2001])
+def test_a_constant_is_explained_by_nothing_whatever_its_mean_rounds_to(value, rows):
+    x = np.full((rows, 1), value)
+    assert np.isnan(explained(x, x + 0.001)).all()
+    x = np.append(x, [[value]], axis=0)
+    x[0] = np.nan
+    assert np.isnan(explained(x, x + 0.001)).all()
+
+
+@pytest.mark.parametrize("name", [" ", "   ", "\t"])
+def test_a_name_of_spaces_has_a_width(name):
+    assert text_width(name, 9) > 0
+    assert fitting(name, 1000, 9) == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -513,7 +514,8 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
             Samples of the posterior for each row. The error falls as one over the root of their number.
         multiple : int or None, default=None
             So many draws of the missing values instead of their mean, by sampling-importance-resampling: for estimates whose
-            uncertainty takes account of what is missing (Rubin, 1987). Draws of a Bernoulli likelihood are 0 or 1.
+            uncertainty takes account of what is missing (Rubin, 1987). Draws of a Bernoulli likelihood are 0 or 1. Those of
+            rows with equal content are independent.
         random_state : int, RandomState or None, default=None
             The seed of the noise. None is the seed of the training, so that each call gives the same.
         covariates : array-like of shape (N, columns) or (1, columns), or None, default=None
@@ -555,6 +557,9 @@ class TrainedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: 
         n_samples = parameters.count("n_samples", n_samples, 1)
         draws = 0 if multiple is None else parameters.count("multiple", multiple, 1)
         seed = None if random_state is None else parameters.seed_from(random_state)
+        if seed is not None:
+            with parameters.in_parameters():
+                replace(self._network.training, seed=seed)  # which looks at it
         check_places(X, covariates=covariates)
         given, X = X, as_pandas(X)
         table = self._told.with_covariates(self._table(X), covariates)

@@ -462,7 +462,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             validation = validation._replace(rows=rows)
             warn(advice.of_far_values(self._inputs, rows, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
-            kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
+            kept, out = self._split(len(prepared.once()[0]))
             prepared, out = prepared.held_out(kept, out, self.seed_, of_any_size=metric is not None)
             validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
         values, weights, volume = prepared.values(), prepared.weights, prepared.log_volume()
@@ -674,11 +674,13 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
         entered = None if validation is None else self._inputs.enter(rows)
         volumes = LogVolumes(log_volume, 0.0 if validation is None else self._inputs.log_volume_of(rows))
         with Bar(epochs, self._verbosity()) as bar:
+            ended: list[bool] = []  # not empty once a callback has ended the training, whose last state is then looked at
             lines = trainer.train(
                 network.engine,
                 values,
                 entered,
                 network.training,
+                on_pause=lambda *_: not ended,
                 until=self.n_iter_ + epochs,
                 position=trainer.Position(epoch=self.n_iter_ + 1, stopping=stopping),
                 on_progress=bar.progress,
@@ -693,7 +695,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
                 if stopping is not None:
                     self.best_epoch_ = stopping.best_epoch
                 if self._called_back():
-                    break
+                    ended.append(True)
         if stopping is not None and stopping.best is not None:
             network.state = stopping.best
 

@@ -124,11 +124,13 @@ def assess(
         An estimate is not a finite number.
     """
     terms: list[NDArray[np.float64]] = []  # (5, B) of each block
+    keys: list[NDArray[np.int64]] = []
     moments = _Moments(model.model.latent)
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]
         with model.quiet():
-            terms.append(_terms(model, block, samples, moments, _from(exact_rows, start)))
+            keys.append(keys_of(block))
+            terms.append(_terms(model, block, keys[-1], samples, moments, _from(exact_rows, start)))
         bad = ~np.isfinite(terms[-1]).all(axis=0)
         if bad.any():
             raise DataError(
@@ -137,7 +139,7 @@ def assess(
             )
         on_progress(min(start + BLOCK, len(values)))
     densities = np.array([1.0, 1.0, 0.0, 1.0, 0.0])  # of ELBO, log-likelihood and log p(x)
-    return _summary(np.concatenate(terms, axis=1) - densities[:, None] * log_volume, moments, samples)
+    return _summary(np.concatenate(terms, axis=1) - densities[:, None] * log_volume, np.concatenate(keys), moments, samples)
 
 
 def _from(exact_rows: ExactRows | None, start: int) -> ExactRows | None:
@@ -145,9 +147,16 @@ def _from(exact_rows: ExactRows | None, start: int) -> ExactRows | None:
     return None if exact_rows is None else lambda rows: exact_rows(rows + start)
 
 
-def _terms(model: Network, block: Any, samples: int, moments: _Moments, exact_rows: ExactRows | None) -> NDArray[np.float64]:
+def _terms(
+    model: Network,
+    block: Any,
+    keys: NDArray[np.int64],
+    samples: int,
+    moments: _Moments,
+    exact_rows: ExactRows | None,
+) -> NDArray[np.float64]:
     """ELBO, its two terms, log p(x) and the effective sample size of each image of a block, (5, B)."""
-    engine, keys = model.engine, keys_of(block)
+    engine = model.engine
     placed = engine.place(block)
     if exact_rows is None:
         bounds, importance = engine.evaluate(placed, keys), engine.importance_sample(placed, samples, keys)
@@ -162,11 +171,13 @@ def _terms(model: Network, block: Any, samples: int, moments: _Moments, exact_ro
     return np.stack((bounds.elbo, bounds.log_likelihood, bounds.kl, *importance))
 
 
-def _summary(terms: NDArray[np.float64], moments: _Moments, samples: int) -> Assessment:
+def _summary(terms: NDArray[np.float64], keys: NDArray[np.int64], moments: _Moments, samples: int) -> Assessment:
     elbo, log_likelihood, kl, log_p, effective = terms
     images = len(elbo)
     # The variance of log(mean of weights) to first order: the squared coefficient of variation of the mean.
     variances = np.maximum(1 / effective - 1 / samples, 0)
+    # Equal images have the same noise, so their errors add up; those of different ones are independent.
+    errors = np.bincount(np.unique(keys, return_inverse=True)[1].reshape(-1), np.sqrt(variances))
     return Assessment(
         images=images,
         samples=samples,
@@ -175,7 +186,7 @@ def _summary(terms: NDArray[np.float64], moments: _Moments, samples: int) -> Ass
         kl=float(kl.mean()),
         log_p=float(log_p.mean()),
         standard_error=float(log_p.std(ddof=1) / np.sqrt(images)) if images > 1 else 0.0,
-        monte_carlo_error=float(np.sqrt(variances.sum()) / images),
+        monte_carlo_error=float(np.sqrt(np.square(errors).sum()) / images),
         effective_samples_median=float(np.median(effective)),
         effective_samples_smallest=float(effective.min()),
         collapsed=float(np.mean(effective < FEW_EFFECTIVE)) if samples > 1 else 0.0,

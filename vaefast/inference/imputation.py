@@ -63,13 +63,25 @@ def impute(
     columns = values.shape[1]
     found = np.empty((len(rows), columns) if draws == 0 else (draws, len(rows), columns))
     step = max(1, WEIGHTS // samples)
+    again = occurrences(keys_of(values[rows])) if draws and len(rows) else rows
     with network.quiet(), _opened(network, seed) as open_network:
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             terms = _weighed(open_network, values[some], samples, partial(_of_some, exact_rows, some))
             place = slice(start, start + len(some))
-            found[..., place, :] = terms.means if draws == 0 else _drawn(open_network, values[some], terms.log_weights, draws)
+            found[..., place, :] = (
+                terms.means if draws == 0 else _drawn(open_network, values[some], terms, draws, again[place].tolist())
+            )
     return Filled(rows, found)
+
+
+def occurrences(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each row how many before it have its key, (N,)."""
+    order, at = np.argsort(keys, kind="stable"), np.arange(len(keys))
+    begins = np.append(True, keys[order][1:] != keys[order][:-1])
+    found = np.empty(len(keys), np.int64)
+    found[order] = at - np.maximum.accumulate(np.where(begins, at, 0))
+    return found
 
 
 def _of_some(exact_rows: ExactRows, some: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -121,20 +133,27 @@ def _at_the_mean(exact: Any, values: Any) -> NDArray[np.float64]:
     return np.asarray(tables.expectation(outputs, blocks_of(model.likelihood, model.pixels, model.columns)), np.float64)
 
 
-def _drawn(network: Network, values: Any, log_weights: NDArray[np.float64], draws: int) -> NDArray[np.float64]:
-    """Draws of all columns, (m, N, X): of z among the samples of a row by their weights, then of x given z (72)."""
+def _drawn(network: Network, values: Any, terms: ImputationTerms, draws: int, again: list[int]) -> NDArray[np.float64]:
+    """Draws of all columns, (m, N, X): of z among the samples of a row by their weights, then of x given z (72).
+
+    `again`, (N,), tells rows with equal content apart, whose draws are independent. A row that float32 cannot decode is at its
+    mean.
+    """
+    log_weights = terms.log_weights
     model, seed, keys = network.model, network.training.seed, keys_of(values)
     x, parameters = drawn(values, network.training, keys), network.parameters
     mean, log_std = (head.astype(np.float64) for head in network.engine.encode(x))
     told, blocks = parted(x)[1], blocks_of(model.likelihood, model.pixels, model.columns)
     found = np.empty((draws, *values.shape))
     for row, key in enumerate(keys.tolist()):
-        generator = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32, key, DRAWS])
+        words = [seed & 0xFFFFFFFF, seed >> 32, key, DRAWS]
+        generator = np.random.RandomState([*words, again[row]] if again[row] else words)
         ends = np.cumsum(np.exp(log_weights[row] - log_weights[row].max()))
         chosen = np.searchsorted(ends, generator.random_sample(draws) * ends[-1], side="right")
         chosen = np.minimum(chosen, len(ends) - 1)
         epsilon = normals(seed, Purpose.IMPORTANCE_SAMPLES, chosen, np.full(draws, key), model.latent)
         z = mean[row] + np.exp(log_std[row]) * epsilon
         outputs = network.decode(beside(z, None if told is None else told[row : row + 1]))
-        found[:, row] = tables.draw(outputs, parameters, blocks, generator)
+        is_finite = bool(np.isfinite(outputs).all())
+        found[:, row] = tables.draw(outputs, parameters, blocks, generator) if is_finite else terms.means[row]
     return found

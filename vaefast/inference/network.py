@@ -6,6 +6,7 @@ It can be pickled and copied; engines, with their threads and buffers, stay behi
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,17 +59,22 @@ class Network:
         self.layout = Layout(model)
         self._state: State | None = state  # None while the engine has it
         self._engine: Engine | None = None
+        self._opening = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": self.state, "_engine": None}
+        return {**self.__dict__, "_state": self.state, "_engine": None, "_opening": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _opening=threading.Lock())
 
     @property
     def state(self) -> State:
         """A copy of parameters, moments and step."""
+        state = self._state  # before the engine: once it is open, that has the state
         if self._engine is not None:
             return self._engine.state()
-        assert self._state is not None
-        return self._state.copy()
+        assert state is not None
+        return state.copy()
 
     @state.setter
     def state(self, state: State) -> None:
@@ -81,10 +87,13 @@ class Network:
     def engine(self) -> Engine:
         """The engine, opened if it is not yet."""
         if self._engine is None:
-            engine = engines.create(self.engine_name, self.model, self.training, self.threads)
-            assert self._state is not None
-            engine.load_state(self._state)
-            self._engine, self._state = for_any_rows(engine, self.model, self.training), None
+            with self._opening:
+                if self._engine is None:
+                    engine = engines.create(self.engine_name, self.model, self.training, self.threads)
+                    assert self._state is not None
+                    engine.load_state(self._state)
+                    self._engine = for_any_rows(engine, self.model, self.training)
+                    self._state = None
         return self._engine
 
     @property

@@ -22,6 +22,8 @@ from vaefast.plots.sheet import (
 )
 
 # Blue and vermilion of Okabe & Ito (2008): any colour vision can tell them apart; in print their markers do.
+# A bound past float64 is its largest negative number; no range of an axis can be computed with such.
+LOWEST = -1e30
 COLORS = {"train": "#0072b2", "test": "#d55e00"}
 MARKERS = {"train": "o", "test": "s"}
 
@@ -66,7 +68,7 @@ def draw_elbo_curve(
         # With more than 60 epochs markers would touch each other. A single point needs one to be visible.
         marker = MARKERS[name] if len(shown_epochs) <= 60 or len(x) == 1 else ""
         size = 2.6 if len(x) > 1 else 4.5
-        axes.plot(x, y, color=COLORS[name], marker=marker, markersize=size, linewidth=1.1, label=name)
+        axes.plot(x, np.maximum(y, LOWEST), color=COLORS[name], marker=marker, markersize=size, linewidth=1.1, label=name)
     label_axes(axes, "epoch", f"ELBO (nats per {unit})")
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     _limit_epochs(axes, shown_epochs)
@@ -114,7 +116,8 @@ def _limit_epochs(axes: Axes, x: Array) -> None:
 
 def _limit_elbo(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
     """Set the y range, and say what lies below it."""
-    values = np.concatenate([y for _, y in curves.values()])
+    every = np.concatenate([y for _, y in curves.values()])
+    values = every[every > LOWEST] if (every > LOWEST).any() else np.maximum(every, LOWEST)
     top, lowest = values.max(), values.min()
     # Most of a run climbs slowly: four fifths of all values are within `body` of the best. If the others are so far
     # below that the rest would become a flat line, the range is three times `body` instead, or more if a line ends
@@ -122,8 +125,9 @@ def _limit_elbo(axes: Axes, curves: dict[str, tuple[Array, Array]]) -> None:
     body = top - np.quantile(values, 0.2)
     bottom = lowest
     if body > 0 and top - lowest > 4.5 * body:
-        bottom = min(top - 3.0 * body, *(y[-1] for _, y in curves.values()))
+        bottom = min(top - 3.0 * body, *(y[-1] for _, y in curves.values() if y[-1] > LOWEST), top)
     span = top - bottom if top > bottom else max(1.0, 0.02 * abs(top))
+    lowest = every.min()
     cut = lowest < bottom
     axes.set_ylim(bottom - (0.0 if cut else 0.05 * span), top + 0.06 * span)
     if cut:

@@ -173,8 +173,8 @@ def curve_sheet(names: Iterable[str], title: str, data_name: str, label: str) ->
 
 def text_width(text: str, size: float, math: bool = True) -> int:
     """Width of a line of text in device pixels, rounded up."""
-    if not text:
-        return 0
+    if not text.strip():  # matplotlib knows no extent of spaces
+        return len(text) * text_width("n", size) if text else 0
     points = TextPath((0, 0), text if math else text.replace("$", r"\$"), size=size).get_extents().width
     return int(np.ceil(points * DPI / 72))
 
@@ -237,6 +237,7 @@ def write_beside(axes: Axes, text: str, corner: tuple[float, float], up: float, 
         textcoords="offset points",
         color=color,
         verticalalignment="center",
+        parse_math=False,
     )
 
 

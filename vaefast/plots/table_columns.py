@@ -96,7 +96,8 @@ def explained(observed: Array, reconstructed: Array) -> Array:
         return np.array([explained(x[:, None], y[:, None])[0] if x.size else np.nan for x, y in known])
     with np.errstate(all="ignore"):
         unit = np.abs(observed / 2 - observed.mean(axis=0, keepdims=True) / 2).max(axis=0)
-        unit = np.where(unit > 0, unit, np.nan)
+        # The mean of a constant column may differ from its value in the last bit.
+        unit = np.where((unit > 0) & (observed != observed[:1]).any(axis=0), unit, np.nan)
         centred = (observed / 2 - (observed / 2).mean(axis=0)) / unit
         wrong = (observed / 2 - reconstructed / 2) / unit
         return 1 - np.square(wrong).sum(axis=0) / np.square(centred).sum(axis=0)
