@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import pytest
 
 from vaefast.engines import threads
+from vaefast.engines.distributed import leader
+from vaefast.engines.workers import Team
 from vaefast.errors import SettingsError
 
 JUNK = ["many", "0", "-1", "2.5", "1e3", "4 threads", "0x2", ",2", "+-3", "²"]
@@ -84,3 +89,69 @@ def test_affinity_is_respected():
     env = {name: value for name, value in os.environ.items() if name not in threads.VARIABLES}
     result = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
     assert (result.stdout, result.stderr) == ("1 1 1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"a.slice": "max 100000", "a.slice/b.service": "200000 100000"}, 2),
+        ({"a.slice": "150000 100000", "a.slice/b.service": "800000 100000"}, 2),  # the parent's, rounded up
+        ({"a.slice": "50000 100000", "a.slice/b.service": "max 100000"}, 1),
+        ({"a.slice/b.service": "max 100000"}, sys.maxsize),
+        ({"a.slice/b.service": "junk"}, sys.maxsize),
+        ({}, sys.maxsize),
+    ],
+)
+def test_the_quota_of_a_service_and_of_what_it_is_in(tmp_path, files, cores):
+    for folder, content in files.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "cpu.max").write_text(content + "\n")
+    (tmp_path / "own").write_text("12:cpu:/other\n0::/a.slice/b.service\n")
+    assert threads.quota(tmp_path, tmp_path / "own") == cores
+    (tmp_path / "own").write_text("0::/../../elsewhere\n")
+    assert threads.quota(tmp_path, tmp_path / "own") == sys.maxsize
+    assert threads.quota(tmp_path, tmp_path / "nothing") == sys.maxsize
+
+
+def test_a_rank_has_what_the_environment_asks_for_or_its_share(monkeypatch):
+    monkeypatch.setattr(leader, "granted_cores", lambda: 8)
+    ranks = types.SimpleNamespace(sharers=2)
+    assert leader.threads_of_a_rank(ranks, None) == 4
+    assert leader.threads_of_a_rank(ranks, 3) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert leader.threads_of_a_rank(ranks, None) == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert leader.threads_of_a_rank(ranks, None) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_computes_computes_too():
+    team, begun, going_on = Team(1), threading.Event(), threading.Event()
+
+    def wait():
+        begun.set()
+        going_on.wait(60)
+
+    other = threading.Thread(target=team.run, args=(wait, [()]))
+    other.start()
+    assert begun.wait(60)
+    child = os.fork()
+    if child == 0:
+        done: list[int] = []
+        team.run(done.append, [(1,)])
+        os._exit(0 if done == [1] else 1)
+    try:
+        for _ in range(300):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child waits for a lock that nobody will release")
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        going_on.set()
+        other.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Collection
 
 from vaefast.engines import compiled_copy, cuda_driver
@@ -127,6 +128,8 @@ def _extension_fault() -> str | None:
         built_elsewhere = compiled_copy.advice()
         if built_elsewhere is not None:
             return built_elsewhere
+        if sys.platform == "win32":
+            return "it is not built on Windows; engine numba gives the same bits"
         return "its extension was not built; install a C compiler (gcc from 12, or clang), then install vaefast again"
     try:
         from vaefast.engines.cython_cpu import kernels  # noqa: F401

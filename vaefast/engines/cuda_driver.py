@@ -13,7 +13,7 @@ NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 def fault() -> str | None:
     """The reason why the CUDA engine cannot run and the remedy, in one line. None if it can run."""
     if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed; pip install 'vaefast[cuda]'"
+        return 'numba-cuda is not installed; pip install "vaefast[cuda]"'
     if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
         return None
     driver = _driver()

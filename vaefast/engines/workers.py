@@ -36,6 +36,8 @@ class Team:
 
     def run(self, kernel: Any, arguments: Arguments) -> None:
         """Call `kernel(*arguments[w])` on every worker w and wait for all."""
+        if self._process not in (0, os.getpid()):  # a child has the lock as it was when another thread forked
+            self._one_call, self._pool, self._process = threading.Lock(), None, 0
         with self._one_call:
             whole = self._ready().submit(self._together, kernel, arguments)
             try:

@@ -20,9 +20,18 @@ cdef class Objectives(Forward):
         """What the gradient of log p(x | z) is multiplied by where it is made: 1 / (B k), or 1 / B before weights come to it."""
         return <float>(1.0 / <double>(B if self._by_importance() else B * self.samples))
 
-    cdef const float* _rows_weights(self, index_t rows) except? NULL nogil:
-        """What rows of the decoder count for beside what their gradients were scaled with; NULL for 1."""
-        return self.buffer(self.sample_weights, 0, rows) if self._by_importance() else NULL
+    cdef inline const float* _rows_weights(self) noexcept nogil:
+        """What rows of the decoder count for beside what their gradients were scaled with; NULL for 1.
+
+        It raises nothing, as NULL would then have to be told from an error, for which each call takes Python's lock.
+        """
+        return &self.sample_weights[0] if self._by_importance() else NULL
+
+    cdef inline int _check_weights(self, index_t rows) except -1 nogil:
+        """In the build that checks its bounds: refuse more rows than there are weights."""
+        if CHECKED and self._by_importance():
+            inside(0, rows, self.sample_weights.shape[0])
+        return 0
 
     cdef int _settle(
         self, index_t s, index_t begin, index_t B, index_t first, index_t last, index_t own_first, index_t own_last,

@@ -152,7 +152,8 @@ cdef class Weights(Rows):
         cdef index_t b, place, stride = self.sample_stride, rows = B * self.samples
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
         cdef const float* parts
-        cdef const float* weights = self._rows_weights(rows)
+        cdef const float* weights = self._rows_weights()
+        self._check_weights(rows)
         for b in range(self.blocks.shape[0]):
             if self.blocks[b, OWN] < 0 or not 0 <= panel - self.blocks[b, FIRST_PANEL] < self.blocks[b, PANELS]:
                 continue
@@ -170,8 +171,9 @@ cdef class Weights(Rows):
         """d_x_log_dispersion of one panel of columns (55), and Adam on it."""
         cdef index_t place = self.own + panel * PANEL, stride = self.sample_stride, rows = B * self.samples
         cdef float* gradient = self.buffer(self.gradient, 0, PANEL)
+        self._check_weights(rows)
         self.kernels.dispersion_gradient(
-            self.matrix(self.target + panel * stride, stride, 1, rows), rows, self._rows_weights(rows), self.weight(place, PANEL),
+            self.matrix(self.target + panel * stride, stride, 1, rows), rows, self._rows_weights(), self.weight(place, PANEL),
             gradient,
         )
         return self._adam(gradient, place, 1, adam)

@@ -13,7 +13,7 @@ from vaefast.engines.distributed.delivery import described
 from vaefast.engines.distributed.member import Member
 from vaefast.engines.distributed.ranks import Ranks
 from vaefast.engines.numba_cpu.compiler import keep_quiet
-from vaefast.engines.threads import thread_count
+from vaefast.engines.threads import asked_of_environment, granted_cores, thread_count
 from vaefast.errors import SettingsError
 from vaefast.models.conditions import parted
 from vaefast.models.settings import ModelSettings, TrainingSettings
@@ -74,8 +74,10 @@ def _make(ranks: Ranks, model: ModelSettings, training: TrainingSettings, thread
 
 
 def threads_of_a_rank(ranks: Ranks, threads: int | None) -> int:
-    """The number that was asked for, or this rank's share of the cores that it may use."""
-    return thread_count(threads) if threads is not None else max(1, thread_count(None) // ranks.sharers)
+    """The number that was asked for, here or by the environment, or this rank's share of the cores that it may use."""
+    if threads is not None or asked_of_environment() is not None:
+        return thread_count(threads)
+    return max(1, granted_cores() // ranks.sharers)
 
 
 class DistributedEngine:

@@ -69,7 +69,7 @@ class RankEngine(NumbaEngine):
             self._all_parameters = everything[ranks.size * size :]
             self._gradient = everything[ranks.rank * size : (ranks.rank + 1) * size]
             self._contributions = Contributions(everything, self._own.start, size, ranks.size)
-            crowded = ranks.size * self.threads > granted_cores()
+            crowded = ranks.sharers * self.threads > granted_cores()
             self._spins = SPINS if crowded else PATIENT_SPINS
         else:
             self._all_parameters, self._gradient = aligned(size), aligned(size)

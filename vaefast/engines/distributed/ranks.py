@@ -36,12 +36,12 @@ def join() -> Ranks:
         mpi4py or an MPI library is not installed.
     """
     if importlib.util.find_spec("mpi4py") is None:
-        raise EngineUnavailable("training over MPI needs mpi4py, which is not installed: pip install 'vaefast[mpi]'")
+        raise EngineUnavailable('training over MPI needs mpi4py, which is not installed: pip install "vaefast[mpi]"')
     try:
         from mpi4py import MPI as mpi
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise EngineUnavailable(f"mpi4py finds no MPI library ({reason}): pip install 'vaefast[mpi]'") from error
+        raise EngineUnavailable(f'mpi4py finds no MPI library ({reason}): pip install "vaefast[mpi]"') from error
     return Ranks(mpi.COMM_WORLD)
 
 
