@@ -105,7 +105,9 @@ def test_download_fills_the_cache_and_happens_once(
     check_mnist(load("mnist"), table)
     assert len(good.asked) == 4
     assert not spare.asked
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == f"vaefast: downloading MNIST, 11 MB, into {isolated}; VAEFAST_OFFLINE=1 forbids it\n"  # once
 
 
 def test_download_completes_a_partly_filled_cache(

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from vaefast.data.wording import reason
 
 # Seconds to connect, between two chunks, and for a whole file (10 MB take 250 s at 40 kB/s).
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 WHOLE_TIMEOUT = 300.0
 PIECE = 1 << 16

@@ -41,6 +41,10 @@ def opened(path: Path) -> Iterator[Any]:
                 yield file
         except DataError:
             raise
+        except BlockingIOError as error:
+            raise DataError(
+                f"{shown(path)} is open for writing in another program: close it there, or set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
         except Exception as error:  # h5py raises almost anything for a damaged file
             raise DataError(f"{shown(path)} is damaged ({reason(error)}): write it again") from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,6 +158,10 @@ def _from_cache(cache: Path | None) -> list[NDArray[np.uint8]]:
     mirrors = list(MIRRORS)
     if missing and cache is not None:
         _remove_stale_parts(cache)
+        if sys.stderr is not None:
+            word = f"vaefast: downloading MNIST, 11 MB, into {shown(cache)}; {OFFLINE_VARIABLE}=1 forbids it"
+            with contextlib.suppress(OSError):
+                print(word, file=sys.stderr, flush=True)
     for file in FILES:
         if file not in found and cache is not None:
             try:
@@ -216,11 +221,11 @@ def _fetch_from(url: str, file: IdxFile, cache: Path) -> NDArray[np.uint8]:
     part = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{file.name}-", suffix=PART, dir=cache)
-        with os.fdopen(handle, "wb") as target:
+        part = cache / f".{file.name}-{secrets.token_hex(6)}{PART}"
+        with part.open("xb") as target:  # by the umask others may read it, as `tempfile` has it not: a cache may be shared
             # In a gzip file even incompressible bytes grow by no more than this.
             download(url, target, file.size + file.size // 100 + 4096)
-        content = verified(Path(part), file)
+        content = verified(part, file)
         os.replace(part, cache / f"{file.name}.gz")
         part = None
         return content
@@ -230,4 +235,4 @@ def _fetch_from(url: str, file: IdxFile, cache: Path) -> NDArray[np.uint8]:
         raise DownloadError("what it serves is not the file of MNIST (damaged, or a page of text)") from error
     finally:
         if part is not None:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)

@@ -132,7 +132,7 @@ def load_shards(pattern: str, test_fraction: float, *, in_memory: bool) -> Datas
     """
     paths = sorted(glob.glob(pattern))
     if not paths:
-        raise DataError(f"no file matches {shown(pattern)}: give the path of .npy files, such as 'shards/*.npy', in quotes")
+        raise DataError(f'no file matches {shown(pattern)}: give the path of .npy files, such as "shards/*.npy", in quotes')
     first = _opened(paths[0])
     shards = [first[0]]
     for path in paths[1:]:

@@ -172,7 +172,10 @@ class CheckpointFolder:
         atomic.remove_temporaries(self.path)
         ours = [path for path in self.path.iterdir() if _ANY_FILE.fullmatch(path.name) and path.name not in kept]
         for path in sorted(ours, key=lambda path: not path.name.endswith(".manifest.json")):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:  # on Windows while another program looks into it; the next checkpoint removes it
+                return
 
 
 def _tensors(checkpoint: Checkpoint) -> bytes:

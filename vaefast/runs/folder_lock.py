@@ -18,7 +18,7 @@ except ImportError:  # Windows, which does not let an open file be removed: that
 
 NAME = ".lock"
 # File systems without locks, such as some network mounts: a run without a lock is better than no run.
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class FolderLock:
