@@ -9,7 +9,6 @@ from scipy import sparse
 
 from vaefast import VAE, VAEDetector
 from vaefast.errors import DataError
-from vaefast.tables.preparing import Prepared
 from vaefast.tables.told import Told
 
 SMALL = {"hidden_layer_sizes": (8,), "epochs": 2, "random_state": 0, "n_jobs": 1}
@@ -119,20 +118,3 @@ def test_a_row_that_counts_for_nothing_may_miss_counts_beside_size_factors():
     told = Told.learned(X, None, sizes, weights=weights)[0]
     alone = Told.learned(X[:4], None, sizes[:4], weights=weights[:4])[0]
     assert told.size_scale == alone.size_scale == pytest.approx(X[:4].sum(1) @ weights[:4] / (sizes[:4] @ weights[:4]))
-
-
-@pytest.mark.parametrize("form", ["numbers", "counts"])
-def test_no_copy_of_a_row_that_is_validated_on_is_trained_on(form, monkeypatch):
-    """Whole weights are copies; all copies of a row are on one side."""
-    X = counted() if form == "counts" else np.random.default_rng(0).normal(size=(61, 6))
-    X[3] = 50 * X[3] + 7  # a row of counts of this size is not held out
-    weights, seen = np.append(np.arange(60) % 4, 2), []
-    real = Prepared.held_out
-    monkeypatch.setattr(Prepared, "held_out", lambda *args, **named: seen.append(real(*args, **named)) or seen[-1])
-    VAE(2, **SMALL, early_stopping=True).fit(X, sample_weight=weights)
-    ((prepared, out),) = seen
-    assert not {*prepared.rows.tolist()} & {*out.tolist()}
-    assert np.array_equal(np.bincount(np.concatenate([prepared.rows, out]), minlength=61), weights)
-    assert form == "numbers" or 3 in prepared.rows
-    with pytest.raises(DataError, match="early_stopping needs at least 2"):
-        VAE(2, **SMALL, early_stopping=True).fit(X, sample_weight=np.eye(61)[0] * 5)

@@ -342,7 +342,7 @@ def test_memory_of_the_plan_does_not_overlap():
 @pytest.mark.parametrize(
     ("package", "simulated", "driver", "reason"),
     [
-        (None, "0", None, r"numba-cuda is not installed; pip install 'vaefast\[cuda\]'"),
+        (None, "0", None, r"numba-cuda is not installed; pip install \"vaefast\[cuda\]\""),
         (1, "0", None, "no NVIDIA driver is found; install one"),
         (1, "0", (100, 0), "there is no GPU that this process may use; look at nvidia-smi"),
         (1, "0", (0, 0), "there is no GPU that this process may use"),

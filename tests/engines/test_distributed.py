@@ -283,7 +283,7 @@ def test_asked_for_without_mpi4py_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert train.main(["--distributed", "mpi", "--data", "digits"]) == 2
     assert capsys.readouterr().err == (
-        "vaefast: training over MPI needs mpi4py, which is not installed: pip install 'vaefast[mpi]'\n"
+        'vaefast: training over MPI needs mpi4py, which is not installed: pip install "vaefast[mpi]"\n'
     )
 
 

@@ -462,7 +462,7 @@ class VAE(TrainedModel, BaseEstimator):  # type: ignore[misc]
             validation = validation._replace(rows=rows)
             warn(advice.of_far_values(self._inputs, rows, "validation_data", OUTWEIGHS))
         elif self.early_stopping:
-            kept, out = self._split(len(prepared.once()[0]))
+            kept, out = self._split(len(prepared.X) if prepared.rows is None else len(prepared.rows))
             prepared, out = prepared.held_out(kept, out, self.seed_, of_any_size=metric is not None)
             validation = validating.set_aside(prepared.X[out], metric, self._inputs, self.seed_)
         values, weights, volume = prepared.values(), prepared.weights, prepared.log_volume()

@@ -79,12 +79,6 @@ class Prepared:
         """What to take from a log-density of each of the rows to train on, in nats, as `Inputs.log_volume_of` gives it."""
         return self.inputs.log_volume_of(self.X, self.rows)
 
-    def once(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each of the rows to train on once, in their order, and how often it stands there; copies stand side by side."""
-        rows = np.arange(len(self.X)) if self.rows is None else self.rows
-        first = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])) if len(rows) else rows
-        return rows[first], np.diff(np.append(first, len(rows)))
-
     def held_out(
         self, kept: NDArray[np.int64], out: NDArray[np.int64], seed: int, *, of_any_size: bool = False
     ) -> tuple[Prepared, NDArray[np.int64]]:
@@ -97,11 +91,11 @@ class Prepared:
         Parameters
         ----------
         kept, out
-            Places among the rows of `once`, so that no copy of a row that is trained on is validated on.
+            Places among `rows`. A row to validate on stands there as often as it counts.
         of_any_size
             Hold out rows of any size, for a metric to which each of them counts the same.
         """
-        (rows, times), weights = self.once(), self.weights
+        rows, weights = np.arange(len(self.X)) if self.rows is None else self.rows, self.weights
         if self.inputs.are_counts and not of_any_size:
             order, sizes = np.concatenate([out, kept]), self.row_sizes()[rows]
             is_huge = sizes[order] > HUGE * np.median(sizes[sizes > 0]) if sizes.any() else np.zeros(len(order), bool)
@@ -109,7 +103,7 @@ class Prepared:
         if weights is not None:
             out = out[weighted_rows(weights[out], seed, 0)]
             weights = weights[kept]
-        return replace(self, rows=np.repeat(rows[kept], times[kept]), weights=weights), np.repeat(rows[out], times[out])
+        return replace(self, rows=rows[kept], weights=weights), rows[out]
 
 
 def prepare(
