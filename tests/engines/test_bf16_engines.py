@@ -28,12 +28,22 @@ ENGINES = [
 by_engine = pytest.mark.parametrize("name", ENGINES)
 
 
+def of_images(case):
+    return case.model.likelihood == "bernoulli" and not case.model.in_blocks and not case.model.covariates
+
+
 def by_engine_and(cases):
-    """Each engine on its cases among these."""
+    """Each engine on its cases among these. Numba compiles each kind of kernel for a core's half minute: that of images stays
+    among the tests of the whole suite, and the others are long."""
     return pytest.mark.parametrize(
         ("name", "case"),
         [
-            pytest.param(*engine.values, case, marks=engine.marks, id=f"{case.name}-{engine.values[0]}")
+            pytest.param(
+                *engine.values,
+                case,
+                marks=[*engine.marks, *([pytest.mark.long] if engine.values[0] == "numba" and not of_images(case) else [])],
+                id=f"{case.name}-{engine.values[0]}",
+            )
             for engine in ENGINES
             for case in cases
             if engine.values[0] != "numba" or case in BF16_IN_NUMBA
