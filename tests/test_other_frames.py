@@ -230,3 +230,15 @@ def test_a_table_of_arrow_with_the_index_of_a_frame(name):
         assert filled["b"].to_pylist() == [1, 2, 4]
         assert filled["a"].null_count == 0
         assert filled.to_pandas().index.equals(frame.index)
+
+
+def test_tables_with_two_columns_of_one_name_are_told_and_other_frames_pass():
+    columns = [pa.array([1.5, 2.0, None]), pa.array([1, 2, None])]
+    found = as_pandas(pa.Table.from_arrays(columns, names=["a", "a"]))
+    assert [str(dtype) for dtype in found.dtypes] == ["float64", "Int64"]
+
+    class Other:
+        def to_pandas(self):
+            return pd.DataFrame({"a": [1.0, np.nan]})
+
+    assert as_pandas(Other()).equals(Other().to_pandas())

@@ -359,11 +359,13 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     for name, had in (("scaling", inputs.method or "none"), ("likelihood", inputs.likelihood)):
         if (wanted := getattr(options, name)) not in ("auto", had):
             raise SettingsError(f"--start-from {path} has {name} {had}, but this run {wanted}: give the same {name}")
-    columns = () if inputs.schema is None else inputs.schema.columns
-    kinds = {str(at): column.kind for at, column in enumerate(columns, 1)}
-    kinds |= {str(column.name): column.kind for column in columns if inputs.schema is not None and inputs.schema.named}
+    kinds = {} if inputs.schema is None else {str(column.name): column.kind for column in inputs.schema.columns}
+    fields = () if found.fields is None else found.fields.columns
+    # A number counts the columns of the file, of which labels and others are left out.
+    numbers = {str(at + 1): str(field.name) for at, field in zip(found.at or range(len(fields)), fields, strict=True)}
     for name, kind in types_of(options.column_types).items():
-        if (kept := kinds.get(name)) != kind:
+        is_named = inputs.schema is not None and inputs.schema.named and name in kinds
+        if (kept := kinds.get(name if is_named else numbers.get(name, ""))) != kind:
             had = f"{name} as {kept}" if kept else f"no kind of {name}"
             raise SettingsError(f"--start-from {path} has {had}, but this run {kind}: leave out --column-types")
 

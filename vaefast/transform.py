@@ -102,6 +102,8 @@ def check_out(out: Path, data: str, model: Path, force: bool) -> None:
     """
     if out.is_dir():
         raise OutputError(f"{out} is a folder: give --out the name of a file")
+    if out.exists() and not out.is_file():
+        raise OutputError(f"{out} is a pipe or a device, not a file: choose another --out")
     folder = out.resolve().parent if out.is_symlink() else out.parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} of --out {out} does not exist: make it, or choose another --out")
@@ -109,8 +111,6 @@ def check_out(out: Path, data: str, model: Path, force: bool) -> None:
         raise OutputError(f"the folder {folder} of --out {out} cannot be written to: choose another --out")
     if not out.exists():
         return
-    if not out.is_file():
-        raise OutputError(f"{out} is a pipe or a device, not a file: choose another --out")
     read = (Path(os.path.expanduser(data)), model_of(model))
     if any(path.exists() and os.path.samefile(path, out) for path in read):
         raise SettingsError(f"--out {out} is a file that this command reads: choose another --out")

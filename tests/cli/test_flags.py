@@ -83,12 +83,16 @@ def test_values_that_begin_with_a_dash():
     ("flags", "needs", "remedy"),
     [
         (("--objective", "beta", "--warm-up-epochs", "20"), "kl_warm_up", "--kl-warm-up linear"),
+        (("--warm-up-epochs", "20"), "kl_warm_up", "--objective beta --kl-warm-up linear"),
         (("--validation", "6", "--min-improvement", "0.5"), "patience", "--patience 10"),
+        (("--min-improvement", "0.5"), "patience", "--validation 0.1 --patience 10"),
     ],
 )
 def test_a_setting_of_something_that_is_not_asked_for_is_refused(flags, needs, remedy):
-    refused(flags, f"which counts with {needs} only: add {remedy}")
+    refused(flags, f"which counts with {needs} only: add {remedy}, or")
     assert parse([*flags, *remedy.split()]).given
+    off = {"kl_warm_up": ("--kl-warm-up", "none"), "patience": ("--patience", "0")}[needs]
+    assert parse([*flags, *off]).given
 
 
 # --- TOML files
@@ -148,6 +152,19 @@ def test_a_start_from_a_model_has_its_kinds_and_its_missing_values(table):
         assert "leave out --column-types" in err
 
 
+def test_numbers_of_columns_count_those_of_the_file_in_a_start_from_a_model_too(table):
+    """Of which labels are none of the model's."""
+    table[["town", "long", "wide", "eggs"]].to_csv("labelled.csv", index=False)
+    flags = ("--data", "labelled.csv", "--label", "town")
+    trained(*flags, "--column-types", "4=count", "--out", "first")
+    trained(*flags, "--column-types", "4=count", "--start-from", "first", "--out", "second")
+    assert (
+        "first has long as real" not in trained(*flags, "--column-types", "2=real", "--start-from", "first", "--out", "z")[1]
+    )
+    err = trained(*flags, "--column-types", "3=count", "--start-from", "first", "--out", "third", code=2)[1]
+    assert "but this run count: leave out --column-types" in err
+
+
 # --- Evaluation
 
 
@@ -192,6 +209,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
     monkeypatch.setattr("vaefast.estimator.load", None)
     read = ("run", "--data", "birds.csv")
     for main in (transform.main, impute.main):
+        assert "/dev/null is a pipe or a device" in called(main, *read, "--out", "/dev/null", code=6)[1]
         assert "cannot be written to: choose another --out" in called(main, *read, "--out", "closed/z.csv", code=6)[1]
         assert "nowhere of --out link.csv does not exist" in called(main, *read, "--out", "link.csv", code=6)[1]
     assert "closed cannot be written to" in called(evaluate.main, "run", "--out", "closed", "--samples", "5", code=6)[1]

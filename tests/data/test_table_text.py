@@ -473,5 +473,17 @@ def test_lines_of_other_tabs_are_blank(tmp_path, blank):
     """Where fewer or more of them stand than between the fields, or other characters separate."""
     for name, separator in (("a.tsv", "\t"), ("a.csv", ",")):
         path = tmp_path / name
-        path.write_text(f"{blank}\na,b,c\n1,2,3\n{blank}\n4,5,6\n".replace(",", separator))
-        assert table_in(path).values.tolist() == [[1, 2, 3], [4, 5, 6]]
+        for before in ("", "# made by hand\n", f"sep={separator}\n"):
+            path.write_text(before + f"{blank}\na,b,c\n1,2,3\n{blank}\n4,5,6\n".replace(",", separator))
+            table = table_in(path)
+            assert table.names == ("a", "b", "c")
+            assert table.values.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("before", ["", "# made by hand\n", "sep=\t\n"])
+def test_lines_of_as_many_tabs_before_the_header_are_blank(tmp_path, before):
+    path = tmp_path / "a.tsv"
+    path.write_text(before + "\t\t\na\tb\tc\n1\t2\t3\n4\t5\t6\n")
+    table = table_in(path)
+    assert table.names == ("a", "b", "c")
+    assert table.values.tolist() == [[1, 2, 3], [4, 5, 6]]

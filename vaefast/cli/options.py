@@ -108,11 +108,13 @@ def _refuse_idle(values: Mapping[str, Any]) -> None:
     SettingsError
         There is one.
     """
-    for name, needs, remedy, is_asked in (
-        ("warm_up_epochs", "kl_warm_up", "--kl-warm-up linear", values.get("kl_warm_up", "none") != "none"),
-        ("min_improvement", "patience", "--patience 10", bool(values.get("patience"))),
+    for name, needs, remedy, needed, more in (
+        ("warm_up_epochs", "kl_warm_up", "--kl-warm-up linear", "objective", "--objective beta "),
+        ("min_improvement", "patience", "--patience 10", "validation", "--validation 0.1 "),
     ):
-        if name in values and not is_asked:
+        # One that is switched off by name, as in a file of settings, is meant to be.
+        if name in values and needs not in values:
+            remedy = (more if needed not in values else "") + remedy
             raise SettingsError(f"{name} is {values[name]}, which counts with {needs} only: add {remedy}, or leave it out")
 
 

@@ -92,6 +92,8 @@ class Lines:
             del self._pending[0]
         comments = [*takewhile(lambda held: held[1].lstrip().startswith(COMMENT), self._pending)]
         del self._pending[: len(comments)]
+        while self._pending and self._pending[0][1].isspace():  # lines of tabs before the table are blank
+            del self._pending[0]
         self._looked_at = list[tuple[int, str]]()  # lines after these, read to find a decimal sign
         first = [line for _, line in self._pending if not line.isspace()]
         self.dialect: Dialect = dialect_of(first, own[1] if own else None, self._later_lines())

@@ -184,7 +184,7 @@ def _arrow(path: Path, kind: str, columns: Sequence[Filling]) -> bytes:
             new = filled_column(arrow, old, column.gaps, column.value, column.values)
             field = held.schema.field(column.at).with_type(new.type)
             held = held.set_column(column.at, field, new)
-            if new.type != old.type:
+            if new.type != old.type and arrow.types.is_floating(new.type):
                 held = held.replace_schema_metadata(_as_real(held.schema.metadata, field.name))
         sink = io.BytesIO()
         (arrow.parquet.write_table if kind == "parquet" else arrow.feather.write_feather)(held, sink)

@@ -98,7 +98,7 @@ def new_file(path: Path, suffix: str, mode: int = 0o666) -> tuple[int, Path]:
     `tempfile` makes files that are private, and on Windows it does not end where no file may be made.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-    name = path.with_name(f".{path.name}.{secrets.token_hex(6)}{suffix}")
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
     return os.open(name, flags, mode), name
 
 

@@ -36,11 +36,15 @@ def as_pandas(X: Any, called: str = "X") -> Any:
     if not hasattr(found, "columns"):  # one column
         kind = str(getattr(X, "dtype", getattr(X, "type", "")))
         return _whole(found, X) if _is_whole(kind) and found.dtype.kind == "f" else found
-    # By their names: a table of Arrow may have columns that are the index of a frame.
-    kinds = {name: str(kind) for name, kind in zip(_names(X), X.schema.types if _is_arrow(X) else X.dtypes, strict=True)}
-    for at, name in enumerate(map(str, found.columns)):
-        if _is_whole(kinds.get(name, "")) and found.dtypes.iloc[at].kind == "f":
-            found.isetitem(at, _whole(found.iloc[:, at], X.column(name) if _is_arrow(X) else X[name]))
+    types = X.schema.types if _is_arrow(X) else getattr(X, "dtypes", None)
+    if types is None:
+        return found
+    names, held = [str(name) for name in _names(X)], [str(name) for name in found.columns]
+    # A table of Arrow may have columns that are the index of a frame, and then the others have names of their own.
+    places = range(len(held)) if names == held else [names.index(name) if name in names else -1 for name in held]
+    for at, place in enumerate(places):
+        if place >= 0 and _is_whole(str(types[place])) and found.dtypes.iloc[at].kind == "f":
+            found.isetitem(at, _whole(found.iloc[:, at], X.column(place) if _is_arrow(X) else X[names[place]]))
     return found
 
 
