@@ -362,7 +362,8 @@ def _check_start(inputs: Inputs, saved: SavedModel, found: Table, options: Optio
     kinds = {} if inputs.schema is None else {str(column.name): column.kind for column in inputs.schema.columns}
     fields = () if found.fields is None else found.fields.columns
     # A number counts the columns of the file, of which labels and others are left out.
-    numbers = {str(at + 1): str(field.name) for at, field in zip(found.at or range(len(fields)), fields, strict=True)}
+    places = found.at if fields and found.at else range(len(fields))
+    numbers = {str(at + 1): str(field.name) for at, field in zip(places, fields, strict=True)}
     for name, kind in types_of(options.column_types).items():
         is_named = inputs.schema is not None and inputs.schema.named and name in kinds
         if (kept := kinds.get(name if is_named else numbers.get(name, ""))) != kind:
